@@ -1,0 +1,1 @@
+"""Data: where bytes come from (`sources`), and how they become tensors (`images`, `pictures`, `greek`, `heart`)."""
