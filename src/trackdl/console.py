@@ -1,0 +1,81 @@
+"""What a person sees while trackdl works: a progress bar on a terminal, plain lines in a log, tables of results."""
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+__all__ = ["print_table", "progress", "say", "setup"]
+
+log = logging.getLogger(__name__)
+
+_errors = Console(stderr=True)
+
+# A log gets at most about this many lines from one progress bar.
+LOG_LINES = 10
+
+
+def setup(*, debug: bool) -> None:
+    """Let trackdl's log speak on standard error: short on a terminal, with the time of day in a file."""
+    handler: logging.Handler
+    if _errors.is_terminal:
+        handler = RichHandler(console=_errors, show_path=False, show_time=False, markup=False)
+    else:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    logger = logging.getLogger("trackdl")
+    logger.handlers = [handler]
+    logger.propagate = False
+    logger.setLevel(logging.DEBUG if debug else logging.INFO)
+
+
+def say(text: str = "") -> None:
+    """Print a line of results on standard output."""
+    Console(soft_wrap=True, markup=False, highlight=False).print(text)
+
+
+def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """Print a table on standard output; all columns but the first are aligned to the right."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    terminal = Console()
+    # A log has no width of its own, and a table folded into 80 columns is hard to read.
+    (terminal if terminal.is_terminal else Console(width=120)).print(table)
+
+
+@contextmanager
+def progress(what: str, total: int, done: int = 0) -> Iterator[Callable[[str], None]]:
+    """Show how far a long work has come.
+
+    Args:
+        what: Its name.
+        total: How many steps it has.
+        done: How many of them were done before.
+
+    Yields:
+        A function to call after each step, with a few words on it.
+    """
+    if _errors.is_terminal:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, TextColumn("{task.fields[words]}"), console=_errors, transient=True) as bar:
+            task = bar.add_task(what, total=total, completed=done, words="")
+            yield lambda words: bar.update(task, advance=1, words=words)
+        return
+    every = max(1, total // LOG_LINES)
+    count = done
+
+    def line(words: str) -> None:
+        nonlocal count
+        count += 1
+        if count % every == 0 or count == total:
+            log.info("%s %d/%d %s", what, count, total, words)
+
+    yield line

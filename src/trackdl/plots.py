@@ -1,0 +1,77 @@
+"""Figures, from results alone: nothing here trains, loads or logs.
+
+Colours are those of Okabe and Ito (2008), which people with colour blindness tell apart.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+__all__ = ["accuracy_bars", "loss_curves", "picture_grid"]
+
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
+
+Points = Sequence[tuple[int, float]]
+
+
+def picture_grid(pictures: NDArray[Any], captions: Sequence[str], title: str, columns: int) -> Figure:
+    """Draw grey pictures, [n, height, width], in rows of `columns`, a caption over each (report, Task 1)."""
+    rows = -(-len(pictures) // columns)
+    figure = Figure(figsize=(1.5 * columns, 1.75 * rows + 0.5), layout="constrained")
+    figure.suptitle(title)
+    for index, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+        axes = figure.add_subplot(rows, columns, index + 1)
+        axes.imshow(picture, cmap="gray", interpolation="none")
+        axes.set_title(caption, fontsize=9)
+        axes.set_axis_off()
+    return figure
+
+
+def loss_curves(train: Points, test: Points, title: str, test_label: str = "Test loss") -> Figure:
+    """Draw the training loss a batch and the test loss an epoch over the training examples seen (report, Task 1).
+
+    Args:
+        train: (examples seen, loss of one batch).
+        test: (examples seen, loss of a whole set); may be empty.
+        title: The figure's title.
+        test_label: What `test` is called.
+    """
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(*zip(*train, strict=True), color=BLUE, linewidth=0.8, alpha=0.8, label="Training loss, one batch")
+    if test:
+        axes.plot(*zip(*test, strict=True), "o", color=ORANGE, label=test_label)
+    axes.set_title(title)
+    axes.set_xlabel("Training examples seen")
+    axes.set_ylabel("Negative log likelihood")
+    axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure
+
+
+def accuracy_bars(
+    names: Sequence[str], values: Sequence[float], bounds: Sequence[tuple[float, float]], title: str
+) -> Figure:
+    """Draw accuracies, fractions, with their 95 % intervals, a row each, the first one as the subject."""
+    figure = Figure(figsize=(8, 0.7 * len(names) + 1.4), layout="constrained")
+    axes = figure.add_subplot()
+    places = np.arange(len(names))[::-1]
+    low, high = np.array(bounds).T
+    colours = [BLUE, *[GREY] * (len(names) - 1)]
+    axes.errorbar(values, places, xerr=[values - low, high - values], fmt="none", ecolor=GREY, capsize=4, linewidth=2)
+    axes.scatter(values, places, color=colours, s=60, zorder=3)
+    for place, value in zip(places, values, strict=True):
+        axes.annotate(f"{value:.1%}", (value, place), xytext=(0, 8), textcoords="offset points", ha="center")
+    axes.set_yticks(places, names)
+    axes.set_ylim(-0.6, len(names) - 0.3)
+    axes.set_xlim(0, 1.03)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axes.set_title(title)
+    axes.set_xlabel("Accuracy on letters held out, with exact 95 % intervals")
+    axes.grid(axis="x", alpha=0.3)
+    return figure

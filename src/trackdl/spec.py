@@ -1,0 +1,301 @@
+"""The experiment files' schema: one YAML file describes one run, whole.
+
+A file is read, overridden key by key, and validated as a whole before anything is loaded. What is wrong is told with
+the file, the key and what it may be. Imports neither torch nor mlflow nor optuna, so a wrong file is answered at once.
+"""
+
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from trackdl.errors import InputError
+
+__all__ = [
+    "DataSpec",
+    "Experiment",
+    "MainSpec",
+    "MnistSpec",
+    "Optimizer",
+    "Reported",
+    "Step",
+    "TrainedSpec",
+    "Training",
+    "TransferSpec",
+    "digest",
+    "load",
+    "to_yaml",
+]
+
+MAX_BYTES = 1_000_000
+
+Preprocessing = Literal["report", "mnist"]
+DatasetName = Literal["mnist", "fashion", "heart", "greek"]
+
+
+class _Strict(BaseModel):
+    """A section of an experiment file: unknown keys, wrong types, NaN and infinity are errors."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Optimizer(_Strict):
+    """The optimiser and its settings; everything not named here is torch's default."""
+
+    name: Literal["sgd", "adam"]
+    lr: float = Field(gt=0, le=100)
+    momentum: float = Field(0.0, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _momentum_is_for_sgd(self) -> "Optimizer":
+        if self.name == "adam" and self.momentum:
+            raise ValueError("momentum belongs to sgd; adam has none")
+        return self
+
+
+class Training(_Strict):
+    """How a network is trained.
+
+    `device` auto takes CUDA, then MPS, then the CPU; `precision` auto takes bfloat16 where the processor computes in
+    it, else float32. Both choices are recorded with the run.
+    """
+
+    epochs: int = Field(ge=1, le=100_000)
+    batch_size: int = Field(ge=1, le=1_000_000)
+    optimizer: Optimizer
+    seed: int = Field(ge=0, lt=2**63)
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+
+class Reported(_Strict):
+    """One number that the report prints, and where."""
+
+    metric: str = Field(min_length=1)
+    epoch: int | None = Field(None, ge=0)
+    value: float
+    quote: str = Field(min_length=1)
+
+
+class TrainedSpec(_Strict):
+    """What every experiment that trains a network says."""
+
+    training: Training
+    reported: list[Reported] = []
+
+
+class MnistData(_Strict):
+    """Task 1's data."""
+
+    dataset: Literal["mnist"]
+
+
+class MnistSpec(TrainedSpec):
+    """Task 1: the MNIST network.
+
+    `reload_after`: after this epoch the training is thrown away and taken up again from its checkpoint, as the report
+    did after its third.
+    """
+
+    task: Literal["mnist"]
+    data: MnistData
+    reload_after: int | None = Field(None, ge=1)
+
+
+class GreekData(_Strict):
+    """Task 3's data.
+
+    `folder` names a folder of class folders to learn from, else the report's 27 letters are used; `test_folder` one of
+    letters that are only looked at in the end. `folds`: every letter is judged by a network that has not seen it, by
+    leave-one-out, or by so many stratified folds where there are too many letters for that.
+    """
+
+    dataset: Literal["greek"]
+    preprocessing: Preprocessing
+    folder: str | None = None
+    test_folder: str | None = None
+    folds: int | None = Field(None, ge=2)
+
+
+class TransferSpec(TrainedSpec):
+    """Task 3: the MNIST network from the registry learns Greek letters."""
+
+    task: Literal["transfer"]
+    source: str = Field(pattern=r"^models:/[^/@]+(@[^/@]+|/[^/@]+)$")
+    data: GreekData
+
+
+class DataSpec(_Strict):
+    """Getting the data, checked."""
+
+    task: Literal["data"]
+    datasets: list[DatasetName] = Field(min_length=1)
+
+
+class Step(_Strict):
+    """One step of `main`: a task's own experiment file, with single keys set otherwise."""
+
+    task: Literal["mnist", "transfer"]
+    set: dict[str, Any] = {}
+
+
+class MainSpec(_Strict):
+    """The whole report, step by step."""
+
+    task: Literal["main"]
+    steps: list[Step] = Field(min_length=1)
+
+
+Experiment = MnistSpec | TransferSpec | DataSpec | MainSpec
+Spec = TypeVar("Spec", MnistSpec, TransferSpec, DataSpec, MainSpec)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without its surprises: no duplicate keys, no anchors, and `1e-2` is a number."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()  # type: ignore[no-untyped-call]  # PyYAML types it not
+            raise yaml.MarkedYAMLError(problem="an alias (*name); write the value out", problem_mark=event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.MarkedYAMLError(problem=f"the key {key!r} is no text", problem_mark=key_node.start_mark)
+            if key in seen:
+                raise yaml.MarkedYAMLError(problem=f"the key {key!r} stands twice", problem_mark=key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def load(path: Path, kind: type[Spec], overrides: Mapping[str, Any] | None = None) -> Spec:
+    """Read one experiment file, set single keys otherwise, and validate the whole.
+
+    Args:
+        path: The YAML file.
+        kind: Which task's experiment it must be.
+        overrides: Dotted keys with their values, e.g. `{"training.epochs": 10}`.
+
+    Raises:
+        InputError: The file cannot be read, is no YAML mapping, or has a wrong or unknown key; names file and key.
+    """
+    return parse(_read(path), str(path), kind, overrides)
+
+
+def parse(text: str, name: str, kind: type[Spec], overrides: Mapping[str, Any] | None = None) -> Spec:
+    """Do as `load` does with a text that was read already; `name` stands for the file in messages."""
+    try:
+        content = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader, made stricter
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InputError(f"{name}: not valid YAML: {_one_line(error)}") from error
+    task = task_of(kind)
+    if not isinstance(content, dict):
+        raise InputError(f"{name}: expected keys such as 'task: {task}', found {type(content).__name__}")
+    if content.get("task") != task:
+        raise InputError(f"{name}: key 'task': must be '{task}', but is {content.get('task')!r:.80}")
+    given = dict(overrides or {})
+    for key, value in given.items():
+        _set(content, key, value, name)
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        raise InputError("\n".join(_explain(name, kind, problem, given) for problem in error.errors())) from error
+
+
+def task_of(kind: type[Spec]) -> str:
+    """Return the name of the task that an experiment class describes."""
+    return str(get_args(kind.model_fields["task"].annotation)[0])
+
+
+def to_yaml(experiment: Experiment) -> str:
+    """Return the experiment as a file that `load` reads to the same experiment."""
+    content = {"task": experiment.task, **experiment.model_dump(exclude_none=True)}
+    body = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
+    return (
+        f"# Resolved by trackdl: the whole of one run; `trackdl {experiment.task} --file THIS` runs it again.\n{body}"
+    )
+
+
+def digest(experiment: Experiment) -> str:
+    """Return the SHA-256 (hex) of what decides the run's outcome: all keys but the published numbers."""
+    content = experiment.model_dump(mode="json", exclude={"reported"})
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def flatten(experiment: Experiment) -> dict[str, Any]:
+    """Return the settings as dotted keys, as they stand among a run's parameters."""
+
+    def walk(prefix: str, value: Any) -> dict[str, Any]:
+        if isinstance(value, dict):
+            return {k: v for name, inner in value.items() for k, v in walk(f"{prefix}{name}.", inner).items()}
+        return {prefix[:-1]: value}
+
+    return walk("", experiment.model_dump(exclude={"reported", "task"}, exclude_none=True))
+
+
+def _read(path: Path) -> str:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(f"{path}: larger than {MAX_BYTES:,} bytes; an experiment file is a page of YAML")
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text (byte {error.start}); is this an experiment file?") from error
+
+
+def _set(content: dict[str, Any], key: str, value: Any, name: str) -> None:
+    *sections, last = key.split(".")
+    for section in sections:
+        content = content.setdefault(section, {})
+        if not isinstance(content, dict):
+            raise InputError(f"{name}: key '{key}' cannot be set: '{section}' is no section")
+    content[last] = value
+
+
+def _explain(name: str, kind: type[BaseModel], problem: Any, given: Mapping[str, Any]) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    origin = " (set on the command line)" if key in given else ""
+    if problem["type"] == "extra_forbidden":
+        text = f"unknown key; {_known(kind, problem['loc'])}"
+    elif problem["type"] == "missing":
+        text = "missing"
+    elif problem["type"] == "model_type":
+        text = f"must be a section of keys, but is {problem['input']!r:.80}"
+    else:
+        text = f"{_lower(problem['msg'].removeprefix('Value error, '))}, but is {problem['input']!r:.80}"
+    return f"{name}: key '{key}'{origin}: {text}"
+
+
+def _known(model: Any, location: tuple[Any, ...]) -> str:
+    """Say which keys stand beside an unknown one, and which it may have meant."""
+    for part in location[:-1]:
+        if isinstance(part, str):
+            model = model.model_fields[part].annotation
+            model = next((inner for inner in getattr(model, "__args__", ()) if hasattr(inner, "model_fields")), model)
+    keys = list(model.model_fields)
+    close = difflib.get_close_matches(str(location[-1]), keys, n=1)
+    meant = f"did you mean '{close[0]}'? " if close else ""
+    return f"{meant}The keys here are {', '.join(keys)}"
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]

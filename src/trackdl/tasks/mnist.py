@@ -1,0 +1,167 @@
+"""Task 1: the report's MNIST network, trained as the report did, tracked and registered as `mnist-cnn`.
+
+Tested before training; after `reload_after` epochs the training is dropped and taken up again from its checkpoint.
+"""
+
+import logging
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+
+from trackdl import ledger, plots, spec
+from trackdl.console import print_table, progress, say
+from trackdl.data.images import MNIST_MEAN_STD, ImageSet, load_images, normalise
+from trackdl.errors import InputError
+from trackdl.models import DigitNet
+from trackdl.serving import Card
+from trackdl.spec import MnistSpec
+from trackdl.tracking import epochs, registry, runs
+from trackdl.tracking.registry import Decision, Score
+from trackdl.tracking.runs import Run
+from trackdl.training import Evaluation, Examples, Trainer
+
+__all__ = ["Result", "resumed_experiment", "run"]
+
+log = logging.getLogger(__name__)
+
+MODEL = "mnist-cnn"
+HOME = "http://yann.lecun.com/exdb/mnist/"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the task leaves: its run, the registered version, and the published numbers beside its own."""
+
+    run: Run
+    decision: Decision
+    rows: list[ledger.Row]
+
+
+def resumed_experiment(run_id: str) -> MnistSpec:
+    """Return the experiment that a run was started with.
+
+    Raises:
+        InputError: There is no such run, or it is not one of this task.
+    """
+    task = Run(run_id).info.data.tags.get("trackdl.task")
+    if task != "mnist":
+        raise InputError(
+            f"run {run_id} is of task {task!r}: `trackdl mnist --resume` goes on with runs of 'mnist' only"
+        )
+    with runs.download(f"runs:/{run_id}/experiment.yaml") as path:
+        return spec.load(path, MnistSpec)
+
+
+def run(experiment: MnistSpec, resume: str | None = None) -> Result:
+    """Train, track and register.
+
+    Args:
+        experiment: The protocol.
+        resume: The id of a run to go on from. An unfinished one is continued as the same run; from a finished one a
+            new run goes on, with the old one's history, since what is finished stays as it was.
+    """
+    runs.close_abandoned("mnist")
+    images = load_images("mnist")
+    trainer = Trainer(DigitNet, experiment.training, F.nll_loss)
+    before = Run(resume) if resume else None
+    if before:
+        _check_resumable(before, epochs.restore(before, trainer), experiment)
+    same = before if before and before.info.info.status != "FINISHED" else None
+    with runs.start(experiment, resume=same, name="mnist") as run:
+        epochs.log_setting(run, trainer)
+        _log_inputs(run, images)
+        if before and not same:
+            _copy_history(before, run, trainer.epoch)
+        trainer, evaluation = _train(run, experiment, trainer, images)
+        decision = _register(run, trainer, evaluation, images)
+        rows = ledger.beside(experiment.reported, run.history)
+    return Result(run, decision, rows)
+
+
+def show(result: Result) -> None:
+    """Print the published numbers beside the run's, and what became of the model."""
+    columns = ["Task 1, MNIST", "report", "trackdl", "difference"]
+    print_table("Task 1: test loss and accuracy, untrained and after each epoch", columns, ledger.cells(result.rows))
+    say(f"run {result.run.id}: {result.decision}")
+
+
+def _check_resumable(before: Run, reached: int, experiment: MnistSpec) -> None:
+    if reached >= experiment.training.epochs:
+        raise InputError(
+            f"run {before.id} has reached epoch {reached} of {experiment.training.epochs}: nothing is left to train. "
+            f"Ask for more with --epochs, e.g. --epochs {reached + 5}"
+        )
+    log.info("run %s is taken up again after epoch %d", before.id, reached)
+
+
+def _copy_history(before: Run, run: Run, reached: int) -> None:
+    """Give a run that goes on from a finished one the epochs that it builds on."""
+    run.tags({"trackdl.resumed_from": before.id})
+    for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "fit_seconds", "images_per_second"):
+        run.curve(name, [point for point in before.history(name) if point[0] <= reached])
+    run.curve("batch_loss", before.history("batch_loss"))
+
+
+def _log_inputs(run: Run, images: ImageSet) -> None:
+    run.dataset(runs.describe_dataset("mnist-train", images.digest, HOME), "training")
+    run.dataset(runs.describe_dataset("mnist-test", images.digest, HOME), "testing")
+    run.tags({"trackdl.data_digest": images.digest})
+
+
+def _train(run: Run, experiment: MnistSpec, trainer: Trainer, images: ImageSet) -> tuple[Trainer, Evaluation]:
+    """Train to the last epoch, drawing pictures where the report did; return the trainer and the last test."""
+    train = Examples(normalise(images.train_images, *MNIST_MEAN_STD), images.train_labels)
+    test = Examples(normalise(images.test_images, *MNIST_MEAN_STD), images.test_labels)
+    total = experiment.training.epochs
+    pause = min(experiment.reload_after or total, total)
+    if trainer.epoch == 0:
+        _measure(run, trainer, test)
+    with progress("mnist, epochs", total, trainer.epoch) as advance:
+        for stop in sorted({pause, total}):
+            if trainer.epoch >= stop:
+                continue
+            for result in trainer.fit(train, stop):
+                epochs.log_epoch(run, trainer, result, {})
+                evaluation = _measure(run, trainer, test)
+                epochs.save_checkpoint(run, trainer)
+                advance(f"test accuracy {evaluation.accuracy:.2%}, {result.examples / result.seconds:,.0f} images/s")
+            _draw(run, images, evaluation, "" if stop == pause else "_continued")
+            if stop != total:
+                # The report let go of everything here, and read weights and optimiser back from their files.
+                trainer = Trainer(DigitNet, experiment.training, F.nll_loss)
+                epochs.restore(run, trainer)
+    return trainer, evaluation
+
+
+def _measure(run: Run, trainer: Trainer, test: Examples) -> Evaluation:
+    """Test the network as it is now and keep each example's outcome with the run."""
+    evaluation = trainer.evaluate(test)
+    run.metrics({"test_loss": evaluation.loss, "test_accuracy": evaluation.accuracy}, step=trainer.epoch)
+    epochs.log_predictions(run, f"test-epoch-{trainer.epoch:05d}", evaluation, test.targets)
+    return evaluation
+
+
+def _draw(run: Run, images: ImageSet, evaluation: Evaluation, suffix: str) -> None:
+    """Log the report's pictures: digits with their truth, the curve so far from the recorded metrics, predictions."""
+    digits, truth = images.test_images[:9].numpy(), images.test_labels[:9].tolist()
+    said = evaluation.outputs[:9].argmax(dim=1).tolist()
+    run.figure(plots.picture_grid(digits, [f"Truth: {t}" for t in truth], "Test digits", 3), "pictures/test_digits.png")
+    captions = [f"Prediction: {p}" for p in said]
+    run.figure(plots.picture_grid(digits, captions, "What the network says", 3), f"pictures/predictions{suffix}.png")
+    tested = [(epoch * len(images.train_labels), loss) for epoch, loss in run.history("test_loss")]
+    curve = plots.loss_curves(run.history("batch_loss"), tested, "Training the MNIST network")
+    run.figure(curve, f"pictures/training_curve{suffix}.png")
+
+
+def _register(run: Run, trainer: Trainer, evaluation: Evaluation, images: ImageSet) -> Decision:
+    mean, std = MNIST_MEAN_STD
+    classes = list(images.classes)
+    arguments = {"classes": len(classes)}
+    card = Card(network="DigitNet", arguments=arguments, classes=classes, mean=mean, std=std, preprocessing="mnist")
+    model_id, card = registry.log_model(run, trainer.model, card, images.test_images[:2].numpy())
+    on = runs.describe_dataset("mnist-test", images.digest, HOME)
+    final = {"test_loss": evaluation.loss, "test_accuracy": evaluation.accuracy}
+    run.metrics(final, step=trainer.epoch, model_id=model_id, dataset=on)
+    why = "the report's protocol has no validation split"
+    score = Score("test_accuracy", evaluation.accuracy, why, images.digest)
+    return registry.register(MODEL, run, model_id, score, {"trackdl.weights_sha256": card.weights_sha256})

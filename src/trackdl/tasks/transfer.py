@@ -1,0 +1,274 @@
+"""Task 3: the MNIST network, taken from the registry, learns Greek letters; registered as `greek-cnn`.
+
+As in the report all weights are frozen, `fc2` is replaced, and the head trains on all letters. What the report lacks
+comes with it: each letter judged by networks that have not seen it, beside two baselines.
+"""
+
+import logging
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch.nn.functional as F
+from torch import nn
+
+from trackdl import ledger, plots, spec, validation
+from trackdl.console import print_table, progress, say
+from trackdl.data.greek import Letters, load_letters
+from trackdl.data.images import MNIST_MEAN_STD
+from trackdl.data.pictures import to_digits
+from trackdl.errors import InputError
+from trackdl.models import DigitNet, freeze, replace_head
+from trackdl.paths import project_root
+from trackdl.serving import Card
+from trackdl.spec import MnistSpec, TransferSpec
+from trackdl.stats import exact_interval
+from trackdl.tasks import mnist
+from trackdl.tracking import epochs, registry, runs
+from trackdl.tracking.registry import Decision, Score, Source
+from trackdl.tracking.runs import Run
+from trackdl.training import Evaluation, Examples, Trainer
+from trackdl.validation import HeldOut
+
+__all__ = ["Result", "run", "show"]
+
+log = logging.getLogger(__name__)
+
+MODEL = "greek-cnn"
+SUBJECT = "transferred"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the task leaves: its run, the registered version, and its figures."""
+
+    experiment: TransferSpec
+    run: Run
+    decision: Decision
+    rows: list[ledger.Row]
+    held_out: dict[str, HeldOut]
+    unseen: Evaluation | None
+    origin: str
+
+
+def run(experiment: TransferSpec) -> Result:
+    """Take the MNIST network from the registry (training it first where there is none), teach it, register it."""
+    runs.close_abandoned("transfer")
+    letters = load_letters(_folder(experiment.data.folder))
+    unseen = load_letters(_folder(experiment.data.test_folder)) if experiment.data.test_folder else None
+    if unseen and unseen.classes != letters.classes:
+        raise InputError(
+            f"{experiment.data.test_folder}: classes {', '.join(unseen.classes)}, "
+            f"but the network learns {', '.join(letters.classes)}"
+        )
+    source = _source(experiment.source)
+    name = f"transfer {experiment.data.preprocessing}" + (
+        " (synthetic letters)" if letters.origin == "synthetic" else ""
+    )
+    with runs.start(experiment, name=name) as run:
+        examples = _examples(letters, experiment)
+        _log_inputs(run, letters, source, unseen)
+        network = partial(_network, source, len(letters.classes), frozen=True)
+        trainer = Trainer(network, experiment.training, F.nll_loss)
+        run.text(f"{trainer.model}\n", "network.txt")
+        epochs.log_setting(run, trainer)
+        evaluation = _train(run, experiment, trainer, examples, letters)
+        held_out = _hold_out(run, experiment, source, examples, letters)
+        judged = _judge(run, trainer, _examples(unseen, experiment)) if unseen else None
+        decision = _register(run, experiment, trainer, evaluation, held_out[SUBJECT], letters, source)
+        rows = ledger.beside(experiment.reported, run.history)
+    return Result(experiment, run, decision, rows, held_out, judged, letters.origin)
+
+
+def show(result: Result) -> None:
+    """Print the published numbers beside the run's, what held-out letters say, and what became of the model."""
+    how = result.experiment.data.preprocessing
+    letters = {"report": "the report's 27 letters", "own": "your letters", "synthetic": "SYNTHETIC letters"}[
+        result.origin
+    ]
+    columns = [f"Task 3, Greek, preprocessing {how}", "report", "trackdl", "difference"]
+    if result.rows:
+        title = f"Task 3: on the training images, as the report measured ({letters})"
+        print_table(title, columns, ledger.cells(result.rows))
+    folds = result.experiment.data.folds
+    title = f"{'Leave-one-out' if folds is None else f'{folds}-fold'} accuracy, preprocessing {how} ({letters})"
+    rows = []
+    for name, held in result.held_out.items():
+        low, high = held.interval
+        total = len(held.outputs)
+        rows.append([name, f"{held.correct}/{total}", f"{held.accuracy:.1%}", f"{low:.1%} to {high:.1%}"])
+    print_table(title, ["network", "right", "accuracy", "exact 95 % interval"], rows)
+    if result.unseen:
+        low, high = exact_interval(result.unseen.correct, result.unseen.total)
+        right = f"{result.unseen.correct}/{result.unseen.total}"
+        say(f"letters of {result.experiment.data.test_folder}: {right} right, 95 % interval {low:.1%} to {high:.1%}")
+    say(f"run {result.run.id}: {result.decision}")
+
+
+def _folder(named: str | None) -> Path | None:
+    return Path(named).expanduser() if named else None
+
+
+def _source(uri: str) -> Source:
+    if not registry.exists(uri):
+        if uri != f"models:/{mnist.MODEL}@champion":
+            raise InputError(f"{uri}: there is no such version or alias in the registry; see `mlflow ui`, page Models")
+        log.warning("the registry has no %s yet: training it first, by experiments/mnist.yaml", uri)
+        mnist.show(mnist.run(spec.load(project_root() / "experiments" / "mnist.yaml", MnistSpec)))
+    source = registry.fetch_model(uri)
+    if not isinstance(source.model, DigitNet):
+        raise InputError(f"{uri}: is a {type(source.model).__name__}; Task 3 transfers a DigitNet")
+    return source
+
+
+def _examples(letters: Letters, experiment: TransferSpec) -> Examples:
+    mean, std = MNIST_MEAN_STD
+    digits = to_digits(letters.pictures, experiment.data.preprocessing)
+    return Examples((digits - mean) / std, letters.labels)
+
+
+def _network(source: Source, classes: int, *, frozen: bool) -> nn.Module:
+    """Return the source's network with a fresh head, its other weights frozen or not."""
+    model = DigitNet(**source.card.arguments)
+    model.load_state_dict(source.model.state_dict())
+    if frozen:
+        freeze(model)
+    replace_head(model, classes)
+    return model
+
+
+def _random_network(classes: int) -> nn.Module:
+    """Return a network that has learnt nothing, frozen but for its head."""
+    model = DigitNet()
+    freeze(model)
+    replace_head(model, classes)
+    return model
+
+
+def _log_inputs(run: Run, letters: Letters, source: Source, unseen: Letters | None) -> None:
+    run.dataset(runs.describe_dataset(f"greek ({letters.origin})", letters.digest, "greek letters"), "training")
+    if unseen:
+        run.dataset(runs.describe_dataset("greek, unseen", unseen.digest, "greek letters"), "testing")
+    run.tags(
+        {
+            "trackdl.data_digest": letters.digest,
+            "trackdl.data_origin": letters.origin,
+            "trackdl.synthetic": str(letters.origin == "synthetic").lower(),
+            **_lineage(source),
+        }
+    )
+
+
+def _lineage(source: Source) -> dict[str, str]:
+    return {
+        "trackdl.source_model": source.name,
+        "trackdl.source_version": source.version,
+        "trackdl.source_run": source.run_id,
+        "trackdl.source_weights_sha256": source.card.weights_sha256,
+    }
+
+
+def _train(run: Run, experiment: TransferSpec, trainer: Trainer, examples: Examples, letters: Letters) -> Evaluation:
+    """Train on all letters; the "test" of the report is on these same letters, so it is logged as what it is."""
+    log.info("%s", trainer.model)
+
+    def measure() -> Evaluation:
+        evaluation = trainer.evaluate(examples)
+        measured[trainer.epoch] = {"train_loss": evaluation.loss, "train_accuracy": evaluation.accuracy}
+        return evaluation
+
+    measured: dict[int, dict[str, float]] = {}
+    measure()
+    run.metrics(measured[0], step=0)
+    with progress(f"transfer {experiment.data.preprocessing}, epochs", experiment.training.epochs) as advance:
+        for result in trainer.fit(examples, experiment.training.epochs):
+            evaluation = measure()
+            epochs.log_epoch(run, trainer, result, measured[result.epoch])
+            advance(f"{evaluation.correct}/{evaluation.total} training letters, loss {evaluation.loss:.4f}")
+    epochs.log_predictions(run, "train", evaluation, examples.targets)
+    tested = [(epoch * len(examples), loss) for epoch, loss in run.history("train_loss")]
+    curve = plots.loss_curves(run.history("batch_loss"), tested, f"Learning {letters.origin} letters", "All letters")
+    run.figure(curve, "pictures/training_curve.png")
+    said = [letters.classes[index] for index in evaluation.outputs.argmax(dim=1)]
+    mean, std = MNIST_MEAN_STD
+    shown = (examples.inputs[:, 0] * std + mean).numpy()
+    grid = plots.picture_grid(shown, said, f"What the network is shown ({letters.origin} letters), and says", 9)
+    run.figure(grid, "pictures/letters.png")
+    return evaluation
+
+
+def _hold_out(
+    run: Run, experiment: TransferSpec, source: Source, examples: Examples, letters: Letters
+) -> dict[str, HeldOut]:
+    """Judge every letter by networks that have not seen it; the two baselines on the same splits."""
+    classes = len(letters.classes)
+    networks = {
+        SUBJECT: partial(_network, source, classes, frozen=True),
+        "random features": partial(_random_network, classes),
+        "all layers trained": partial(_network, source, classes, frozen=False),
+    }
+    parts = validation.splits(examples.targets, experiment.data.folds, experiment.training.seed)
+    held_out = {}
+    with progress("letters held out, networks", len(networks)) as advance:
+        for name, network in networks.items():
+            held = validation.hold_out_each(network, experiment.training, F.nll_loss, examples, parts)
+            held_out[name] = held
+            suffix = "" if name == SUBJECT else "_" + name.replace(" ", "_")
+            low, high = held.interval
+            bounds = {f"val_accuracy{suffix}_low": low, f"val_accuracy{suffix}_high": high}
+            run.metrics({f"val_accuracy{suffix}": held.accuracy, **bounds}, step=experiment.training.epochs)
+            advance(f"{name}: {held.correct}/{len(examples)}")
+    rows = [
+        {
+            "letter": letter,
+            "truth": letters.classes[truth],
+            **{n: letters.classes[h.outputs[i].argmax()] for n, h in held_out.items()},
+        }
+        for i, (letter, truth) in enumerate(zip(letters.names, examples.targets, strict=True))
+    ]
+    run.table({"rows": rows}, "predictions/held_out.json")
+    bars = plots.accuracy_bars(
+        list(held_out),
+        [held.accuracy for held in held_out.values()],
+        [held.interval for held in held_out.values()],
+        f"Greek letters ({letters.origin}), preprocessing {experiment.data.preprocessing}",
+    )
+    run.figure(bars, "pictures/held_out.png")
+    run.tags(
+        {"trackdl.validation": "leave-one-out" if experiment.data.folds is None else f"{experiment.data.folds}-fold"}
+    )
+    return held_out
+
+
+def _judge(run: Run, trainer: Trainer, unseen: Examples) -> Evaluation:
+    evaluation = trainer.evaluate(unseen)
+    low, high = exact_interval(evaluation.correct, evaluation.total)
+    values = {"test_loss": evaluation.loss, "test_accuracy": evaluation.accuracy}
+    run.metrics({**values, "test_accuracy_low": low, "test_accuracy_high": high}, step=trainer.epoch)
+    epochs.log_predictions(run, "test", evaluation, unseen.targets)
+    return evaluation
+
+
+def _register(
+    run: Run,
+    experiment: TransferSpec,
+    trainer: Trainer,
+    evaluation: Evaluation,
+    held_out: HeldOut,
+    letters: Letters,
+    source: Source,
+) -> Decision:
+    how = experiment.data.preprocessing
+    mean, std = MNIST_MEAN_STD
+    classes = list(letters.classes)
+    arguments = {"classes": len(classes)}
+    card = Card(network="DigitNet", arguments=arguments, classes=classes, mean=mean, std=std, preprocessing=how)
+    example = (to_digits(letters.pictures[:2], how)[:, 0] * 255).round().numpy()
+    model_id, card = registry.log_model(run, trainer.model, card, example)
+    on = runs.describe_dataset(f"greek ({letters.origin})", letters.digest, "greek letters")
+    final = {"train_loss": evaluation.loss, "train_accuracy": evaluation.accuracy, "val_accuracy": held_out.accuracy}
+    run.metrics(final, step=trainer.epoch, model_id=model_id, dataset=on)
+    why = "every letter judged by a network that has not seen it"
+    score = Score("val_accuracy", held_out.accuracy, why, letters.digest, synthetic=letters.origin == "synthetic")
+    lineage = {**_lineage(source), "trackdl.weights_sha256": card.weights_sha256, "trackdl.preprocessing": how}
+    return registry.register(MODEL, run, model_id, score, lineage)

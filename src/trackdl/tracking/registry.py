@@ -1,0 +1,210 @@
+"""Registered models: logged with a run, registered, and promoted only when better.
+
+The alias `champion` names the version in use. A newcomer takes it only by a better score on the same data, or from a
+model of synthetic data; else it becomes `challenger`. What decided stands in the version's tags.
+"""
+
+import importlib.metadata
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+from mlflow.types.schema import Map
+from torch import nn
+
+from trackdl import serving
+from trackdl.errors import InputError
+from trackdl.tracking.runs import Run
+from trackdl.tracking.store import client, plainly
+
+__all__ = ["Decision", "Score", "Source", "fetch_model", "log_model", "register"]
+
+# What a served model imports, pinned as it is here, so that nothing is inferred (which takes MLflow 5 s).
+_SERVING_NEEDS = ("mlflow", "torch", "torchvision", "safetensors", "numpy", "pandas", "pillow", "pydantic", "scipy")
+
+SIGNATURE = ModelSignature(
+    inputs=Schema([TensorSpec(np.dtype("float32"), (-1, serving.SIDE, serving.SIDE))]),
+    outputs=Schema([ColSpec(DataType.string, "label"), ColSpec(Map(DataType.double), "probabilities")]),
+)
+
+
+@dataclass(frozen=True)
+class Score:
+    """What decides between two versions of a model.
+
+    Args:
+        metric: Its name, e.g. "loo_accuracy".
+        value: Higher is better.
+        why: Why this metric decides.
+        data_digest: The digest of the data it was measured on; scores on other data are not compared.
+        synthetic: Whether these data are simulated.
+    """
+
+    metric: str
+    value: float
+    why: str
+    data_digest: str
+    synthetic: bool = False
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A new version and its place: `champion` says whether it took the alias, `reason` why or why not."""
+
+    name: str
+    version: str
+    champion: bool
+    reason: str
+
+    def __str__(self) -> str:
+        alias = "champion" if self.champion else "challenger"
+        return f"{self.name} version {self.version} is now {alias}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A network taken from the registry, and where it came from."""
+
+    model: nn.Module
+    card: serving.Card
+    name: str
+    version: str
+    run_id: str
+
+
+def log_model(run: Run, model: nn.Module, card: serving.Card, example: np.ndarray) -> tuple[str, serving.Card]:
+    """Log a network with a run as an MLflow LoggedModel.
+
+    Args:
+        run: The open run.
+        model: The network.
+        card: What it is; `weights_sha256` is filled in.
+        example: Pixels [n, 28, 28], 0 to 255, kept as the model's input example.
+
+    Returns:
+        The LoggedModel's id, and the filled card.
+    """
+    pins = [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in _SERVING_NEEDS]
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "model"
+        full = serving.write_model(data, model, card)
+        with plainly(f"logging the model of run {run.id}"):
+            info = mlflow.pyfunc.log_model(
+                name="model",
+                loader_module="trackdl.serving",
+                data_path=str(data),
+                code_paths=[str(Path(serving.__file__).parent)],
+                signature=SIGNATURE,
+                input_example=example.astype(np.float32),
+                pip_requirements=pins,
+                metadata={"weights_sha256": full.weights_sha256},
+            )
+    return str(info.model_id), full
+
+
+def register(name: str, run: Run, model_id: str, score: Score, lineage: Mapping[str, Any]) -> Decision:
+    """Register a logged model and give it its alias.
+
+    Args:
+        name: The registered model, e.g. "greek-cnn".
+        run: The run that trained it.
+        model_id: The LoggedModel's id.
+        score: What decides.
+        lineage: Further tags of the version.
+    """
+    with plainly(f"registering {name}"):
+        _make_sure_of(name)
+        old = _champion(name)
+        better, reason = _decide(score, old)
+        decided = {
+            "trackdl.decided_by": f"{score.metric} ({score.why})",
+            "trackdl.score": repr(score.value),
+            "trackdl.score_data": score.data_digest,
+            "trackdl.synthetic": str(score.synthetic).lower(),
+            "trackdl.decision": f"{'champion' if better else 'challenger'}: {reason}",
+        }
+        if old is not None:
+            decided |= {"trackdl.rival": old.version, "trackdl.rival_score": old.tags.get("trackdl.score", "unknown")}
+        tags = {**{key: str(value) for key, value in lineage.items()}, **decided}
+        made = client().create_model_version(name, f"models:/{model_id}", run.id, tags=tags, model_id=model_id)
+        client().set_registered_model_alias(name, "champion" if better else "challenger", made.version)
+    return Decision(name, str(made.version), better, reason)
+
+
+def _make_sure_of(name: str) -> None:
+    try:
+        client().create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _champion(name: str) -> ModelVersion | None:
+    try:
+        return client().get_model_version_by_alias(name, "champion")
+    except MlflowException as error:
+        # MLflow answers a missing alias with either.
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
+def _decide(score: Score, old: ModelVersion | None) -> tuple[bool, str]:
+    if old is None:
+        return True, "there was none"
+    was = f"version {old.version}"
+    if old.tags.get("trackdl.synthetic") == "true" and not score.synthetic:
+        return True, f"{was} learnt from synthetic data"
+    if old.tags.get("trackdl.score_data") != score.data_digest:
+        return False, f"{was} was scored on other data, so the two cannot be compared"
+    before = float(old.tags["trackdl.score"])
+    words = f"{score.metric} {score.value:.4f} against {before:.4f} of {was}"
+    return score.value > before, words if score.value != before else f"{words}, a tie"
+
+
+def exists(uri: str) -> bool:
+    """Return whether a `models:/NAME@ALIAS` or `models:/NAME/VERSION` names a registered model version."""
+    try:
+        _find(uri)
+    except InputError:
+        return False
+    return True
+
+
+def _find(uri: str) -> ModelVersion:
+    rest = uri.removeprefix("models:/")
+    with plainly(uri):
+        if "@" in rest:
+            return client().get_model_version_by_alias(*rest.split("@", 1))
+        return client().get_model_version(*rest.split("/", 1))
+
+
+@contextmanager
+def _fetched(uri: str) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder, plainly(uri):
+        yield Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder))
+
+
+def fetch_model(uri: str) -> Source:
+    """Take a network from the registry; nothing of the artifact's own code is run.
+
+    Args:
+        uri: `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+
+    Raises:
+        InputError: There is no such model, version or alias.
+        TrackdlError: Its files are missing or were changed.
+    """
+    found = _find(uri)
+    with _fetched(f"models:/{found.name}/{found.version}") as folder:
+        model, card = serving.read_model(folder / "data" / "model")
+    return Source(model, card, found.name, str(found.version), found.run_id or "")

@@ -1,0 +1,256 @@
+"""Runs: opened, filled, ended truthfully, found again.
+
+    with runs.start(experiment) as run:
+        run.metrics({"test_accuracy": 0.98}, step=8)
+
+A run that ends by Ctrl-C or a signal is KILLED, by an error FAILED. A run whose process is gone without a word is found
+by the next command of its task (`close_abandoned`).
+"""
+
+import importlib.metadata
+import logging
+import os
+import platform
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import psutil
+from matplotlib.figure import Figure
+from mlflow.data.code_dataset_source import CodeDatasetSource
+from mlflow.data.dataset import Dataset
+from mlflow.data.http_dataset_source import HTTPDatasetSource
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunStatus, RunTag
+from mlflow.entities import Run as MlflowRun
+
+from trackdl import __version__, spec
+from trackdl.paths import project_root
+from trackdl.spec import Experiment
+from trackdl.tracking.store import client, every_experiment, home_experiment, plainly
+
+__all__ = ["Run", "close_abandoned", "describe_dataset", "download", "find", "start"]
+
+log = logging.getLogger(__name__)
+
+# MLflow takes at most this many metrics in one call.
+BATCH = 1000
+SYSTEM_METRICS_EVERY = 5
+
+
+class Run:
+    """An MLflow run, open or ended.
+
+    Args:
+        run_id: The run's id.
+    """
+
+    def __init__(self, run_id: str) -> None:
+        self.id = run_id
+
+    @property
+    def info(self) -> MlflowRun:
+        """The run as MLflow has it now."""
+        with plainly(f"run {self.id}"):
+            return client().get_run(self.id)
+
+    def tags(self, tags: Mapping[str, Any]) -> None:
+        """Set tags."""
+        client().log_batch(self.id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
+
+    def metrics(
+        self, values: Mapping[str, float], step: int = 0, *, model_id: str | None = None, dataset: Dataset | None = None
+    ) -> None:
+        """Log one value for each metric, in one call; `model_id` and `dataset` say what was measured, and on what."""
+        now = int(time.time() * 1000)
+        on = {"dataset_name": dataset.name, "dataset_digest": dataset.digest} if dataset else {}
+        made = [Metric(key, value, now, step, model_id=model_id, run_id=self.id, **on) for key, value in values.items()]
+        client().log_batch(self.id, metrics=made)
+
+    def curve(self, name: str, points: Iterable[tuple[int, float]]) -> None:
+        """Log many (step, value) points of one metric, a thousand a call."""
+        now = int(time.time() * 1000)
+        made = [Metric(name, value, now, step) for step, value in points]
+        for first in range(0, len(made), BATCH):
+            client().log_batch(self.id, metrics=made[first : first + BATCH])
+
+    def history(self, name: str) -> list[tuple[int, float]]:
+        """Return all (step, value) points of a metric, by step; the last one logged counts where a step has several."""
+        with plainly(f"run {self.id}"):
+            points = client().get_metric_history(self.id, name)
+        latest = {point.step: point.value for point in sorted(points, key=lambda point: point.timestamp)}
+        return sorted(latest.items())
+
+    def dataset(self, dataset: Dataset, context: str) -> None:
+        """Log a data set as an input of the run; `context` says what it was for, e.g. "training"."""
+        entity = dataset._to_mlflow_entity()
+        client().log_inputs(self.id, [DatasetInput(entity, [InputTag("mlflow.data.context", context)])])
+
+    def file(self, path: Path, folder: str | None = None) -> None:
+        """Log a file as an artifact, under `folder` of the run's artifacts."""
+        client().log_artifact(self.id, str(path), folder)
+
+    def text(self, text: str, name: str) -> None:
+        """Log a text as the artifact `name`."""
+        client().log_text(self.id, text, name)
+
+    def table(self, rows: Any, name: str) -> None:
+        """Log a JSON value as the artifact `name`."""
+        client().log_dict(self.id, rows, name)
+
+    def figure(self, figure: Figure, name: str) -> None:
+        """Log a figure as the artifact `name`, a picture file."""
+        client().log_figure(self.id, figure, name)
+
+    def artifacts(self, folder: str) -> list[str]:
+        """Return the paths of the files in `folder` of the run's artifacts, sorted."""
+        with plainly(f"run {self.id}"):
+            return sorted(item.path for item in client().list_artifacts(self.id, folder) if not item.is_dir)
+
+    def fetch(self, path: str, into: Path) -> Path:
+        """Bring an artifact into the folder `into` and return where it lies."""
+        with plainly(f"run {self.id}, artifact {path}"):
+            return Path(client().download_artifacts(self.id, path, str(into)))
+
+
+@contextmanager
+def start(experiment: Experiment, *, resume: Run | None = None, name: str | None = None) -> Iterator[Run]:
+    """Open a run for `experiment`, nested in the one that is open, and end it truthfully.
+
+    `mlflow run` has made a run already and names it in MLFLOW_RUN_ID: the first run that is started takes it.
+
+    Args:
+        experiment: What is run; its settings become the run's parameters, its text the artifact `experiment.yaml`.
+        resume: Go on with this run instead of a new one.
+        name: What the MLflow UI calls the run.
+
+    Yields:
+        The run.
+    """
+    made_by_caller = os.environ.pop("MLFLOW_RUN_ID", None)
+    run_id = resume.id if resume else made_by_caller
+    where = {"run_id": run_id} if run_id else {"experiment_id": home_experiment()}
+    mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_EVERY)  # type: ignore[no-untyped-call]
+    nested = mlflow.active_run() is not None
+    with plainly("starting a run"):
+        active = mlflow.start_run(**where, nested=nested, run_name=name, log_system_metrics=not nested)  # type: ignore[arg-type]
+    run = Run(active.info.run_id)
+    status = RunStatus.FINISHED
+    try:
+        with plainly(f"run {run.id}"):
+            _record(run, experiment)
+        yield run
+    except KeyboardInterrupt:
+        status = RunStatus.KILLED
+        raise
+    except BaseException:
+        status = RunStatus.FAILED
+        raise
+    finally:
+        mlflow.end_run(RunStatus.to_string(status))
+
+
+def _record(run: Run, experiment: Experiment) -> None:
+    """Write down what is run, by which code, where."""
+    known = run.info.data.params
+    params = {key: str(value) for key, value in spec.flatten(experiment).items()}
+    fresh = [Param(key, value) for key, value in params.items() if key not in known]
+    process = psutil.Process()
+    tags = {
+        "trackdl.task": experiment.task,
+        "trackdl.version": __version__,
+        "trackdl.spec_digest": spec.digest(experiment),
+        "trackdl.host": socket.gethostname(),
+        "trackdl.process": f"{process.pid}:{process.create_time():.0f}",
+        "trackdl.python": platform.python_version(),
+        "trackdl.torch": importlib.metadata.version("torch"),
+        "trackdl.mlflow": importlib.metadata.version("mlflow"),
+    }
+    commit, diff = _git("rev-parse", "HEAD"), _git("diff", "HEAD")
+    if commit:
+        tags |= {"mlflow.source.git.commit": commit.strip(), "trackdl.uncommitted": str(bool(diff)).lower()}
+    client().log_batch(run.id, params=fresh, tags=[RunTag(key, value) for key, value in tags.items()])
+    run.text(spec.to_yaml(experiment), "experiment.yaml")
+    if diff:
+        run.text(diff, "uncommitted.diff")
+
+
+def _git(*arguments: str) -> str | None:
+    """Return what git says of the project's checkout, or None where there is no checkout or no git."""
+    root = project_root()
+    if not (root / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(  # noqa: S603 - fixed arguments
+            ["git", "-C", str(root), *arguments],  # noqa: S607 - the user's own git
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=30,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def describe_dataset(name: str, digest: str, source: str) -> Dataset:
+    """Describe a data set to MLflow.
+
+    Args:
+        name: E.g. "mnist-test".
+        digest: SHA-256, hex, of its content; MLflow keeps the first 32 digits.
+        source: Where it comes from: a web address, or words.
+    """
+    web = source.startswith("http")
+    made = HTTPDatasetSource(source) if web else CodeDatasetSource({"source": source})  # type: ignore[no-untyped-call]
+    return MetaDataset(made, name=name, digest=digest[:32])  # type: ignore[abstract]  # MLflow's own class: it is not
+
+
+def find(task: str, where: str = "") -> list[Run]:
+    """Return the runs of a task in all experiments, newest first; `where` is a further MLflow filter."""
+    query = f"tags.`trackdl.task` = '{task}'" + (f" and {where}" if where else "")
+    with plainly("searching runs"):
+        found = client().search_runs(every_experiment(), query, order_by=["attributes.start_time DESC"])
+    return [Run(item.info.run_id) for item in found]
+
+
+def close_abandoned(task: str) -> list[Run]:
+    """Mark runs of a task KILLED that stand as RUNNING although their process on this machine is gone; say so of each.
+
+    Returns:
+        The runs that were marked.
+    """
+    closed = []
+    for run in find(task, "attributes.status = 'RUNNING'"):
+        tags = run.info.data.tags
+        if tags.get("trackdl.host") != socket.gethostname() or _alive(tags.get("trackdl.process", "")):
+            continue
+        client().set_terminated(run.id, RunStatus.to_string(RunStatus.KILLED))
+        closed.append(run)
+        log.warning("run %s of %s was left RUNNING by a process that is gone; it is now marked KILLED", run.id, task)
+    return closed
+
+
+def _alive(process: str) -> bool:
+    pid, _, created = process.partition(":")
+    try:
+        return f"{psutil.Process(int(pid)).create_time():.0f}" == created
+    except (psutil.NoSuchProcess, ValueError):
+        return False
+
+
+@contextmanager
+def download(uri: str) -> Iterator[Path]:
+    """Bring an artifact (`runs:/ID/experiment.yaml`, say) to this machine for the time of the block."""
+    with tempfile.TemporaryDirectory() as folder:
+        client()
+        with plainly(uri):
+            path = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder))
+        yield path

@@ -1,0 +1,242 @@
+"""Training: seeds, device, precision, fit and evaluate. Yields a result an epoch; knows no tracker.
+
+    trainer = Trainer(lambda: DigitNet(), spec.training, loss=F.nll_loss)
+    for result in trainer.fit(train, epochs=8):
+        print(result.epoch, trainer.evaluate(test).accuracy)
+
+The data lie in memory as tensors, normalised once; a step reads its batch by index. A trainer owns its random states:
+the same seed gives the same weights bit for bit on one machine, whatever else draws random numbers meanwhile, and a
+trainer that is saved and loaded goes on as if it had never stopped.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from trackdl import checkpoints
+from trackdl.spec import Optimizer, Training
+
+__all__ = ["EpochResult", "Evaluation", "Examples", "Trainer", "resolve_device", "resolve_precision", "seeded"]
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+# The report logs the loss of every tenth batch.
+LOG_EVERY = 10
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Inputs, float [n, ...], ready for the network, and targets [n]."""
+
+    inputs: Tensor
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> "Examples":
+        """Return the examples on `device`, the inputs as `dtype`."""
+        return Examples(self.inputs.to(device, dtype), self.targets.to(device))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A network on a set of examples: the mean loss, how many it got right, and its outputs, float32 [n, ...]."""
+
+    loss: float
+    correct: int
+    total: int
+    outputs: Tensor
+
+    @property
+    def accuracy(self) -> float:
+        """The fraction that it got right."""
+        return self.correct / self.total
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """One epoch of training.
+
+    `train_loss` and `train_accuracy` are means over the epoch's batches, each taken before its step, in training mode.
+    `batch_losses` holds (training examples seen before the batch, its loss) for every tenth batch.
+    """
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    batch_losses: list[tuple[int, float]]
+    seconds: float
+    examples: int
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device that `name` asks for; auto is CUDA, then MPS, then the CPU."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if name == "cuda":
+        # Some CUDA kernels have no deterministic form: those warn instead of failing.
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    return torch.device(name)
+
+
+def resolve_precision(name: str, device: torch.device) -> torch.dtype:
+    """Return the dtype that the layers compute in; auto is bfloat16 where the hardware computes in it.
+
+    The weights, the optimiser's state and every evaluation stay float32.
+    """
+    if name == "auto":
+        name = "bfloat16" if _computes_bfloat16(device) else "float32"
+    return torch.bfloat16 if name == "bfloat16" else torch.float32
+
+
+def _computes_bfloat16(device: torch.device) -> bool:
+    if device.type == "cpu":
+        able = torch.cpu.get_capabilities()
+        return any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw torch's random numbers from `seed` within the block; outside of it nothing is changed."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+class Trainer:
+    """A network in training: its weights, its optimiser, its random states and how far it has come.
+
+    Args:
+        build: Makes the network; called with torch seeded by `settings.seed`: its first weights follow from the seed.
+        settings: The experiment's training section.
+        loss: Mean loss of outputs and targets.
+        decide: Turns outputs into predictions that are compared with the targets.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[], nn.Module],
+        settings: Training,
+        loss: Loss,
+        decide: Callable[[Tensor], Tensor] = lambda outputs: outputs.argmax(dim=1),
+    ) -> None:
+        self.settings, self.loss, self.decide = settings, loss, decide
+        self.device = resolve_device(settings.device)
+        self.dtype = resolve_precision(settings.precision, self.device)
+        with seeded(settings.seed):
+            # channels_last lets the CPU's convolutions vectorise over channels; results are the same function.
+            self.model = build().to(self.device).to(memory_format=torch.channels_last)
+            self.random_state = torch.get_rng_state()
+        self.optimizer = _make_optimizer(self.model, settings.optimizer)
+        self.shuffler = torch.Generator().manual_seed(settings.seed)
+        self.epoch = 0
+        self.examples_seen = 0
+        self.seconds = 0.0
+
+    def fit(self, train: Examples, epochs: int) -> Iterator[EpochResult]:
+        """Train until epoch `epochs` is reached, yielding each epoch's result when it ends.
+
+        Args:
+            train: The training examples; moved to the trainer's device and precision once.
+            epochs: The epoch to reach, counted from the training's very beginning.
+        """
+        ready = train.to(self.device, self.dtype)
+        while self.epoch < epochs:
+            with torch.random.fork_rng():
+                torch.set_rng_state(self.random_state)
+                result = self._epoch(ready)
+                self.random_state = torch.get_rng_state()
+            yield result
+
+    def _epoch(self, train: Examples) -> EpochResult:
+        began = time.perf_counter()
+        self.model.train()
+        size = self.settings.batch_size
+        order = torch.randperm(len(train), generator=self.shuffler).to(self.device)
+        losses, correct = [], torch.zeros((), dtype=torch.int64, device=self.device)
+        batches = torch.split(order, size)
+        for batch in batches:
+            targets = train.targets[batch]
+            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+                outputs = self.model(train.inputs[batch])
+            loss = self.loss(outputs.float(), targets)
+            self.optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            self.optimizer.step()
+            losses.append(loss.detach())
+            correct += (self.decide(outputs.detach()) == targets).sum()
+        values = torch.stack(losses).tolist()  # the epoch's only wait for an accelerator
+        seen, self.examples_seen = self.examples_seen, self.examples_seen + len(train)
+        self.epoch += 1
+        seconds = time.perf_counter() - began
+        self.seconds += seconds
+        return EpochResult(
+            epoch=self.epoch,
+            train_loss=sum(v * len(b) for v, b in zip(values, batches, strict=True)) / len(train),
+            train_accuracy=correct.item() / len(train),
+            batch_losses=[(seen + i * size, values[i]) for i in range(0, len(values), LOG_EVERY)],
+            seconds=seconds,
+            examples=len(train),
+        )
+
+    @torch.inference_mode()
+    def evaluate(self, examples: Examples, batch_size: int = 1000) -> Evaluation:
+        """Return the network's result on `examples`, in evaluation mode and float32."""
+        self.model.eval()
+        ready = examples.to(self.device, torch.float32)
+        outputs = torch.cat([self.model(batch) for batch in torch.split(ready.inputs, batch_size)])
+        return Evaluation(
+            loss=self.loss(outputs, ready.targets).item(),
+            correct=int((self.decide(outputs) == ready.targets).sum()),
+            total=len(examples),
+            outputs=outputs.cpu(),
+        )
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint: weights, optimiser, random states, and how far the training has come."""
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items() if value is not None}
+        tensors |= {"random.torch": self.random_state, "random.shuffler": self.shuffler.get_state()}
+        progress = {"epoch": self.epoch, "examples_seen": self.examples_seen, "seconds": self.seconds}
+        checkpoints.write(path, tensors, {key: repr(value) for key, value in progress.items()})
+
+    def load(self, path: Path) -> None:
+        """Take up the training where the checkpoint left it.
+
+        Raises:
+            TrackdlError: The file is no whole checkpoint of this network.
+        """
+        tensors, meta = checkpoints.read(path, like=self.model.state_dict())
+        self.model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+        self.optimizer.load_state_dict(self._optimizer_state(tensors))
+        self.random_state = tensors["random.torch"]
+        self.shuffler.set_state(tensors["random.shuffler"])
+        self.epoch, self.examples_seen = int(meta["epoch"]), int(meta["examples_seen"])
+        self.seconds = float(meta["seconds"])
+
+    def _optimizer_state(self, tensors: dict[str, Tensor]) -> dict[str, object]:
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            if key.startswith("optimizer."):
+                _, index, name = key.split(".", 2)
+                like = parameters[int(index)]
+                # Fused optimisers walk raw memory: a buffer must lie in memory as its weights do.
+                laid = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+                state.setdefault(int(index), {})[name] = laid
+        return {"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]}
+
+
+def _make_optimizer(model: nn.Module, settings: Optimizer) -> torch.optim.Optimizer:
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if settings.name == "sgd":
+        return torch.optim.SGD(parameters, lr=settings.lr, momentum=settings.momentum, fused=True)
+    return torch.optim.Adam(parameters, lr=settings.lr, fused=True)
