@@ -264,7 +264,7 @@ def _register(
     arguments = {"classes": len(classes)}
     card = Card(network="DigitNet", arguments=arguments, classes=classes, mean=mean, std=std, preprocessing=how)
     example = (to_digits(letters.pictures[:2], how)[:, 0] * 255).round().numpy()
-    model_id, card = registry.log_model(run, trainer.model, card, example)
+    model_id, card = registry.log_model(run, trainer.model, card, example, trainer.epoch)
     on = runs.describe_dataset(f"greek ({letters.origin})", letters.digest, "greek letters")
     final = {"train_loss": evaluation.loss, "train_accuracy": evaluation.accuracy, "val_accuracy": held_out.accuracy}
     run.metrics(final, step=trainer.epoch, model_id=model_id, dataset=on)

@@ -81,7 +81,9 @@ class Source:
     run_id: str
 
 
-def log_model(run: Run, model: nn.Module, card: serving.Card, example: np.ndarray) -> tuple[str, serving.Card]:
+def log_model(
+    run: Run, model: nn.Module, card: serving.Card, example: np.ndarray, step: int
+) -> tuple[str, serving.Card]:
     """Log a network with a run as an MLflow LoggedModel.
 
     Args:
@@ -89,6 +91,7 @@ def log_model(run: Run, model: nn.Module, card: serving.Card, example: np.ndarra
         model: The network.
         card: What it is; `weights_sha256` is filled in.
         example: Pixels [n, 28, 28], 0 to 255, kept as the model's input example.
+        step: The epoch that the weights are of; MLflow links the run's metrics of this step to the model.
 
     Returns:
         The LoggedModel's id, and the filled card.
@@ -106,6 +109,7 @@ def log_model(run: Run, model: nn.Module, card: serving.Card, example: np.ndarra
                 signature=SIGNATURE,
                 input_example=example.astype(np.float32),
                 pip_requirements=pins,
+                step=step,
                 metadata={"weights_sha256": full.weights_sha256},
             )
     return str(info.model_id), full

@@ -1,0 +1,60 @@
+# trackdl's commands. Needs Python 3.11 or newer and make; everything else is installed into .venv.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+COMPILE = $(BIN)/uv pip compile --quiet --no-emit-index-url --no-header --universal --python-version 3.11
+ENTRIES := $(shell sed -n 's/^  \([a-z]*\):$$/\1/p' MLproject)
+
+# The report's 27 letters, where they lie beside the checkout.
+ifneq ($(wildcard ../shared/data/greek_train),)
+export TRACKDL_GREEK_DIR ?= $(abspath ../shared/data/greek_train)
+endif
+
+.PHONY: help setup run test check ui lock bench $(ENTRIES)
+
+help: ## Explain the targets.
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
+	@echo "make NAME      Run entry point NAME: $(ENTRIES)."
+
+setup: $(READY) ## Create .venv from requirements.lock; nothing to do when nothing changed.
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "trackdl needs Python 3.11 or newer; name one: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' \
+	  || { echo "This Python has no venv module (Debian: apt install python3-venv)"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -r requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --editable .
+	@touch $(READY)
+
+run: $(READY) ## The whole report, by `mlflow run`: get the data, train, compare with the report's numbers.
+
+	@$(MAKE) --no-print-directory data
+	@$(MAKE) --no-print-directory main
+
+$(ENTRIES): $(READY)
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/mlflow run . -e $@ --env-manager local --experiment-name trackdl
+
+test: $(READY) check ## Lint, types and all tests.
+	$(BIN)/pytest
+
+check: $(READY) ## Lint and types alone.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+ui: $(READY) ## Show runs and models in a browser: http://127.0.0.1:5000
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000
+
+lock: $(READY) ## Resolve the pins anew: the lock files, and conda.yaml from the first.
+	$(COMPILE) --extra dev pyproject.toml -o requirements.lock
+	$(COMPILE) --extra bench -c requirements.lock pyproject.toml -o requirements-bench.lock
+	$(BIN)/python tools/conda_env.py
+
+bench: $(READY) ## Measure one fit against a plain loop, skorch and Lightning: benchmarks/fit.py.
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -r requirements-bench.lock
+	$(BIN)/python benchmarks/fit.py

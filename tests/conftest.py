@@ -1,0 +1,79 @@
+"""What the tests share: a store of their own, and tiny data sets that stand where the real ones would."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+import torch
+
+from trackdl.data import sources
+from trackdl.tracking import store
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# One thread: the tests' tensors are tiny, and two threads that wait for each other on a busy machine are slow.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the caller's MLflow and data settings out of the tests."""
+    for name in [name for name in os.environ if name.startswith(("MLFLOW_", "TRACKDL_"))]:
+        if name not in ("TRACKDL_GREEK_DIR", "TRACKDL_DATA_DIR"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def tracking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Give an empty store of the test's own, and its address."""
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setattr(store, "project_root", lambda: tmp_path)
+    store.client.cache_clear()
+    yield uri
+    while mlflow.active_run():
+        mlflow.end_run("FAILED")
+    store.client.cache_clear()
+
+
+def idx(array: np.ndarray) -> bytes:
+    """Return an IDX file of bytes."""
+    return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.astype(np.uint8).tobytes()
+
+
+def blobs(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return pictures, uint8 [count, 28, 28], whose class is where their bright square stands."""
+    random = np.random.default_rng(seed)
+    labels = random.permutation(np.arange(count) % 10)
+    pictures = random.integers(0, 60, (count, 28, 28))
+    for picture, label in zip(pictures, labels, strict=True):
+        row, column = 3 + 8 * (label // 4), 1 + 7 * (label % 4)
+        picture[row : row + 6, column : column + 6] = random.integers(180, 256)
+    return pictures.astype(np.uint8), labels.astype(np.uint8)
+
+
+@pytest.fixture
+def tiny_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put 600 training and 100 test pictures in MNIST's place; return the data folder."""
+    train, test = blobs(600, 0), blobs(100, 1)
+    contents = {
+        "train-images-idx3-ubyte": idx(train[0]),
+        "train-labels-idx1-ubyte": idx(train[1]),
+        "t10k-images-idx3-ubyte": idx(test[0]),
+        "t10k-labels-idx1-ubyte": idx(test[1]),
+    }
+    folder = tmp_path / "data" / "mnist"
+    folder.mkdir(parents=True)
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    files = tuple(
+        sources.File(name=name, size=len(content), sha256=hashlib.sha256(content).hexdigest())
+        for name, content in contents.items()
+    )
+    monkeypatch.setitem(sources.DATASETS, "mnist", sources.Dataset(files, list, "nothing: these are a test's"))
+    monkeypatch.setenv("TRACKDL_DATA_DIR", str(tmp_path / "data"))
+    return tmp_path / "data"

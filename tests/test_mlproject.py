@@ -1,0 +1,47 @@
+"""A task has one name in five places, and there is one list of pins."""
+
+import importlib.util
+from pathlib import Path
+
+import yaml
+from tools import conda_env
+
+from trackdl import spec
+from trackdl.cli import app
+
+ROOT = Path(__file__).resolve().parents[1]
+ENTRIES = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]
+
+
+def test_one_name_in_all_places() -> None:
+    names = set(ENTRIES)
+    assert {path.stem for path in (ROOT / "experiments").glob("*.yaml")} == names
+    assert {path.stem for path in (ROOT / "src/trackdl/tasks").glob("[a-z]*.py")} == names
+    assert {spec.task_of(kind) for kind in spec.Experiment.__args__} == names
+    commands = {command.name or command.callback.__name__ for command in app.registered_commands}
+    assert names <= commands
+
+
+def test_entry_points_run_the_working_tree() -> None:
+    for name, entry in ENTRIES.items():
+        assert entry["command"] == f"python src/trackdl {name}"
+
+
+def test_conda_env_is_made_from_the_lock() -> None:
+    lock = (ROOT / "requirements.lock").read_text()
+    assert (ROOT / "conda.yaml").read_text() == conda_env.render(lock)
+    pips = yaml.safe_load((ROOT / "conda.yaml").read_text())["dependencies"][-1]["pip"]
+    assert {"torch==2.14.1", "torchvision==0.29.1"} <= set(pips)
+    assert all("==" in pin for pin in pips)
+
+
+def test_no_lock_names_an_address() -> None:
+    for name in ("requirements.lock", "conda.yaml", "requirements-bench.lock"):
+        text = (ROOT / name).read_text()
+        assert "://" not in text
+        assert "index" not in "".join(line for line in text.splitlines() if line.startswith("-"))
+
+
+def test_every_dependency_is_importable() -> None:
+    for module in ("mlflow", "torch", "typer", "pydantic", "safetensors"):
+        assert importlib.util.find_spec(module)

@@ -1,0 +1,77 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trackdl.models import ACTIVATIONS, DigitNet, FashionNet, build, count_parameters, freeze, replace_head
+
+
+def test_digitnet_is_the_reports_net() -> None:
+    network = DigitNet()
+    assert count_parameters(network) == 21_840
+    printed = [line.strip() for line in str(network).splitlines()]
+    # The report's own print of it, Task 3, before the head is replaced.
+    assert printed[1:-1] == [
+        "(conv1): Conv2d(1, 10, kernel_size=(5, 5), stride=(1, 1))",
+        "(conv2): Conv2d(10, 20, kernel_size=(5, 5), stride=(1, 1))",
+        "(conv2_drop): Dropout2d(p=0.5, inplace=False)",
+        "(fc1): Linear(in_features=320, out_features=50, bias=True)",
+        "(fc2): Linear(in_features=50, out_features=10, bias=True)",
+    ]
+    assert [tuple(p.shape) for p in network.state_dict().values()] == [
+        (10, 1, 5, 5), (10,), (20, 10, 5, 5), (20,), (50, 320), (50,), (10, 50), (10,),
+    ]  # fmt: skip
+
+
+def test_digitnet_answers_log_probabilities() -> None:
+    out = DigitNet().eval()(torch.randn(3, 1, 28, 28))
+    assert torch.allclose(out.exp().sum(dim=1), torch.ones(3))
+
+
+def test_digitnet_in_training_drops_and_in_evaluation_does_not() -> None:
+    network, x = DigitNet(), torch.randn(4, 1, 28, 28)
+    network.train()
+    assert not torch.equal(network(x), network(x))
+    network.eval()
+    assert torch.equal(network(x), network(x))
+
+
+def test_memory_format_changes_no_result() -> None:
+    network, x = DigitNet().eval(), torch.randn(5, 1, 28, 28)
+    expected = network(x)
+    assert torch.allclose(network.to(memory_format=torch.channels_last)(x), expected, atol=1e-5)
+
+
+def test_a_frozen_network_with_a_new_head_trains_the_head_alone() -> None:
+    network = DigitNet()
+    freeze(network)
+    replace_head(network, 3)
+    assert [name for name, p in network.named_parameters() if p.requires_grad] == ["fc2.weight", "fc2.bias"]
+    assert count_parameters(network, trainable=True) == 50 * 3 + 3
+    assert "(fc2): Linear(in_features=50, out_features=3, bias=True)" in str(network)
+
+
+@pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
+@given(seed=st.integers(0, 2**31))
+@settings(max_examples=10, deadline=None)
+def test_pooling_before_the_activation_gives_the_usual_order(activation: str, seed: int) -> None:
+    x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+    act = ACTIVATIONS[activation]()
+    assert torch.allclose(act(F.max_pool2d(x, 2)), F.max_pool2d(act(x), 2))
+
+
+def test_every_cell_of_the_reports_grid_can_be_built_and_rebuilt() -> None:
+    for activation in ACTIVATIONS:
+        for size in (3, 5):
+            for layers in (2, 3):
+                network = FashionNet(conv_layers=layers, filter_size=size, activation=activation)
+                assert network(torch.zeros(1, 1, 28, 28)).shape == (1, 10)
+                assert str(build("FashionNet", network.arguments)) == str(network)
+
+
+def test_what_cannot_be_built_says_why() -> None:
+    with pytest.raises(ValueError, match="layer 4 of 4: 1×1 pixels are left, pooling takes 3"):
+        FashionNet(conv_layers=4, pool_size=3)
+    with pytest.raises(ValueError, match="activation 'swish': must be one of"):
+        FashionNet(activation="swish")

@@ -1,0 +1,132 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from conftest import blobs
+from trackdl.models import DigitNet, freeze, replace_head
+from trackdl.spec import Optimizer, Training
+from trackdl.training import Examples, Trainer, resolve_precision, seeded
+
+SGD = Optimizer(name="sgd", lr=0.05, momentum=0.5)
+ADAM = Optimizer(name="adam", lr=0.001)
+
+
+def settings(optimizer: Optimizer = SGD, seed: int = 1, precision: str = "float32") -> Training:
+    return Training(epochs=8, batch_size=32, optimizer=optimizer, seed=seed, device="cpu", precision=precision)
+
+
+@pytest.fixture(scope="module")
+def examples() -> Examples:
+    pictures, labels = blobs(200, 0)
+    return Examples(torch.from_numpy(pictures)[:, None].float() / 128 - 1, torch.from_numpy(labels.astype(np.int64)))
+
+
+def trained(examples: Examples, epochs: int, *args: object) -> Trainer:
+    trainer = Trainer(DigitNet, settings(*args), F.nll_loss)
+    list(trainer.fit(examples, epochs))
+    return trainer
+
+
+def same(a: Trainer, b: Trainer) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.model.parameters(), b.model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_one_seed_gives_one_network(examples: Examples, precision: str) -> None:
+    first = trained(examples, 2, SGD, 1, precision)
+    torch.manual_seed(99)  # whoever else draws random numbers changes nothing
+    assert same(first, trained(examples, 2, SGD, 1, precision))
+    assert not same(first, trained(examples, 2, SGD, 2, precision))
+
+
+def test_training_leaves_the_callers_random_numbers_alone(examples: Examples) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    trained(examples, 1)
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("optimizer", [SGD, ADAM], ids=["sgd", "adam"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_stopped_and_resumed_ends_in_the_same_weights(
+    examples: Examples, tmp_path: Path, optimizer: Optimizer, precision: str
+) -> None:
+    straight = trained(examples, 8, optimizer, 1, precision)
+    trained(examples, 3, optimizer, 1, precision).save(tmp_path / "c.safetensors")
+    resumed = Trainer(DigitNet, settings(optimizer, 1, precision), F.nll_loss)
+    resumed.load(tmp_path / "c.safetensors")
+    assert resumed.epoch == 3
+    assert [result.epoch for result in resumed.fit(examples, 8)] == [4, 5, 6, 7, 8]
+    assert same(straight, resumed)
+    assert resumed.examples_seen == straight.examples_seen == 8 * 200
+
+
+def test_looking_at_the_network_between_epochs_changes_nothing(examples: Examples) -> None:
+    looked = Trainer(DigitNet, settings(), F.nll_loss)
+    for _ in looked.fit(examples, 3):
+        looked.evaluate(examples)
+    assert same(looked, trained(examples, 3))
+
+
+def test_it_learns(examples: Examples) -> None:
+    trainer = Trainer(DigitNet, settings(), F.nll_loss)
+    before = trainer.evaluate(examples)
+    results = list(trainer.fit(examples, 8))
+    after = trainer.evaluate(examples)
+    assert after.loss < 0.5 * before.loss
+    assert after.accuracy > 0.8
+    assert after.correct == int((after.outputs.argmax(1) == examples.targets).sum())
+    assert results[-1].train_loss < results[0].train_loss
+
+
+def test_an_epochs_curve_is_stepped_by_examples_seen(examples: Examples) -> None:
+    trainer = Trainer(DigitNet, settings(), F.nll_loss)
+    first, second = trainer.fit(examples, 2)
+    assert [step for step, _ in first.batch_losses] == [0]  # seven batches of 32: one in ten
+    assert [step for step, _ in second.batch_losses] == [200]
+    many = Trainer(DigitNet, settings().model_copy(update={"batch_size": 5}), F.nll_loss)
+    assert [step for step, _ in next(many.fit(examples, 1)).batch_losses] == [0, 50, 100, 150]
+
+
+def test_frozen_weights_stay(examples: Examples) -> None:
+    def build() -> DigitNet:
+        network = DigitNet()
+        freeze(network)
+        replace_head(network, 10)
+        return network
+
+    trainer = Trainer(build, settings(), F.nll_loss)
+    before = {name: p.clone() for name, p in trainer.model.named_parameters()}
+    list(trainer.fit(examples, 1))
+    changed = {name for name, p in trainer.model.named_parameters() if not torch.equal(p, before[name])}
+    assert changed == {"fc2.weight", "fc2.bias"}
+
+
+def test_fused_steps_are_plain_steps(examples: Examples) -> None:
+    """The loop does what a plain float32 loop over the same batches does."""
+    trainer = trained(examples, 1)
+    with seeded(1):
+        plain = DigitNet()
+        state = torch.get_rng_state()
+    order = torch.randperm(200, generator=torch.Generator().manual_seed(1))
+    optimizer = torch.optim.SGD(plain.parameters(), lr=0.05, momentum=0.5)
+    with torch.random.fork_rng():
+        torch.set_rng_state(state)
+        for batch in order.split(32):
+            optimizer.zero_grad()
+            F.nll_loss(plain(examples.inputs[batch]), examples.targets[batch]).backward()
+            optimizer.step()
+    for ours, theirs in zip(trainer.model.parameters(), plain.parameters(), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-4)
+
+
+def test_precision_is_what_was_asked_for() -> None:
+    cpu = torch.device("cpu")
+    assert resolve_precision("float32", cpu) is torch.float32
+    assert resolve_precision("bfloat16", cpu) is torch.bfloat16
+    assert resolve_precision("auto", cpu) in (torch.float32, torch.bfloat16)
+    assert resolve_precision("auto", torch.device("mps")) is torch.float32
