@@ -9,7 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["ACTIVATIONS", "DigitNet", "FashionNet", "HeartNet", "build", "count_parameters", "freeze", "replace_head"]
+__all__ = [
+    "ACTIVATIONS",
+    "DigitNet",
+    "FashionNet",
+    "HeartNet",
+    "HeartNets",
+    "build",
+    "count_parameters",
+    "freeze",
+    "replace_head",
+]
 
 
 class DigitNet(nn.Module):
@@ -146,15 +156,38 @@ class HeartNet(nn.Module):
         outputs: Tensor = self.layers(x)
         return outputs
 
-    def probability(self, outputs: Tensor) -> Tensor:
-        """Return the probability of heart disease, float [n], of this network's outputs [n, 1]."""
-        return (outputs.sigmoid() if self.logits else outputs)[:, 0]
+
+class HeartNets(nn.Module):
+    """`HeartNet`s that are asked together: the probability is the mean of theirs.
+
+    Args:
+        members: How many; the other arguments are each member's.
+    """
+
+    def __init__(
+        self, members: int, hidden: list[int], inputs: int = 11, dropout: float = 0.0, *, logits: bool = False
+    ) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(HeartNet(hidden, inputs, dropout, logits=logits) for _ in range(members))
+        self.logits = logits
+        self.arguments: dict[str, Any] = {
+            "members": members,
+            "hidden": hidden,
+            "inputs": inputs,
+            "dropout": dropout,
+            "logits": logits,
+        }
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the probability of heart disease, float [n], of rows, float [n, inputs]."""
+        outputs = torch.cat([member(x) for member in self.members], dim=1)
+        return (outputs.sigmoid() if self.logits else outputs).mean(dim=1)
 
 
 SIDE = 28
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
 
-_NETWORKS: dict[str, type[nn.Module]] = {"DigitNet": DigitNet, "FashionNet": FashionNet, "HeartNet": HeartNet}
+_NETWORKS: dict[str, type[nn.Module]] = {"DigitNet": DigitNet, "FashionNet": FashionNet, "HeartNets": HeartNets}
 
 
 def build(name: str, arguments: dict[str, Any]) -> nn.Module:

@@ -6,7 +6,7 @@ Everything is fitted on the training rows alone; the rows that are judged change
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,13 +18,15 @@ from torch import Tensor
 
 from trackdl.data.heart import HeartDataset
 from trackdl.data.heart_inputs import Preparation, label_encoded
-from trackdl.models import HeartNet
+from trackdl.models import HeartNet, HeartNets
 from trackdl.report_faults import argmax_over_one_column, broadcast_mse
 from trackdl.spec_base import Training
 from trackdl.spec_heart import HeartNetwork, HeartProtocol
 from trackdl.training import EpochResult, Examples, Loss, Trainer
 
-__all__ = ["Course", "Fitted", "NetworkCandidate", "Outcome", "threshold"]
+__all__ = ["Course", "Fitted", "NetworkCandidate", "Outcome"]
+
+SEEDS_APART = 1_000_003
 
 
 @dataclass
@@ -47,21 +49,21 @@ class Fitted:
     """A trained network with what it needs to be used again.
 
     Attributes:
-        arguments: Of `HeartNet`.
+        arguments: Of `HeartNets`.
         state: Its weights, as arrays.
         preparation: Turns rows into its inputs; None where the report's label encoding does.
-        course: How its training went.
+        courses: How each member's training went.
     """
 
-    arguments: dict[str, object]
+    arguments: dict[str, Any]
     state: dict[str, NDArray[np.float32]]
     preparation: Preparation | None
-    course: Course
+    courses: list[Course]
 
     @property
-    def model(self) -> HeartNet:
+    def model(self) -> HeartNets:
         """The network, in evaluation mode."""
-        model = HeartNet(**self.arguments)  # type: ignore[arg-type]  # they came from a HeartNet
+        model = HeartNets(**self.arguments)
         model.load_state_dict({name: torch.from_numpy(array) for name, array in self.state.items()})
         return model.eval()
 
@@ -109,35 +111,47 @@ class NetworkCandidate:
             preparation = Preparation.fit(train, self.protocol.inputs)
         encode = preparation.apply if preparation else label_encoded
         data = HeartDataset(train, encode)
-        logits = self.protocol.loss == "bce"
-        build = partial(HeartNet, self.network.hidden, data.inputs.shape[1], self.protocol.dropout, logits=logits)
-        trainer, course = self._train(build, data, seed)
-        evaluation = trainer.evaluate(_examples(HeartDataset(judged, encode)))
-        model = cast("HeartNet", trainer.model)
-        state = {name: tensor.cpu().numpy().copy() for name, tensor in model.state_dict().items()}
+        arguments: dict[str, Any] = {
+            "hidden": self.network.hidden,
+            "inputs": data.inputs.shape[1],
+            "dropout": self.protocol.dropout,
+            "logits": self.protocol.loss == "bce",
+        }
+        model = HeartNets(self.protocol.members, **arguments)
+        courses = []
+        for member, network in enumerate(model.members):
+            # Members share nothing but the rows: their seeds lie apart from those of the next model's members.
+            trainer, course = self._train(partial(HeartNet, **arguments), data, seed + SEEDS_APART * member)
+            network.load_state_dict(trainer.model.state_dict())
+            courses.append(course)
+        with torch.inference_mode():
+            probabilities = model.eval()(HeartDataset(judged, encode).inputs)
+        state = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
         return Outcome(
-            probabilities=model.probability(evaluation.outputs).double().numpy(),
-            labels=self._decide(evaluation.outputs).long().numpy(),
-            fitted=Fitted(model.arguments, state, preparation, course),
+            probabilities=probabilities.double().numpy(),
+            labels=self._decide(probabilities[:, None]).long().numpy(),
+            fitted=Fitted(model.arguments, state, preparation, courses),
         )
 
     def _train(self, build: Callable[[], HeartNet], data: HeartDataset, seed: int) -> tuple[Trainer, Course]:
         settings = self.protocol.resolve(self.training, self.network.epochs, seed)
         stopping = self.protocol.early_stopping
         if stopping is None:
-            trainer = Trainer(build, settings, self._loss(data.targets), self._decide)
+            trainer = Trainer(build, settings, self._loss(data.targets), self._decide_outputs)
             return trainer, Course(list(trainer.fit(_examples(data), settings.epochs)), [], settings.epochs)
         learn, held = train_test_split(
             np.arange(len(data)), test_size=stopping.share, random_state=seed % 2**32, stratify=data.targets
         )
         learnt, aside = (Examples(data.inputs[rows], data.targets[rows]) for rows in (learn, held))
-        trainer = Trainer(build, settings, self._loss(learnt.targets), self._decide)
+        trainer = Trainer(build, settings, self._loss(learnt.targets), self._decide_outputs)
         return trainer, _train_until(trainer, learnt, aside, stopping.patience)
 
-    def _decide(self, outputs: Tensor) -> Tensor:
-        if self.protocol.faults:
-            return argmax_over_one_column(outputs)
-        return threshold(outputs, logits=self.protocol.loss == "bce")
+    def _decide_outputs(self, outputs: Tensor) -> Tensor:
+        return self._decide(outputs.sigmoid() if self.protocol.loss == "bce" else outputs)
+
+    def _decide(self, probabilities: Tensor) -> Tensor:
+        """Return the class of probabilities [n, 1], [n]: 1 above one half, unless the report's fault is wanted."""
+        return argmax_over_one_column(probabilities) if self.protocol.faults else (probabilities[:, 0] > 0.5).float()
 
     def _loss(self, targets: Tensor) -> Loss:
         if self.protocol.faults:
@@ -162,11 +176,6 @@ def _train_until(trainer: Trainer, train: Examples, aside: Examples, patience: i
             break
     trainer.model.load_state_dict(state)
     return course
-
-
-def threshold(outputs: Tensor, *, logits: bool) -> Tensor:
-    """Return the class of outputs [n, 1], float [n]: 1 where the probability is above one half."""
-    return (outputs[:, 0] > (0.0 if logits else 0.5)).float()
 
 
 def _mse(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -64,6 +64,7 @@ class HeartProtocol(Strict):
     """One way to train Task 4's networks; what it leaves out is as in the file's `training`.
 
     `faults` repeats the report's: the loss broadcast over the batch, and the class as an argmax over one column.
+    `members`: so many networks, each with a seed and a split for early stopping of its own, are one model.
     """
 
     inputs: HeartInputs
@@ -75,11 +76,12 @@ class HeartProtocol(Strict):
     dropout: float = Field(0.0, ge=0, lt=1)
     class_weights: bool = False
     early_stopping: EarlyStopping | None = None
+    members: int = Field(1, ge=1, le=100)
 
     @model_validator(mode="after")
     def _faults_are_of_mse(self) -> "HeartProtocol":
-        if self.faults and self.loss != "mse":
-            raise ValueError("faults are those of the loss mse")
+        if self.faults and (self.loss != "mse" or self.members > 1):
+            raise ValueError("faults are those of one network with the loss mse")
         if self.class_weights and self.loss != "bce":
             raise ValueError("class_weights belong to the loss bce")
         return self
