@@ -8,6 +8,8 @@ READY := .venv/.ready
 COMPILE = $(BIN)/uv pip compile --quiet --no-emit-index-url --no-header --universal --python-version 3.11
 ENTRIES := $(shell sed -n 's/^  \([a-z]*\):$$/\1/p' MLproject)
 
+export MLFLOW_DISABLE_TELEMETRY ?= true
+
 # The report's 27 letters, where they lie beside the checkout.
 ifneq ($(wildcard ../shared/data/greek_train),)
 export TRACKDL_GREEK_DIR ?= $(abspath ../shared/data/greek_train)

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,14 +23,24 @@ torch.set_num_threads(1)
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the caller's MLflow and data settings out of the tests."""
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     for name in [name for name in os.environ if name.startswith(("MLFLOW_", "TRACKDL_"))]:
-        if name not in ("TRACKDL_GREEK_DIR", "TRACKDL_DATA_DIR"):
+        if name not in ("TRACKDL_GREEK_DIR", "TRACKDL_DATA_DIR", "MLFLOW_DISABLE_TELEMETRY"):
             monkeypatch.delenv(name)
 
 
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make one empty store: MLflow takes seconds to make a new one, a copy takes none."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
 @pytest.fixture
-def tracking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def tracking(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Give an empty store of the test's own, and its address."""
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setattr(store, "project_root", lambda: tmp_path)

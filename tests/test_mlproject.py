@@ -4,8 +4,8 @@ import importlib.util
 from pathlib import Path
 
 import yaml
-from tools import conda_env
 
+from tools import conda_env
 from trackdl import spec
 from trackdl.cli import app
 

@@ -177,6 +177,8 @@ def main() -> None:
     """Run the command line; exit code 2 for wrong input, 1 for a failure, 130 when interrupted."""
     # No pickle in any model that trackdl loads, whoever else has made it.
     os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    # What is trained here is nobody else's business.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _terminated)
     try:

@@ -41,11 +41,15 @@ log = logging.getLogger(__name__)
 
 # MLflow takes at most this many metrics in one call.
 BATCH = 1000
+SEND_EVERY = 2.0  # seconds
 SYSTEM_METRICS_EVERY = 5
 
 
 class Run:
     """An MLflow run, open or ended.
+
+    Metrics are sent together: a call costs milliseconds on SQLite and more through a server, so what is measured waits
+    for up to two seconds, or until something is read back or a file is logged.
 
     Args:
         run_id: The run's id.
@@ -53,6 +57,8 @@ class Run:
 
     def __init__(self, run_id: str) -> None:
         self.id = run_id
+        self._waiting: list[Metric] = []
+        self._sent = time.monotonic()
 
     @property
     def info(self) -> MlflowRun:
@@ -67,21 +73,35 @@ class Run:
     def metrics(
         self, values: Mapping[str, float], step: int = 0, *, model_id: str | None = None, dataset: Dataset | None = None
     ) -> None:
-        """Log one value for each metric, in one call; `model_id` and `dataset` say what was measured, and on what."""
+        """Log one value for each metric; `model_id` and `dataset` say what was measured, and on what."""
         now = int(time.time() * 1000)
         on = {"dataset_name": dataset.name, "dataset_digest": dataset.digest} if dataset else {}
-        made = [Metric(key, value, now, step, model_id=model_id, run_id=self.id, **on) for key, value in values.items()]
-        client().log_batch(self.id, metrics=made)
+        self._waiting += [
+            Metric(key, value, now, step, model_id=model_id, run_id=self.id, **on) for key, value in values.items()
+        ]
+        self._send_if_due()
 
     def curve(self, name: str, points: Iterable[tuple[int, float]]) -> None:
-        """Log many (step, value) points of one metric, a thousand a call."""
+        """Log (step, value) points of one metric."""
         now = int(time.time() * 1000)
-        made = [Metric(name, value, now, step) for step, value in points]
-        for first in range(0, len(made), BATCH):
-            client().log_batch(self.id, metrics=made[first : first + BATCH])
+        self._waiting += [Metric(name, value, now, step) for step, value in points]
+        self._send_if_due()
+
+    def _send_if_due(self) -> None:
+        if len(self._waiting) >= BATCH or time.monotonic() - self._sent > SEND_EVERY:
+            self.send()
+
+    def send(self) -> None:
+        """Send the metrics that wait."""
+        while self._waiting:
+            with plainly(f"run {self.id}"):
+                client().log_batch(self.id, metrics=self._waiting[:BATCH])
+            del self._waiting[:BATCH]
+        self._sent = time.monotonic()
 
     def history(self, name: str) -> list[tuple[int, float]]:
         """Return all (step, value) points of a metric, by step; the last one logged counts where a step has several."""
+        self.send()
         with plainly(f"run {self.id}"):
             points = client().get_metric_history(self.id, name)
         latest = {point.step: point.value for point in sorted(points, key=lambda point: point.timestamp)}
@@ -93,7 +113,8 @@ class Run:
         client().log_inputs(self.id, [DatasetInput(entity, [InputTag("mlflow.data.context", context)])])
 
     def file(self, path: Path, folder: str | None = None) -> None:
-        """Log a file as an artifact, under `folder` of the run's artifacts."""
+        """Log a file as an artifact, under `folder` of the run's artifacts; the metrics before it are sent first."""
+        self.send()
         client().log_artifact(self.id, str(path), folder)
 
     def text(self, text: str, name: str) -> None:
@@ -133,6 +154,7 @@ def start(experiment: Experiment, *, resume: Run | None = None, name: str | None
     Yields:
         The run.
     """
+    client()  # opens the store, and tells MLflow which one it is
     made_by_caller = os.environ.pop("MLFLOW_RUN_ID", None)
     run_id = resume.id if resume else made_by_caller
     where = {"run_id": run_id} if run_id else {"experiment_id": home_experiment()}
@@ -146,6 +168,7 @@ def start(experiment: Experiment, *, resume: Run | None = None, name: str | None
         with plainly(f"run {run.id}"):
             _record(run, experiment)
         yield run
+        run.send()
     except KeyboardInterrupt:
         status = RunStatus.KILLED
         raise
@@ -153,7 +176,10 @@ def start(experiment: Experiment, *, resume: Run | None = None, name: str | None
         status = RunStatus.FAILED
         raise
     finally:
-        mlflow.end_run(RunStatus.to_string(status))
+        try:
+            run.send()
+        finally:
+            mlflow.end_run(RunStatus.to_string(status))
 
 
 def _record(run: Run, experiment: Experiment) -> None:

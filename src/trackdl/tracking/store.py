@@ -18,6 +18,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.store.entities.paged_list import PagedList
 from mlflow.tracking import MlflowClient
+from sqlalchemy.exc import SQLAlchemyError
 
 from trackdl.errors import InputError, TrackdlError
 from trackdl.paths import project_root
@@ -43,10 +44,10 @@ def client() -> MlflowClient:
     # Child processes, and code that MLflow loads with a model, see the same store.
     os.environ["MLFLOW_TRACKING_URI"] = uri
     mlflow.set_tracking_uri(uri)
-    made = MlflowClient(uri)
     with plainly(f"the tracking store {uri}"), _creating_alone(uri):
+        made = MlflowClient(uri)
         made.search_experiments(max_results=1)
-    return made
+        return made
 
 
 @contextmanager
@@ -104,3 +105,6 @@ def plainly(what: str) -> Iterator[None]:
         if error.error_code in _WRONG_INPUT:
             raise InputError(text) from error
         raise TrackdlError(text) from error
+    except SQLAlchemyError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise TrackdlError(f"{what}: the database fails: {reason}. Is it one of MLflow's, and whole?") from error

@@ -1,0 +1,225 @@
+"""The sides that `fit.py` compares: one function is one fit of one of the report's networks.
+
+Imports stand outside of a side's clock. Reading the data stands inside for trackdl and the plain loop; skorch and
+Lightning are given ready tensors.
+"""
+
+import logging
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Subset, TensorDataset
+from torchvision import datasets, transforms
+
+from trackdl import spec
+from trackdl.data.images import FASHION_MEAN_STD, MNIST_MEAN_STD, load_images, normalise
+from trackdl.data.sources import fetch
+from trackdl.models import DigitNet, FashionNet
+from trackdl.spec import Training
+from trackdl.training import Examples, Loss, Trainer
+
+__all__ = ["WORKS", "Clock", "Job", "fit_lightning", "fit_plain", "fit_skorch", "fit_trackdl"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One fit: which side does which work, for how many epochs, from which seed, on how many images (None: all)."""
+
+    side: str
+    work: Literal["mnist", "fashion"]
+    epochs: int
+    seed: int
+    limit: int | None = None
+
+
+class PlainNet(nn.Module):
+    """The report's `Net`, as its text describes it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 10, kernel_size=5)
+        self.conv2 = nn.Conv2d(10, 20, kernel_size=5)
+        self.conv2_drop = nn.Dropout2d()
+        self.fc1 = nn.Linear(320, 50)
+        self.fc2 = nn.Linear(50, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return log-probabilities [n, 10] of pictures [n, 1, 28, 28]."""
+        x = F.relu(F.max_pool2d(self.conv1(x), 2))
+        x = F.relu(F.max_pool2d(self.conv2_drop(self.conv2(x)), 2))
+        x = x.view(-1, 320)
+        x = F.relu(self.fc1(x))
+        x = F.dropout(x, training=self.training)
+        return F.log_softmax(self.fc2(x), dim=1)
+
+
+def plain_fashion_net() -> nn.Module:
+    """Return the report's first Task 2 network in the usual order: convolution, activation, pooling."""
+    return nn.Sequential(
+        *(nn.Conv2d(1, 16, 3, padding="same"), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(16, 16, 3, padding="same"), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Flatten(), nn.Linear(784, 128), nn.ReLU(), nn.Dropout(0.1), nn.Linear(128, 10)),
+    )
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is fitted: the data, trackdl's network and the plain one, the loss, and the report's settings."""
+
+    dataset: type[datasets.MNIST]
+    mean_std: tuple[float, float]
+    network: Callable[[], nn.Module]
+    plain: Callable[[], nn.Module]
+    loss: Loss
+    batch_size: int
+    optimizer: spec.Optimizer
+
+
+WORKS = {
+    "mnist": Work(
+        *(datasets.MNIST, MNIST_MEAN_STD, DigitNet, PlainNet, F.nll_loss, 64),
+        spec.Optimizer(name="sgd", lr=0.01, momentum=0.5),
+    ),
+    "fashion": Work(
+        *(datasets.FashionMNIST, FASHION_MEAN_STD, FashionNet, plain_fashion_net, F.cross_entropy, 100),
+        spec.Optimizer(name="adam", lr=0.001, momentum=0.0),
+    ),
+}
+
+
+def plain_optimizer(model: nn.Module, work: Work) -> torch.optim.Optimizer:
+    """Return the work's optimiser as one writes it by hand."""
+    if work.optimizer.name == "sgd":
+        return torch.optim.SGD(model.parameters(), lr=work.optimizer.lr, momentum=work.optimizer.momentum)
+    return torch.optim.Adam(model.parameters(), lr=work.optimizer.lr)
+
+
+class Clock:
+    """Adds up the seconds of named blocks."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Count the block's time to `name`."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
+
+
+def fit_trackdl(job: Job, clock: Clock) -> nn.Module:
+    """Read, verify, normalise and fit by trackdl, as its tasks do."""
+    work = WORKS[job.work]
+    with clock("fit"):
+        images = load_images(job.work)
+        settings = Training(epochs=job.epochs, batch_size=work.batch_size, optimizer=work.optimizer, seed=job.seed)
+        trainer = Trainer(work.network, settings, work.loss)
+        pixels, labels = images.train_images[: job.limit], images.train_labels[: job.limit]
+        for _ in trainer.fit(Examples(normalise(pixels, *work.mean_std, dtype=trainer.dtype), labels), job.epochs):
+            pass
+    return trainer.model
+
+
+def fit_plain(job: Job, clock: Clock) -> nn.Module:
+    """Fit by the loop that the report wrote: torchvision's data set, transforms for each image, a DataLoader."""
+    work = WORKS[job.work]
+    with tempfile.TemporaryDirectory() as root:
+        raw = Path(root) / work.dataset.__name__ / "raw"
+        raw.mkdir(parents=True)
+        for file in fetch(job.work).iterdir():
+            (raw / file.name).symlink_to(file.resolve())
+        torch.manual_seed(job.seed)
+        with clock("fit"):
+            prepare = transforms.Compose([transforms.ToTensor(), transforms.Normalize(*([v] for v in work.mean_std))])
+            train = work.dataset(root, train=True, transform=prepare)
+            chosen = Subset(train, range(job.limit)) if job.limit else train
+            loader = DataLoader(chosen, batch_size=work.batch_size, shuffle=True)
+            model = work.plain()
+            optimizer = plain_optimizer(model, work)
+            for _ in range(job.epochs):
+                model.train()
+                for inputs, targets in loader:
+                    optimizer.zero_grad()
+                    loss = work.loss(model(inputs), targets)
+                    loss.backward()  # type: ignore[no-untyped-call]  # torch types it not
+                    optimizer.step()
+    return model
+
+
+def fit_skorch(job: Job, clock: Clock) -> nn.Module:
+    """Fit by skorch, given ready tensors."""
+    from skorch import NeuralNetClassifier
+
+    work, train = WORKS[job.work], ready(job)
+    torch.manual_seed(job.seed)
+    with clock("fit"):
+        net = NeuralNetClassifier(
+            work.plain,
+            criterion=nn.CrossEntropyLoss,
+            optimizer=torch.optim.Adam,
+            lr=work.optimizer.lr,
+            batch_size=work.batch_size,
+            max_epochs=job.epochs,
+            iterator_train__shuffle=True,
+            train_split=None,
+            verbose=0,
+        )
+        net.fit(train.inputs, train.targets)
+    return net.module_
+
+
+def fit_lightning(job: Job, clock: Clock) -> nn.Module:
+    """Fit by Lightning, given ready tensors."""
+    import lightning
+
+    work, train = WORKS[job.work], ready(job)
+
+    class Module(lightning.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = work.plain()
+
+        def training_step(self, batch: list[Tensor], _index: int) -> Tensor:
+            return work.loss(self.net(batch[0]), batch[1])
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return plain_optimizer(self, work)
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # it says which hardware it found
+    # It advises more loading processes; for tensors in memory each batch would only travel further.
+    warnings.filterwarnings("ignore", message=".*does not have many workers")
+    # Lightning's own use of torch's pytree.
+    warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated", category=FutureWarning)
+    torch.manual_seed(job.seed)
+    with clock("fit"):
+        loader = DataLoader(TensorDataset(train.inputs, train.targets), batch_size=work.batch_size, shuffle=True)
+        module = Module()
+        trainer = lightning.Trainer(
+            accelerator="cpu",
+            max_epochs=job.epochs,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            enable_checkpointing=False,
+            logger=False,
+        )
+        trainer.fit(module, loader)
+    return module.net
+
+
+def ready(job: Job) -> Examples:
+    """Return the training examples as float32 tensors."""
+    images = load_images(job.work)
+    pixels, labels = images.train_images[: job.limit], images.train_labels[: job.limit]
+    return Examples(normalise(pixels, *WORKS[job.work].mean_std), labels)

@@ -1,0 +1,213 @@
+"""From a picture of one drawn sign to a picture as MNIST's makers would have made it.
+
+The steps: find the paper and take it away, tell ink from paper, drop specks, thin the ink to a line, make the line
+upright, scale it into 20×20, redraw it with a pen as thick as a digit's, and put its centre of mass at the centre of
+28×28 (LeCun, Cortes and Burges, "The MNIST database"; the upright line is the "deslanting" of LeCun et al., 1998,
+section III). A line drawn anew has lost what a network trained on digits cannot know: the pen, the paper, the size.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from trackdl.errors import InputError
+
+Floats = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+
+SIDE = 28  # pixels of an MNIST picture's side
+_BOX = 20  # the longer side of a digit's ink in it
+# Ink over line length in MNIST's first 1,200 training digits: quartiles 1.9, 2.3 and 2.7 pixels. Of a digit's usual
+# widths the thinner keep small loops open, of which letters have more than digits.
+_STROKE = 1.9
+_FINE = 8  # the line is drawn this many times finer than MNIST's pixels
+_WORKING_SIDES = 128, 640  # pictures are brought to a longer side in this range before ink is looked for
+_COARSE_SIDE = 128  # what varies slowly, the paper, is estimated at this size
+_LEAST_CONTRAST = 0.04  # of the paper's tone (10 of 255 on white): less is no ink
+_NOISE_FACTOR = 5.0  # ink is this many times deeper than the paper's noise
+_FAINT, _CERTAIN = 0.3, 0.6  # of the ink's typical depth: faint pixels count where they touch certain ones
+_SPECK = 0.08  # of the largest piece of ink: a piece with less is dirt, not a stroke
+_MAIN_PIECE = 0.3  # of all ink: where no piece has as much, it is the paper's grain and not a sign
+_EIGHT = np.ones((3, 3), dtype=bool)  # neighbours that touch by a corner count
+
+
+def draw_as_digit(picture: Image.Image) -> Floats:
+    """Make an MNIST-like picture of the sign in `picture`.
+
+    Args:
+        picture: Mode `L`, one sign drawn on paper of any one tone, dark on light or light on dark.
+
+    Returns:
+        float32 `[28, 28]` in 0..1, 1 = ink.
+
+    Raises:
+        InputError: There is no ink in the picture, or nothing but scattered specks.
+    """
+    ink = _ink(_depth(_working_copy(picture)))
+    return _draw(_upright(np.argwhere(_thin(ink)).astype(np.float64)))
+
+
+def _resize(pixels: NDArray[Any], height: int, width: int) -> Floats:
+    """Scale with antialiasing (Pillow widens the filter when it shrinks)."""
+    image = Image.fromarray(pixels.astype(np.float32))
+    return np.asarray(image.resize((max(1, width), max(1, height)), Image.Resampling.BICUBIC), dtype=np.float32)
+
+
+def _working_copy(picture: Image.Image) -> Floats:
+    """Return the tones 0..1 at a size where a stroke is several pixels wide, single pixels of noise removed."""
+    longer = max(picture.size)
+    side = min(max(longer, _WORKING_SIDES[0]), _WORKING_SIDES[1])
+    if side != longer:
+        size = (max(1, round(picture.width * side / longer)), max(1, round(picture.height * side / longer)))
+        picture = picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
+    tones: Floats = ndimage.median_filter(np.asarray(picture, dtype=np.float32) / 255, 3)
+    return tones
+
+
+def _quadratic(shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return the terms 1, x, y, xy, x², y² at every pixel, `[pixels, 6]`, with x and y in -1..1."""
+    y, x = (grid.ravel() for grid in np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij"))
+    return np.stack([np.ones_like(x), x, y, x * y, x * x, y * y], axis=1)
+
+
+def _fit(terms: NDArray[Any], values: NDArray[Any], weights: NDArray[Any]) -> NDArray[Any]:
+    """Return the coefficients of the weighted least squares, by the normal equations: six, well scaled, and quick."""
+    weighted = terms * weights[:, None]
+    coefficients: NDArray[Any] = np.linalg.lstsq(weighted.T @ terms, weighted.T @ values, rcond=None)[0]
+    return coefficients
+
+
+def _depth(tones: Floats) -> Floats:
+    """Return how far each pixel lies from the paper towards the ink, in shares of the paper's tone; paper is near 0."""
+    step = max(1, round(max(tones.shape) / _COARSE_SIDE))
+    coarse = ndimage.gaussian_filter(tones, max(1.0, step / 2), mode="nearest")[::step, ::step]
+    terms, seen = _quadratic(coarse.shape), coarse.ravel()
+    plain = surface = _fit(terms, seen, np.ones(seen.size))
+    # Even light falls off smoothly: the paper is a quadratic surface, and Cauchy weights keep the ink out of its fit.
+    for _ in range(8):
+        residual = seen - terms @ surface
+        spread = max(1.4826 * float(np.median(np.abs(residual))), 1 / 255)
+        surface = _fit(terms, seen, 1 / (1 + (residual / (2 * spread)) ** 2) ** 2)
+    paper = (_quadratic(tones.shape) @ surface).reshape(tones.shape)
+    if _ink_is_dark((seen - terms @ plain).reshape(coarse.shape)):
+        depth = (paper - tones) / np.clip(paper, 0.2, None)
+    else:
+        depth = (tones - paper) / np.clip(1 - paper, 0.2, None)
+    return _without_shadows(depth - np.median(depth[depth <= 2 * np.median(np.abs(depth))]), step)
+
+
+def _ink_is_dark(residual: NDArray[Any]) -> bool:
+    """Tell dark ink from light: ink is rare; where it is not (cut tight, drawn bold), it is the thinner of the two."""
+    spread = float(residual.std())
+    skewness = float((residual**3).mean()) / max(spread**3, 1e-12)
+    if abs(skewness) > 1:
+        return skewness < 0
+    dark = residual < _otsu(residual)
+    # Distances to the other tone alone: the picture's edge ends no region. Dark ink has the benefit of the doubt.
+    widths = [float(ndimage.distance_transform_edt(region).max()) for region in (dark, ~dark)]
+    return widths[0] < 1.3 * widths[1]
+
+
+def _without_shadows(depth: NDArray[Any], step: int) -> Floats:
+    """Take away what is deep over a wider area than a stroke ever covers: a shadow's side of the paper."""
+    coarse = ndimage.gaussian_filter(depth, max(1.0, step / 1.5))[::step, ::step]
+    window = max(3, round(0.4 * max(coarse.shape)))
+    shadow = ndimage.gaussian_filter(ndimage.grey_opening(coarse, (window, window), mode="nearest"), window / 6)
+    lifted: Floats = depth - _resize(np.clip(shadow, 0, None), *depth.shape)
+    return lifted.astype(np.float32)
+
+
+def _otsu(values: NDArray[Any]) -> float:
+    """Return the threshold that separates two classes best (Otsu, 1979)."""
+    counts, edges = np.histogram(values, 128)
+    middles = (edges[1:] + edges[:-1]) / 2
+    below, above = np.cumsum(counts)[:-1], np.cumsum(counts[::-1])[-2::-1]
+    mass = np.cumsum(counts * middles)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        between = below * above * (mass[:-1] / below - (mass[-1] - mass[:-1]) / above) ** 2
+    return float(edges[1:-1][np.nan_to_num(between).argmax()])
+
+
+def _ink(depth: Floats) -> Bools:
+    """Return the strokes as a mask, cropped, its longer side about that of `_BOX` at `_FINE`; specks are gone."""
+    depth = ndimage.gaussian_filter(depth, max(0.5, max(depth.shape) / 256))
+    noise = 1.4826 * float(np.median(np.abs(depth - np.median(depth))))
+    # Where ink covers half of the picture, the median's deviation measures ink, not noise.
+    least = max(_NOISE_FACTOR * noise, _LEAST_CONTRAST) if noise < 0.06 else _LEAST_CONTRAST
+    deep = depth[depth > least]
+    if deep.size < 4:
+        raise InputError("no ink found: the picture is blank, or too faint to read")
+    typical = float(np.median(deep[deep >= _otsu(deep)]))
+    faint = max(_FAINT * typical, min(least, typical / 2))
+    mask: Bools = ndimage.binary_propagation(depth > _CERTAIN * typical, structure=_EIGHT, mask=depth > faint)
+    mask = _without_specks(mask, np.minimum(depth, typical))
+    rows, columns = ndimage.find_objects(mask.astype(np.int8))[0]
+    near = ndimage.binary_dilation(mask, iterations=2)
+    # 0.5 is the threshold in this map, so that it can be scaled before it is cut, and the outline stays smooth.
+    soft = np.pad(np.where(near, np.clip(depth / (2 * faint), 0, 1), 0)[rows, columns], 3)
+    scale = _BOX * _FINE / (max(soft.shape) - 6)
+    thickened = ndimage.maximum_filter(soft, max(1, round(1 / scale)))  # a hairline outlives the shrinking
+    large = _resize(thickened, round(soft.shape[0] * scale), round(soft.shape[1] * scale))
+    smooth = ndimage.gaussian_filter(ndimage.maximum_filter(large, 3), 1.2)
+    strokes: Bools = smooth > smooth.max() / 2
+    return strokes
+
+
+def _without_specks(mask: Bools, depth: Floats) -> Bools:
+    """Keep the pieces of ink that hold their share of it; what a pen's skip apart lies belongs together."""
+    gap = max(1, round(0.012 * max(mask.shape)))
+    pieces, count = ndimage.label(ndimage.binary_dilation(mask, iterations=gap), _EIGHT)
+    masses = np.asarray(ndimage.sum_labels(np.where(mask, depth, 0), pieces, np.arange(count + 1)))
+    masses[0] = 0
+    if masses.max() < _MAIN_PIECE * masses.sum():
+        raise InputError("no sign found: there are specks all over the picture, and no stroke")
+    kept: Bools = mask & (masses >= _SPECK * masses.max())[pieces]
+    return kept
+
+
+def _thin(mask: Bools) -> Bools:
+    """Thin a mask to lines one pixel wide (Guo and Hall, 1989, algorithm A1)."""
+    mask = np.pad(mask, 1)
+    around = ((-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1))  # clockwise from the top
+    height, width = mask.shape
+    changed = True
+    while changed:
+        changed = False
+        for first in (0, 4):  # the second pass is the first, turned by half a circle
+            n, ne, e, se, s, sw, w, nw = (
+                mask[1 + dy : height - 1 + dy, 1 + dx : width - 1 + dx] for dy, dx in around[first:] + around[:first]
+            )
+            runs = sum((~a & (b | c)).astype(np.int8) for a, b, c in ((n, ne, e), (e, se, s), (s, sw, w), (w, nw, n)))
+            ahead = sum((a | b).astype(np.int8) for a, b in ((nw, n), (ne, e), (se, s), (sw, w)))
+            behind = sum((a | b).astype(np.int8) for a, b in ((n, ne), (e, se), (s, sw), (w, nw)))
+            neighbours = np.minimum(ahead, behind)
+            inner = mask[1:-1, 1:-1]
+            gone = inner & (runs == 1) & (neighbours >= 2) & (neighbours <= 3) & ~((n | ne | ~se) & e)
+            changed = changed or bool(gone.any())
+            inner &= ~gone
+    return mask[1:-1, 1:-1]
+
+
+def _upright(line: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Shear the points (row, column) of a line until rows and columns do not correlate; 45° at most."""
+    rows, columns = (line - line.mean(axis=0)).T
+    shear = float(np.clip((rows * columns).sum() / max(float((rows * rows).sum()), 1e-9), -1, 1))
+    return np.stack([rows, columns - shear * rows], axis=1)
+
+
+def _draw(line: NDArray[np.float64]) -> Floats:
+    """Draw the points (row, column) of a line with MNIST's pen, size and place."""
+    line = line - line.min(axis=0)
+    # A dot's line is hardly longer than a pixel, and stays a dot: bold strokes ask for no more than 1.4.
+    line = (line * min((_BOX - _STROKE) * _FINE / max(float(line.max()), 1.0), 1.4)).round().astype(np.intp)
+    margin = SIDE * _FINE
+    canvas = np.zeros(line.max(axis=0) + 1 + 2 * margin, dtype=bool)
+    canvas[tuple((line + margin).T)] = True
+    ink = np.clip(_STROKE * _FINE / 2 + 0.5 - ndimage.distance_transform_edt(~canvas), 0, 1)
+    top, left = (round(centre + 0.5) - margin // 2 for centre in ndimage.center_of_mass(ink))
+    window = ink[top : top + margin, left : left + margin]
+    digit: Floats = window.reshape(SIDE, _FINE, SIDE, _FINE).mean(axis=(1, 3)).astype(np.float32)
+    return digit

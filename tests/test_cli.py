@@ -1,0 +1,97 @@
+"""The command line: what is wrong is said without a traceback, with exit code 2 for wrong input."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT
+from trackdl.tracking import runs
+
+
+def trackdl(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "src" / "trackdl"), *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd, env={**os.environ, **environment}, check=False
+    )
+
+
+def test_the_working_tree_runs_without_being_installed() -> None:
+    done = trackdl("--help")
+    assert done.returncode == 0
+    for name in ("data", "mnist", "transfer", "main"):
+        assert name in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["mnist", "--epochs", "0"], ["training.epochs", "set on the command line", "greater than or equal to 1"]),
+        (["mnist", "--epochs", "many"], ["--epochs", "valid integer"]),
+        (["mnist", "--file", "nowhere.yaml"], ["nowhere.yaml", "cannot be read"]),
+        (["mnist", "--file", "experiments/transfer.yaml"], ["key 'task'", "must be 'mnist'", "'transfer'"]),
+        (["mnist", "--set", "training.epocs=3"], ["training.epocs", "did you mean 'epochs'"]),
+        (["mnist", "--set", "epochs"], ["KEY=VALUE"]),
+        (["mnist", "--set", "training.seed=[1"], ["not valid YAML"]),
+        (["mnist", "--resume", "abc", "--seed", "2"], ["--resume", "only --epochs"]),
+        (["mnist", "--precision", "float16"], ["training.precision", "'float32'"]),
+        (["transfer", "--preprocessing", "none"], ["data.preprocessing", "'report' or 'mnist'"]),
+        (["transfer", "--source", "mnist-cnn"], ["source", "models:/"]),
+        (["transfr"], ["No such command"]),
+        (["mnist", "--epoch", "3"], ["--epoch"]),
+    ],
+)
+def test_wrong_input_is_told_and_ends_with_2(arguments: list[str], words: list[str]) -> None:
+    done = trackdl(*arguments)
+    assert done.returncode == 2, done.stderr
+    for word in words:
+        assert word in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_debug_shows_where_it_happened() -> None:
+    done = trackdl("--debug", "mnist", "--epochs", "0")
+    assert done.returncode != 0
+    assert "Traceback" in done.stderr
+
+
+def test_unknown_run_ids_are_wrong_input(tmp_path: Path) -> None:
+    done = trackdl("mnist", "--resume", "0" * 32, MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path / 'm.db'}")
+    assert done.returncode == 2, done.stderr
+    assert "0" * 32 in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_store_that_cannot_be_opened_is_a_failure(tmp_path: Path) -> None:
+    (tmp_path / "m.db").write_bytes(b"no database" * 100)
+    done = trackdl("mnist", "--resume", "0" * 32, MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path / 'm.db'}")
+    assert done.returncode == 1, done.stderr
+    assert "m.db" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_underscores_are_dashes() -> None:
+    # `mlflow run -P batch_size=0` becomes this.
+    done = trackdl("mnist", "--batch_size", "0")
+    assert done.returncode == 2
+    assert "training.batch_size" in done.stderr
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.usefixtures("tracking")
+def test_an_interrupted_run_is_killed_and_says_so(tmp_path: Path, number: signal.Signals) -> None:
+    command = [sys.executable, str(ROOT / "src" / "trackdl"), "mnist", "--epochs", "50"]
+    log = tmp_path / "log"
+    with log.open("w") as out, subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out) as process:
+        while "epochs 1/50" not in log.read_text() and "epochs 5/50" not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.2)
+        process.send_signal(number)
+        assert process.wait(60) == 130
+    assert "Traceback" not in log.read_text()
+    assert [run.info.info.status for run in runs.find("mnist")] == ["KILLED"]

@@ -1,0 +1,64 @@
+"""The entry points as users run them, on the real data: `mlflow run . -e NAME --env-manager local`."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from conftest import ROOT
+
+pytestmark = pytest.mark.real
+
+
+def mlflow_run(tracking: str, entry: str, *parameters: str) -> subprocess.CompletedProcess[str]:
+    bin_folder = Path(sys.executable).parent
+    command = [str(bin_folder / "mlflow"), "run", ".", "-e", entry, "--env-manager", "local"]
+    for parameter in parameters:
+        command += ["-P", parameter]
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": tracking, "PATH": f"{bin_folder}:{os.environ['PATH']}"}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_data(tracking: str) -> None:
+    done = mlflow_run(tracking, "data")
+    assert done.returncode == 0, done.stderr
+    for name in ("mnist", "fashion", "heart", "greek"):
+        assert name in done.stdout
+
+
+def test_mnist_then_transfer_both_ways(tracking: str) -> None:
+    """One run each, through MLflow, from the data to the registry; the Greek step takes the MNIST step's model."""
+    done = mlflow_run(tracking, "mnist", "epochs=2", "batch_size=64")
+    assert done.returncode == 0, done.stderr
+    assert "94.35%" in done.stdout  # the report's first epoch stands beside ours
+    client = mlflow.MlflowClient(tracking)
+    parent = client.get_model_version_by_alias("mnist-cnn", "champion")
+    assert client.get_run(parent.run_id).info.status == "FINISHED"
+    assert client.get_run(parent.run_id).data.metrics["test_accuracy"] > 0.95
+    # The run that `mlflow run` made is the task's run: it carries both the project's parameters and our tags.
+    assert client.get_run(parent.run_id).data.tags["mlflow.project.entryPoint"] == "mnist"
+    for preprocessing in ("report", "mnist"):
+        done = mlflow_run(tracking, "transfer", f"preprocessing={preprocessing}")
+        assert done.returncode == 0, done.stderr
+        assert "exact 95 % interval" in done.stdout
+    versions = {version.version: version.tags for version in client.search_model_versions("name = 'greek-cnn'")}
+    assert len(versions) == 2
+    for tags in versions.values():
+        assert tags["trackdl.source_run"] == parent.run_id
+    for version in versions:
+        run = client.get_run(client.get_model_version("greek-cnn", version).run_id)
+        # The report's 27 of 27 at the end, and far better than chance on letters held out.
+        assert run.data.metrics["train_accuracy"] > 0.9
+        assert run.data.metrics["val_accuracy"] > 0.7
+
+
+def test_a_wrong_parameter_fails_the_run(tracking: str) -> None:
+    done = mlflow_run(tracking, "mnist", "epochs=0")
+    assert done.returncode != 0
+    assert "training.epochs" in done.stderr
+    client = mlflow.MlflowClient(tracking)
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    assert [run.info.status for run in client.search_runs(experiments)] == ["FAILED"]

@@ -1,0 +1,174 @@
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from urllib.parse import urlparse
+
+import mlflow
+import numpy as np
+import pytest
+import torch
+
+from conftest import ROOT
+from trackdl import spec
+from trackdl.errors import InputError, TrackdlError
+from trackdl.models import DigitNet
+from trackdl.serving import Card, ServedModel, read_model, write_model
+from trackdl.tracking import registry, runs
+from trackdl.tracking.registry import Decision, Score
+from trackdl.training import seeded
+
+EXPERIMENT = spec.load(ROOT / "experiments" / "mnist.yaml", spec.MnistSpec)
+CARD = Card(
+    network="DigitNet",
+    arguments={"classes": 10},
+    classes=list("0123456789"),
+    mean=0.1307,
+    std=0.3081,
+    preprocessing="mnist",
+)
+
+pytestmark = pytest.mark.usefixtures("tracking")
+
+
+def network(seed: int = 0) -> DigitNet:
+    with seeded(seed):
+        return DigitNet().eval()
+
+
+def add(value: float, data: str = "d1", synthetic: bool = False, seed: int = 0) -> Decision:
+    with runs.start(EXPERIMENT) as run:
+        model_id, _ = registry.log_model(run, network(seed), CARD, np.zeros((1, 28, 28)), 8)
+        score = Score("test_accuracy", value, "a test says so", data, synthetic)
+        return registry.register("mnist-cnn", run, model_id, score, {"trackdl.lineage": "x"})
+
+
+def alias(tracking: str, name: str) -> str:
+    return str(mlflow.MlflowClient(tracking).get_model_version_by_alias("mnist-cnn", name).version)
+
+
+def test_champion_moves_only_to_a_better_one(tracking: str) -> None:
+    assert add(0.90).champion
+    assert not add(0.90).champion  # a tie
+    assert not add(0.89).champion
+    assert (alias(tracking, "champion"), alias(tracking, "challenger")) == ("1", "3")
+    assert add(0.91).champion
+    assert (alias(tracking, "champion"), alias(tracking, "challenger")) == ("4", "3")
+    tags = mlflow.MlflowClient(tracking).get_model_version("mnist-cnn", "2").tags
+    assert tags["trackdl.decided_by"] == "test_accuracy (a test says so)"
+    assert (tags["trackdl.score"], tags["trackdl.rival_score"], tags["trackdl.rival"]) == ("0.9", "0.9", "1")
+    assert tags["trackdl.decision"].startswith("challenger: ")
+    assert "a tie" in tags["trackdl.decision"]
+    assert tags["trackdl.lineage"] == "x"
+
+
+def test_scores_on_other_data_are_not_compared(tracking: str) -> None:
+    add(0.5, "d1")
+    decision = add(0.9, "d2")
+    assert not decision.champion
+    assert "other data" in decision.reason
+    assert alias(tracking, "champion") == "1"
+
+
+def test_real_letters_replace_synthetic_ones_and_never_the_reverse() -> None:
+    add(0.99, "made", synthetic=True)
+    assert add(0.80, "real").champion
+    assert not add(1.0, "made", synthetic=True).champion
+
+
+def test_a_registered_network_comes_back_bit_for_bit() -> None:
+    decision = add(0.9, seed=3)
+    source = registry.fetch_model("models:/mnist-cnn@champion")
+    for ours, theirs in zip(network(3).parameters(), source.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert (source.name, source.version) == ("mnist-cnn", decision.version)
+    assert source.card.classes == CARD.classes
+    assert registry.fetch_model("models:/mnist-cnn/1").card == source.card
+
+
+@pytest.mark.parametrize("uri", ["models:/mnist-cnn@nobody", "models:/mnist-cnn/99", "models:/no-such-model@champion"])
+def test_an_unknown_model_or_alias_is_an_input_error(uri: str) -> None:
+    add(0.9)
+    assert not registry.exists(uri)
+    with pytest.raises(InputError, match="models:/"):
+        registry.fetch_model(uri)
+
+
+def artifact_folder(tracking: str) -> Path:
+    uri = mlflow.MlflowClient(tracking).get_model_version_download_uri("mnist-cnn", "1")
+    return Path(urlparse(uri).path)
+
+
+def test_no_artifact_is_a_pickle(tracking: str) -> None:
+    add(0.9)
+    files = [path for path in artifact_folder(tracking).rglob("*") if path.is_file()]
+    assert {path.name for path in files} >= {"MLmodel", "model.json", "weights.safetensors", "serving.py"}
+    for path in files:
+        assert path.suffix in {".py", ".json", ".yaml", ".txt", ".safetensors", ""}, path
+        assert path.suffix or path.name == "MLmodel"
+        assert not zipfile.is_zipfile(path)
+        assert path.read_bytes()[:1] != b"\x80", f"{path} begins as a pickle does"
+
+
+STRANGER = """
+import json, sys
+sys.path = [entry for entry in sys.path if not entry.rstrip('/').endswith('src')]
+import numpy as np, mlflow
+model = mlflow.pyfunc.load_model('models:/mnist-cnn@champion')
+import trackdl
+out = model.predict(np.load(sys.argv[1]))
+print(json.dumps([trackdl.__file__, out['label'].tolist(), out['probabilities'].tolist()]))
+"""
+
+
+def test_it_loads_in_a_process_that_has_never_seen_the_checkout(tmp_path: Path) -> None:
+    add(0.9, seed=3)
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 28, 28)).astype(np.float32)
+    np.save(tmp_path / "pixels.npy", pixels)
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    environment["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+    command = [sys.executable, "-c", STRANGER, str(tmp_path / "pixels.npy")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    where, labels, probabilities = json.loads(done.stdout.splitlines()[-1])
+    assert not Path(where).is_relative_to(ROOT / "src")
+    ours = ServedModel(network(3), CARD).predict(pixels)
+    assert labels == ours["label"].tolist()
+    assert probabilities == [pytest.approx(row, abs=1e-6) for row in ours["probabilities"]]
+
+
+def test_changed_weights_are_refused(tmp_path: Path) -> None:
+    write_model(tmp_path, network(), CARD)
+    read_model(tmp_path)
+    weights = tmp_path / "weights.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(TrackdlError, match="not the file that"):
+        read_model(tmp_path)
+
+
+@pytest.mark.parametrize("broken", ["missing", "no json", "other network", "unknown key"])
+def test_a_broken_model_folder_is_one_clear_error(tmp_path: Path, broken: str) -> None:
+    card = write_model(tmp_path, network(), CARD)
+    path = tmp_path / "model.json"
+    if broken == "missing":
+        path.unlink()
+    elif broken == "no json":
+        path.write_text("{")
+    elif broken == "other network":
+        path.write_text(card.model_copy(update={"network": "os.system"}).model_dump_json())
+    else:
+        path.write_text(json.dumps({**card.model_dump(), "loader": "x"}))
+    with pytest.raises(TrackdlError, match="no trackdl model"):
+        read_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "pixels", [np.zeros((3, 27, 28)), np.full((1, 28, 28), np.nan), np.full((1, 28, 28), 256), np.full((28, 28), -1)]
+)
+def test_wrong_pixels_are_refused(pixels: np.ndarray) -> None:
+    with pytest.raises(InputError, match="pixels"):
+        ServedModel(network(), CARD).predict(pixels)

@@ -1,0 +1,27 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import beta
+
+from trackdl.stats import exact_interval
+
+
+def test_known_interval() -> None:
+    # 95 of 200, the report's Task 4: by the beta quantiles that define the interval.
+    low, high = exact_interval(95, 200)
+    assert low == pytest.approx(beta.ppf(0.025, 95, 106))
+    assert high == pytest.approx(beta.ppf(0.975, 96, 105))
+
+
+@given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_the_interval_holds_the_fraction_and_mirrors(counts: tuple[int, int]) -> None:
+    right, total = counts
+    low, high = exact_interval(right, total)
+    assert 0 <= low <= right / total <= high <= 1
+    mirrored = exact_interval(total - right, total)
+    assert mirrored == (pytest.approx(1 - high, abs=1e-9), pytest.approx(1 - low, abs=1e-9))
+
+
+def test_counts_that_do_not_fit() -> None:
+    with pytest.raises(ValueError, match="k"):
+        exact_interval(5, 4)

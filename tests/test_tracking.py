@@ -1,0 +1,121 @@
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from conftest import ROOT
+from trackdl import spec
+from trackdl.errors import InputError
+from trackdl.tracking import runs
+from trackdl.tracking.runs import Run
+
+EXPERIMENT = spec.load(ROOT / "experiments" / "mnist.yaml", spec.MnistSpec)
+
+pytestmark = pytest.mark.usefixtures("tracking")
+
+
+def status(run: Run) -> str:
+    return str(run.info.info.status)
+
+
+def test_a_run_ends_as_it_went() -> None:
+    with runs.start(EXPERIMENT) as fine:
+        assert status(fine) == "RUNNING"
+    with pytest.raises(ZeroDivisionError), runs.start(EXPERIMENT) as failed:
+        _ = 1 / 0
+    with pytest.raises(KeyboardInterrupt), runs.start(EXPERIMENT) as killed:
+        raise KeyboardInterrupt
+    assert [status(run) for run in (fine, failed, killed)] == ["FINISHED", "FAILED", "KILLED"]
+
+
+def test_a_run_says_what_was_run(tmp_path: Path) -> None:
+    with runs.start(EXPERIMENT) as run:
+        pass
+    data = run.info.data
+    assert data.params["training.optimizer.lr"] == "0.01"
+    assert data.tags["trackdl.task"] == "mnist"
+    assert data.tags["trackdl.spec_digest"] == spec.digest(EXPERIMENT)
+    logged = run.fetch("experiment.yaml", tmp_path)
+    assert spec.load(logged, spec.MnistSpec) == EXPERIMENT
+
+
+def test_the_run_that_mlflow_run_made_is_taken_once(monkeypatch: pytest.MonkeyPatch, tracking: str) -> None:
+    client = mlflow.MlflowClient(tracking)
+    made = client.create_run(client.create_experiment("elsewhere")).info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", made)
+    with runs.start(EXPERIMENT) as outer:
+        assert outer.id == made
+        assert "MLFLOW_RUN_ID" not in os.environ
+        with runs.start(EXPERIMENT) as inner:
+            assert inner.id != made
+    assert inner.info.data.tags["mlflow.parentRunId"] == made
+    assert inner.info.info.experiment_id != "", "nested runs have an experiment"
+    # Runs are found in every experiment.
+    assert {run.id for run in runs.find("mnist")} == {outer.id, inner.id}
+
+
+def test_long_curves_come_back_whole() -> None:
+    points = [(step, step / 7) for step in range(2500)]
+    with runs.start(EXPERIMENT) as run:
+        run.curve("batch_loss", points)
+    assert run.history("batch_loss") == points
+
+
+def test_a_step_logged_twice_counts_once() -> None:
+    with runs.start(EXPERIMENT) as run:
+        run.metrics({"test_loss": 1.0}, step=1)
+        run.metrics({"test_loss": 1.0}, step=1)
+    assert run.history("test_loss") == [(1, 1.0)]
+
+
+def test_a_data_set_is_an_input_with_its_digest() -> None:
+    with runs.start(EXPERIMENT) as run:
+        run.dataset(runs.describe_dataset("mnist-train", "ab" * 32, "http://example.org/"), "training")
+    (found,) = run.info.inputs.dataset_inputs
+    assert (found.dataset.name, found.dataset.digest) == ("mnist-train", "ab" * 16)
+
+
+CHILD = """
+import os, sys
+from trackdl import spec
+from trackdl.tracking import runs
+from pathlib import Path
+with runs.start(spec.load(Path(sys.argv[1]), spec.MnistSpec)) as run:
+    print(run.id, flush=True)
+    sys.stdin.read()
+"""
+
+
+def child() -> tuple[subprocess.Popen[str], Run]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, "-c", textwrap.dedent(CHILD), str(ROOT / "experiments" / "mnist.yaml")]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    assert process.stdout is not None
+    return process, Run(process.stdout.readline().strip())
+
+
+def test_a_run_whose_process_was_killed_is_found_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    process, run = child()
+    with process:
+        assert runs.close_abandoned("mnist") == []  # it lives
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert status(run) == "RUNNING"
+    with caplog.at_level("WARNING", "trackdl"):
+        assert runs.close_abandoned("transfer") == []
+        assert [found.id for found in runs.close_abandoned("mnist")] == [run.id]
+    assert run.id in caplog.text
+    assert status(run) == "KILLED"
+    assert runs.close_abandoned("mnist") == []
+
+
+def test_what_does_not_exist_is_an_input_error() -> None:
+    with pytest.raises(InputError, match=r"run nowhere.*tracking store"):
+        _ = Run("nowhere").info
+    with pytest.raises(InputError), runs.download("runs:/nowhere/experiment.yaml"):
+        pass
