@@ -3,7 +3,7 @@
 All fits run side by side, one thread each, on all cores; a fit's result does not depend on how many there are.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -21,6 +21,7 @@ from trackdl.stats import Estimate, calibration_error, corrected_estimate
 
 __all__ = ["Candidate", "CrossValidated", "Scores", "cross_validate", "fit_seeds", "folds", "score"]
 
+Advance = Callable[[str], None]
 Fold = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
@@ -125,7 +126,11 @@ class CrossValidated:
 
 
 def cross_validate(
-    candidates: Mapping[str, Candidate], frame: pd.DataFrame, parts: Sequence[Fold], seed: int
+    candidates: Mapping[str, Candidate],
+    frame: pd.DataFrame,
+    parts: Sequence[Fold],
+    seed: int,
+    advance: Advance = lambda _: None,
 ) -> dict[str, CrossValidated]:
     """Fit every candidate to every fold's training rows and let it judge the held-out ones.
 
@@ -134,32 +139,37 @@ def cross_validate(
         frame: All rows, with the target.
         parts: What `folds` returned.
         seed: Every fit's.
+        advance: Called with the model's name after each fit.
     """
-    said = _side_by_side(
-        [(candidate, frame.iloc[learn], frame.iloc[held], seed) for candidate in candidates.values()
-         for learn, held in parts]
-    )  # fmt: skip
+    pairs = [(frame.iloc[learn], frame.iloc[held], seed) for learn, held in parts]
     targets = frame[TARGET.name].to_numpy()
-    count = len(parts)
-    return {
-        name: CrossValidated(targets, parts, said[place * count : (place + 1) * count])
-        for place, name in enumerate(candidates)
-    }
+    said = _side_by_side(candidates, pairs, advance)
+    return {name: CrossValidated(targets, parts, outcomes) for name, outcomes in said.items()}
 
 
 def fit_seeds(
-    candidates: Mapping[str, Candidate], train: pd.DataFrame, test: pd.DataFrame, seeds: Sequence[int]
+    candidates: Mapping[str, Candidate],
+    train: pd.DataFrame,
+    test: pd.DataFrame,
+    seeds: Sequence[int],
+    advance: Advance = lambda _: None,
 ) -> dict[str, list[Outcome]]:
     """Fit every candidate to the training rows by each seed and let it judge the test rows."""
-    said = _side_by_side([(candidate, train, test, seed) for candidate in candidates.values() for seed in seeds])
-    count = len(seeds)
-    return {name: said[place * count : (place + 1) * count] for place, name in enumerate(candidates)}
+    return _side_by_side(candidates, [(train, test, seed) for seed in seeds], advance)
 
 
-def _side_by_side(work: list[tuple[Candidate, pd.DataFrame, pd.DataFrame, int]]) -> list[Outcome]:
-    run = Parallel(n_jobs=min(cpu_count(), len(work)), backend="loky", inner_max_num_threads=1)
-    answers: list[Outcome] = run(delayed(_fit)(*item) for item in work)
-    return answers
+def _side_by_side(
+    candidates: Mapping[str, Candidate], fits: Sequence[tuple[pd.DataFrame, pd.DataFrame, int]], advance: Advance
+) -> dict[str, list[Outcome]]:
+    work = [(candidate, *fit) for candidate in candidates.values() for fit in fits]
+    run = Parallel(n_jobs=min(cpu_count(), len(work)), backend="loky", inner_max_num_threads=1, return_as="generator")
+    answers = run(delayed(_fit)(*item) for item in work)
+    said: dict[str, list[Outcome]] = {}
+    for name in candidates:
+        for _ in fits:
+            said.setdefault(name, []).append(next(answers))
+            advance(name)
+    return said
 
 
 def _fit(candidate: Candidate, train: pd.DataFrame, judged: pd.DataFrame, seed: int) -> Outcome:

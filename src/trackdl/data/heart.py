@@ -89,9 +89,17 @@ def load_heart(
         seed: Draws it.
 
     Raises:
-        InputError: A table is not of the schema, or a class has too few rows to be split.
+        InputError: A table is not of the schema, or a class has too few rows to be split, or is missing.
         TrackdlError: The report's table cannot be had whole.
     """
+    table = _load(csv, test_csv, test_share, seed)
+    for rows, name in ((table.train_rows, csv), (table.test_rows, test_csv or csv)):
+        if rows[TARGET.name].nunique() < 2:
+            raise InputError(f"{name}: all of its {len(rows)} rows have one {TARGET.name}; both 0 and 1 are needed")
+    return table
+
+
+def _load(csv: Path | None, test_csv: Path | None, test_share: float, seed: int) -> HeartTable:
     if csv is None:
         files = sources.read("heart")
         frame = parse_table(files["heart.csv"], "heart.csv")

@@ -6,12 +6,13 @@ MLflow loads it through `_load_pyfunc`, with this package's code beside it in th
 
 from pathlib import Path
 
-from trackdl.serving.cards import Card, PictureCard, TableCard, read_model, write_model
+from trackdl.serving.cards import AnyCard, Card, PictureCard, TableCard, read_model, write_model
 from trackdl.serving.pictures import SIDE, ServedPictures
 from trackdl.serving.tables import ServedTable
 
 __all__ = [
     "SIDE",
+    "AnyCard",
     "Card",
     "PictureCard",
     "ServedPictures",

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from safetensors import SafetensorError
@@ -16,7 +16,7 @@ from trackdl.errors import TrackdlError
 from trackdl.paths import whole_file
 from trackdl.spec import Preprocessing
 
-__all__ = ["Card", "PictureCard", "TableCard", "read_model", "write_model"]
+__all__ = ["AnyCard", "Card", "PictureCard", "TableCard", "read_model", "write_model"]
 
 
 class _Described(BaseModel):
@@ -47,10 +47,11 @@ class TableCard(_Described):
 
 # No key tells the kinds apart: each has some that the other lacks, and none may be missing or unknown.
 Card = PictureCard | TableCard
+AnyCard = TypeVar("AnyCard", PictureCard, TableCard)
 _CARD: TypeAdapter[Card] = TypeAdapter(Card)
 
 
-def write_model(folder: Path, model: nn.Module, card: Card) -> Card:
+def write_model(folder: Path, model: nn.Module, card: AnyCard) -> AnyCard:
     """Write a model's folder; return the card with the weights' digest."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     weights = save(state)

@@ -157,7 +157,9 @@ def _register(run: Run, trainer: Trainer, evaluation: Evaluation, images: ImageS
     mean, std = MNIST_MEAN_STD
     classes = list(images.classes)
     arguments = {"classes": len(classes)}
-    card = PictureCard(network="DigitNet", arguments=arguments, classes=classes, mean=mean, std=std, preprocessing="mnist")
+    card = PictureCard(
+        network="DigitNet", arguments=arguments, classes=classes, mean=mean, std=std, preprocessing="mnist"
+    )
     model_id, card = registry.log_model(run, trainer.model, card, images.test_images[:2].numpy(), trainer.epoch)
     on = runs.describe_dataset("mnist-test", images.digest, HOME)
     final = {"test_loss": evaluation.loss, "test_accuracy": evaluation.accuracy}
