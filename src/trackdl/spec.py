@@ -236,7 +236,8 @@ def _explain(name: str, kind: type[BaseModel], problem: Any, given: Mapping[str,
 def _known(model: Any, location: tuple[Any, ...]) -> str:
     """Say which keys stand beside an unknown one, and which it may have meant."""
     for part in location[:-1]:
-        if isinstance(part, str):
+        # A list's index and the keys of a table of sections are no fields.
+        if part in model.model_fields:
             model = model.model_fields[part].annotation
             model = next((inner for inner in getattr(model, "__args__", ()) if hasattr(inner, "model_fields")), model)
     keys = list(model.model_fields)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from trackdl.spec_base import Optimizer, Strict, TrainedSpec, Training
 
@@ -143,7 +143,15 @@ class HeartSpec(TrainedSpec):
             ValueError: A step sets what no protocol has.
         """
         base = self.protocols["improved"].model_dump()
-        return {step.name: HeartProtocol.model_validate(_merged(base, step.set)) for step in self.ablation}
+        made = {}
+        for step in self.ablation:
+            try:
+                made[step.name] = HeartProtocol.model_validate(_merged(base, step.set))
+            except ValidationError as error:
+                problem = error.errors()[0]
+                key = ".".join(str(part) for part in problem["loc"])
+                raise ValueError(f"ablation '{step.name}', key '{key}': {problem['msg']}") from error
+        return made
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

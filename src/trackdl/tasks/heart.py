@@ -238,8 +238,8 @@ def _draw(
     run.figure(plots_classifiers.confusion_grid(judged, CLASSES, title, 6), "pictures/confusion.png")
     if steps := against["ablation"]:
         charted = {
-            metric: {name.removeprefix(f"{ABLATION}/"): found[metric] for name, found in steps.items()}
-            for metric in ("accuracy", "auc")
+            title: {name.removeprefix(f"{ABLATION}/"): found[metric] for name, found in steps.items()}
+            for metric, title in (("accuracy", "Accuracy"), ("auc", "AUC"))
         }
         title = "Ablation, cross-validated: paired differences with corrected 95 % intervals"
         run.figure(plots_classifiers.difference_chart(charted, title, "improved"), "pictures/ablation.png")

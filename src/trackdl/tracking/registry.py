@@ -22,9 +22,8 @@ from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from mlflow.types.schema import Map
 from torch import nn
 
-import trackdl
 from trackdl import serving
-from trackdl.data.heart_schema import FEATURES
+from trackdl.data.heart_schema import FEATURES, Column
 from trackdl.errors import InputError
 from trackdl.tracking.runs import Run
 from trackdl.tracking.store import client, plainly
@@ -45,16 +44,18 @@ _SERVING_NEEDS = (
     "scikit-learn",
 )
 
+
+def _column_type(column: Column) -> DataType:
+    return DataType.string if column.categories else DataType.long if column.whole else DataType.double
+
+
 _OUTPUTS = Schema([ColSpec(DataType.string, "label"), ColSpec(Map(DataType.double), "probabilities")])
 PICTURES = ModelSignature(
     inputs=Schema([TensorSpec(np.dtype("float32"), (-1, serving.SIDE, serving.SIDE))]), outputs=_OUTPUTS
 )
-# Whole numbers are doubles too: MLflow makes doubles of them where a request has a gap, and the model names the gap.
+# MLflow itself answers a missing column or another type; what a column may hold is checked by the model.
 TABLE = ModelSignature(
-    inputs=Schema(
-        [ColSpec(DataType.string if column.categories else DataType.double, column.name) for column in FEATURES]
-    ),
-    outputs=_OUTPUTS,
+    inputs=Schema([ColSpec(_column_type(column), column.name) for column in FEATURES]), outputs=_OUTPUTS
 )
 
 
@@ -126,7 +127,7 @@ def log_model(
                 name="model",
                 loader_module="trackdl.serving",
                 data_path=str(data),
-                code_paths=[str(Path(trackdl.__file__).parent)],
+                code_paths=[str(Path(serving.__file__).parents[1])],
                 signature=TABLE if isinstance(card, serving.TableCard) else PICTURES,
                 input_example=example.astype(np.float32) if isinstance(example, np.ndarray) else example,
                 pip_requirements=pins,
