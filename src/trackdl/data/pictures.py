@@ -126,7 +126,8 @@ def to_digit(picture: Image.Image, preprocessing: Preprocessing) -> Tensor:
         InputError: `mnist` finds no ink, or there is no such preprocessing.
     """
     if preprocessing == "mnist":
-        return torch.from_numpy(draw_as_digit(picture.convert("RGB").convert("L")))
+        grey = picture if picture.mode == "L" else picture.convert("RGB").convert("L")
+        return torch.from_numpy(draw_as_digit(grey))
     if preprocessing == "report":
         return _report(picture)
     raise InputError(f"preprocessing {preprocessing!r}: may be {' or '.join(get_args(Preprocessing))}.")
