@@ -41,14 +41,16 @@ def say(text: str = "") -> None:
 
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """Print a table on standard output; all columns but the first are aligned to the right."""
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table()
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
     terminal = Console()
     # A log has no width of its own, and a table folded into 80 columns is hard to read.
-    (terminal if terminal.is_terminal else Console(width=120)).print(table)
+    out = terminal if terminal.is_terminal else Console(width=120)
+    out.print(title, style="bold", markup=False, highlight=False)
+    out.print(table)
 
 
 @contextmanager

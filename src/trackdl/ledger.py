@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from trackdl.spec import Reported
 
-__all__ = ["Row", "beside", "cells"]
+__all__ = ["Row", "beside", "table"]
 
 
 @dataclass(frozen=True)
@@ -34,21 +34,23 @@ def beside(reported: Sequence[Reported], history: Callable[[str], Sequence[tuple
     return rows
 
 
-def cells(rows: Sequence[Row]) -> list[list[str]]:
-    """Return the rows as a table's text: what, the report's number, ours, and how far apart they are."""
+def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Return the rows as a table's columns and lines: a line an epoch, the report's number and ours for each metric."""
+    metrics = list(dict.fromkeys(row.metric for row in rows))
+    epochs = list(dict.fromkeys(row.epoch for row in rows))
+    found = {(row.epoch, row.metric): row for row in rows}
+    columns = ["epoch", *(f"{metric}, {whose}" for metric in metrics for whose in ("report", "trackdl"))]
+    lines = []
+    for epoch in epochs:
+        line = ["last" if epoch is None else str(epoch)]
+        for metric in metrics:
+            row = found.get((epoch, metric))
+            line += ["", ""] if row is None else [_form(metric, row.published), _form(metric, row.measured)]
+        lines.append(line)
+    return columns, lines
 
-    def one(row: Row) -> list[str]:
-        accuracy = row.metric.endswith("accuracy")
-        form = "{:.2%}".format if accuracy else "{:.4f}".format
-        what = row.metric if row.epoch is None else f"{row.metric}, epoch {row.epoch}"
-        if row.measured is None:
-            return [what, form(row.published), "not reached", ""]
-        apart = row.measured - row.published
-        return [
-            what,
-            form(row.published),
-            form(row.measured),
-            f"{apart * 100:+.2f} points" if accuracy else f"{apart:+.4f}",
-        ]
 
-    return [one(row) for row in rows]
+def _form(metric: str, value: float | None) -> str:
+    if value is None:
+        return "not reached"
+    return f"{value:.2%}" if metric.endswith("accuracy") else f"{value:.4f}"

@@ -80,8 +80,7 @@ def run(experiment: MnistSpec, resume: str | None = None) -> Result:
 
 def show(result: Result) -> None:
     """Print the published numbers beside the run's, and what became of the model."""
-    columns = ["Task 1, MNIST", "report", "trackdl", "difference"]
-    print_table("Task 1: the test after each epoch", columns, ledger.cells(result.rows))
+    print_table("Task 1, MNIST: the 10,000 test digits, untrained and after each epoch", *ledger.table(result.rows))
     say(f"run {result.run.id}: {result.decision}")
 
 

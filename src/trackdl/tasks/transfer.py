@@ -86,12 +86,11 @@ def show(result: Result) -> None:
     letters = {"report": "the report's 27 letters", "own": "your letters", "synthetic": "SYNTHETIC letters"}[
         result.origin
     ]
-    columns = [f"Task 3, Greek, preprocessing {how}", "report", "trackdl", "difference"]
-    if result.rows:
-        title = f"Task 3: on the training images, as the report measured ({letters})"
-        print_table(title, columns, ledger.cells(result.rows))
+    if result.rows and how == "report" and result.origin == "report":
+        print_table("Task 3, Greek: the 27 training letters, as the report measured", *ledger.table(result.rows))
     folds = result.experiment.data.folds
-    title = f"{'Leave-one-out' if folds is None else f'{folds}-fold'} accuracy, preprocessing {how} ({letters})"
+    held_out = "leave-one-out" if folds is None else f"{folds} folds"
+    title = f"Task 3, Greek: letters held out ({held_out}), preprocessing {how}, {letters}"
     rows = []
     for name, held in result.held_out.items():
         low, high = held.interval
@@ -123,7 +122,7 @@ def _source(uri: str) -> Source:
 
 def _examples(letters: Letters, experiment: TransferSpec) -> Examples:
     mean, std = MNIST_MEAN_STD
-    digits = to_digits(letters.pictures, experiment.data.preprocessing)
+    digits = to_digits(letters.pictures, experiment.data.preprocessing, letters.names)
     return Examples((digits - mean) / std, letters.labels)
 
 

@@ -69,10 +69,17 @@ def home_experiment() -> str:
         found = client().get_experiment_by_name(name)
         if found is not None:
             return str(found.experiment_id)
-        # A database knows no place for artifacts: left alone it takes the working folder, wherever that is.
-        local = not mlflow.get_tracking_uri().startswith("http")
-        place = Path(project_root() / "mlruns").as_uri() if local else None
-        return str(client().create_experiment(name, artifact_location=place))
+        return str(client().create_experiment(name, artifact_location=_artifact_place()))
+
+
+def _artifact_place() -> str | None:
+    """Return where a new experiment's artifacts go: a server knows a place itself, a database does not."""
+    uri = mlflow.get_tracking_uri()
+    if uri.startswith("http"):
+        return None
+    # Left alone, MLflow takes the working folder, wherever that is.
+    folder = Path(uri.removeprefix("sqlite:///")).parent if uri.startswith("sqlite:///") else project_root()
+    return (folder.resolve() / "mlruns").as_uri()
 
 
 def every_experiment() -> list[str]:

@@ -1,0 +1,23 @@
+from trackdl import ledger
+from trackdl.spec import Reported
+
+
+def item(metric: str, epoch: int | None, value: float) -> Reported:
+    return Reported(metric=metric, epoch=epoch, value=value, quote="q")
+
+
+def test_each_published_number_stands_beside_the_epochs_own() -> None:
+    reported = [item("test_loss", 1, 0.2), item("test_accuracy", 1, 0.9), item("test_loss", 9, 0.1), item("x", None, 3)]
+    recorded = {"test_loss": [(0, 2.3), (1, 0.25)], "test_accuracy": [(1, 0.91)], "x": [(4, 5.0), (7, 6.0)]}
+    rows = ledger.beside(reported, lambda metric: recorded[metric])
+    assert [(row.published, row.measured) for row in rows] == [(0.2, 0.25), (0.9, 0.91), (0.1, None), (3, 6.0)]
+    columns, lines = ledger.table(rows[:3])
+    assert columns == [
+        "epoch", "test_loss, report", "test_loss, trackdl", "test_accuracy, report", "test_accuracy, trackdl",
+    ]  # fmt: skip
+    assert lines == [["1", "0.2000", "0.2500", "90.00%", "91.00%"], ["9", "0.1000", "not reached", "", ""]]
+
+
+def test_a_metric_that_was_never_logged_was_not_reached() -> None:
+    (row,) = ledger.beside([item("x", None, 3)], lambda _: [])
+    assert row.measured is None
