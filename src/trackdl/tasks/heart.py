@@ -83,8 +83,9 @@ def run(experiment: HeartSpec) -> Result:
 def show(result: Result) -> None:
     """Print the published numbers beside the run's, the tables of all models, and what became of the model."""
     if result.rows:
-        columns = ["Task 4, heart disease", "report", "trackdl", "difference"]
-        print_table("Task 4: the report's protocol, its faults included", columns, ledger.cells(result.rows))
+        columns = ["metric", "report", "trackdl"]
+        rows = [[row.metric, *ledger.table([row])[1][0][1:]] for row in result.rows]
+        print_table("Task 4, heart disease: the report's protocol, its faults included", columns, rows)
     table, experiment = result.table, result.experiment
     columns, rows = comparison_text.tested(result.metrics, experiment.seeds)
     print_table(f"The {len(table.test)} test rows, seed {experiment.training.seed} and all seeds", columns, rows)
