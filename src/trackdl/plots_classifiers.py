@@ -31,18 +31,23 @@ def _panels(count: int, columns: int, width: float, height: float, title: str) -
     return figure, [figure.add_subplot(rows, columns, index + 1) for index in range(count)]
 
 
-def loss_panels(curves: Mapping[str, Sequence[Points]], title: str, loss: str) -> Figure:
-    """Draw the loss of every tenth batch over the training examples seen, a panel a network (report, Task 4).
+def loss_panels(batches: Mapping[str, Points], means: Mapping[str, Sequence[Points]], title: str, loss: str) -> Figure:
+    """Draw the training loss over the training examples seen, a panel a network (report, Task 4).
 
     Args:
-        curves: By network's name, (examples seen, loss of one batch) of each of its members.
+        batches: By network's name, (examples seen, loss of one batch), as the report draws them; may be empty.
+        means: By network's name, (examples seen, mean loss of an epoch) of each of its members.
         title: The figure's title.
         loss: What the loss is called.
     """
-    figure, panels = _panels(len(curves), 3, 4.2, 3.4, title)
-    for axes, (name, members) in zip(panels, curves.items(), strict=True):
-        for points in members:
-            axes.plot(*zip(*points, strict=True), color=BLUE, linewidth=0.8, alpha=0.9 / len(members) ** 0.5)
+    figure, panels = _panels(len(means), 3, 4.2, 3.4, title)
+    for axes, (name, members) in zip(panels, means.items(), strict=True):
+        if batches[name]:
+            axes.plot(*zip(*batches[name], strict=True), color=BLUE, linewidth=0.7, alpha=0.7, label="One batch")
+        for index, points in enumerate(members):
+            label = "Mean of an epoch" if index == 0 else None
+            axes.plot(*zip(*points, strict=True), color=ORANGE, linewidth=1.2, label=label)
+        axes.legend(fontsize=7, loc="upper right")
         axes.set_title(name, fontsize=10)
         axes.set_xlabel("Training examples seen")
         axes.set_ylabel(loss)

@@ -182,15 +182,18 @@ def _log_network(run: Run, fitted: Fitted | None, seed: int) -> None:
 
 def _draw_losses(run: Run, group_run: Run, group: str, tested: Mapping[str, list[Outcome]]) -> None:
     """Draw the loss curves of a protocol's networks; the last batch's loss goes to the parent, beside the report's."""
-    curves = {}
+    batches, means = {}, {}
     for name, said in tested.items():
         if name.startswith(f"{group}/") and (fitted := said[0].fitted):
-            courses = [[point for result in course.curve for point in result.batch_losses] for course in fitted.courses]
-            curves[name.partition("/")[2]] = courses
-            run.metrics({f"{name}/batch_loss": courses[0][-1][1]})
+            network, curves = name.partition("/")[2], [course.curve for course in fitted.courses]
+            points = [point for result in curves[0] for point in result.batch_losses]
+            # The batches of several members at once would hide each other.
+            batches[network] = points if len(curves) == 1 else []
+            means[network] = [[(item.epoch * item.examples, item.train_loss) for item in curve] for curve in curves]
+            run.metrics({f"{name}/batch_loss": points[-1][1]})
             loss = "Binary cross-entropy" if fitted.arguments["logits"] else "Mean squared error"
-    if curves:
-        figure = plots_classifiers.loss_panels(curves, f"Training loss, {group}", loss)
+    if means:
+        figure = plots_classifiers.loss_panels(batches, means, f"Training loss, {group}", loss)
         group_run.figure(figure, "pictures/loss_curves.png")
 
 
