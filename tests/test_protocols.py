@@ -19,6 +19,7 @@ from trackdl.errors import InputError
 from trackdl.models import HeartNet, HeartNets
 from trackdl.protocols import NetworkCandidate, Outcome
 from trackdl.report_faults import argmax_over_one_column, broadcast_mse
+from trackdl.spec_heart import EarlyStopping
 
 EXPERIMENT = spec.load(ROOT / "experiments" / "heart.yaml", spec.HeartSpec)
 
@@ -110,7 +111,7 @@ def test_what_is_judged_changes_nothing_in_the_model(report: HeartTable, protoco
 
 
 def test_early_stopping_keeps_the_best_epoch_and_stops_when_patience_ends(report: HeartTable) -> None:
-    stopping = EXPERIMENT.protocols["improved"].early_stopping.model_copy(update={"patience": 3})
+    stopping = EarlyStopping(share=0.1, patience=3)
     said = candidate("improved", epochs=200, early_stopping=stopping, members=2).fit_predict(
         report.train_rows, report.test_rows, 1
     )
