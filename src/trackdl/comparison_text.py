@@ -33,14 +33,16 @@ def tested(metrics: Metrics, seeds: int) -> Table:
 def compared(metrics: Metrics, against: Mapping[str, Mapping[str, Estimate]]) -> Table:
     """Return the table of the cross-validation: each model's scores, and its paired differences to another model.
 
+    Differences are hundredths, with their intervals; ECE is the expected calibration error.
+
     Args:
         metrics: Each model's.
         against: By model and score; a model without an entry is not in the table.
     """
-    columns = ["model", "accuracy", "AUC", "Brier", "calibration", "accuracy: difference", "p", "AUC: difference", "p"]
+    columns = ["model", "accuracy", "AUC", "Brier", "ECE", "accuracy, points", "p", "AUC, points", "p"]
     rows = [
         [
-            name.removeprefix("ablation/"),
+            name.removeprefix("ablation/").removeprefix("baselines/"),
             f"{metrics[name]['cv_accuracy']:.1%}",
             f"{metrics[name]['cv_auc']:.3f}",
             f"{metrics[name]['cv_brier']:.3f}",
@@ -54,7 +56,8 @@ def compared(metrics: Metrics, against: Mapping[str, Mapping[str, Estimate]]) ->
 
 
 def _difference(found: Estimate) -> list[str]:
-    return [f"{found.mean:+.3f} ({found.low:+.3f} to {found.high:+.3f})", f"{found.p:.2f}"]
+    mean, low, high = (100 * value for value in (found.mean, found.low, found.high))
+    return [f"{mean:+.1f} ({low:+.1f} {high:+.1f})", f"{found.p:.2f}"]
 
 
 def audit_words(found: Audit, count: int) -> str:
