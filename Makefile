@@ -15,7 +15,7 @@ ifneq ($(wildcard ../shared/data/greek_train),)
 export TRACKDL_GREEK_DIR ?= $(abspath ../shared/data/greek_train)
 endif
 
-.PHONY: help setup run test check ui lock bench $(ENTRIES)
+.PHONY: help setup run test check ui lock pictures bench $(ENTRIES)
 
 help: ## Explain the targets.
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
@@ -56,6 +56,9 @@ lock: $(READY) ## Resolve the pins anew: the lock files, and conda.yaml from the
 	$(COMPILE) --extra dev pyproject.toml -o requirements.lock
 	$(COMPILE) --extra bench -c requirements.lock pyproject.toml -o requirements-bench.lock
 	$(BIN)/python tools/conda_env.py
+
+pictures: $(READY) ## Bring the README's pictures from the newest runs.
+	$(BIN)/python tools/pictures.py
 
 bench: $(READY) ## Measure one fit against a plain loop, skorch and Lightning: benchmarks/fit.py.
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -r requirements-bench.lock

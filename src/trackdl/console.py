@@ -48,7 +48,7 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
         table.add_row(*row)
     terminal = Console()
     # A log has no width of its own, and a table folded into 80 columns is hard to read.
-    out = terminal if terminal.is_terminal else Console(width=120)
+    out = terminal if terminal.is_terminal else Console(width=150)
     out.print(title, style="bold", markup=False, highlight=False)
     out.print(table)
 

@@ -47,7 +47,7 @@ def loss_panels(batches: Mapping[str, Points], means: Mapping[str, Sequence[Poin
         for index, points in enumerate(members):
             label = "Mean of an epoch" if index == 0 else None
             axes.plot(*zip(*points, strict=True), color=ORANGE, linewidth=1.2, label=label)
-        axes.legend(fontsize=7, loc="upper right")
+        axes.legend(fontsize=7, loc="lower left")
         axes.set_title(name, fontsize=10)
         axes.set_xlabel("Training examples seen")
         axes.set_ylabel(loss)
