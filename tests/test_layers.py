@@ -16,10 +16,12 @@ ORDER = [
     {"cli"},
     {"tasks"},
     {"tracking"},
-    {"validation", "serving"},
+    {"validation", "serving", "estimator"},
     {"training"},
     {"ledger", "plots", "models", "data", "checkpoints", "stats", "console"},
     {"spec"},
+    {"spec_fashion"},
+    {"spec_base"},
     {"paths", "errors"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
@@ -61,7 +63,7 @@ def test_imports_run_one_way(path: Path) -> None:
         assert here in FACES.get(parts[0], {here}), f"{here} imports {name}"
 
 
-@pytest.mark.parametrize("name", ["spec", "cli", "errors", "paths", "console"])
+@pytest.mark.parametrize("name", ["spec", "spec_base", "spec_fashion", "cli", "errors", "paths", "console"])
 def test_what_answers_at_once_imports_nothing_heavy(name: str) -> None:
     assert not {module.split(".")[0] for module in imported(PACKAGE / f"{name}.py", top_only=True)} & HEAVY
 

@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError
 
 from trackdl.errors import InputError
+from trackdl.spec_base import Optimizer, Reported, Strict, TrainedSpec, Training
+from trackdl.spec_fashion import FashionSpec
 
 __all__ = [
     "DataSpec",
     "Experiment",
+    "FashionSpec",
     "MainSpec",
     "MnistSpec",
     "Optimizer",
@@ -39,58 +42,7 @@ Preprocessing = Literal["report", "mnist"]
 DatasetName = Literal["mnist", "fashion", "heart", "greek"]
 
 
-class _Strict(BaseModel):
-    """A section of an experiment file: unknown keys, wrong types, NaN and infinity are errors."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-
-class Optimizer(_Strict):
-    """The optimiser and its settings; everything not named here is torch's default."""
-
-    name: Literal["sgd", "adam"]
-    lr: float = Field(gt=0, le=100)
-    momentum: float = Field(0.0, ge=0, lt=1)
-
-    @model_validator(mode="after")
-    def _momentum_is_for_sgd(self) -> "Optimizer":
-        if self.name == "adam" and self.momentum:
-            raise ValueError("momentum belongs to sgd; adam has none")
-        return self
-
-
-class Training(_Strict):
-    """How a network is trained.
-
-    `device` auto takes CUDA, then MPS, then the CPU; `precision` auto takes bfloat16 where the processor computes in
-    it, else float32. Both choices are recorded with the run.
-    """
-
-    epochs: int = Field(ge=1, le=100_000)
-    batch_size: int = Field(ge=1, le=1_000_000)
-    optimizer: Optimizer
-    seed: int = Field(ge=0, lt=2**63)
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-
-
-class Reported(_Strict):
-    """One number that the report prints, and where."""
-
-    metric: str = Field(min_length=1)
-    epoch: int | None = Field(None, ge=0)
-    value: float
-    quote: str = Field(min_length=1)
-
-
-class TrainedSpec(_Strict):
-    """What every experiment that trains a network says."""
-
-    training: Training
-    reported: list[Reported] = []
-
-
-class MnistData(_Strict):
+class MnistData(Strict):
     """Task 1's data."""
 
     dataset: Literal["mnist"]
@@ -108,7 +60,7 @@ class MnistSpec(TrainedSpec):
     reload_after: int | None = Field(None, ge=1)
 
 
-class GreekData(_Strict):
+class GreekData(Strict):
     """Task 3's data.
 
     `folder` names a folder of class folders to learn from, else the report's 27 letters are used; `test_folder` one of
@@ -131,29 +83,29 @@ class TransferSpec(TrainedSpec):
     data: GreekData
 
 
-class DataSpec(_Strict):
+class DataSpec(Strict):
     """Getting the data, checked."""
 
     task: Literal["data"]
     datasets: list[DatasetName] = Field(min_length=1)
 
 
-class Step(_Strict):
+class Step(Strict):
     """One step of `main`: a task's own experiment file, with single keys set otherwise."""
 
-    task: Literal["mnist", "transfer"]
-    set: dict[str, Any] = {}
+    task: Literal["mnist", "transfer", "fashion"]
+    set: dict[str, Any] = Field(default_factory=dict)
 
 
-class MainSpec(_Strict):
+class MainSpec(Strict):
     """The whole report, step by step."""
 
     task: Literal["main"]
     steps: list[Step] = Field(min_length=1)
 
 
-Experiment = MnistSpec | TransferSpec | DataSpec | MainSpec
-Spec = TypeVar("Spec", MnistSpec, TransferSpec, DataSpec, MainSpec)
+Experiment = MnistSpec | TransferSpec | FashionSpec | DataSpec | MainSpec
+Spec = TypeVar("Spec", MnistSpec, TransferSpec, FashionSpec, DataSpec, MainSpec)
 
 
 class _Loader(yaml.SafeLoader):

@@ -1,13 +1,18 @@
 """Task `main`: the whole report, step by step, each step the run of its own task below one parent run."""
 
+from collections.abc import Callable
+from functools import partial
+
 from trackdl import spec
 from trackdl.console import say
 from trackdl.paths import project_root
-from trackdl.spec import MainSpec, MnistSpec, Step, TransferSpec
-from trackdl.tasks import mnist, transfer
+from trackdl.spec import FashionSpec, MainSpec, MnistSpec, Step, TransferSpec
+from trackdl.tasks import fashion, mnist, transfer
 from trackdl.tracking import runs
 
 __all__ = ["run"]
+
+Show = Callable[[], None]
 
 
 def run(experiment: MainSpec) -> None:
@@ -15,20 +20,28 @@ def run(experiment: MainSpec) -> None:
 
     All steps' experiment files are read before the first step begins, so a wrong one is told at once.
     """
-    steps = [_read(step) for step in experiment.steps]
+    steps = [(step.task, _prepare(step)) for step in experiment.steps]
     runs.close_abandoned("main")
-    results: list[mnist.Result | transfer.Result] = []
+    results: list[Show] = []
     with runs.start(experiment, name="main"):
-        for number, step in enumerate(steps, 1):
-            say(f"[{number}/{len(steps)}] {step.task}")
-            results.append(mnist.run(step) if isinstance(step, MnistSpec) else transfer.run(step))
+        for number, (task, start) in enumerate(steps, 1):
+            say(f"[{number}/{len(steps)}] {task}")
+            results.append(start())
     say("\nWhat was measured, beside the report's numbers\n")
-    for result in results:
-        mnist.show(result) if isinstance(result, mnist.Result) else transfer.show(result)
+    for show in results:
+        show()
         say()
     say("`make ui` shows the runs with their curves and pictures, and the registered models.")
 
 
-def _read(step: Step) -> MnistSpec | TransferSpec:
+def _prepare(step: Step) -> Callable[[], Show]:
+    """Read a step's experiment; return what runs it, which returns what prints its result."""
     path = project_root() / "experiments" / f"{step.task}.yaml"
-    return spec.load(path, MnistSpec, step.set) if step.task == "mnist" else spec.load(path, TransferSpec, step.set)
+    if step.task == "mnist":
+        digits = spec.load(path, MnistSpec, step.set)
+        return lambda: partial(mnist.show, mnist.run(digits))
+    if step.task == "fashion":
+        clothes = spec.load(path, FashionSpec, step.set)
+        return lambda: partial(fashion.show, fashion.run(clothes))
+    letters = spec.load(path, TransferSpec, step.set)
+    return lambda: partial(transfer.show, transfer.run(letters))
