@@ -35,8 +35,15 @@ def test_published_numbers_are_in_their_quotes(task: str) -> None:
 
 def test_the_reports_table_of_task_2_is_whole_and_each_number_from_its_own_column() -> None:
     table = [item for item in spec.load(FOLDER / "fashion.yaml", spec.FashionSpec).reported if "Epoch [" in item.quote]
-    columns = {"train_loss": "Train Loss", "train_accuracy": "Train Acc", "val_loss": "Val Loss", "val_accuracy": "Val Acc"}
-    assert {(item.metric, item.epoch) for item in table} == {(name, epoch) for name in columns for epoch in range(1, 21)}
+    columns = {
+        "train_loss": "Train Loss",
+        "train_accuracy": "Train Acc",
+        "val_loss": "Val Loss",
+        "val_accuracy": "Val Acc",
+    }
+    assert {(item.metric, item.epoch) for item in table} == {
+        (name, epoch) for name in columns for epoch in range(1, 21)
+    }
     assert len(table) == 80
     for item in table:
         assert item.quote.startswith(f"Epoch [{item.epoch}/20] ")

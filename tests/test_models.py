@@ -89,9 +89,7 @@ def test_the_specs_activations_are_the_networks() -> None:
     assert set(get_args(Activation)) == set(ACTIVATIONS) > NOT_MONOTONE
 
 
-@given(
-    layers=st.integers(1, 4), pool=st.sampled_from([2, 3]), size=st.sampled_from([3, 5, 7]), side=st.integers(1, 40)
-)
+@given(layers=st.integers(1, 4), pool=st.sampled_from([2, 3]), size=st.sampled_from([3, 5, 7]), side=st.integers(1, 40))
 @settings(max_examples=40, deadline=None)
 def test_shapes_follow_from_the_input_or_the_reason_is_told(layers: int, pool: int, size: int, side: int) -> None:
     arguments = {"conv_layers": layers, "pool_size": pool, "filter_size": size, "filters": 2, "dense_nodes": 3}
