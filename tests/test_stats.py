@@ -1,9 +1,10 @@
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import beta
+from scipy.stats import beta, ttest_1samp
 
-from trackdl.stats import exact_interval
+from trackdl.stats import exact_interval, mean_interval
 
 
 def test_known_interval() -> None:
@@ -25,3 +26,18 @@ def test_the_interval_holds_the_fraction_and_mirrors(counts: tuple[int, int]) ->
 def test_counts_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match="k"):
         exact_interval(5, 4)
+
+
+def test_the_interval_of_a_mean_is_that_of_the_t_test() -> None:
+    values = [0.9064, 0.9101, 0.9088, 0.9079, 0.9112]
+    expected = ttest_1samp(values, 0).confidence_interval(0.95)
+    assert mean_interval(values) == pytest.approx((expected.low, expected.high))
+    assert mean_interval([0.5, 0.5, 0.5]) == (0.5, 0.5)
+    with pytest.raises(ValueError, match="at least two"):
+        mean_interval([0.9])
+
+
+def test_the_interval_of_a_mean_holds_the_truth_as_often_as_it_says() -> None:
+    random = np.random.default_rng(0)
+    intervals = [mean_interval(sample.tolist()) for sample in random.normal(0.9, 0.01, (2000, 5))]
+    assert np.mean([low <= 0.9 <= high for low, high in intervals]) == pytest.approx(0.95, abs=0.015)

@@ -52,7 +52,9 @@ class FashionNet(nn.Module):
     """The report's Task 2 network: convolutions of one kind, each with pooling and activation, then two linear layers.
 
     The report never prints its padding. Here every convolution keeps the picture's size, as all of the report's
-    configurations need (without padding, three layers of 5×5 leave nothing to pool).
+    configurations need (without padding, three layers of 5×5 leave nothing to pool). Its first network had most likely
+    none: unpadded, the mean training losses of epochs 1 to 10 come within 0.009 of the report's, padded they lie 0.03
+    to 0.05 below.
 
     Args:
         conv_layers: How many convolutions.

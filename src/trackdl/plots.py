@@ -55,13 +55,13 @@ def loss_curves(train: Points, test: Points, title: str, test_label: str = "Test
     return figure
 
 
-def epoch_curves(ours: Mapping[str, Points], reports: Mapping[str, Points], kept: int, title: str) -> Figure:
+def epoch_curves(ours: Mapping[str, Points], reports: Mapping[str, Points], kept: int | None, title: str) -> Figure:
     """Draw loss and accuracy an epoch, ours as lines, the report's as points (report, Task 2).
 
     Args:
         ours: (epoch, value) points of `train_loss`, `val_loss`, `train_accuracy` and `val_accuracy`, as fractions.
         reports: The report's points of the same metrics; may lack any.
-        kept: The epoch whose weights were kept.
+        kept: The epoch whose weights were kept, if it is one.
         title: The figure's title.
     """
     figure = Figure(figsize=(11, 4.5), layout="constrained")
@@ -75,13 +75,14 @@ def epoch_curves(ours: Mapping[str, Points], reports: Mapping[str, Points], kept
                 axes.plot(
                     *zip(*reports[name], strict=True), "o", color=colour, fillstyle="none", label=f"{words}, report"
                 )
-        axes.axvline(kept, color=GREY, linestyle=":", label=f"weights kept: epoch {kept}")
+        if kept is not None:
+            axes.axvline(kept, color=GREY, linestyle=":", label=f"weights kept: epoch {kept}")
         axes.set_xlabel("Epoch")
         axes.set_ylabel("Cross-entropy" if kind == "loss" else "Accuracy")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.legend()
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
     return figure
 
 

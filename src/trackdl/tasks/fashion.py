@@ -108,7 +108,8 @@ def show(result: Result) -> None:
     of_epochs = [row for row in result.rows if row.metric in CURVES]
     if of_epochs:
         title = f"Task 2, Fashion-MNIST: training and validation each epoch, {whose}"
-        print_table(title, *ledger.table(of_epochs))
+        columns, lines = ledger.table(of_epochs)
+        print_table(title, [column.replace("_", " ") for column in columns], lines)  # spaces fold, underscores don't
     print_table(f"Task 2, Fashion-MNIST: accuracy, {whose}", *_accuracies(result))
     for decision in result.decisions:
         say(str(decision))
@@ -252,8 +253,10 @@ def _draw_curves(run: Run, experiment: FashionSpec) -> None:
         if item.metric in reports and item.epoch is not None:
             reports[item.metric].append((item.epoch, item.value))
     ours = {metric: run.history(metric) for metric in CURVES}
-    whose = f"seed {experiment.training.seed}" if experiment.seeds == 1 else f"means of {experiment.seeds} seeds"
-    figure = plots.epoch_curves(ours, reports, _best_epoch(run, experiment), f"Fashion-MNIST, {whose}")
+    one = experiment.seeds == 1
+    whose = f"seed {experiment.training.seed}" if one else f"means of {experiment.seeds} seeds"
+    kept = _best_epoch(run, experiment) if one else None
+    figure = plots.epoch_curves(ours, reports, kept, f"Fashion-MNIST, {whose}")
     run.figure(figure, "pictures/training_curve.png")
 
 
