@@ -15,7 +15,7 @@ from trackdl.data.images import FASHION_MEAN_STD, hold_back, load_images, normal
 from trackdl.errors import InputError
 from trackdl.spec import FashionSpec
 from trackdl.stats import mean_interval
-from trackdl.tasks import fashion
+from trackdl.tasks import fashion, main
 from trackdl.tracking import epochs, registry, runs
 from trackdl.tracking.runs import Run
 
@@ -71,11 +71,30 @@ def test_a_run_leaves_what_mlflow_users_expect(capsys: pytest.CaptureFixture[str
     assert float(version.tags["trackdl.score"]) == kept(run)
     fashion.show(result)
     said = capsys.readouterr().out
-    assert "90.19%" in said
-    assert "89.81%" in said
+    # The report's own figures are of other epochs, and stand beside none of these.
+    assert "89.81%" not in said
+    assert "best of 4 epochs" in said
     assert f"{kept(run, 'best_test_accuracy'):.2%}" in said
     # The report's 20 epochs stand there, those that were not trained as such.
     assert [row.measured is None for row in result.rows if row.metric == "val_loss"] == [False] * 4 + [True] * 16
+
+
+def test_the_reports_figures_stand_beside_the_epochs_that_they_are_of(capsys: pytest.CaptureFixture[str]) -> None:
+    fashion.show(fashion.run(experiment(test_after=10, training__epochs=20, training__batch_size=480)))
+    after, best, test = [line for line in capsys.readouterr().out.splitlines() if "pictures" in line]
+    assert "after 10 epochs" in after
+    assert "89.81%" in after
+    assert "best of 20 epochs" in best
+    assert "90.19%" in best
+    assert test.count("%") == 1  # what the report never measured
+
+
+def test_main_runs_it_as_a_step(capsys: pytest.CaptureFixture[str]) -> None:
+    small = {"model.filters": 2, "training.epochs": 1, "test_after": 1}
+    main.run(spec.MainSpec(task="main", steps=[spec.Step(task="fashion", set=small)]))
+    (whole,), (step,) = runs.find("main"), runs.find("fashion")
+    assert step.info.data.tags["mlflow.parentRunId"] == whole.id
+    assert "fashion-cnn version 1 is now champion" in capsys.readouterr().out
 
 
 def test_what_is_logged_can_be_computed_again(tmp_path: Path) -> None:

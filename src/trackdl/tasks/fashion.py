@@ -118,28 +118,25 @@ def show(result: Result) -> None:
 
 def _accuracies(result: Result) -> tuple[list[str], list[list[str]]]:
     """Return the table of what was measured on what: the report's number, ours, the seeds' interval and each seed's."""
-    after = result.experiment.test_after
-    published = {row.metric: row.published for row in result.rows if row.metric not in CURVES}
-    wanted = {
-        "best_val_accuracy": "weights kept, on the validation pictures that chose them",
-        "best_test_accuracy": "weights kept, on the test pictures",
-    }
-    if after and after <= result.experiment.training.epochs:
-        wanted = {"test_accuracy": f"after epoch {after}, on the test pictures", **wanted}
+    after, total = result.experiment.test_after, result.experiment.training.epochs
+    published = {(row.metric, row.epoch): row.published for row in result.rows}
+    wanted = [
+        ("best_val_accuracy", total, f"best of {total} epochs, on the validation pictures that chose it"),
+        ("best_test_accuracy", total, "the same weights, on the test pictures"),
+    ]
+    if after and after <= total:
+        wanted.insert(0, ("test_accuracy", after, f"after {after} epochs, on the test pictures"))
     lines = []
-    for metric, words in wanted.items():
-        values = [dict(seed.history(metric))[_step(metric, result.experiment)] for seed in result.seeds]
-        line = [words, f"{published[metric]:.2%}" if metric in published else "", f"{np.mean(values):.2%}"]
+    for metric, step, words in wanted:
+        values = [dict(seed.history(metric))[step] for seed in result.seeds]
+        number = published.get((metric, step))
+        line = [words, "" if number is None else f"{number:.2%}", f"{np.mean(values):.2%}"]
         if len(values) > 1:
             low, high = mean_interval(values)
             line += [f"{low:.2%} to {high:.2%}", f"{min(values):.2%} to {max(values):.2%}"]
         lines.append(line)
     several = ["95 % interval of the mean", "range"] if len(result.seeds) > 1 else []
     return ["accuracy", "report", "trackdl", *several], lines
-
-
-def _step(metric: str, experiment: FashionSpec) -> int:
-    return experiment.test_after or 0 if metric == "test_accuracy" else experiment.training.epochs
 
 
 def _load(experiment: FashionSpec) -> Pictures:
