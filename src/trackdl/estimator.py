@@ -24,7 +24,7 @@ from torch import Tensor
 from trackdl.data.images import FASHION_MEAN_STD, normalise
 from trackdl.models import FashionNet
 from trackdl.spec import Optimizer, Training
-from trackdl.spec_fashion import FashionModel
+from trackdl.spec_fashion import Dimensions
 from trackdl.training import Examples, Trainer, outputs_of
 
 __all__ = ["NetEstimator"]
@@ -143,11 +143,11 @@ class NetEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         pictures = torch.from_numpy(np.ascontiguousarray(pixels)).view(-1, side, side)
         return normalise(pictures, *FASHION_MEAN_STD) if pictures.dtype == torch.uint8 else pictures[:, None]
 
-    def _checked(self) -> tuple[FashionModel, Training]:
+    def _checked(self) -> tuple[Dimensions, Training]:
         """Return the arguments as an experiment's sections, which know their ranges."""
         given = {name: _plain_number(value) for name, value in self.get_params(deep=False).items()}
         try:
-            model = FashionModel.model_validate({ours: given[name] for name, ours in _DIMENSIONS.items()})
+            model = Dimensions.model_validate({ours: given[name] for name, ours in _DIMENSIONS.items()})
             optimizer = Optimizer(name="adam", lr=given["learning_rate"], momentum=0.0)
             seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
             settings = Training(epochs=given["epochs"], batch_size=given["batch_size"], optimizer=optimizer, seed=seed)
@@ -158,8 +158,8 @@ class NetEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
 
 def _explain(problem: Any) -> str:
     names = {ours: name for name, ours in (_DIMENSIONS | _SETTINGS).items()}
-    where = ", ".join(names[str(key)] for key in problem["loc"]) or "the network's arguments do not fit together"
-    return f"{where}: {problem['msg'].removeprefix('Value error, ')}, but is {problem['input']!r}"
+    where = ", ".join(names[str(key)] for key in problem["loc"])
+    return f"{where}: {problem['msg']}, but is {problem['input']!r}"
 
 
 def _plain_number(value: Any) -> Any:

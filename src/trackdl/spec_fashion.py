@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from trackdl.spec_base import Strict, TrainedSpec
 
-__all__ = ["SIDE", "Activation", "FashionData", "FashionModel", "FashionSpec", "pooled_side"]
+__all__ = ["SIDE", "Activation", "Dimensions", "FashionData", "FashionModel", "FashionSpec", "pooled_side"]
 
 SIDE = 28  # of the data sets' pictures, pixels
 
@@ -28,7 +28,7 @@ def pooled_side(side: int, conv_layers: int, pool_size: int) -> int:
     return side
 
 
-class FashionModel(Strict):
+class Dimensions(Strict):
     """The report's seven dimensions of Task 2's network; `models.FashionNet` says what each is."""
 
     conv_layers: int = Field(ge=1, le=4)
@@ -38,6 +38,10 @@ class FashionModel(Strict):
     dropout: float = Field(ge=0, lt=1)
     pool_size: Literal[2, 3]
     activation: Activation
+
+
+class FashionModel(Dimensions):
+    """Task 2's network, for pictures of 28×28."""
 
     @model_validator(mode="after")
     def _something_is_left_to_pool(self) -> "FashionModel":
