@@ -60,6 +60,7 @@ def fit_tracked(job: Job, clock: Clock) -> nn.Module:
             mnist._draw(run, images, evaluation, "")
         with clock("registration"):
             mnist._register(run, trainer, evaluation, images)
+            run.send()
     return trainer.model
 
 

@@ -9,7 +9,7 @@ plain raster formats, and answers whatever is wrong with one `InputError`.
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
@@ -18,10 +18,9 @@ from torch import Tensor
 
 from trackdl.data.strokes import SIDE, draw_as_digit
 from trackdl.errors import InputError
+from trackdl.spec import Preprocessing
 
-__all__ = ["FORMATS", "MAX_PIXELS", "Preprocessing", "read_picture", "to_digit", "to_digits"]
-
-Preprocessing = Literal["report", "mnist"]
+__all__ = ["FORMATS", "MAX_PIXELS", "read_picture", "to_digit", "to_digits"]
 
 # Raster formats whose decoders are libraries of their own. Left out: EPS and WMF, which run or ask for another program,
 # and containers of other pictures (ICO, ICNS, PSD, FITS and the like).

@@ -81,7 +81,7 @@ def _log_inputs(run: Run, images: ImageSet) -> None:
 
 def _train(run: Run, experiment: MnistSpec, trainer: Trainer, images: ImageSet) -> tuple[Trainer, Evaluation]:
     """Train to the last epoch, drawing pictures where the report did; return the trainer and the last test."""
-    train = Examples(normalise(images.train_images, *MNIST_MEAN_STD), images.train_labels)
+    train = Examples(normalise(images.train_images, *MNIST_MEAN_STD, dtype=trainer.dtype), images.train_labels)
     test = Examples(normalise(images.test_images, *MNIST_MEAN_STD), images.test_labels)
     total = experiment.training.epochs
     pause = min(experiment.reload_after or total, total)

@@ -122,7 +122,7 @@ def _source(uri: str) -> Source:
 
 def _examples(letters: Letters, experiment: TransferSpec) -> Examples:
     mean, std = MNIST_MEAN_STD
-    digits = to_digits(letters.pictures, experiment.data.preprocessing)
+    digits = to_digits(letters.pictures, experiment.data.preprocessing, letters.names)
     return Examples((digits - mean) / std, letters.labels)
 
 
