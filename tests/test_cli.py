@@ -23,7 +23,7 @@ def trackdl(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess
 def test_the_working_tree_runs_without_being_installed() -> None:
     done = trackdl("--help")
     assert done.returncode == 0
-    for name in ("data", "mnist", "fashion", "transfer", "main"):
+    for name in ("data", "mnist", "fashion", "transfer", "heart", "main"):
         assert name in done.stdout
 
 

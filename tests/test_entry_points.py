@@ -70,6 +70,21 @@ def test_fashion(tracking: str) -> None:
     assert metrics["best_test_accuracy"] > 0.85
 
 
+def test_heart(tracking: str) -> None:
+    """Fewer folds than usual; all that the report's protocol printed, and the mended networks."""
+    done = mlflow_run(tracking, "heart", "folds=3", "repeats=1", "seeds=1")
+    assert done.returncode == 0, done.stderr
+    client = mlflow.MlflowClient(tracking)
+    run = client.get_run(client.get_model_version_by_alias("heart-mlp", "champion").run_id)
+    assert run.data.tags["mlflow.project.entryPoint"] == "heart"
+    metrics = run.data.metrics
+    for network in ("architecture-1", "architecture-2", "architecture-2-100"):
+        assert metrics[f"as-reported/{network}/test_accuracy"] == 0.475
+    assert metrics["as-reported/architecture-1/batch_loss"] == pytest.approx(0.2325, abs=5e-4)
+    assert metrics["scaled/architecture-1/test_accuracy"] >= 0.84
+    assert metrics["improved/architecture-1/cv_auc"] > 0.92
+
+
 def test_a_wrong_parameter_fails_the_run(tracking: str) -> None:
     done = mlflow_run(tracking, "mnist", "epochs=0")
     assert done.returncode != 0

@@ -15,13 +15,13 @@ from conftest import ROOT
 from trackdl import spec
 from trackdl.errors import InputError, TrackdlError
 from trackdl.models import DigitNet
-from trackdl.serving import Card, ServedModel, read_model, write_model
+from trackdl.serving import PictureCard, ServedPictures, read_model, write_model
 from trackdl.tracking import registry, runs
 from trackdl.tracking.registry import Decision, Score
 from trackdl.training import seeded
 
 EXPERIMENT = spec.load(ROOT / "experiments" / "mnist.yaml", spec.MnistSpec)
-CARD = Card(
+CARD = PictureCard(
     network="DigitNet",
     arguments={"classes": 10},
     classes=list("0123456789"),
@@ -104,7 +104,7 @@ def artifact_folder(tracking: str) -> Path:
 def test_no_artifact_is_a_pickle(tracking: str) -> None:
     add(0.9)
     files = [path for path in artifact_folder(tracking).rglob("*") if path.is_file()]
-    assert {path.name for path in files} >= {"MLmodel", "model.json", "weights.safetensors", "serving.py"}
+    assert {path.name for path in files} >= {"MLmodel", "model.json", "weights.safetensors", "cards.py"}
     for path in files:
         assert path.suffix in {".py", ".json", ".yaml", ".txt", ".safetensors", ""}, path
         assert path.suffix or path.name == "MLmodel"
@@ -134,7 +134,7 @@ def test_it_loads_in_a_process_that_has_never_seen_the_checkout(tmp_path: Path) 
     assert done.returncode == 0, done.stderr
     where, labels, probabilities = json.loads(done.stdout.splitlines()[-1])
     assert not Path(where).is_relative_to(ROOT / "src")
-    ours = ServedModel(network(3), CARD).predict(pixels)
+    ours = ServedPictures(network(3), CARD).predict(pixels)
     assert labels == ours["label"].tolist()
     assert probabilities == [pytest.approx(row, abs=1e-6) for row in ours["probabilities"]]
 
@@ -171,4 +171,4 @@ def test_a_broken_model_folder_is_one_clear_error(tmp_path: Path, broken: str) -
 )
 def test_wrong_pixels_are_refused(pixels: np.ndarray) -> None:
     with pytest.raises(InputError, match="pixels"):
-        ServedModel(network(), CARD).predict(pixels)
+        ServedPictures(network(), CARD).predict(pixels)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import beta, ttest_1samp
 
-from trackdl.stats import exact_interval, mean_interval
+from trackdl.stats import calibration_error, corrected_estimate, exact_interval, mean_interval, reliability
 
 
 def test_known_interval() -> None:
@@ -41,3 +41,52 @@ def test_the_interval_of_a_mean_holds_the_truth_as_often_as_it_says() -> None:
     random = np.random.default_rng(0)
     intervals = [mean_interval(sample.tolist()) for sample in random.normal(0.9, 0.01, (2000, 5))]
     assert np.mean([low <= 0.9 <= high for low, high in intervals]) == pytest.approx(0.95, abs=0.015)
+
+
+values = st.lists(st.floats(-1, 1), min_size=2, max_size=40)
+
+
+def test_the_corrected_interval_is_nadeau_and_bengios() -> None:
+    differences = [0.01, 0.03, -0.02, 0.04, 0.02]
+    found = corrected_estimate(differences, 1 / 4)
+    # By hand: s² = 0.00053, so the error is sqrt((1/5 + 1/4) · 0.00053), and t of 4 degrees at 97.5 % is 2.776445.
+    error = ((1 / 5 + 1 / 4) * 0.00053) ** 0.5
+    assert found.mean == pytest.approx(0.016)
+    assert found.low == pytest.approx(0.016 - 2.776445 * error)
+    assert found.high == pytest.approx(0.016 + 2.776445 * error)
+    assert found.p > 0.05
+    # The usual paired t test is the limit of no overlap.
+    assert corrected_estimate(differences, 1e-12).p == pytest.approx(ttest_1samp(differences, 0).pvalue, rel=1e-6)
+
+
+@given(values, st.floats(0.01, 1))
+def test_a_difference_has_two_sides(differences: list[float], share: float) -> None:
+    found, turned = corrected_estimate(differences, share), corrected_estimate([-v for v in differences], share)
+    assert found.low <= found.mean <= found.high
+    assert (turned.low, turned.high) == pytest.approx((-found.high, -found.low))
+    assert turned.p == pytest.approx(found.p)
+    if found.high > found.low:
+        assert (found.p < 0.05) == (found.low > 0 or found.high < 0) or found.p == pytest.approx(0.05)
+
+
+def test_equal_results_leave_no_doubt() -> None:
+    assert corrected_estimate([0.0] * 5, 0.1).p == 1
+    assert corrected_estimate([0.5] * 5, 0.1).p == 0
+    with pytest.raises(ValueError, match="two values"):
+        corrected_estimate([0.1], 0.1)
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.floats(0, 1)), min_size=1, max_size=60))
+def test_the_reliability_table_holds_every_row_once(pairs: list[tuple[int, float]]) -> None:
+    targets, probabilities = (np.array(column) for column in zip(*pairs, strict=True))
+    table = reliability(targets, probabilities)
+    assert sum(item.count for item in table) == len(pairs)
+    assert sum(item.observed * item.count for item in table) == pytest.approx(targets.sum())
+    assert 0 <= calibration_error(targets, probabilities) <= 1
+
+
+def test_calibration_by_cases() -> None:
+    targets = np.array([0, 1, 1, 1])
+    assert calibration_error(targets, targets.astype(float)) == 0
+    assert calibration_error(targets, np.full(4, 0.75)) == 0
+    assert calibration_error(targets, 1.0 - targets) == 1

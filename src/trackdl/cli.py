@@ -132,6 +132,29 @@ def transfer(
     task.show(task.run(experiment))
 
 
+@app.command()
+def heart(
+    file: File = None,
+    csv: Annotated[str | None, typer.Option(help="A table of the heart table's columns, instead of its rows.")] = None,
+    test_csv: Annotated[str | None, typer.Option(help="Such a table to test on; else a fifth of --csv is.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="How many trainings are tested, counted from the seed.")] = None,
+    folds: Annotated[int | None, typer.Option(help="Folds of the cross-validation.")] = None,
+    repeats: Annotated[int | None, typer.Option(help="How often it is repeated on other folds.")] = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    lr: LearningRate = None,
+    seed: Seed = None,
+    set_: Set = None,
+) -> None:
+    """Task 4: the report's networks on heart disease by four protocols, beside baselines; registers heart-mlp."""
+    given = {"data.csv": csv, "data.test_csv": test_csv, "seeds": seeds, "folds": folds, "repeats": repeats}
+    chosen = _chosen(given) | _training(epochs, batch_size, lr, seed, None, None, set_)
+    experiment = _read(file, spec.HeartSpec, chosen)
+    from trackdl.tasks import heart as task
+
+    task.show(task.run(experiment))
+
+
 @app.command("main")
 def main_task(file: File = None) -> None:
     """The whole report: every step of experiments/main.yaml, then our numbers beside the report's."""

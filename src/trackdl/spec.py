@@ -18,11 +18,13 @@ from pydantic import BaseModel, Field, ValidationError
 from trackdl.errors import InputError
 from trackdl.spec_base import Optimizer, Reported, Strict, TrainedSpec, Training
 from trackdl.spec_fashion import FashionSpec
+from trackdl.spec_heart import HeartSpec
 
 __all__ = [
     "DataSpec",
     "Experiment",
     "FashionSpec",
+    "HeartSpec",
     "MainSpec",
     "MnistSpec",
     "Optimizer",
@@ -93,7 +95,7 @@ class DataSpec(Strict):
 class Step(Strict):
     """One step of `main`: a task's own experiment file, with single keys set otherwise."""
 
-    task: Literal["mnist", "transfer", "fashion"]
+    task: Literal["mnist", "transfer", "fashion", "heart"]
     set: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -104,8 +106,8 @@ class MainSpec(Strict):
     steps: list[Step] = Field(min_length=1)
 
 
-Experiment = MnistSpec | TransferSpec | FashionSpec | DataSpec | MainSpec
-Spec = TypeVar("Spec", MnistSpec, TransferSpec, FashionSpec, DataSpec, MainSpec)
+Experiment = MnistSpec | TransferSpec | FashionSpec | HeartSpec | DataSpec | MainSpec
+Spec = TypeVar("Spec", MnistSpec, TransferSpec, FashionSpec, HeartSpec, DataSpec, MainSpec)
 
 
 class _Loader(yaml.SafeLoader):
@@ -236,7 +238,8 @@ def _explain(name: str, kind: type[BaseModel], problem: Any, given: Mapping[str,
 def _known(model: Any, location: tuple[Any, ...]) -> str:
     """Say which keys stand beside an unknown one, and which it may have meant."""
     for part in location[:-1]:
-        if isinstance(part, str):
+        # A list's index and the keys of a table of sections are no fields.
+        if part in model.model_fields:
             model = model.model_fields[part].annotation
             model = next((inner for inner in getattr(model, "__args__", ()) if hasattr(inner, "model_fields")), model)
     keys = list(model.model_fields)

@@ -30,14 +30,16 @@ class Optimizer(Strict):
 class Training(Strict):
     """How a network is trained.
 
-    `device` auto takes CUDA, then MPS, then the CPU; `precision` auto takes bfloat16 where the processor computes in
-    it, else float32. Both choices are recorded with the run.
+    `shuffle` draws the examples in a new order each epoch, else they come as they lie. `device` auto takes CUDA, then
+    MPS, then the CPU; `precision` auto takes bfloat16 where the processor computes in it, else float32. Both choices
+    are recorded with the run.
     """
 
     epochs: int = Field(ge=1, le=100_000)
     batch_size: int = Field(ge=1, le=1_000_000)
     optimizer: Optimizer
     seed: int = Field(ge=0, lt=2**63)
+    shuffle: bool = True
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 

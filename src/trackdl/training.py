@@ -175,7 +175,7 @@ class Trainer:
         began = time.perf_counter()
         self.model.train()
         size = self.settings.batch_size
-        order = torch.randperm(len(train), generator=self.shuffler).to(self.device)
+        order = self._order(len(train)).to(self.device)
         losses, correct = [], torch.zeros((), dtype=torch.int64, device=self.device)
         batches = torch.split(order, size)
         for batch in batches:
@@ -202,6 +202,9 @@ class Trainer:
             seconds=seconds,
             examples=len(train),
         )
+
+    def _order(self, count: int) -> Tensor:
+        return torch.randperm(count, generator=self.shuffler) if self.settings.shuffle else torch.arange(count)
 
     @torch.inference_mode()
     def evaluate(self, examples: Examples, batch_size: int = 1000) -> Evaluation:

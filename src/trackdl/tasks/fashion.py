@@ -21,7 +21,7 @@ from trackdl.console import print_table, progress, say
 from trackdl.data.images import FASHION_MEAN_STD, ImageSet, hold_back, load_images, normalise
 from trackdl.errors import InputError
 from trackdl.models import FashionNet
-from trackdl.serving import Card
+from trackdl.serving import PictureCard
 from trackdl.spec import FashionSpec
 from trackdl.stats import mean_interval
 from trackdl.tracking import epochs, registry, runs
@@ -274,7 +274,7 @@ def _register(
 ) -> Decision:
     mean, std = FASHION_MEAN_STD
     images = pictures.images
-    card = Card(
+    card = PictureCard(
         network="FashionNet",
         arguments=_arguments(experiment, pictures),
         classes=list(images.classes),

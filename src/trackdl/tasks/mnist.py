@@ -12,7 +12,7 @@ from trackdl.console import print_table, progress, say
 from trackdl.data.images import MNIST_MEAN_STD, ImageSet, load_images, normalise
 from trackdl.errors import InputError
 from trackdl.models import DigitNet
-from trackdl.serving import Card
+from trackdl.serving import PictureCard
 from trackdl.spec import MnistSpec
 from trackdl.tracking import epochs, registry, runs
 from trackdl.tracking.registry import Decision, Score
@@ -127,7 +127,9 @@ def _register(run: Run, trainer: Trainer, evaluation: Evaluation, images: ImageS
     mean, std = MNIST_MEAN_STD
     classes = list(images.classes)
     arguments = {"classes": len(classes)}
-    card = Card(network="DigitNet", arguments=arguments, classes=classes, mean=mean, std=std, preprocessing="mnist")
+    card = PictureCard(
+        network="DigitNet", arguments=arguments, classes=classes, mean=mean, std=std, preprocessing="mnist"
+    )
     model_id, card = registry.log_model(run, trainer.model, card, images.test_images[:2].numpy(), trainer.epoch)
     on = runs.describe_dataset("mnist-test", images.digest, HOME)
     final = {"test_loss": evaluation.loss, "test_accuracy": evaluation.accuracy}

@@ -20,7 +20,7 @@ from trackdl.data.pictures import to_digits
 from trackdl.errors import InputError
 from trackdl.models import DigitNet, freeze, replace_head
 from trackdl.paths import project_root
-from trackdl.serving import Card
+from trackdl.serving import PictureCard
 from trackdl.spec import MnistSpec, TransferSpec
 from trackdl.stats import exact_interval
 from trackdl.tasks import mnist
@@ -261,7 +261,7 @@ def _register(
     mean, std = MNIST_MEAN_STD
     classes = list(letters.classes)
     arguments = {"classes": len(classes)}
-    card = Card(network="DigitNet", arguments=arguments, classes=classes, mean=mean, std=std, preprocessing=how)
+    card = PictureCard(network="DigitNet", arguments=arguments, classes=classes, mean=mean, std=std, preprocessing=how)
     example = (to_digits(letters.pictures[:2], how)[:, 0] * 255).round().numpy()
     model_id, card = registry.log_model(run, trainer.model, card, example, trainer.epoch)
     on = runs.describe_dataset(f"greek ({letters.origin})", letters.digest, "greek letters")

@@ -14,6 +14,7 @@ from typing import Any
 
 import mlflow
 import numpy as np
+import pandas as pd
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
@@ -22,6 +23,7 @@ from mlflow.types.schema import Map
 from torch import nn
 
 from trackdl import serving
+from trackdl.data.heart_schema import FEATURES, Column
 from trackdl.errors import InputError
 from trackdl.tracking.runs import Run
 from trackdl.tracking.store import client, plainly
@@ -29,11 +31,31 @@ from trackdl.tracking.store import client, plainly
 __all__ = ["Decision", "Score", "Source", "fetch_model", "log_model", "register"]
 
 # What a served model imports, pinned as it is here, so that nothing is inferred (which takes MLflow 5 s).
-_SERVING_NEEDS = ("mlflow", "torch", "torchvision", "safetensors", "numpy", "pandas", "pillow", "pydantic", "scipy")
+_SERVING_NEEDS = (
+    "mlflow",
+    "torch",
+    "torchvision",
+    "safetensors",
+    "numpy",
+    "pandas",
+    "pillow",
+    "pydantic",
+    "scipy",
+    "scikit-learn",
+)
 
-SIGNATURE = ModelSignature(
-    inputs=Schema([TensorSpec(np.dtype("float32"), (-1, serving.SIDE, serving.SIDE))]),
-    outputs=Schema([ColSpec(DataType.string, "label"), ColSpec(Map(DataType.double), "probabilities")]),
+
+def _column_type(column: Column) -> DataType:
+    return DataType.string if column.categories else DataType.long if column.whole else DataType.double
+
+
+_OUTPUTS = Schema([ColSpec(DataType.string, "label"), ColSpec(Map(DataType.double), "probabilities")])
+PICTURES = ModelSignature(
+    inputs=Schema([TensorSpec(np.dtype("float32"), (-1, serving.SIDE, serving.SIDE))]), outputs=_OUTPUTS
+)
+# MLflow itself answers a missing column or another type; what a column may hold is checked by the model.
+TABLE = ModelSignature(
+    inputs=Schema([ColSpec(_column_type(column), column.name) for column in FEATURES]), outputs=_OUTPUTS
 )
 
 
@@ -82,15 +104,15 @@ class Source:
 
 
 def log_model(
-    run: Run, model: nn.Module, card: serving.Card, example: np.ndarray, step: int
-) -> tuple[str, serving.Card]:
+    run: Run, model: nn.Module, card: serving.AnyCard, example: np.ndarray | pd.DataFrame, step: int
+) -> tuple[str, serving.AnyCard]:
     """Log a network with a run as an MLflow LoggedModel.
 
     Args:
         run: The open run.
         model: The network.
         card: What it is; `weights_sha256` is filled in.
-        example: Pixels [n, 28, 28], 0 to 255, kept as the model's input example.
+        example: What the model may be asked, kept as its input example: pixels [n, 28, 28], 0 to 255, or raw rows.
         step: The epoch that the weights are of; MLflow links the run's metrics of this step to the model.
 
     Returns:
@@ -105,9 +127,9 @@ def log_model(
                 name="model",
                 loader_module="trackdl.serving",
                 data_path=str(data),
-                code_paths=[str(Path(serving.__file__).parent)],
-                signature=SIGNATURE,
-                input_example=example.astype(np.float32),
+                code_paths=[str(Path(serving.__file__).parents[1])],
+                signature=TABLE if isinstance(card, serving.TableCard) else PICTURES,
+                input_example=example.astype(np.float32) if isinstance(example, np.ndarray) else example,
                 pip_requirements=pins,
                 step=step,
                 metadata={"weights_sha256": full.weights_sha256},

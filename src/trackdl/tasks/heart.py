@@ -1,0 +1,274 @@
+"""Task 4: the report's networks on heart disease by four protocols, beside baselines; registered as `heart-mlp`.
+
+A protocol is a run below the task's, a network under a protocol a run below that; so are the baselines and the steps of
+the ablation. All carry metrics of the same names: `test_...` on the split's test rows, `cv_...` cross-validated.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from trackdl import comparison_text, ledger, plots_classifiers
+from trackdl.baselines import BASELINES, BaselineCandidate
+from trackdl.comparison import Candidate, CrossValidated, cross_validate, fit_seeds, folds
+from trackdl.console import print_table, progress, say
+from trackdl.data.heart import CLASSES, Audit, HeartTable, audit, load_heart
+from trackdl.data.heart_schema import FEATURES, TARGET
+from trackdl.errors import InputError, TrackdlError
+from trackdl.models import HeartNet
+from trackdl.protocols import Fitted, NetworkCandidate, Outcome
+from trackdl.serving import TableCard
+from trackdl.spec import HeartSpec
+from trackdl.stats import Estimate
+from trackdl.tracking import outcomes, registry, runs
+from trackdl.tracking.registry import Decision, Score
+from trackdl.tracking.runs import Run
+
+__all__ = ["Result", "run", "show"]
+
+MODEL = "heart-mlp"
+HOME = "https://www.kaggle.com/datasets/fedesoriano/heart-failure-prediction"
+BASELINE_GROUP, ABLATION = "baselines", "ablation"
+# What every model is compared with: the plainest of the good ones.
+REFERENCE = f"{BASELINE_GROUP}/logistic-regression"
+COMPARED = ("accuracy", "auc", "brier")
+
+Differences = dict[str, dict[str, Estimate]]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the task leaves: its run, the registered version, and its figures.
+
+    `metrics` are each model's, `against` the paired differences by model and score: of models to logistic regression,
+    of the ablation's steps to the model that they vary.
+    """
+
+    experiment: HeartSpec
+    run: Run
+    decision: Decision
+    rows: list[ledger.Row]
+    found: Audit
+    metrics: dict[str, dict[str, float]]
+    against: dict[str, Differences]
+    table: HeartTable
+
+
+def run(experiment: HeartSpec) -> Result:
+    """Train, test, cross-validate and compare everything, and register `improved`'s first network."""
+    runs.close_abandoned("heart")
+    data, seed = experiment.data, experiment.training.seed
+    table = load_heart(_path(data.csv), _path(data.test_csv), data.test_share, seed)
+    try:
+        parts = folds(table.targets, experiment.folds, experiment.repeats, seed)
+    except ValueError as error:
+        raise InputError(f"cross-validation by --folds {experiment.folds}: {error}") from error
+    models, steps, judged_once = _candidates(experiment)
+    with runs.start(experiment, name="heart") as run:
+        found = _log_inputs(run, table)
+        seeds = [seed + number for number in range(experiment.seeds)]
+        with progress("heart, fits tested", len(models) * len(seeds)) as advance:
+            tested = fit_seeds(models, table.train_rows, table.test_rows, seeds, advance)
+        validated = {name: candidate for name, candidate in models.items() if name not in judged_once} | steps
+        with progress("heart, fits cross-validated", len(validated) * len(parts)) as advance:
+            crossed = cross_validate(validated, table.frame, parts, seed, advance)
+        metrics = _log_models(run, experiment, tested, crossed, table, seeds)
+        against = _compare(run, crossed, _subject(experiment))
+        _draw(run, tested, crossed, against, table)
+        decision = _register(run, experiment, tested, metrics, table)
+        rows = ledger.beside(experiment.reported if table.origin == "report" else [], run.history)
+    return Result(experiment, run, decision, rows, found, metrics, against, table)
+
+
+def show(result: Result) -> None:
+    """Print the published numbers beside the run's, the tables of all models, and what became of the model."""
+    if result.rows:
+        columns = ["metric", "report", "trackdl"]
+        rows = [[row.metric, *ledger.table([row])[1][0][1:]] for row in result.rows]
+        print_table("Task 4, heart disease: the report's protocol, its faults included", columns, rows)
+    table, experiment = result.table, result.experiment
+    columns, rows = comparison_text.tested(result.metrics, experiment.seeds)
+    print_table(f"The {len(table.test)} test rows, seed {experiment.training.seed} and all seeds", columns, rows)
+    columns, rows = comparison_text.compared(result.metrics, result.against["models"])
+    way = f"{experiment.repeats} × {experiment.folds} folds of {len(table.frame)} rows"
+    print_table(f"Cross-validated, {way}; differences to {REFERENCE}, p", columns, rows)
+    if steps := result.against["ablation"]:
+        columns, rows = comparison_text.compared(result.metrics, steps)
+        print_table(f"Ablation, likewise; differences to {_subject(experiment)}, p", columns, rows)
+    say(comparison_text.audit_words(result.found, len(table.frame)))
+    say(f"run {result.run.id}: {result.decision}")
+
+
+def _path(named: str | None) -> Path | None:
+    return Path(named).expanduser() if named else None
+
+
+def _subject(experiment: HeartSpec) -> str:
+    """Return the name of the model that is registered and that the ablation varies."""
+    return f"improved/{experiment.networks[0].name}"
+
+
+def _candidates(experiment: HeartSpec) -> tuple[dict[str, Candidate], dict[str, Candidate], set[str]]:
+    """Return the models, the ablation's steps, and which of the models are not cross-validated."""
+    networks, training = experiment.networks, experiment.training
+    models: dict[str, Candidate] = {
+        f"{name}/{network.name}": NetworkCandidate(network, protocol, training)
+        for name, protocol in experiment.protocols.items()
+        for network in networks
+    }
+    models |= {f"{BASELINE_GROUP}/{name}": BaselineCandidate(name) for name in BASELINES}
+    steps: dict[str, Candidate] = {
+        f"{ABLATION}/{name}": NetworkCandidate(networks[0], protocol, training)
+        for name, protocol in experiment.variants().items()
+    }
+    once = {f"{name}/{item.name}" for name in experiment.protocols for item in networks if not item.cross_validate}
+    return models, steps, once
+
+
+def _log_inputs(run: Run, table: HeartTable) -> Audit:
+    source = HOME if table.origin == "report" else "a table of the user's"
+    for part in ("train", "test"):
+        made = runs.describe_dataset(f"heart-{part} ({table.origin})", table.digest, source)
+        run.dataset(made, "training" if part == "train" else "testing")
+    run.tags({"trackdl.data_digest": table.digest, "trackdl.data_origin": table.origin})
+    found = audit(table)
+    run.table(asdict(found), "audit.json")
+    pairs = {name: float(len(value)) for name, value in asdict(found).items() if isinstance(value, list)}
+    run.metrics({f"audit_{name}": count for name, count in pairs.items()})
+    run.metrics({f"audit_zeros_{name}": float(count) for name, count in found.zeros.items()})
+    return found
+
+
+def _log_models(
+    run: Run,
+    experiment: HeartSpec,
+    tested: Mapping[str, list[Outcome]],
+    crossed: Mapping[str, CrossValidated],
+    table: HeartTable,
+    seeds: list[int],
+) -> dict[str, dict[str, float]]:
+    """Open a run for each group of models and in it one for each model; return all metrics by model."""
+    metrics: dict[str, dict[str, float]] = {}
+    names = [*tested, *(name for name in crossed if name not in tested)]
+    for group in dict.fromkeys(name.partition("/")[0] for name in names):
+        with runs.start(experiment, name=group) as group_run:
+            group_run.tags({"trackdl.protocol": group})
+            for name in (name for name in names if name.startswith(f"{group}/")):
+                with runs.start(experiment, name=name) as model_run:
+                    model_run.tags({"trackdl.protocol": group, "trackdl.network": name.partition("/")[2]})
+                    found: dict[str, float] = {}
+                    if name in tested:
+                        targets = table.targets[table.test]
+                        found |= outcomes.log_tested(model_run, tested[name], targets, table.test, seeds)
+                        _log_network(model_run, tested[name][0].fitted, seeds[0])
+                    if name in crossed:
+                        found |= outcomes.log_cross_validation(model_run, crossed[name])
+                run.metrics({f"{name}/{metric}": value for metric, value in found.items()})
+                metrics[name] = found
+            _draw_losses(run, group_run, group, tested)
+            # The group's first model speaks for it where runs are compared.
+            group_run.metrics(metrics[next(name for name in names if name.startswith(f"{group}/"))])
+    return metrics
+
+
+def _log_network(run: Run, fitted: Fitted | None, seed: int) -> None:
+    if fitted is None:
+        return
+    outcomes.log_courses(run, fitted.courses, seed)
+    first = fitted.model.members[0]
+    if isinstance(first, HeartNet):
+        run.text(f"{first.layers}\n", "network.txt")
+
+
+def _draw_losses(run: Run, group_run: Run, group: str, tested: Mapping[str, list[Outcome]]) -> None:
+    """Draw the loss curves of a protocol's networks; the last batch's loss goes to the parent, beside the report's."""
+    batches, means = {}, {}
+    for name, said in tested.items():
+        if name.startswith(f"{group}/") and (fitted := said[0].fitted):
+            network, curves = name.partition("/")[2], [course.curve for course in fitted.courses]
+            points = [point for result in curves[0] for point in result.batch_losses]
+            # The batches of several members at once would hide each other.
+            batches[network] = points if len(curves) == 1 else []
+            means[network] = [[(item.epoch * item.examples, item.train_loss) for item in curve] for curve in curves]
+            run.metrics({f"{name}/batch_loss": points[-1][1]})
+            loss = "Binary cross-entropy" if fitted.arguments["logits"] else "Mean squared error"
+    if means:
+        figure = plots_classifiers.loss_panels(batches, means, f"Training loss, {group}", loss)
+        group_run.figure(figure, "pictures/loss_curves.png")
+
+
+def _compare(run: Run, crossed: Mapping[str, CrossValidated], subject: str) -> dict[str, Differences]:
+    """Return every model's difference to logistic regression, and every step's to the model that it varies."""
+
+    def differences(names: list[str], to: str) -> Differences:
+        return {
+            name: {metric: crossed[name].minus(crossed[to], metric) for metric in COMPARED}
+            for name in names
+            if name != to
+        }
+
+    steps = [name for name in crossed if name.startswith(f"{ABLATION}/")]
+    models = [name for name in crossed if name not in steps]
+    against = {"models": differences(models, REFERENCE), "ablation": differences(steps, subject)}
+    told = {
+        kind: {name: {metric: asdict(item) for metric, item in found.items()} for name, found in group.items()}
+        for kind, group in against.items()
+    }
+    run.table({"reference": {"models": REFERENCE, "ablation": subject}, **told}, "comparisons.json")
+    return against
+
+
+def _draw(
+    run: Run,
+    tested: Mapping[str, list[Outcome]],
+    crossed: Mapping[str, CrossValidated],
+    against: Mapping[str, Differences],
+    table: HeartTable,
+) -> None:
+    targets = table.targets[table.test]
+    roc: dict[str, dict[str, plots_classifiers.Judged]] = {}
+    calibration: dict[str, dict[str, plots_classifiers.Judged]] = {}
+    for name, said in tested.items():
+        group, _, model = name.partition("/")
+        roc.setdefault(group, {})[model] = (targets, said[0].probabilities)
+        if name in crossed:
+            rows, outcome = crossed[name].pooled
+            calibration.setdefault(group, {})[model] = (rows, outcome.probabilities)
+    title = f"The {len(targets)} test rows"
+    run.figure(plots_classifiers.roc_panels(roc, title), "pictures/roc.png")
+    figure = plots_classifiers.calibration_panels(calibration, "Calibration, all rows, each held out")
+    run.figure(figure, "pictures/calibration.png")
+    judged = {name.replace("/", "\n"): (targets, said[0].labels) for name, said in tested.items()}
+    run.figure(plots_classifiers.confusion_grid(judged, CLASSES, title, 6), "pictures/confusion.png")
+    if steps := against["ablation"]:
+        charted = {
+            title: {name.removeprefix(f"{ABLATION}/"): found[metric] for name, found in steps.items()}
+            for metric, title in (("accuracy", "Accuracy"), ("auc", "AUC"))
+        }
+        title = "Ablation, cross-validated: paired differences with corrected 95 % intervals"
+        run.figure(plots_classifiers.difference_chart(charted, title, "improved"), "pictures/ablation.png")
+
+
+def _register(
+    run: Run,
+    experiment: HeartSpec,
+    tested: Mapping[str, list[Outcome]],
+    metrics: Mapping[str, Mapping[str, float]],
+    table: HeartTable,
+) -> Decision:
+    subject = _subject(experiment)
+    fitted = tested[subject][0].fitted
+    if fitted is None or fitted.preparation is None:
+        raise TrackdlError(f"{subject}: a model of raw rows needs inputs with the encoding one-hot")
+    card = TableCard(
+        network="HeartNets", arguments=fitted.arguments, classes=list(CLASSES), preparation=fitted.preparation
+    )
+    example = table.test_rows.head(2)[[column.name for column in FEATURES]].reset_index(drop=True)
+    model_id, card = registry.log_model(run, fitted.model, card, example, 0)
+    on = runs.describe_dataset(f"heart-test ({table.origin})", table.digest, TARGET.name)
+    mine = metrics[subject]
+    run.metrics({**mine}, model_id=model_id, dataset=on)
+    why = f"every row judged by networks that have not seen it, {experiment.repeats} × {experiment.folds} folds"
+    score = Score("cv_accuracy", mine["cv_accuracy"], why, table.digest)
+    lineage = {"trackdl.weights_sha256": card.weights_sha256, "trackdl.protocol": subject}
+    return registry.register(MODEL, run, model_id, score, lineage)
