@@ -70,6 +70,17 @@ def blobs(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture
 def tiny_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Put 600 training and 100 test pictures in MNIST's place; return the data folder."""
+    return put_pictures("mnist", tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def tiny_fashion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put 600 training and 100 test pictures in Fashion-MNIST's place; return the data folder."""
+    return put_pictures("fashion", tmp_path, monkeypatch)
+
+
+def put_pictures(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put tiny files of pictures in a data set's place."""
     train, test = blobs(600, 0), blobs(100, 1)
     contents = {
         "train-images-idx3-ubyte": idx(train[0]),
@@ -77,14 +88,14 @@ def tiny_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "t10k-images-idx3-ubyte": idx(test[0]),
         "t10k-labels-idx1-ubyte": idx(test[1]),
     }
-    folder = tmp_path / "data" / "mnist"
+    folder = tmp_path / "data" / name
     folder.mkdir(parents=True)
-    for name, content in contents.items():
-        (folder / name).write_bytes(content)
+    for file, content in contents.items():
+        (folder / file).write_bytes(content)
     files = tuple(
-        sources.File(name=name, size=len(content), sha256=hashlib.sha256(content).hexdigest())
-        for name, content in contents.items()
+        sources.File(name=file, size=len(content), sha256=hashlib.sha256(content).hexdigest())
+        for file, content in contents.items()
     )
-    monkeypatch.setitem(sources.DATASETS, "mnist", sources.Dataset(files, list, "nothing: these are a test's"))
+    monkeypatch.setitem(sources.DATASETS, name, sources.Dataset(files, list, "nothing: these are a test's"))
     monkeypatch.setenv("TRACKDL_DATA_DIR", str(tmp_path / "data"))
     return tmp_path / "data"

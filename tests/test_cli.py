@@ -23,7 +23,7 @@ def trackdl(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess
 def test_the_working_tree_runs_without_being_installed() -> None:
     done = trackdl("--help")
     assert done.returncode == 0
-    for name in ("data", "mnist", "transfer", "heart", "main"):
+    for name in ("data", "mnist", "fashion", "transfer", "heart", "main"):
         assert name in done.stdout
 
 
@@ -39,6 +39,13 @@ def test_the_working_tree_runs_without_being_installed() -> None:
         (["mnist", "--set", "training.seed=[1"], ["not valid YAML"]),
         (["mnist", "--resume", "abc", "--seed", "2"], ["--resume", "only --epochs"]),
         (["mnist", "--precision", "float16"], ["training.precision", "'float32'"]),
+        (["fashion", "--seeds", "0"], ["seeds", "set on the command line", "greater than or equal to 1"]),
+        (["fashion", "--set", "model.filter_size=4"], ["fashion.yaml", "model.filter_size", "3, 5 or 7"]),
+        (
+            ["fashion", "--set", "model.pool_size=3", "--set", "model.conv_layers=4"],
+            ["'model'", "layer 4 of 4: 1×1 pixels"],
+        ),
+        (["fashion", "--resume", "abc", "--seeds", "2"], ["--resume", "only --epochs"]),
         (["transfer", "--preprocessing", "none"], ["data.preprocessing", "'report' or 'mnist'"]),
         (["transfer", "--source", "mnist-cnn"], ["source", "models:/"]),
         (["transfr"], ["No such command"]),

@@ -58,6 +58,18 @@ def test_mnist_then_transfer_both_ways(tracking: str) -> None:
         assert run.data.metrics["val_accuracy"] > 0.7
 
 
+def test_fashion(tracking: str) -> None:
+    """Three epochs of the report's network: registered by validation accuracy, beside the report's first epochs."""
+    done = mlflow_run(tracking, "fashion", "epochs=3", "seed=2")
+    assert done.returncode == 0, done.stderr
+    assert "82.99%" in done.stdout  # the report's first epoch stands beside ours
+    client = mlflow.MlflowClient(tracking)
+    version = client.get_model_version_by_alias("fashion-cnn", "champion")
+    metrics = client.get_run(version.run_id).data.metrics
+    assert float(version.tags["trackdl.score"]) == metrics["best_val_accuracy"] > 0.85
+    assert metrics["best_test_accuracy"] > 0.85
+
+
 def test_heart(tracking: str) -> None:
     """Fewer folds than usual; all that the report's protocol printed, and the mended networks."""
     done = mlflow_run(tracking, "heart", "folds=3", "repeats=1", "seeds=1")

@@ -24,11 +24,33 @@ def test_published_numbers_are_in_their_quotes(task: str) -> None:
     reported = spec.load(FOLDER / f"{task}.yaml", KINDS[task]).reported
     assert reported
     for item in reported:
-        if item.metric.endswith("accuracy"):
-            right, total = map(int, re.search(r"(\d+)/(\d+)", item.quote).groups())
+        counts = re.search(r"(\d+)/(\d+)", item.quote)
+        if not item.metric.endswith("accuracy"):
+            assert f"{item.value:.4f}" in item.quote
+        elif counts and "Epoch [" not in item.quote:
+            right, total = map(int, counts.groups())
             assert item.value == pytest.approx(right / total, abs=5e-5)
         else:
-            assert f"{item.value:.4f}" in item.quote
+            assert f"{item.value * 100:.2f}%" in item.quote
+
+
+def test_the_reports_table_of_task_2_is_whole_and_each_number_from_its_own_column() -> None:
+    table = [item for item in spec.load(FOLDER / "fashion.yaml", spec.FashionSpec).reported if "Epoch [" in item.quote]
+    columns = {
+        "train_loss": "Train Loss",
+        "train_accuracy": "Train Acc",
+        "val_loss": "Val Loss",
+        "val_accuracy": "Val Acc",
+    }
+    assert {(item.metric, item.epoch) for item in table} == {
+        (name, epoch) for name in columns for epoch in range(1, 21)
+    }
+    assert len(table) == 80
+    for item in table:
+        assert item.quote.startswith(f"Epoch [{item.epoch}/20] ")
+        (printed,) = re.findall(rf"{columns[item.metric]}: ([\d.]+)", item.quote)
+        shown = f"{item.value * 100:.2f}" if item.metric.endswith("accuracy") else f"{item.value:.4f}"
+        assert printed == shown
 
 
 def test_every_step_of_main_reads_its_own_file() -> None:

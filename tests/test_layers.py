@@ -16,14 +16,14 @@ ORDER = [
     {"cli"},
     {"tasks"},
     {"tracking"},
-    {"validation", "serving", "comparison"},
+    {"validation", "serving", "comparison", "estimator"},
     {"baselines"},
     {"protocols"},
     {"training"},
     {"plots_classifiers", "comparison_text"},
     {"ledger", "plots", "models", "data", "checkpoints", "stats", "console", "report_faults"},
     {"spec"},
-    {"spec_heart"},
+    {"spec_fashion", "spec_heart"},
     {"spec_base"},
     {"paths", "errors"},
 ]
@@ -66,7 +66,9 @@ def test_imports_run_one_way(path: Path) -> None:
         assert here in FACES.get(parts[0], {here}), f"{here} imports {name}"
 
 
-@pytest.mark.parametrize("name", ["spec", "spec_base", "spec_heart", "cli", "errors", "paths", "console"])
+@pytest.mark.parametrize(
+    "name", ["spec", "spec_base", "spec_fashion", "spec_heart", "cli", "errors", "paths", "console"]
+)
 def test_what_answers_at_once_imports_nothing_heavy(name: str) -> None:
     assert not {module.split(".")[0] for module in imported(PACKAGE / f"{name}.py", top_only=True)} & HEAVY
 

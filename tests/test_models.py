@@ -1,10 +1,22 @@
+from typing import get_args
+
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trackdl.models import ACTIVATIONS, DigitNet, FashionNet, build, count_parameters, freeze, replace_head
+from trackdl.models import (
+    ACTIVATIONS,
+    NOT_MONOTONE,
+    DigitNet,
+    FashionNet,
+    build,
+    count_parameters,
+    freeze,
+    replace_head,
+)
+from trackdl.spec_fashion import Activation
 
 
 def test_digitnet_is_the_reports_net() -> None:
@@ -52,13 +64,40 @@ def test_a_frozen_network_with_a_new_head_trains_the_head_alone() -> None:
     assert "(fc2): Linear(in_features=50, out_features=3, bias=True)" in str(network)
 
 
-@pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
+@pytest.mark.parametrize("activation", sorted(ACTIVATIONS.keys() - NOT_MONOTONE))
 @given(seed=st.integers(0, 2**31))
 @settings(max_examples=10, deadline=None)
 def test_pooling_before_the_activation_gives_the_usual_order(activation: str, seed: int) -> None:
     x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
     act = ACTIVATIONS[activation]()
     assert torch.allclose(act(F.max_pool2d(x, 2)), F.max_pool2d(act(x), 2))
+
+
+@pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
+@pytest.mark.parametrize("pool_size", [2, 3])
+def test_fashionnet_is_convolution_activation_pooling_for_every_activation(activation: str, pool_size: int) -> None:
+    torch.manual_seed(0)
+    network = FashionNet(filters=4, dense_nodes=8, pool_size=pool_size, activation=activation).eval()
+    act = ACTIVATIONS[activation]()
+    x = pictures = 3 * torch.randn(5, 1, 28, 28)
+    for conv in network.convs:
+        x = F.max_pool2d(act(conv(x)), pool_size)
+    assert torch.allclose(network(pictures), network.output(act(network.dense(x.flatten(1)))), atol=1e-5)
+
+
+def test_the_specs_activations_are_the_networks() -> None:
+    assert set(get_args(Activation)) == set(ACTIVATIONS) > NOT_MONOTONE
+
+
+@given(layers=st.integers(1, 4), pool=st.sampled_from([2, 3]), size=st.sampled_from([3, 5, 7]), side=st.integers(1, 40))
+@settings(max_examples=40, deadline=None)
+def test_shapes_follow_from_the_input_or_the_reason_is_told(layers: int, pool: int, size: int, side: int) -> None:
+    arguments = {"conv_layers": layers, "pool_size": pool, "filter_size": size, "filters": 2, "dense_nodes": 3}
+    if side < pool**layers:
+        with pytest.raises(ValueError, match="pixels are left, pooling takes"):
+            FashionNet(**arguments, side=side)
+    else:
+        assert FashionNet(**arguments, side=side)(torch.zeros(2, 1, side, side)).shape == (2, 10)
 
 
 def test_every_cell_of_the_reports_grid_can_be_built_and_rebuilt() -> None:

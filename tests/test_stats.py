@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import beta, ttest_1samp
 
-from trackdl.stats import calibration_error, corrected_estimate, exact_interval, reliability
+from trackdl.stats import calibration_error, corrected_estimate, exact_interval, mean_interval, reliability
 
 
 def test_known_interval() -> None:
@@ -26,6 +26,21 @@ def test_the_interval_holds_the_fraction_and_mirrors(counts: tuple[int, int]) ->
 def test_counts_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match="k"):
         exact_interval(5, 4)
+
+
+def test_the_interval_of_a_mean_is_that_of_the_t_test() -> None:
+    values = [0.9064, 0.9101, 0.9088, 0.9079, 0.9112]
+    expected = ttest_1samp(values, 0).confidence_interval(0.95)
+    assert mean_interval(values) == pytest.approx((expected.low, expected.high))
+    assert mean_interval([0.5, 0.5, 0.5]) == (0.5, 0.5)
+    with pytest.raises(ValueError, match="at least two"):
+        mean_interval([0.9])
+
+
+def test_the_interval_of_a_mean_holds_the_truth_as_often_as_it_says() -> None:
+    random = np.random.default_rng(0)
+    intervals = [mean_interval(sample.tolist()) for sample in random.normal(0.9, 0.01, (2000, 5))]
+    assert np.mean([low <= 0.9 <= high for low, high in intervals]) == pytest.approx(0.95, abs=0.015)
 
 
 values = st.lists(st.floats(-1, 1), min_size=2, max_size=40)

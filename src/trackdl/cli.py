@@ -70,10 +70,31 @@ def mnist(
 ) -> None:
     """Task 1: train the MNIST network as the report did, and register it as mnist-cnn."""
     given = _training(epochs, batch_size, lr, seed, device, precision, set_)
-    if resume and (file or given.keys() - {"training.epochs"}):
-        raise InputError("--resume goes on by the run's own experiment: beside it only --epochs can be given")
-    experiment = _read(f"runs:/{resume}/experiment.yaml" if resume else file, spec.MnistSpec, given)
+    experiment = _read(_resumable(resume, file, given), spec.MnistSpec, given)
     from trackdl.tasks import mnist as task
+
+    task.show(task.run(experiment, resume))
+
+
+@app.command()
+def fashion(
+    file: File = None,
+    resume: Annotated[str | None, typer.Option(metavar="RUN_ID", help="Go on from this run's last checkpoint.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="How many trainings, counted from the seed; with intervals.")
+    ] = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    lr: LearningRate = None,
+    seed: Seed = None,
+    device: Device = None,
+    precision: Precision = None,
+    set_: Set = None,
+) -> None:
+    """Task 2: train a Fashion-MNIST network, keep its best validation epoch, and register it as fashion-cnn."""
+    given = _chosen({"seeds": seeds}) | _training(epochs, batch_size, lr, seed, device, precision, set_)
+    experiment = _read(_resumable(resume, file, given), spec.FashionSpec, given)
+    from trackdl.tasks import fashion as task
 
     task.show(task.run(experiment, resume))
 
@@ -141,6 +162,13 @@ def main_task(file: File = None) -> None:
     from trackdl.tasks import main as task
 
     task.run(experiment)
+
+
+def _resumable(resume: str | None, file: str | None, given: dict[str, Any]) -> str | None:
+    """Return where the experiment is read from: the file, or the run that is gone on with."""
+    if resume and (file or given.keys() - {"training.epochs"}):
+        raise InputError("--resume goes on by the run's own experiment: beside it only --epochs can be given")
+    return f"runs:/{resume}/experiment.yaml" if resume else file
 
 
 def _training(

@@ -3,14 +3,15 @@
 Colours are those of Okabe and Ito (2008), which people with colour blindness tell apart.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-__all__ = ["accuracy_bars", "loss_curves", "picture_grid"]
+__all__ = ["accuracy_bars", "epoch_curves", "loss_curves", "picture_grid"]
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
 
@@ -51,6 +52,37 @@ def loss_curves(train: Points, test: Points, title: str, test_label: str = "Test
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.grid(alpha=0.3)
     axes.legend()
+    return figure
+
+
+def epoch_curves(ours: Mapping[str, Points], reports: Mapping[str, Points], kept: int | None, title: str) -> Figure:
+    """Draw loss and accuracy an epoch, ours as lines, the report's as points (report, Task 2).
+
+    Args:
+        ours: (epoch, value) points of `train_loss`, `val_loss`, `train_accuracy` and `val_accuracy`, as fractions.
+        reports: The report's points of the same metrics; may lack any.
+        kept: The epoch whose weights were kept, if it is one.
+        title: The figure's title.
+    """
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    figure.suptitle(title)
+    for place, kind in enumerate(("loss", "accuracy"), 1):
+        axes = figure.add_subplot(1, 2, place)
+        for part, words, colour in (("train", "training", BLUE), ("val", "validation", ORANGE)):
+            name = f"{part}_{kind}"
+            axes.plot(*zip(*ours[name], strict=True), color=colour, label=f"{words}, trackdl")
+            if reports.get(name):
+                axes.plot(
+                    *zip(*reports[name], strict=True), "o", color=colour, fillstyle="none", label=f"{words}, report"
+                )
+        if kept is not None:
+            axes.axvline(kept, color=GREY, linestyle=":", label=f"weights kept: epoch {kept}")
+        axes.set_xlabel("Epoch")
+        axes.set_ylabel("Cross-entropy" if kind == "loss" else "Accuracy")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.legend()
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
     return figure
 
 

@@ -17,11 +17,13 @@ from pydantic import BaseModel, Field, ValidationError
 
 from trackdl.errors import InputError
 from trackdl.spec_base import Optimizer, Reported, Strict, TrainedSpec, Training
+from trackdl.spec_fashion import FashionSpec
 from trackdl.spec_heart import HeartSpec
 
 __all__ = [
     "DataSpec",
     "Experiment",
+    "FashionSpec",
     "HeartSpec",
     "MainSpec",
     "MnistSpec",
@@ -93,7 +95,7 @@ class DataSpec(Strict):
 class Step(Strict):
     """One step of `main`: a task's own experiment file, with single keys set otherwise."""
 
-    task: Literal["mnist", "transfer", "heart"]
+    task: Literal["mnist", "transfer", "fashion", "heart"]
     set: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -104,8 +106,8 @@ class MainSpec(Strict):
     steps: list[Step] = Field(min_length=1)
 
 
-Experiment = MnistSpec | TransferSpec | HeartSpec | DataSpec | MainSpec
-Spec = TypeVar("Spec", MnistSpec, TransferSpec, HeartSpec, DataSpec, MainSpec)
+Experiment = MnistSpec | TransferSpec | FashionSpec | HeartSpec | DataSpec | MainSpec
+Spec = TypeVar("Spec", MnistSpec, TransferSpec, FashionSpec, HeartSpec, DataSpec, MainSpec)
 
 
 class _Loader(yaml.SafeLoader):

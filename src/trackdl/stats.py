@@ -1,12 +1,21 @@
 """Intervals, paired tests and calibration for what was measured: pure functions of counts and arrays."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest, t
 
-__all__ = ["Bin", "Estimate", "calibration_error", "corrected_estimate", "exact_interval", "reliability"]
+__all__ = [
+    "Bin",
+    "Estimate",
+    "calibration_error",
+    "corrected_estimate",
+    "exact_interval",
+    "mean_interval",
+    "reliability",
+]
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,26 @@ def exact_interval(successes: int, trials: int, confidence: float = 0.95) -> tup
     """
     interval = binomtest(successes, trials).proportion_ci(confidence, method="exact")
     return float(interval.low), float(interval.high)
+
+
+def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """Return Student's t interval of the mean of independent results, those of several seeds, say.
+
+    Args:
+        values: The results, at least two.
+        confidence: The interval's coverage, 0 to 1, where the results are about normally distributed.
+
+    Returns:
+        Lower and upper bound.
+
+    Raises:
+        ValueError: There are fewer than two results: one says nothing of their spread.
+    """
+    if len(values) < 2:
+        raise ValueError(f"an interval needs at least two results, got {len(values)}")
+    half = float(t.ppf((1 + confidence) / 2, len(values) - 1)) * float(np.std(values, ddof=1)) / len(values) ** 0.5
+    mean = float(np.mean(values))
+    return mean - half, mean + half
 
 
 def corrected_estimate(values: ArrayLike, test_share: float, confidence: float = 0.95) -> Estimate:

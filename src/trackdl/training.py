@@ -21,7 +21,16 @@ from torch import Tensor, nn
 from trackdl import checkpoints
 from trackdl.spec import Optimizer, Training
 
-__all__ = ["EpochResult", "Evaluation", "Examples", "Trainer", "resolve_device", "resolve_precision", "seeded"]
+__all__ = [
+    "EpochResult",
+    "Evaluation",
+    "Examples",
+    "Trainer",
+    "outputs_of",
+    "resolve_device",
+    "resolve_precision",
+    "seeded",
+]
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -110,6 +119,13 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
+@torch.inference_mode()
+def outputs_of(model: nn.Module, inputs: Tensor, batch_size: int = 1000) -> Tensor:
+    """Return what a network says in evaluation mode of `inputs`, float32 [n, ...] on its device, in their order."""
+    model.eval()
+    return torch.cat([model(batch) for batch in torch.split(inputs, batch_size)])
+
+
 class Trainer:
     """A network in training: its weights, its optimiser, its random states and how far it has come.
 
@@ -193,9 +209,8 @@ class Trainer:
     @torch.inference_mode()
     def evaluate(self, examples: Examples, batch_size: int = 1000) -> Evaluation:
         """Return the network's result on `examples`, in evaluation mode and float32."""
-        self.model.eval()
         ready = examples.to(self.device, torch.float32)
-        outputs = torch.cat([self.model(batch) for batch in torch.split(ready.inputs, batch_size)])
+        outputs = outputs_of(self.model, ready.inputs, batch_size)
         return Evaluation(
             loss=self.loss(outputs, ready.targets).item(),
             correct=int((self.decide(outputs) == ready.targets).sum()),

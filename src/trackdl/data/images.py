@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from trackdl.data.sources import DATASETS, read
-from trackdl.errors import TrackdlError
+from trackdl.errors import InputError, TrackdlError
 
 MNIST_MEAN_STD = (0.1307, 0.3081)  # the report's, tasks 1 and 3
 FASHION_MEAN_STD = (0.5, 0.5)  # the report's, task 2
@@ -138,3 +138,26 @@ def normalise(pixels: Tensor, mean: float, std: float, dtype: torch.dtype = torc
         # Every byte is a valid index; "clip" only keeps numpy from buffering the result.
         np.take(values, source[chunk], out=target[chunk], mode="clip")
     return out
+
+
+def hold_back(total: int, share: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Split examples at random, not by class, as the report's `random_split` does.
+
+    Args:
+        total: How many examples there are.
+        share: Which part of them is held back, 0 to 1; rounded to whole examples.
+        seed: Decides which; the same seed gives the same split on every machine.
+
+    Returns:
+        The indices to learn from and those held back, int64, each sorted.
+
+    Raises:
+        InputError: One of the two parts would be empty.
+    """
+    back = round(total * share)
+    if not 0 < back < total:
+        raise InputError(
+            f"key 'data.validation': {share:g} of {total} examples leaves one part empty; 0.2 is the report's"
+        )
+    order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
+    return order[back:].sort().values, order[:back].sort().values

@@ -6,8 +6,8 @@ from functools import partial
 from trackdl import spec
 from trackdl.console import say
 from trackdl.paths import project_root
-from trackdl.spec import HeartSpec, MainSpec, MnistSpec, Step, TransferSpec
-from trackdl.tasks import heart, mnist, transfer
+from trackdl.spec import FashionSpec, HeartSpec, MainSpec, MnistSpec, Step, TransferSpec
+from trackdl.tasks import fashion, heart, mnist, transfer
 from trackdl.tracking import runs
 
 __all__ = ["run"]
@@ -40,6 +40,9 @@ def _prepare(step: Step) -> Callable[[], Show]:
     if step.task == "mnist":
         digits = spec.load(path, MnistSpec, step.set)
         return lambda: partial(mnist.show, mnist.run(digits))
+    if step.task == "fashion":
+        clothes = spec.load(path, FashionSpec, step.set)
+        return lambda: partial(fashion.show, fashion.run(clothes))
     if step.task == "transfer":
         letters = spec.load(path, TransferSpec, step.set)
         return lambda: partial(transfer.show, transfer.run(letters))

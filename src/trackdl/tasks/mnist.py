@@ -3,7 +3,6 @@
 Tested before training; after `reload_after` epochs the training is dropped and taken up again from its checkpoint.
 """
 
-import logging
 from dataclasses import dataclass
 
 import torch.nn.functional as F
@@ -21,8 +20,6 @@ from trackdl.tracking.runs import Run
 from trackdl.training import Evaluation, Examples, Trainer
 
 __all__ = ["Result", "resumed_experiment", "run"]
-
-log = logging.getLogger(__name__)
 
 MODEL = "mnist-cnn"
 HOME = "http://yann.lecun.com/exdb/mnist/"
@@ -57,21 +54,13 @@ def run(experiment: MnistSpec, resume: str | None = None) -> Result:
 
     Args:
         experiment: The protocol.
-        resume: The id of a run to go on from. An unfinished one is continued as the same run; from a finished one a
-            new run goes on, with the old one's history, since what is finished stays as it was.
+        resume: The id of a run to go on from, as `epochs.training_run` does.
     """
     runs.close_abandoned("mnist")
     images = load_images("mnist")
     trainer = Trainer(DigitNet, experiment.training, F.nll_loss)
-    before = Run(resume) if resume else None
-    if before:
-        _check_resumable(before, epochs.restore(before, trainer), experiment)
-    same = before if before and before.info.info.status != "FINISHED" else None
-    with runs.start(experiment, resume=same, name="mnist") as run:
-        epochs.log_setting(run, trainer)
+    with epochs.training_run(experiment, trainer, resume, "mnist") as run:
         _log_inputs(run, images)
-        if before and not same:
-            _copy_history(before, run, trainer.epoch)
         trainer, evaluation = _train(run, experiment, trainer, images)
         decision = _register(run, trainer, evaluation, images)
         rows = ledger.beside(experiment.reported, run.history)
@@ -82,23 +71,6 @@ def show(result: Result) -> None:
     """Print the published numbers beside the run's, and what became of the model."""
     print_table("Task 1, MNIST: the 10,000 test digits, untrained and after each epoch", *ledger.table(result.rows))
     say(f"run {result.run.id}: {result.decision}")
-
-
-def _check_resumable(before: Run, reached: int, experiment: MnistSpec) -> None:
-    if reached >= experiment.training.epochs:
-        raise InputError(
-            f"run {before.id} has reached epoch {reached} of {experiment.training.epochs}: nothing is left to train. "
-            f"Ask for more with --epochs, e.g. --epochs {reached + 5}"
-        )
-    log.info("run %s is taken up again after epoch %d", before.id, reached)
-
-
-def _copy_history(before: Run, run: Run, reached: int) -> None:
-    """Give a run that goes on from a finished one the epochs that it builds on."""
-    run.tags({"trackdl.resumed_from": before.id})
-    for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "fit_seconds", "images_per_second"):
-        run.curve(name, [point for point in before.history(name) if point[0] <= reached])
-    run.curve("batch_loss", before.history("batch_loss"))
 
 
 def _log_inputs(run: Run, images: ImageSet) -> None:
@@ -113,11 +85,10 @@ def _train(run: Run, experiment: MnistSpec, trainer: Trainer, images: ImageSet) 
     test = Examples(normalise(images.test_images, *MNIST_MEAN_STD), images.test_labels)
     total = experiment.training.epochs
     pause = min(experiment.reload_after or total, total)
-    if trainer.epoch == 0:
-        _measure(run, trainer, test)
+    evaluation = _measure(run, trainer, test)
     with progress("mnist, epochs", total, trainer.epoch) as advance:
         for stop in sorted({pause, total}):
-            if trainer.epoch >= stop:
+            if trainer.epoch > stop:
                 continue
             for result in trainer.fit(train, stop):
                 epochs.log_epoch(run, trainer, result, {})

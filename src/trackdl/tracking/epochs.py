@@ -2,21 +2,74 @@
 
 import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
 from trackdl.errors import InputError, TrackdlError
+from trackdl.spec import FashionSpec, MnistSpec
+from trackdl.tracking import runs
 from trackdl.tracking.runs import Run
 from trackdl.training import EpochResult, Evaluation, Trainer
 
-__all__ = ["log_epoch", "log_predictions", "log_setting", "restore", "save_checkpoint"]
+__all__ = ["log_epoch", "log_predictions", "log_setting", "restore", "restore_epoch", "save_checkpoint", "training_run"]
 
 log = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
+LOGGED_EACH_EPOCH = (
+    *(f"{part}_{metric}" for part in ("train", "val", "test") for metric in ("loss", "accuracy")),
+    "fit_seconds",
+    "images_per_second",
+)
+
+
+@contextmanager
+def training_run(experiment: MnistSpec | FashionSpec, trainer: Trainer, resume: str | None, name: str) -> Iterator[Run]:
+    """Open the run that a training is logged in.
+
+    Args:
+        experiment: What is trained.
+        trainer: The training; where it goes on, it is taken up from the earlier run's last whole checkpoint.
+        resume: The id of a run to go on from. An unfinished one is continued as the same run; from a finished one a
+            new run goes on, with the old one's history and checkpoints, since what is finished stays as it was.
+        name: What the MLflow UI calls the run.
+
+    Raises:
+        InputError: The run to go on from does not exist, has no whole checkpoint, or has nothing left to train.
+    """
+    before = Run(resume) if resume else None
+    finished = before is not None and before.info.info.status == "FINISHED"
+    if before:
+        _check_resumable(before, restore(before, trainer), experiment.training.epochs, finished=finished)
+    with runs.start(experiment, resume=None if finished else before, name=name) as run:
+        log_setting(run, trainer)
+        if before and finished:
+            _adopt(before, run, trainer.epoch)
+        yield run
+
+
+def _check_resumable(before: Run, reached: int, epochs: int, *, finished: bool) -> None:
+    if reached > epochs or (finished and reached == epochs):
+        raise InputError(
+            f"run {before.id} has reached epoch {reached} of {epochs}: nothing is left to train. "
+            f"Ask for more with --epochs, e.g. --epochs {reached + 5}"
+        )
+    log.info("run %s is taken up again after epoch %d", before.id, reached)
+
+
+def _adopt(before: Run, run: Run, reached: int) -> None:
+    """Give a run that goes on from a finished one the epochs that it builds on."""
+    run.tags({"trackdl.resumed_from": before.id})
+    for name in LOGGED_EACH_EPOCH:
+        run.curve(name, [point for point in before.history(name) if point[0] <= reached])
+    run.curve("batch_loss", before.history("batch_loss"))
+    for path in before.artifacts(CHECKPOINTS):
+        with tempfile.TemporaryDirectory() as folder:
+            run.file(before.fetch(path, Path(folder)), CHECKPOINTS)
 
 
 def log_setting(run: Run, trainer: Trainer) -> None:
@@ -61,9 +114,23 @@ def log_predictions(run: Run, name: str, evaluation: Evaluation, targets: torch.
 def save_checkpoint(run: Run, trainer: Trainer) -> None:
     """Keep the training's whole state with the run, one file an epoch."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"epoch-{trainer.epoch:05d}.safetensors"
+        path = Path(folder) / _checkpoint(trainer.epoch)
         trainer.save(path)
         run.file(path, CHECKPOINTS)
+
+
+def _checkpoint(epoch: int) -> str:
+    return f"epoch-{epoch:05d}.safetensors"
+
+
+def restore_epoch(run: Run, trainer: Trainer, epoch: int) -> None:
+    """Bring a training back to what it was after one of the run's epochs.
+
+    Raises:
+        TrackdlError: The epoch's checkpoint is missing or torn.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        trainer.load(run.fetch(f"{CHECKPOINTS}/{_checkpoint(epoch)}", Path(folder)))
 
 
 def restore(run: Run, trainer: Trainer) -> int:

@@ -1,0 +1,186 @@
+"""The face of scikit-learn: Task 2's network as a classifier that its tools can clone, search and pickle in memory.
+
+    search = GridSearchCV(NetEstimator(), {"conv_filter_size": [3, 5]}, cv=3, n_jobs=-1, scoring="accuracy")
+    search.fit(images, labels)  # uint8 [n, 28, 28], int [n]
+
+The report's own `NetEstimator` failed in all 288 fits of its search. Arguments and the last three defaults are its own;
+the defaults of the network's dimensions, which it never prints, are those of its first network.
+"""
+
+import math
+from typing import Any, Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import ArrayLike, NDArray
+from pydantic import ValidationError
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import Tags, check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
+
+from trackdl.data.images import FASHION_MEAN_STD, normalise
+from trackdl.models import FashionNet
+from trackdl.spec import Optimizer, Training
+from trackdl.spec_fashion import Dimensions
+from trackdl.training import Examples, Trainer, outputs_of
+
+__all__ = ["NetEstimator"]
+
+# Ours on the right: the experiment file's name of what scikit-learn's users know by the report's.
+_DIMENSIONS = {
+    "n_conv_layers": "conv_layers",
+    "conv_filter_size": "filter_size",
+    "n_conv_filters": "filters",
+    "dense_nodes": "dense_nodes",
+    "dropout_rate": "dropout",
+    "pool_filter_size": "pool_size",
+    "activation_func": "activation",
+}
+_SETTINGS = {"batch_size": "batch_size", "epochs": "epochs", "learning_rate": "lr"}
+
+
+class NetEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
+    """The report's Task 2 classifier: `FashionNet`, trained by Adam on cross-entropy.
+
+    Pictures are given as [n, side, side], [n, 1, side, side] or [n, side²], numpy arrays or tensors. uint8 pixels are
+    scaled as the report does, 0 to -1 and 255 to 1; any other numbers are taken as they are.
+
+    Args:
+        n_conv_layers: How many convolutions, 1 to 4.
+        conv_filter_size: Their filters' side, pixels: 3, 5 or 7.
+        n_conv_filters: How many filters each has.
+        dense_nodes: Nodes of the hidden linear layer.
+        dropout_rate: The share of those nodes dropped while training.
+        pool_filter_size: The pooling's side and stride, pixels: 2 or 3.
+        activation_func: One of `models.ACTIVATIONS`.
+        batch_size: Examples a step.
+        epochs: How often each example is seen.
+        learning_rate: Adam's.
+        random_state: Seed, or numpy's generator of one: decides first weights, order and dropout.
+
+    Attributes:
+        classes_: The labels, sorted, [k].
+        n_features_in_: Pixels of a picture, side².
+        network_: The trained network, on the CPU.
+    """
+
+    def __init__(
+        self,
+        n_conv_layers: int = 2,
+        conv_filter_size: int = 3,
+        n_conv_filters: int = 16,
+        dense_nodes: int = 128,
+        dropout_rate: float = 0.1,
+        pool_filter_size: int = 2,
+        activation_func: str = "relu",
+        batch_size: int = 32,
+        epochs: int = 10,
+        learning_rate: float = 0.001,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.n_conv_layers = n_conv_layers
+        self.conv_filter_size = conv_filter_size
+        self.n_conv_filters = n_conv_filters
+        self.dense_nodes = dense_nodes
+        self.dropout_rate = dropout_rate
+        self.pool_filter_size = pool_filter_size
+        self.activation_func = activation_func
+        self.batch_size = batch_size
+        self.epochs = epochs
+        self.learning_rate = learning_rate
+        self.random_state = random_state
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags
+
+    def fit(self, X: ArrayLike | Tensor, y: ArrayLike | Tensor) -> Self:  # noqa: N803 - scikit-learn's names
+        """Train on pictures and their labels, [n], of any kind that classes can be.
+
+        Raises:
+            ValueError: An argument is out of its range, the arguments do not fit together or to the pictures, or the
+                pictures are not square.
+        """
+        pixels, labels = validate_data(self, _flat(X), _plain(y), dtype=[np.float32, np.uint8])
+        check_classification_targets(labels)
+        self.classes_, targets = np.unique(labels, return_inverse=True)
+        model, settings = self._checked()
+        pictures = self._pictures(pixels)
+        arguments = model.model_dump() | {"classes": len(self.classes_), "side": pictures.shape[-1]}
+        try:
+            trainer = Trainer(lambda: FashionNet(**arguments), settings, F.cross_entropy)
+        except ValueError as error:
+            raise ValueError(f"pictures of {self.n_features_in_} feature(s) are too small: {error}") from error
+        for _ in trainer.fit(Examples(pictures, torch.from_numpy(targets)), settings.epochs):
+            pass
+        self.network_ = trainer.model.cpu().eval()
+        return self
+
+    def predict_proba(self, X: ArrayLike | Tensor) -> NDArray[np.float64]:  # noqa: N803
+        """Return the probability of each class, in the order of `classes_`, [n, k]."""
+        check_is_fitted(self)
+        pixels = validate_data(self, _flat(X), dtype=[np.float32, np.uint8], reset=False)
+        outputs = outputs_of(self.network_, self._pictures(pixels))
+        probabilities: NDArray[np.float64] = outputs.double().softmax(dim=1).numpy()
+        return probabilities
+
+    def predict(self, X: ArrayLike | Tensor) -> NDArray[Any]:  # noqa: N803
+        """Return each picture's most probable label, [n]."""
+        best = self.predict_proba(X).argmax(axis=1)
+        labels: NDArray[Any] = self.classes_[best]
+        return labels
+
+    @staticmethod
+    def _pictures(pixels: NDArray[Any]) -> Tensor:
+        """Return rows of pixels, uint8 or float32 [n, side²], as the network's input, float32 [n, 1, side, side]."""
+        side = math.isqrt(pixels.shape[1])
+        if side * side != pixels.shape[1]:
+            raise ValueError(f"X has {pixels.shape[1]} features: no square picture has so many pixels")
+        pictures = torch.from_numpy(np.ascontiguousarray(pixels)).view(-1, side, side)
+        return normalise(pictures, *FASHION_MEAN_STD) if pictures.dtype == torch.uint8 else pictures[:, None]
+
+    def _checked(self) -> tuple[Dimensions, Training]:
+        """Return the arguments as an experiment's sections, which know their ranges."""
+        given = {name: _plain_number(value) for name, value in self.get_params(deep=False).items()}
+        try:
+            model = Dimensions.model_validate({ours: given[name] for name, ours in _DIMENSIONS.items()})
+            optimizer = Optimizer(name="adam", lr=given["learning_rate"], momentum=0.0)
+            seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+            settings = Training(epochs=given["epochs"], batch_size=given["batch_size"], optimizer=optimizer, seed=seed)
+        except ValidationError as error:
+            raise ValueError("; ".join(_explain(problem) for problem in error.errors())) from error
+        return model, settings
+
+
+def _explain(problem: Any) -> str:
+    names = {ours: name for name, ours in (_DIMENSIONS | _SETTINGS).items()}
+    where = ", ".join(names[str(key)] for key in problem["loc"])
+    return f"{where}: {problem['msg']}, but is {problem['input']!r}"
+
+
+def _plain_number(value: Any) -> Any:
+    """Return numpy's numbers, as a parameter grid may hold them, as Python's."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _plain(values: Any) -> Any:
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else values
+
+
+def _flat(pictures: Any) -> Any:
+    """Return pictures of either form as rows of pixels; what has no third axis is left to scikit-learn's checks.
+
+    Raises:
+        ValueError: There are more axes than one channel's.
+    """
+    pictures = _plain(pictures)
+    shape: tuple[int, ...] = getattr(pictures, "shape", ())
+    if len(shape) < 3:
+        return pictures
+    if shape[1:] not in [(shape[-1],) * 2, (1, *(shape[-1],) * 2)]:
+        raise ValueError(f"pictures of shape {list(shape)}: expected [n, side, side], [n, 1, side, side] or [n, side²]")
+    return np.reshape(pictures, (shape[0], -1))

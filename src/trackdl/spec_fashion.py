@@ -1,0 +1,71 @@
+"""What experiment files say of Task 2: the network's seven dimensions, and the report's two trainings."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from trackdl.spec_base import Strict, TrainedSpec
+
+__all__ = ["SIDE", "Activation", "Dimensions", "FashionData", "FashionModel", "FashionSpec", "pooled_side"]
+
+SIDE = 28  # of the data sets' pictures, pixels
+
+Activation = Literal["relu", "sigmoid", "tanh", "elu", "selu", "leaky_relu", "softplus", "gelu", "silu"]
+
+
+def pooled_side(side: int, conv_layers: int, pool_size: int) -> int:
+    """Return the side, in pixels, of what `conv_layers` rounds of pooling leave of pictures of `side`.
+
+    Raises:
+        ValueError: Nothing is left to pool in one of the rounds.
+    """
+    for layer in range(1, conv_layers + 1):
+        if side < pool_size:
+            raise ValueError(
+                f"layer {layer} of {conv_layers}: {side}×{side} pixels are left, pooling takes {pool_size}"
+            )
+        side //= pool_size
+    return side
+
+
+class Dimensions(Strict):
+    """The report's seven dimensions of Task 2's network; `models.FashionNet` says what each is."""
+
+    conv_layers: int = Field(ge=1, le=4)
+    filter_size: Literal[3, 5, 7]
+    filters: int = Field(ge=1, le=1024)
+    dense_nodes: int = Field(ge=1, le=16_384)
+    dropout: float = Field(ge=0, lt=1)
+    pool_size: Literal[2, 3]
+    activation: Activation
+
+
+class FashionModel(Dimensions):
+    """Task 2's network, for pictures of 28×28."""
+
+    @model_validator(mode="after")
+    def _something_is_left_to_pool(self) -> "FashionModel":
+        pooled_side(SIDE, self.conv_layers, self.pool_size)
+        return self
+
+
+class FashionData(Strict):
+    """Task 2's data: `validation` of the training pictures, drawn by `split_seed`, are kept back to choose by."""
+
+    dataset: Literal["fashion"]
+    validation: float = Field(0.2, gt=0, lt=1)
+    split_seed: int = Field(1, ge=0, lt=2**63)
+
+
+class FashionSpec(TrainedSpec):
+    """Task 2: the report's first training and its training of the "best" configuration, in one.
+
+    `seeds`: so many trainings, seeded from `training.seed` upwards. `test_after`: after this epoch the network is
+    tested as the report tested its first one; what it says decides nothing.
+    """
+
+    task: Literal["fashion"]
+    data: FashionData
+    model: FashionModel
+    seeds: int = Field(1, ge=1, le=1000)
+    test_after: int | None = Field(None, ge=1)
