@@ -9,6 +9,8 @@ the same seed gives the same weights bit for bit on one machine, whatever else d
 trainer that is saved and loaded goes on as if it had never stopped.
 """
 
+import ctypes
+import platform
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,6 +38,8 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 # The report logs the loss of every tenth batch.
 LOG_EVERY = 10
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,7 @@ class Trainer:
         loss: Loss,
         decide: Callable[[Tensor], Tensor] = lambda outputs: outputs.argmax(dim=1),
     ) -> None:
+        _keep_memory()
         self.settings, self.loss, self.decide = settings, loss, decide
         self.device = resolve_device(settings.device)
         self.dtype = resolve_precision(settings.precision, self.device)
@@ -252,6 +257,14 @@ class Trainer:
                 laid = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
                 state.setdefault(int(index), {})[name] = laid
         return {"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]}
+
+
+def _keep_memory() -> None:
+    """Let glibc keep what a step frees for the next one: given back and fetched again, it costs up to 15 % of a fit."""
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_TRIM_THRESHOLD, 1 << 30)
+        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 25)  # data sets are larger: those go back when they are let go
 
 
 def _make_optimizer(model: nn.Module, settings: Optimizer) -> torch.optim.Optimizer:
