@@ -263,7 +263,7 @@ def _keep_memory() -> None:
     """Let glibc keep what a step frees for the next one: given back and fetched again, it costs up to 15 % of a fit."""
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
-        libc.mallopt(_M_TRIM_THRESHOLD, 1 << 30)
+        libc.mallopt(_M_TRIM_THRESHOLD, 1 << 27)
         libc.mallopt(_M_MMAP_THRESHOLD, 1 << 25)  # data sets are larger: those go back when they are let go
 
 

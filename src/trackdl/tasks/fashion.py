@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from trackdl import ledger, plots
 from trackdl.console import print_table, progress, say
@@ -27,7 +29,7 @@ from trackdl.stats import mean_interval
 from trackdl.tracking import epochs, registry, runs
 from trackdl.tracking.registry import Decision, Score
 from trackdl.tracking.runs import Run
-from trackdl.training import Evaluation, Examples, Trainer
+from trackdl.training import Evaluation, Examples, Trainer, resolve_device, resolve_precision
 
 __all__ = ["Result", "run", "show"]
 
@@ -101,8 +103,8 @@ def run(experiment: FashionSpec, resume: str | None = None) -> Result:
     return Result(experiment, parent, seeds, decisions, rows)
 
 
-def show(result: Result) -> None:
-    """Print the published numbers beside the run's, and what became of the models."""
+def show(result: Result) -> str:
+    """Print the published numbers beside the run's, and what became of the models; return it all in a line."""
     count = len(result.seeds)
     whose = "one seed" if count == 1 else f"means of {count} seeds"
     of_epochs = [row for row in result.rows if row.metric in CURVES]
@@ -110,10 +112,13 @@ def show(result: Result) -> None:
         title = f"Task 2, Fashion-MNIST: training and validation each epoch, {whose}"
         columns, lines = ledger.table(of_epochs)
         print_table(title, [column.replace("_", " ") for column in columns], lines)  # spaces fold, underscores don't
-    print_table(f"Task 2, Fashion-MNIST: accuracy, {whose}", *_accuracies(result))
+    columns, accuracies = _accuracies(result)
+    print_table(f"Task 2, Fashion-MNIST: accuracy, {whose}", columns, accuracies)
     for decision in result.decisions:
         say(str(decision))
     say(f"run {result.run.id}")
+    told = [f"{what}: {ours}" + (f" (the report {report})" if report else "") for what, report, ours, *_ in accuracies]
+    return f"Task 2, Fashion-MNIST: {'; '.join(told)}."
 
 
 def _accuracies(result: Result) -> tuple[list[str], list[list[str]]]:
@@ -142,12 +147,17 @@ def _accuracies(result: Result) -> tuple[list[str], list[list[str]]]:
 def _load(experiment: FashionSpec) -> Pictures:
     images = load_images("fashion")
     learn, back = hold_back(len(images.train_labels), experiment.data.validation, experiment.data.split_seed)
-    train = normalise(images.train_images, *FASHION_MEAN_STD)
+    dtype = resolve_precision(experiment.training.precision, resolve_device(experiment.training.device))
+
+    def examples(pixels: Tensor, labels: Tensor, dtype: torch.dtype = torch.float32) -> Examples:
+        return Examples(normalise(pixels, *FASHION_MEAN_STD, dtype), labels)
+
     return Pictures(
         images=images,
-        learn=Examples(train[learn], images.train_labels[learn]),
-        validation=Examples(train[back], images.train_labels[back]),
-        test=Examples(normalise(images.test_images, *FASHION_MEAN_STD), images.test_labels),
+        # Only these are trained on, so only these need the precision of the training; evaluation is in float32.
+        learn=examples(images.train_images[learn], images.train_labels[learn], dtype),
+        validation=examples(images.train_images[back], images.train_labels[back]),
+        test=examples(images.test_images, images.test_labels),
         split_digest=hashlib.sha256(images.digest.encode() + back.numpy().tobytes()).hexdigest(),
     )
 

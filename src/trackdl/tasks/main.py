@@ -1,7 +1,6 @@
 """Task `main`: the whole report, step by step, each step the run of its own task below one parent run."""
 
 from collections.abc import Callable
-from functools import partial
 
 from trackdl import spec
 from trackdl.console import say
@@ -12,39 +11,36 @@ from trackdl.tracking import runs
 
 __all__ = ["run"]
 
-Show = Callable[[], None]
-
 
 def run(experiment: MainSpec) -> None:
-    """Run every step, then print each one's figures beside the report's.
+    """Run every step, print its figures beside the report's, and sum all up in the end.
 
     All steps' experiment files are read before the first step begins, so a wrong one is told at once.
     """
     steps = [(step.task, _prepare(step)) for step in experiment.steps]
     runs.close_abandoned("main")
-    results: list[Show] = []
+    sums: list[str] = []
     with runs.start(experiment, name="main"):
         for number, (task, start) in enumerate(steps, 1):
             say(f"[{number}/{len(steps)}] {task}")
-            results.append(start())
-    say("\nWhat was measured, beside the report's numbers\n")
-    for show in results:
-        show()
-        say()
-    say("`make ui` shows the runs with their curves and pictures, and the registered models.")
+            sums.append(start())
+    say("\nIn short\n")
+    for line in sums:
+        say(line)
+    say("\n`make ui` shows the runs with their curves and pictures, and the registered models.")
 
 
-def _prepare(step: Step) -> Callable[[], Show]:
-    """Read a step's experiment; return what runs it, which returns what prints its result."""
+def _prepare(step: Step) -> Callable[[], str]:
+    """Read a step's experiment; return what runs it, prints its result and returns that in a line."""
     path = project_root() / "experiments" / f"{step.task}.yaml"
     if step.task == "mnist":
         digits = spec.load(path, MnistSpec, step.set)
-        return lambda: partial(mnist.show, mnist.run(digits))
+        return lambda: mnist.show(mnist.run(digits))
     if step.task == "fashion":
         clothes = spec.load(path, FashionSpec, step.set)
-        return lambda: partial(fashion.show, fashion.run(clothes))
+        return lambda: fashion.show(fashion.run(clothes))
     if step.task == "transfer":
         letters = spec.load(path, TransferSpec, step.set)
-        return lambda: partial(transfer.show, transfer.run(letters))
+        return lambda: transfer.show(transfer.run(letters))
     hearts = spec.load(path, HeartSpec, step.set)
-    return lambda: partial(heart.show, heart.run(hearts))
+    return lambda: heart.show(heart.run(hearts))

@@ -67,10 +67,14 @@ def run(experiment: MnistSpec, resume: str | None = None) -> Result:
     return Result(run, decision, rows)
 
 
-def show(result: Result) -> None:
-    """Print the published numbers beside the run's, and what became of the model."""
+def show(result: Result) -> str:
+    """Print the published numbers beside the run's, and what became of the model; return it all in a line."""
     print_table("Task 1, MNIST: the 10,000 test digits, untrained and after each epoch", *ledger.table(result.rows))
     say(f"run {result.run.id}: {result.decision}")
+    epoch, accuracy = result.run.history("test_accuracy")[-1]
+    reported = [row.published for row in result.rows if (row.metric, row.epoch) == ("test_accuracy", epoch)]
+    beside = f" (the report {reported[0]:.2%})" if reported else ""
+    return f"Task 1, MNIST: after {epoch} epochs {accuracy:.2%} of the test digits are right{beside}."
 
 
 def _log_inputs(run: Run, images: ImageSet) -> None:

@@ -80,8 +80,12 @@ def run(experiment: TransferSpec) -> Result:
     return Result(experiment, run, decision, rows, held_out, judged, letters.origin)
 
 
-def show(result: Result) -> None:
-    """Print the published numbers beside the run's, what held-out letters say, and what became of the model."""
+def show(result: Result) -> str:
+    """Print the published numbers beside the run's, what held-out letters say, and what became of the model.
+
+    Returns:
+        All of it in a line.
+    """
     how = result.experiment.data.preprocessing
     letters = {"report": "the report's 27 letters", "own": "your letters", "synthetic": "SYNTHETIC letters"}[
         result.origin
@@ -102,6 +106,8 @@ def show(result: Result) -> None:
         right = f"{result.unseen.correct}/{result.unseen.total}"
         say(f"letters of {result.experiment.data.test_folder}: {right} right, 95 % interval {low:.1%} to {high:.1%}")
     say(f"run {result.run.id}: {result.decision}")
+    right = ", ".join(f"{name} {held.correct} of {len(held.outputs)}" for name, held in result.held_out.items())
+    return f"Task 3, Greek, preprocessing {how}, {letters}, each held out (the report held out none): {right}."
 
 
 def _folder(named: str | None) -> Path | None:
