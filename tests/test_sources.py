@@ -15,6 +15,7 @@ import sys
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,7 @@ class Server:
 
         self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.address = f"http://127.0.0.1:{self.http.server_port}/"
-        self.thread = threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.01})
+        self.thread = threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         self.thread.start()
 
     def close(self) -> None:
@@ -319,22 +320,26 @@ def test_a_long_list_of_files_is_cut_short(tmp_path: Path, install: Callable[...
 # Writing
 
 
-@pytest.fixture
+@contextmanager
 def no_large_files() -> Iterator[None]:
-    """Let this process write 4 KiB to a file and no more, as a full disk would."""
+    """Let this process write 4 KiB to a file and no more, as a full disk would.
+
+    No fixture: pytest writes its log between a test and its fixture's end, and the log may be a file that is longer.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.usefixtures("no_large_files")
 def test_a_file_that_cannot_be_written_whole_is_an_error_and_leaves_nothing(
     tmp_path: Path, install: Callable[..., None], serve: Callable[..., Server]
 ) -> None:
     server, second = serve(), serve()
     install(Mirror(server.address), Mirror(second.address))
-    with pytest.raises(TrackdlError) as caught:
+    with pytest.raises(TrackdlError) as caught, no_large_files():
         fetch("tiny", tmp_path)
     message = str(caught.value)
     assert f"2. {server.address}: images cannot be written (File too large)" in message
