@@ -16,13 +16,14 @@ ORDER = [
     {"cli"},
     {"tasks"},
     {"tracking"},
-    {"validation", "serving", "comparison", "estimator"},
+    {"studies", "workers", "crossfit", "validation", "serving", "comparison", "estimator"},
     {"baselines"},
     {"protocols"},
     {"training"},
     {"plots_classifiers", "comparison_text"},
-    {"ledger", "plots", "models", "data", "checkpoints", "stats", "console", "report_faults"},
+    {"ledger", "grid_table", "plots", "models", "data", "checkpoints", "stats", "console", "report_faults"},
     {"spec"},
+    {"spec_grid"},
     {"spec_fashion", "spec_heart"},
     {"spec_base"},
     {"paths", "errors"},
@@ -67,7 +68,7 @@ def test_imports_run_one_way(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["spec", "spec_base", "spec_fashion", "spec_heart", "cli", "errors", "paths", "console"]
+    "name", ["spec", "spec_base", "spec_fashion", "spec_grid", "spec_heart", "cli", "errors", "paths", "console"]
 )
 def test_what_answers_at_once_imports_nothing_heavy(name: str) -> None:
     assert not {module.split(".")[0] for module in imported(PACKAGE / f"{name}.py", top_only=True)} & HEAVY

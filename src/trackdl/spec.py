@@ -18,12 +18,14 @@ from pydantic import BaseModel, Field, ValidationError
 from trackdl.errors import InputError
 from trackdl.spec_base import Optimizer, Reported, Strict, TrainedSpec, Training
 from trackdl.spec_fashion import FashionSpec
+from trackdl.spec_grid import GridSpec
 from trackdl.spec_heart import HeartSpec
 
 __all__ = [
     "DataSpec",
     "Experiment",
     "FashionSpec",
+    "GridSpec",
     "HeartSpec",
     "MainSpec",
     "MnistSpec",
@@ -106,8 +108,8 @@ class MainSpec(Strict):
     steps: list[Step] = Field(min_length=1)
 
 
-Experiment = MnistSpec | TransferSpec | FashionSpec | HeartSpec | DataSpec | MainSpec
-Spec = TypeVar("Spec", MnistSpec, TransferSpec, FashionSpec, HeartSpec, DataSpec, MainSpec)
+Experiment = MnistSpec | TransferSpec | FashionSpec | GridSpec | HeartSpec | DataSpec | MainSpec
+Spec = TypeVar("Spec", MnistSpec, TransferSpec, FashionSpec, GridSpec, HeartSpec, DataSpec, MainSpec)
 
 
 class _Loader(yaml.SafeLoader):
