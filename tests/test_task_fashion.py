@@ -282,7 +282,7 @@ def test_the_served_model_says_what_the_run_measured() -> None:
     ("keys", "words"),
     [
         ({"model__conv_layers": 4, "model__pool_size": 3}, "'model': layer 4 of 4: 1×1 pixels are left, pooling takes"),
-        ({"model__conv_layers": 5}, "'model.conv_layers'.*less than or equal to 4"),
+        ({"model__conv_layers": 9}, "'model.conv_layers'.*less than or equal to 8"),
         ({"model__filter_size": 4}, "'model.filter_size'.*3, 5 or 7"),
         ({"model__activation": "swish"}, "'model.activation'.*'gelu'"),
         ({"model__dropout": 1.0}, "'model.dropout'.*less than 1"),
