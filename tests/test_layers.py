@@ -31,7 +31,7 @@ ORDER = [
         "stats",
         "console",
         "report_faults",
-        "schedules",
+        "recipes",
     },
     {"spec"},
     {"spec_fashion", "spec_heart"},
