@@ -16,12 +16,13 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from trackdl.errors import InputError
-from trackdl.spec_base import Optimizer, Reported, Strict, TrainedSpec, Training
+from trackdl.spec_base import Augmentation, Optimizer, Reported, Strict, TrainedSpec, Training
 from trackdl.spec_fashion import FashionSpec
 from trackdl.spec_grid import GridSpec
 from trackdl.spec_heart import HeartSpec
 
 __all__ = [
+    "Augmentation",
     "DataSpec",
     "Experiment",
     "FashionSpec",
