@@ -16,11 +16,12 @@ ORDER = [
     {"cli"},
     {"tasks"},
     {"tracking"},
-    {"studies", "workers", "crossfit", "validation", "serving", "comparison", "estimator"},
+    {"studies"},
+    {"segments", "workers", "crossfit", "validation", "serving", "comparison", "estimator"},
     {"baselines"},
     {"protocols"},
     {"training"},
-    {"plots_classifiers", "comparison_text"},
+    {"plots_classifiers", "plots_search", "comparison_text"},
     {
         "augmentation",
         "grid_table",
@@ -35,7 +36,7 @@ ORDER = [
         "recipes",
     },
     {"spec"},
-    {"spec_grid"},
+    {"spec_grid", "spec_search"},
     {"spec_fashion", "spec_heart"},
     {"spec_base"},
     {"paths", "errors"},
@@ -80,7 +81,19 @@ def test_imports_run_one_way(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["spec", "spec_base", "spec_fashion", "spec_grid", "spec_heart", "cli", "errors", "paths", "console"]
+    "name",
+    [
+        "spec",
+        "spec_base",
+        "spec_fashion",
+        "spec_grid",
+        "spec_heart",
+        "spec_search",
+        "cli",
+        "errors",
+        "paths",
+        "console",
+    ],
 )
 def test_what_answers_at_once_imports_nothing_heavy(name: str) -> None:
     assert not {module.split(".")[0] for module in imported(PACKAGE / f"{name}.py", top_only=True)} & HEAVY

@@ -68,6 +68,7 @@ class _Driver:
     def __init__(self, experiment: GridSpec, studies: list[GridStudy], parent: Run) -> None:
         self.experiment, self.studies, self.parent = experiment, studies, parent
         self.counted = time.monotonic()
+        self.open: dict[str, _Cell] = {}
 
     def tasks(self) -> Iterator[tuple[tuple[_Cell, int], FoldTask]]:
         """Yield the folds to be trained; cells that were left with all their folds are ended in passing."""
@@ -89,7 +90,13 @@ class _Driver:
         trial.note("mlflow_page", trials.page(run))
         for fold, result in trial.folds().items():
             self._log_fold(run, fold, result)
-        return _Cell(study, trial, run)
+        self.open[run.id] = _Cell(study, trial, run)
+        return self.open[run.id]
+
+    def abandon(self) -> None:
+        """Mark the runs of open cells KILLED; the next command takes the cells up."""
+        for run_id in self.open:
+            trials.close_trial(Run(run_id), "KILLED")
 
     def keep(self, cell: _Cell, fold: int, outcome: FoldResult | Failed | Lost) -> str:
         """Take a fold's outcome into the stores, and return a few words on it."""
@@ -114,6 +121,7 @@ class _Driver:
         cell.study.fail(cell.trial, f"fold {fold}: {why}")
         cell.run.tags({"trackdl.error": why})
         trials.close_trial(cell.run, "FAILED")
+        del self.open[cell.run.id]
         log.error("trial %d of %s failed at fold %d: %s", cell.trial.number, cell.study.name, fold, why)
         return f"trial {cell.trial.number} failed"
 
@@ -139,6 +147,7 @@ class _Driver:
         trials.log_once(cell.run, {**curves, **{name: [(0, value)] for name, value in single.items()}})
         trials.close_trial(cell.run, "FINISHED")
         cell.study.complete(cell.trial, float(np.mean(last)))
+        del self.open[cell.run.id]
 
 
 def run(
@@ -171,7 +180,12 @@ def run(
         studies = _studies(experiment)
         with runs.start(experiment, resume=trials.study_run("grid", names), name="grid") as parent:
             parent.tags({"trackdl.study": names, "trackdl.sampler": "GridSampler", "trackdl.pruner": "none"})
-            _work(_Driver(experiment, studies, parent), workers or cpu_count(), fit, engine)
+            driver = _Driver(experiment, studies, parent)
+            try:
+                _work(driver, workers or cpu_count(), fit, engine)
+            except BaseException:
+                driver.abandon()
+                raise
             _check_complete(studies)
             table = _table(experiment, studies)
             _keep_table(parent, table, _origin(studies), export)
@@ -189,7 +203,7 @@ def _work(driver: _Driver, workers: int, fit: Fit, engine: Engine) -> None:
     folds = driver.experiment.folds
     done = sum(len(fold_results(trial)) for study in driver.studies for trial in study.trials_in_grid())
     total = folds * sum(len(study.cells) for study in driver.studies)
-    with progress("grid, folds", total, done) as advance:
+    with progress("grid, folds", total, done, every=10) as advance:
         for (cell, fold), outcome in engine(fit, partial(next, driver.tasks(), None), workers):
             advance(driver.keep(cell, fold, outcome))
 
