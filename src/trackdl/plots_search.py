@@ -42,7 +42,8 @@ def courses(trials: Sequence[tuple[int, Sequence[float], bool]], title: str) -> 
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="lower right")
     return figure
 
 

@@ -6,11 +6,11 @@ goes on where it was stopped, however it was stopped.
 """
 
 import logging
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 
 from joblib import cpu_count
 from pydantic import ValidationError
@@ -66,13 +66,13 @@ class _Driver:
         self.ready: deque[_Open] = deque()
         self.busy: dict[int, _Open] = {}
         minutes = experiment.study.minutes
-        self.deadline = time.monotonic() + 60 * minutes if minutes else None
+        self.deadline = monotonic() + 60 * minutes if minutes else None
         for trial in study.interrupted():
             self._begin(trial)
 
     def next_task(self) -> tuple[_Open, SegmentTask] | None:
         """Return the next epoch to train: of a trial in work, else of a new one, while there is time."""
-        if self.deadline and time.monotonic() > self.deadline:
+        if self.deadline and monotonic() > self.deadline:
             return None
         while not self.ready:
             if len(self.study.trials()) >= self.experiment.study.trials:
