@@ -130,7 +130,7 @@ class FashionNet(nn.Module):
             "mirrored": mirrored,
         }
         self.pooled = [pools_after(layer, convs_per_pool, pool_early=pool_early) for layer in range(1, conv_layers + 1)]
-        factor = 2 if widths == "double" else 1
+        factor = {"same": 1, "double": 2}[widths]
         channels = [1, *(filters * factor ** sum(self.pooled[:layer]) for layer in range(conv_layers))]
         self.convs = nn.ModuleList(
             nn.Conv2d(channels[i], channels[i + 1], filter_size, padding="same", bias=not batch_norm)
