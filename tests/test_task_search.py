@@ -9,12 +9,14 @@ from typing import Any
 
 import optuna
 import pytest
+import torch
 from optuna.trial import TrialState
 
 from trackdl import spec
 from trackdl.errors import Diverged, InputError
 from trackdl.segments import Epoch, SegmentResult, SegmentTask, train_segment
 from trackdl.spec import FashionSpec, SearchSpec
+from trackdl.spec_fashion import FashionModel, multiply_adds
 from trackdl.studies import store
 from trackdl.tasks import search
 from trackdl.tracking import runs
@@ -98,7 +100,7 @@ def study_of(result: search.Result) -> optuna.Study:
 def is_truthful(result: search.Result) -> None:
     """Check that both stores say the same of every trial."""
     for trial in study_of(result).trials:
-        if "impossible" in trial.user_attrs.get("why", ""):
+        if trial.user_attrs.get("why", "").startswith(("impossible", "too large")):
             continue
         run = runs.Run(trial.user_attrs["mlflow_run"])
         tags = run.info.data.tags
@@ -235,9 +237,40 @@ def test_first_trials_come_first_and_impossible_ones_are_not_trained() -> None:
     assert all("pixels are left" in trial.user_attrs["why"] for trial in impossible)
 
 
+def test_a_network_that_is_too_large_is_not_trained_and_the_finalist_is_trained_in_full() -> None:
+    told = experiment(
+        space={"model.filters": [4, 512]},
+        study={"trials": 8, "pruner": "none", "max_multiply_adds": 10_000_000},
+        finalist={"training.epochs": 30, "model.mirrored": True},
+    )
+    result = search.run(told, 1, made_up, here)
+    large = [trial for trial in study_of(result).trials if trial.params["model.filters"] == 512]
+    assert large
+    assert all(trial.user_attrs["why"].startswith("too large") for trial in large)
+    assert result.best is not None
+    assert (result.best.training.epochs, result.best.model.mirrored) == (30, True)
+
+
+def test_multiply_adds_are_those_that_torch_counts() -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from trackdl.models import FashionNet
+
+    for changes in (
+        {},
+        {"widths": "double", "convs_per_pool": 2, "pool_early": True, "conv_layers": 5},
+        {"dense_nodes": 0, "average": True, "filter_size": 5},
+    ):
+        model = FashionModel.model_validate(CONTENT["model"] | changes)
+        with FlopCounterMode(display=False) as counter:
+            FashionNet(**model.model_dump())(torch.zeros(1, 1, 28, 28))
+        assert 2 * multiply_adds(model) == counter.get_total_flops()
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
+        ({"finalist": {"training.epoch": 3}}, "epoch"),
         ({"space": {"model.filter": [1]}}, "model.filter"),
         ({"space": {"data.validation": [0.1]}}, "model and training"),
         ({"space": {"model.filters": {"low": 3, "high": 2}}}, "less than"),

@@ -14,11 +14,13 @@ __all__ = [
     "FashionModel",
     "FashionSpec",
     "Widths",
+    "multiply_adds",
     "pooled_side",
     "pools_after",
 ]
 
 SIDE = 28  # of the data sets' pictures, pixels
+CLASSES = 10
 
 Activation = Literal["relu", "sigmoid", "tanh", "elu", "selu", "leaky_relu", "softplus", "gelu", "silu"]
 Widths = Literal["same", "double"]
@@ -51,6 +53,19 @@ def pooled_side(
             )
         side //= pool_size
     return side
+
+
+def multiply_adds(model: "FashionModel") -> int:
+    """Return how many multiply-adds the network's convolutions and linear layers spend on one picture."""
+    side, channels, filters, total = SIDE, 1, model.filters, 0
+    for layer in range(1, model.conv_layers + 1):
+        total += side**2 * model.filter_size**2 * channels * filters
+        channels = filters
+        if pools_after(layer, model.convs_per_pool, pool_early=model.pool_early):
+            side //= model.pool_size
+            filters *= 2 if model.widths == "double" else 1
+    features = channels * (1 if model.average else side**2)
+    return total + (features + CLASSES) * model.dense_nodes if model.dense_nodes else total + features * CLASSES
 
 
 class Dimensions(Strict):

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from trackdl.spec_base import Strict, Training
-from trackdl.spec_fashion import FashionData, FashionModel, FashionSpec
+from trackdl.spec_fashion import FashionData, FashionModel, FashionSpec, multiply_adds
 
 __all__ = ["Range", "SearchSpec", "StudySettings"]
 
@@ -40,6 +40,7 @@ class StudySettings(Strict):
     objectives nothing is pruned. `pruner` halving (Li et al., 2020) looks at a trial after `min_epochs`, then each time
     it has been trained `reduction_factor` times as long, and goes on with the best of so many; hyperband (Li et al.,
     2018) does it by several such rules. The study ends after `trials`, or after `minutes`, whichever comes first.
+    Networks of more than `max_multiply_adds` a picture are refused untrained: one would take the time of many.
     """
 
     objectives: Literal["accuracy", "accuracy and time"] = "accuracy"
@@ -49,6 +50,7 @@ class StudySettings(Strict):
     reduction_factor: int = Field(default=3, ge=2, le=10)
     trials: int = Field(default=1000, ge=1, le=100_000)
     minutes: float | None = Field(default=None, gt=0, le=100_000)
+    max_multiply_adds: int | None = Field(default=None, ge=1)
 
 
 class SearchSpec(Strict):
@@ -56,7 +58,8 @@ class SearchSpec(Strict):
 
     `data`, `model` and `training` are an experiment of `fashion`; each key of `space`, dotted, is one that trials set
     otherwise: to one of a list's values, or to a number of a range. `first` are trials to begin with, by their keys.
-    The test pictures are not touched.
+    `finalist` are keys that the best one is written down with, to be trained in full: more epochs, say. The test
+    pictures are not touched.
     """
 
     task: Literal["search"]
@@ -65,6 +68,7 @@ class SearchSpec(Strict):
     training: Training
     space: dict[str, list[Scalar] | Range] = Field(min_length=1)
     first: list[dict[str, Scalar]] = Field(default_factory=list)
+    finalist: dict[str, Scalar] = Field(default_factory=dict)
     study: StudySettings = StudySettings()
 
     @model_validator(mode="after")
@@ -78,7 +82,19 @@ class SearchSpec(Strict):
             if unknown := trial.keys() - self.space.keys():
                 raise ValueError(f"first: trial {number} sets {', '.join(sorted(unknown))}, which is not searched")
             self.experiment(trial)
+        self.experiment(self.finalist)
         return self
+
+    def refusal(self, values: dict[str, Scalar]) -> str | None:
+        """Return why a trial is not to be trained, if it is not: nothing left to pool, or too large a network."""
+        try:
+            cost = multiply_adds(self.experiment(values).model)
+        except ValidationError as error:
+            return f"impossible: {error.errors()[0]['msg'].removeprefix('Value error, ')}"
+        limit = self.study.max_multiply_adds
+        if limit is not None and cost > limit:
+            return f"too large: {cost:,} multiply-adds a picture, the study allows {limit:,}"
+        return None
 
     def _try(self, key: str, value: Scalar) -> None:
         try:

@@ -13,7 +13,6 @@ from pathlib import Path
 from time import monotonic
 
 from joblib import cpu_count
-from pydantic import ValidationError
 
 from trackdl import plots_search, spec
 from trackdl.console import print_table, progress, say
@@ -86,12 +85,11 @@ class _Driver:
         return opened, SegmentTask(opened.experiment, state, reached + 1)
 
     def _begin(self, trial: SearchTrial) -> None:
-        try:
-            experiment = self.experiment.experiment(trial.values)
-        except ValidationError as error:
-            # Known before anything is trained; a failure it is not, so the sampler learns to stay away.
-            self.study.prune(trial, f"impossible: {error.errors()[0]['msg'].removeprefix('Value error, ')}")
+        if why := self.experiment.refusal(trial.values):
+            # Known before anything is trained, so it is no failure.
+            self.study.prune(trial, why)
             return
+        experiment = self.experiment.experiment(trial.values)
         name = f"{self.study.name}, trial {trial.number}"
         tags = {"trackdl.task": "search", "trackdl.trial": f"{self.study.name}/{trial.number}"}
         run = trials.open_trial(self.parent, trial.run_id, name, trial.values, tags)
@@ -215,7 +213,8 @@ def _write_best(experiment: SearchSpec, study: SearchStudy, run: Run) -> tuple[F
     if not complete:
         log.warning("no trial was trained to its last epoch: there is no best one yet; more --minutes may bring one")
         return None, None
-    best = experiment.experiment({key: complete[0].params[key] for key in experiment.space})
+    values = {key: complete[0].params[key] for key in experiment.space}
+    best = experiment.experiment(values | experiment.finalist)
     file = project_root() / "reports" / f"{study.name}-best.yaml"
     text = spec.to_yaml(best)
     with whole_file(file) as part:
