@@ -1,0 +1,73 @@
+"""What experiment files say of the grid: which configurations, which folds, how each is trained."""
+
+import hashlib
+import json
+import math
+from itertools import product
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from trackdl.spec_base import Reported, Strict, Training
+from trackdl.spec_fashion import Activation, FashionData, FashionModel
+
+__all__ = ["DIMENSIONS", "GridSpec", "Space"]
+
+DIMENSIONS = ("activation", "filter_size", "dense_nodes", "dropout", "filters", "conv_layers", "pool_size")
+
+Cell = dict[str, Any]
+
+
+class Space(Strict):
+    """The values that each of the seven dimensions takes; the grid is every combination of them."""
+
+    activation: list[Activation] = Field(min_length=1)
+    filter_size: list[Literal[3, 5, 7]] = Field(min_length=1)
+    dense_nodes: list[int] = Field(min_length=1)
+    dropout: list[float] = Field(min_length=1)
+    filters: list[int] = Field(min_length=1)
+    conv_layers: list[int] = Field(min_length=1)
+    pool_size: list[Literal[2, 3]] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _every_cell_is_a_network(self) -> "Space":
+        for name, values in self:
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name} names a value twice: {values}")
+        if math.prod(len(values) for _, values in self) > 100_000:
+            raise ValueError("more than 100,000 combinations")
+        for cell in self.cells():
+            FashionModel.model_validate(cell)
+        return self
+
+    def cells(self) -> list[Cell]:
+        """Return every combination, the last dimension changing fastest."""
+        return [
+            dict(zip(DIMENSIONS, values, strict=True)) for values in product(*(getattr(self, n) for n in DIMENSIONS))
+        ]
+
+
+class GridSpec(Strict):
+    """Task 2's grid: every cell is trained `folds` times, each time judged on the fold that it has not seen.
+
+    `grids` names the spaces: `report` is the report's own, others are ours. The folds are cut, by class, from the
+    pictures that are left when `data.validation` of them are kept back.
+    """
+
+    task: Literal["grid"]
+    data: FashionData
+    folds: int = Field(ge=2, le=100)
+    training: Training
+    grids: dict[str, Space] = Field(min_length=1)
+    reported: list[Reported] = []
+
+    def study(self, grid: str) -> str:
+        """Return the name of the study that holds one of the grids.
+
+        It follows from all that makes two cells comparable. Seed, device and precision are not part of it: a cell is
+        known by its parameters, whoever trains it, and each fold says what it was trained by.
+        """
+        training = self.training.model_dump(mode="json", exclude={"seed", "device", "precision"})
+        space = self.grids[grid].model_dump(mode="json")
+        content = [self.data.model_dump(mode="json"), self.folds, training, space]
+        return f"grid-{grid}-{hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]}"
