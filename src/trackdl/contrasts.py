@@ -164,11 +164,12 @@ def compare(table: pd.DataFrame, margin: float) -> list[Contrast]:
 
 
 def _check(table: pd.DataFrame) -> None:
-    folds = sorted(table["fold"].unique())
-    counts = table.groupby(["grid", *DIMENSIONS])["fold"].agg(list)
-    for place, own in enumerate(counts):
-        if sorted(own) != folds:
-            raise ValueError(f"{counts.index[place]} has the folds {sorted(own)}; each of {folds} is needed once")
+    folds = sorted(table["fold"].unique().tolist())
+    for cell, rows in table.groupby(["grid", *DIMENSIONS]):
+        own = sorted(rows["fold"].tolist())
+        if own != folds:
+            name = ", ".join(map(str, cell)) if isinstance(cell, tuple) else cell
+            raise ValueError(f"the configuration {name} has the folds {own}; each of {folds} is needed once")
     if len(folds) < 2:
         raise ValueError(f"two folds or more are needed; the table's are {folds}")
     if not np.isfinite(table.select_dtypes("number").to_numpy(np.float64)).all():
