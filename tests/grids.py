@@ -32,7 +32,7 @@ EFFECTS = {
 COST = {"filter_size": {5: 1.5}, "filters": {32: 1.8}, "conv_layers": {3: 1.2}}  # times the processor seconds
 
 
-def grid_table(
+def made_table(
     seed: int = 0,
     *,
     effects: dict[str, dict[object, float]] = EFFECTS,

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from grids import EFFECTS, VALUES, grid_table
+from grids import EFFECTS, VALUES, made_table
 from trackdl.selection import best_cell, curse, expected_maximum, optimism
 from trackdl.spec_grid import DIMENSIONS
 
@@ -18,7 +18,7 @@ def test_the_largest_of_normal_numbers() -> None:
 
 
 def test_of_equals_the_best_flatters_itself_by_the_order_statistic() -> None:
-    found = [optimism(grid_table(seed, effects=EQUAL, common=0)) for seed in range(6)]
+    found = [optimism(made_table(seed, effects=EQUAL, common=0)) for seed in range(6)]
     assert np.mean([one.noise for one in found]) == pytest.approx(0.3 / 3**0.5, rel=0.05)
     assert np.mean([one.most for one in found]) == pytest.approx(2.48 * 0.3 / 3**0.5, rel=0.05)
     # The scores' own scatter passes in part for worth, so it is less than the most, but not by much.
@@ -26,11 +26,11 @@ def test_of_equals_the_best_flatters_itself_by_the_order_statistic() -> None:
 
 
 def test_the_expected_optimism_is_that_of_grids_whose_worth_is_known() -> None:
-    truth = grid_table(noise=0, common=0)
+    truth = made_table(noise=0, common=0)
     worth = 100 * truth[truth["grid"] == "report"].groupby(list(DIMENSIONS))["val_accuracy_10"].mean()
     said, was = [], []
     for seed in range(40):
-        table = grid_table(seed, common=0)
+        table = made_table(seed, common=0)
         winner, score = best_cell(table)
         was.append(100 * score - worth[tuple(winner.values())])
         if seed < 8:
@@ -39,13 +39,13 @@ def test_the_expected_optimism_is_that_of_grids_whose_worth_is_known() -> None:
 
 
 def test_without_error_there_is_no_luck() -> None:
-    found = optimism(grid_table(noise=0, common=0))
+    found = optimism(made_table(noise=0, common=0))
     assert (found.noise, found.expected, found.regret) == pytest.approx((0, 0, 0), abs=1e-9)
     assert found.right == 1
 
 
 def test_the_winner_beside_the_reports_choice() -> None:
-    table = grid_table(noise=0, common=0)
+    table = made_table(noise=0, common=0)
     found = curse(table, FIRST, [0.91, 0.912, 0.914], [0.90, 0.901, 0.902])
     assert found.winner == FIRST | {"filter_size": 5, "dense_nodes": 256, "filters": 32, "conv_layers": 3}
     assert (found.score, found.report_score) == (pytest.approx(0.9127), pytest.approx(0.9))
@@ -60,6 +60,6 @@ def test_the_winner_beside_the_reports_choice() -> None:
 
 def test_what_is_not_there_is_refused() -> None:
     with pytest.raises(ValueError, match="stands 0 times"):
-        curse(grid_table(), FIRST | {"filters": 64}, [0.9, 0.9], [0.9, 0.9])
+        curse(made_table(), FIRST | {"filters": 64}, [0.9, 0.9], [0.9, 0.9])
     with pytest.raises(ValueError, match="two seeds"):
-        curse(grid_table(), FIRST, [0.9], [0.9, 0.9])
+        curse(made_table(), FIRST, [0.9], [0.9, 0.9])

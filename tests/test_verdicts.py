@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grids import grid_table
+from grids import made_table
 from trackdl.contrasts import Contrast, compare
 from trackdl.spec_hypotheses import Hypothesis
 from trackdl.stats import Estimate
 from trackdl.verdicts import LABELS, contrast_rows, decide, judge
 
-FOUND = compare(grid_table(), 0.25)
+FOUND = compare(made_table(), 0.25)
 
 
 def contrast(mean: float = 0.31, half: float = 0.09, **changes: Any) -> Contrast:

@@ -100,6 +100,32 @@ def fashion(
 
 
 @app.command()
+def grid(
+    file: File = None,
+    workers: Annotated[int | None, typer.Option(help="Processes, of one thread each; one for each core.")] = None,
+    status: Annotated[
+        bool, typer.Option("--status", help="Only say how the cells stand; exit 1 if any lacks.")
+    ] = False,
+    export: Annotated[str | None, typer.Option(metavar="FOLDER", help="Write the finished table there.")] = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    lr: LearningRate = None,
+    seed: Seed = None,
+    device: Device = None,
+    precision: Precision = None,
+    set_: Set = None,
+) -> None:
+    """Task 2's grid: every configuration of the report's, each fold exactly once; goes on where it was stopped."""
+    given = _training(epochs, batch_size, lr, seed, device, precision, set_)
+    experiment = _read(file, spec.GridSpec, given)
+    from trackdl.tasks import grid as task
+
+    if status:
+        raise typer.Exit(0 if task.show_status(experiment) else 1)
+    task.show(task.run(experiment, workers, Path(export) if export else None))
+
+
+@app.command()
 def transfer(
     file: File = None,
     source: Annotated[

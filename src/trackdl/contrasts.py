@@ -26,22 +26,24 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import t
 
+from trackdl.grid_table import scores
 from trackdl.spec_grid import DIMENSIONS
 from trackdl.stats import Estimate, holm
 
-__all__ = ["CONFIDENCE", "REPORT", "Contrast", "compare", "epochs_of", "interaction", "matched", "scores"]
+__all__ = ["CONFIDENCE", "REPORT", "Contrast", "compare", "epochs_of", "interaction", "matched"]
 
 CONFIDENCE = 0.95
 REPORT = "report"  # the grid that is the report's own; any other is ours
 
 Floats = NDArray[np.float64]
+Finding = Literal["different", "alike", "open"]
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,12 @@ class Contrast:
     seconds: Estimate
     overfitting: Estimate
 
+    @property
+    def finding(self) -> Finding:
+        """What it shows: a difference that lies within the margin is none in practice, even if it is surely not 0."""
+        level = 1 - CONFIDENCE
+        return "alike" if self.p_equal < level else "different" if self.p_holm < level else "open"
+
 
 def epochs_of(table: pd.DataFrame) -> int:
     """Return how many epochs the table's histories have.
@@ -86,13 +94,6 @@ def epochs_of(table: pd.DataFrame) -> int:
     if not found:
         raise ValueError("the table has no column val_accuracy_1")
     return max(found)
-
-
-def scores(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a row for each configuration: `grid`, the dimensions, `score`, and the folds' means of the rest."""
-    last = f"val_accuracy_{epochs_of(table)}"
-    found = table.groupby(["grid", *DIMENSIONS], as_index=False).mean(numeric_only=True).drop(columns="fold")
-    return found.assign(score=found[last])
 
 
 def matched(table: pd.DataFrame, dimension: str, low: Any, high: Any, values: "pd.Series[float]") -> Floats:

@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-__all__ = ["accuracy_bars", "epoch_curves", "loss_curves", "picture_grid"]
+__all__ = ["accuracy_bars", "epoch_curves", "fold_curves", "loss_curves", "picture_grid"]
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
+FOLD_COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9")
 
 Points = Sequence[tuple[int, float]]
 
@@ -77,6 +78,32 @@ def epoch_curves(ours: Mapping[str, Points], reports: Mapping[str, Points], kept
                 )
         if kept is not None:
             axes.axvline(kept, color=GREY, linestyle=":", label=f"weights kept: epoch {kept}")
+        axes.set_xlabel("Epoch")
+        axes.set_ylabel("Cross-entropy" if kind == "loss" else "Accuracy")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.legend()
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
+    return figure
+
+
+def fold_curves(folds: Sequence[Mapping[str, Sequence[float]]], title: str) -> Figure:
+    """Draw loss and accuracy an epoch of each fold of a cross-validation: training thin, held out strong.
+
+    Args:
+        folds: Of each fold `train_loss`, `val_loss`, `train_accuracy` and `val_accuracy`, a value an epoch.
+        title: The figure's title.
+    """
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    figure.suptitle(title)
+    for place, kind in enumerate(("loss", "accuracy"), 1):
+        axes = figure.add_subplot(1, 2, place)
+        for number, fold in enumerate(folds):
+            epochs = range(1, len(fold[f"val_{kind}"]) + 1)
+            colour = FOLD_COLOURS[number % len(FOLD_COLOURS)]
+            axes.plot(epochs, fold[f"train_{kind}"], ":", color=colour, linewidth=1)
+            axes.plot(epochs, fold[f"val_{kind}"], "o-", color=colour, markersize=4, label=f"fold {number}, held out")
+        axes.plot([], [], ":", color=GREY, label="training")
         axes.set_xlabel("Epoch")
         axes.set_ylabel("Cross-entropy" if kind == "loss" else "Accuracy")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -11,9 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from trackdl.contrasts import REPORT, Contrast, epochs_of, interaction, scores
+from trackdl.contrasts import REPORT, Contrast, epochs_of, interaction
+from trackdl.grid_table import scores
 from trackdl.plots import BLUE, GREEN, GREY, ORANGE
 from trackdl.spec_grid import DIMENSIONS
+from trackdl.stats import Estimate
 from trackdl.verdicts import LABELS
 
 __all__ = ["accuracy_against_time", "cell_courses", "effects_chart", "importance_bars", "interaction_maps"]
@@ -21,6 +23,11 @@ __all__ = ["accuracy_against_time", "cell_courses", "effects_chart", "importance
 # By shape as well, so that they are told apart in grey.
 STYLES = ((BLUE, "o", "-"), (ORANGE, "s", "--"), (GREEN, "^", ":"), ("#CC79A7", "D", "-."))
 INK = "#222222"
+FINDINGS = {
+    "different": (BLUE, "o", "different"),
+    "alike": (GREEN, "s", "no practical difference"),
+    "open": (GREY, "D", "not decidable"),
+}
 
 
 def effects_chart(contrasts: Sequence[Contrast], margin: float, title: str) -> Figure:
@@ -37,32 +44,29 @@ def effects_chart(contrasts: Sequence[Contrast], margin: float, title: str) -> F
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     places = np.arange(rows)[::-1]
     left.axvspan(-margin, margin, color=GREY, alpha=0.18, linewidth=0, label=f"margin, ±{margin:g} points")
-    _intervals(left, [one.accuracy for one in contrasts], places, [_colour(one) for one in contrasts])
     left.axvline(0, color=GREY, linewidth=1)
+    right.axvline(1, color=GREY, linewidth=1)
+    for contrast, place in zip(contrasts, places, strict=True):
+        colour, marker, _ = FINDINGS[contrast.finding]
+        _interval(left, contrast.accuracy, place, colour, marker)
+        _interval(right, contrast.seconds, place, INK, "o")
+    for colour, marker, words in FINDINGS.values():
+        left.plot([], [], marker, color=colour, label=words)
     left.set_yticks(places, [_label(one) for one in contrasts])
     left.set_ylim(-0.6, rows - 0.4)
     left.set_xlabel("Accuracy: difference in points, with 95 % intervals")
-    _intervals(right, [one.seconds for one in contrasts], places, [_colour(one) for one in contrasts])
-    right.axvline(1, color=GREY, linewidth=1)
     right.set_xlabel("Training time: ratio of processor seconds")
     right.xaxis.set_major_formatter(lambda value, _: f"{value:g}×")
     for axes in (left, right):
         axes.grid(axis="x", alpha=0.3)
         axes.tick_params(axis="y", length=0)
-    for colour, words in ((BLUE, "different (Holm)"), (GREEN, "no practical difference"), (GREY, "not decidable")):
-        left.plot([], [], "o", color=colour, label=words)
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 
-def _intervals(axes: Axes, found: Sequence[Any], places: NDArray[np.int64], colours: Sequence[str]) -> None:
-    for one, place, colour in zip(found, places, colours, strict=True):
-        axes.plot([one.low, one.high], [place, place], color=colour, linewidth=2.5, solid_capstyle="butt")
-        axes.plot(one.mean, place, "o", color=colour, markersize=7)
-
-
-def _colour(contrast: Contrast) -> str:
-    return GREEN if contrast.p_equal < 0.05 else BLUE if contrast.p_holm < 0.05 else GREY
+def _interval(axes: Axes, found: Estimate, place: int, colour: str, marker: str) -> None:
+    axes.plot([found.low, found.high], [place, place], color=colour, linewidth=2.5, solid_capstyle="butt")
+    axes.plot(found.mean, place, marker, color=colour, markersize=7)
 
 
 def _label(contrast: Contrast) -> str:
@@ -134,30 +138,32 @@ def accuracy_against_time(table: pd.DataFrame, report_cell: Mapping[str, Any], t
     for (colour, marker, _), value in zip(STYLES, sorted(found["activation"].unique()), strict=False):
         own = (found["activation"] == value).to_numpy()
         axes.scatter(seconds[own], score[own], s=42, color=colour, marker=marker, alpha=0.8, linewidths=0, label=value)
-    chosen = (found[list(DIMENSIONS)] == pd.Series(dict(report_cell))[list(DIMENSIONS)]).all(axis=1).to_numpy()
-    for place, words, offset in (
-        (int(score.argmax()), f"best: {score.max():.2f} %", (0, 16)),
-        *((int(place), f"the report's choice: {score[place]:.2f} %", (0, -26)) for place in np.flatnonzero(chosen)),
+    for places, words, marker in (
+        ([int(score.argmax())], "best", "o"),
+        (np.flatnonzero(_is_cell(found, report_cell)), "the report's choice", "s"),
     ):
-        at = (seconds[place], score[place])
-        axes.scatter(*at, s=150, facecolors="none", edgecolors=INK, linewidths=1.6, zorder=4)
-        box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
-        axes.annotate(words, at, xytext=offset, textcoords="offset points", ha="center", fontsize=10, bbox=box)
-    axes.margins(x=0.09, y=0.09)
+        label = f"{words}, {score[places[0]]:.2f} %" if len(places) else words
+        (ring,) = axes.plot(seconds[places], score[places], marker, color=INK, fillstyle="none", label=label)
+        ring.set(markersize=13, markeredgewidth=1.6)
     axes.set_title(title)
     axes.set_xlabel("Processor seconds of a fit, mean over the folds")
     axes.set_ylabel("Validation accuracy, mean over the folds, %")
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside lower center", ncols=6, frameon=False)
     return figure
+
+
+def _is_cell(found: pd.DataFrame, cell: Mapping[str, Any]) -> NDArray[np.bool_]:
+    same: NDArray[np.bool_] = np.logical_and.reduce([found[name].to_numpy() == cell[name] for name in DIMENSIONS])
+    return same
 
 
 def _front(costs: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.int64]:
     """Return the places that nothing as cheap surpasses in value, the cheapest first."""
     order = np.lexsort((-values, costs))
     best = np.maximum.accumulate(values[order])
-    fresh = np.concatenate([[True], best[1:] > best[:-1]])
-    return order[fresh]
+    front: NDArray[np.int64] = order[np.concatenate([[True], best[1:] > best[:-1]])]
+    return front
 
 
 def cell_courses(table: pd.DataFrame, report_cell: Mapping[str, Any], title: str) -> Figure:
@@ -168,10 +174,11 @@ def cell_courses(table: pd.DataFrame, report_cell: Mapping[str, Any], title: str
         report_cell: The dimensions of the report's choice, which is marked.
         title: The figure's title.
     """
-    found = scores(table[table["grid"] == REPORT])
-    epochs = range(1, epochs_of(table) + 1)
-    chosen = (found[list(DIMENSIONS)] == pd.Series(dict(report_cell))[list(DIMENSIONS)]).all(axis=1)
-    marked = [(found[chosen], "the report's choice", "-"), (found.loc[[found["score"].idxmax()]], "best", "--")]
+    last = epochs_of(table)
+    epochs, report = range(1, last + 1), table[table["grid"] == REPORT]
+    found = report.groupby(list(DIMENSIONS), as_index=False).mean(numeric_only=True)
+    best = int(found[f"val_accuracy_{last}"].to_numpy().argmax())
+    marked = [(found[_is_cell(found, report_cell)], "the report's choice", "-"), (found.iloc[[best]], "best", "--")]
     figure = Figure(figsize=(11, 4.8), layout="constrained")
     figure.suptitle(title)
     panels = (("val_accuracy", 100, "Validation accuracy, %"), ("val_loss", 1, "Validation loss, cross-entropy"))
@@ -188,7 +195,7 @@ def cell_courses(table: pd.DataFrame, report_cell: Mapping[str, Any], title: str
         axes.set_ylabel(label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
-    legend = axes.legend()
+    legend = figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
     for handle in legend.legend_handles:
         if handle is not None:
             handle.set_alpha(1)

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from scipy.integrate import quad
 from scipy.stats import norm, ttest_ind
 
-from trackdl.contrasts import CONFIDENCE, REPORT, epochs_of, scores
+from trackdl.contrasts import CONFIDENCE, REPORT, epochs_of
+from trackdl.grid_table import best_cells
 from trackdl.spec_grid import DIMENSIONS
 from trackdl.stats import Estimate, mean_interval
 
@@ -104,9 +105,8 @@ def expected_maximum(count: int) -> float:
 
 def best_cell(table: pd.DataFrame) -> tuple[dict[str, Any], float]:
     """Return the dimensions and the score of the report's grid's best configuration; of equals the first."""
-    found = scores(table[table["grid"] == REPORT])
-    row = found.loc[found["score"].idxmax()]
-    return {name: _plain(row[name]) for name in DIMENSIONS}, float(row["score"])
+    found = best_cells(table, REPORT)
+    return {name: found[name].tolist()[0] for name in DIMENSIONS}, float(found["score"].tolist()[0])
 
 
 def optimism(table: pd.DataFrame, seed: int = 0) -> Optimism:
@@ -169,7 +169,7 @@ def curse(
     Raises:
         ValueError: The report's choice is not in its grid, or there are too few seeds.
     """
-    found = scores(table[table["grid"] == REPORT])
+    found = best_cells(table, REPORT)
     own = found[(found[list(DIMENSIONS)] == pd.Series(dict(report_cell))[list(DIMENSIONS)]).all(axis=1)]
     if len(own) != 1:
         raise ValueError(f"the configuration {dict(report_cell)} stands {len(own)} times in the report's grid")
@@ -195,7 +195,3 @@ def _welch(first: Sequence[float], second: Sequence[float]) -> Estimate:
     interval = found.confidence_interval(CONFIDENCE)
     mean = 100 * float(np.mean(first) - np.mean(second))
     return Estimate(mean, float(interval.low), float(interval.high), float(found.pvalue))
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value

@@ -18,12 +18,14 @@ from pydantic import BaseModel, Field, ValidationError
 from trackdl.errors import InputError
 from trackdl.spec_base import Optimizer, Reported, Strict, TrainedSpec, Training
 from trackdl.spec_fashion import FashionSpec
+from trackdl.spec_grid import GridSpec
 from trackdl.spec_heart import HeartSpec
 
 __all__ = [
     "DataSpec",
     "Experiment",
     "FashionSpec",
+    "GridSpec",
     "HeartSpec",
     "MainSpec",
     "MnistSpec",
@@ -106,8 +108,8 @@ class MainSpec(Strict):
     steps: list[Step] = Field(min_length=1)
 
 
-Experiment = MnistSpec | TransferSpec | FashionSpec | HeartSpec | DataSpec | MainSpec
-Spec = TypeVar("Spec", MnistSpec, TransferSpec, FashionSpec, HeartSpec, DataSpec, MainSpec)
+Experiment = MnistSpec | TransferSpec | FashionSpec | GridSpec | HeartSpec | DataSpec | MainSpec
+Spec = TypeVar("Spec", MnistSpec, TransferSpec, FashionSpec, GridSpec, HeartSpec, DataSpec, MainSpec)
 
 
 class _Loader(yaml.SafeLoader):
@@ -185,8 +187,8 @@ def to_yaml(experiment: Experiment) -> str:
 
 
 def digest(experiment: Experiment) -> str:
-    """Return the SHA-256 (hex) of what decides the run's outcome: all keys but the published numbers."""
-    content = experiment.model_dump(mode="json", exclude={"reported"})
+    """Return the SHA-256 (hex) of what decides what is measured: all keys but the report's numbers and hypotheses."""
+    content = experiment.model_dump(mode="json", exclude={"reported", "hypotheses", "margin"})
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -198,7 +200,7 @@ def flatten(experiment: Experiment) -> dict[str, Any]:
             return {k: v for name, inner in value.items() for k, v in walk(f"{prefix}{name}.", inner).items()}
         return {prefix[:-1]: value}
 
-    return walk("", experiment.model_dump(exclude={"reported", "task"}, exclude_none=True))
+    return walk("", experiment.model_dump(exclude={"reported", "hypotheses", "task"}, exclude_none=True))
 
 
 def _read(path: Path) -> str:

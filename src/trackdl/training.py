@@ -39,6 +39,9 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 # The report logs the loss of every tenth batch.
 LOG_EVERY = 10
 
+# On a CPU, a layer's outputs for 100 pictures stay in its cache: twice as fast as batches of 1,000.
+EVALUATED_AT_ONCE = 100
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
 
@@ -124,7 +127,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 @torch.inference_mode()
-def outputs_of(model: nn.Module, inputs: Tensor, batch_size: int = 1000) -> Tensor:
+def outputs_of(model: nn.Module, inputs: Tensor, batch_size: int = EVALUATED_AT_ONCE) -> Tensor:
     """Return what a network says in evaluation mode of `inputs`, float32 [n, ...] on its device, in their order."""
     model.eval()
     return torch.cat([model(batch) for batch in torch.split(inputs, batch_size)])
@@ -212,7 +215,7 @@ class Trainer:
         return torch.randperm(count, generator=self.shuffler) if self.settings.shuffle else torch.arange(count)
 
     @torch.inference_mode()
-    def evaluate(self, examples: Examples, batch_size: int = 1000) -> Evaluation:
+    def evaluate(self, examples: Examples, batch_size: int = EVALUATED_AT_ONCE) -> Evaluation:
         """Return the network's result on `examples`, in evaluation mode and float32."""
         ready = examples.to(self.device, torch.float32)
         outputs = outputs_of(self.model, ready.inputs, batch_size)

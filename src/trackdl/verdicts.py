@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from trackdl.contrasts import CONFIDENCE, Contrast
+from trackdl.contrasts import Contrast
 from trackdl.spec_hypotheses import Hypothesis
 from trackdl.stats import Estimate
 
@@ -48,15 +48,11 @@ class Verdict:
 
 
 def decide(contrast: Contrast, predicted: Literal["higher", "lower", "differs", "none"]) -> Decision:
-    """Return what one contrast says of a prediction.
-
-    A difference that is shown to lie within the margin is no difference in practice, even if it is shown not to be 0.
-    """
-    level = 1 - CONFIDENCE
-    if contrast.p_equal < level:
-        return "supported" if predicted == "none" else "no practical difference"
-    if contrast.p_holm >= level:
+    """Return what one contrast says of a prediction."""
+    if contrast.finding == "open":
         return "not decidable"
+    if contrast.finding == "alike":
+        return "supported" if predicted == "none" else "no practical difference"
     agrees = predicted == "differs" or (predicted, contrast.accuracy.mean > 0) in _AGREES
     return "supported" if agrees else "contradicted"
 

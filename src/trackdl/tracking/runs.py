@@ -35,7 +35,7 @@ from trackdl.paths import project_root
 from trackdl.spec import Experiment
 from trackdl.tracking.store import client, every_experiment, home_experiment, plainly
 
-__all__ = ["Run", "close_abandoned", "describe_dataset", "download", "find", "start"]
+__all__ = ["Run", "close_abandoned", "describe_dataset", "download", "find", "process_tag", "start"]
 
 log = logging.getLogger(__name__)
 
@@ -187,13 +187,12 @@ def _record(run: Run, experiment: Experiment) -> None:
     known = run.info.data.params
     params = {key: str(value) for key, value in spec.flatten(experiment).items()}
     fresh = [Param(key, value) for key, value in params.items() if key not in known]
-    process = psutil.Process()
     tags = {
         "trackdl.task": experiment.task,
         "trackdl.version": __version__,
         "trackdl.spec_digest": spec.digest(experiment),
         "trackdl.host": socket.gethostname(),
-        "trackdl.process": f"{process.pid}:{process.create_time():.0f}",
+        "trackdl.process": process_tag(),
         "trackdl.python": platform.python_version(),
         "trackdl.torch": importlib.metadata.version("torch"),
         "trackdl.mlflow": importlib.metadata.version("mlflow"),
@@ -262,6 +261,12 @@ def close_abandoned(task: str) -> list[Run]:
         closed.append(run)
         log.warning("run %s of %s was left RUNNING by a process that is gone; it is now marked KILLED", run.id, task)
     return closed
+
+
+def process_tag() -> str:
+    """Return what tells this process from all others of this machine: its number and when it began."""
+    process = psutil.Process()
+    return f"{process.pid}:{process.create_time():.0f}"
 
 
 def _alive(process: str) -> bool:

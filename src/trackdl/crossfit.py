@@ -1,0 +1,121 @@
+"""One fit of the grid: a configuration, trained on all folds but one and judged on that one. Knows no tracker.
+
+A worker process keeps the data set, normalised, from one fit to the next.
+"""
+
+import platform
+import time
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from sklearn.model_selection import StratifiedKFold
+
+from trackdl.data.images import FASHION_MEAN_STD, hold_back, load_images, normalise
+from trackdl.models import FashionNet, count_parameters
+from trackdl.spec import Training
+from trackdl.spec_fashion import FashionData
+from trackdl.training import Examples, Trainer, resolve_device, resolve_precision
+
+__all__ = ["HISTORY", "FoldResult", "FoldTask", "fit_fold"]
+
+HISTORY = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+
+
+@dataclass(frozen=True)
+class FoldTask:
+    """One fit: `model` are FashionNet's arguments, `fold` of `folds` is the one held out."""
+
+    model: dict[str, Any]
+    training: Training
+    data: FashionData
+    folds: int
+    fold: int
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """What one fit left; it is kept as JSON.
+
+    Attributes:
+        history: Each of `HISTORY`, a value an epoch; accuracies are fractions.
+        parameters: How many numbers the network has.
+        fit_seconds: Time spent in training steps, by the clock.
+        cpu_seconds: Processor time of the same, which other work on the machine changes little.
+        seconds: Time of the whole task, with getting the data ready and judging each epoch.
+        seed: The fit's own.
+        precision: In which the layers computed.
+        host: The machine.
+    """
+
+    history: dict[str, list[float]]
+    parameters: int
+    fit_seconds: float
+    cpu_seconds: float
+    seconds: float
+    seed: int
+    precision: str
+    host: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as a JSON value."""
+        return asdict(self)
+
+
+def fit_fold(task: FoldTask) -> FoldResult:
+    """Train a configuration on all folds but one, and judge it on that one after every epoch.
+
+    Raises:
+        TrackdlError: The data cannot be had, or the training failed.
+    """
+    began = time.perf_counter()
+    # A seed of its own for each fold, the same for every configuration: they differ by their parameters alone.
+    settings = task.training.model_copy(update={"seed": task.training.seed + task.fold})
+    dtype = resolve_precision(settings.precision, resolve_device(settings.device))
+    learn, held = _folds(task.data, task.folds, dtype)[task.fold]
+    trainer = Trainer(lambda: FashionNet(**task.model), settings, F.cross_entropy)
+    history: dict[str, list[float]] = {name: [] for name in HISTORY}
+    cpu = 0.0
+    epochs = trainer.fit(learn, settings.epochs)
+    while True:
+        cpu -= time.process_time()
+        result = next(epochs, None)
+        cpu += time.process_time()
+        if result is None:
+            break
+        judged = trainer.evaluate(held)
+        values = (result.train_loss, result.train_accuracy, judged.loss, judged.accuracy)
+        for name, value in zip(HISTORY, values, strict=True):
+            history[name].append(round(value, 6))
+    return FoldResult(
+        history=history,
+        parameters=count_parameters(trainer.model),
+        fit_seconds=trainer.seconds,
+        cpu_seconds=cpu,
+        seconds=time.perf_counter() - began,
+        seed=settings.seed,
+        precision=str(dtype).removeprefix("torch."),
+        host=platform.node(),
+    )
+
+
+@cache
+def _folds(data: FashionData, folds: int, dtype: torch.dtype) -> list[tuple[Examples, Examples]]:
+    """Return (training, held out) examples of each fold: the training's as `dtype`, the held-out's as float32.
+
+    The folds are those of `GridSearchCV(cv=3)`: stratified, in the pictures' order.
+    """
+    images = load_images("fashion")
+    kept, _ = hold_back(len(images.train_labels), data.validation, data.split_seed)
+    pixels, labels = images.train_images[kept], images.train_labels[kept]
+    made = []
+    for learn, held in StratifiedKFold(folds).split(torch.zeros(len(labels)), labels):
+        made.append(
+            (
+                Examples(normalise(pixels[learn], *FASHION_MEAN_STD, dtype), labels[learn]),
+                Examples(normalise(pixels[held], *FASHION_MEAN_STD), labels[held]),
+            )
+        )
+    return made

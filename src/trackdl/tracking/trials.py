@@ -1,0 +1,79 @@
+"""A study's trials as MLflow runs below the study's: opened, filled, ended, and opened again.
+
+The study's own store says what is done; what is written here follows it, and is written once however often the
+writing was interrupted.
+"""
+
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+import mlflow
+from mlflow.entities import Param, RunStatus, RunTag
+from mlflow.exceptions import MlflowException
+
+from trackdl.tracking.runs import Run, process_tag
+from trackdl.tracking.store import client, plainly
+
+__all__ = ["close_trial", "log_once", "open_trial", "page", "study_run"]
+
+UI = "http://127.0.0.1:5000"  # where `make ui` shows the store, when it is no server's
+
+
+def study_run(task: str, study: str) -> Run | None:
+    """Return the newest run that stands above a study's trials."""
+    from trackdl.tracking import runs
+
+    return next(iter(runs.find(task, f"tags.`trackdl.study` = '{study}'")), None)
+
+
+def open_trial(parent: Run, known: str | None, name: str, params: Mapping[str, Any], tags: Mapping[str, Any]) -> Run:
+    """Return a trial's run, RUNNING, below `parent`.
+
+    Args:
+        parent: The study's run.
+        known: The id of the run that the trial has already; it is opened again, unless somebody has deleted it.
+        name: What the MLflow UI calls the run.
+        params: The trial's parameters.
+        tags: Further tags.
+    """
+    here = {"trackdl.host": socket.gethostname(), "trackdl.process": process_tag(), "mlflow.parentRunId": parent.id}
+    said = [RunTag(key, str(value)) for key, value in {**tags, **here}.items()]
+    with plainly("opening a trial's run"):
+        if known and _stands(known):
+            client().update_run(known, status=RunStatus.to_string(RunStatus.RUNNING))
+            client().log_batch(known, tags=said)
+            return Run(known)
+        made = client().create_run(parent.info.info.experiment_id, run_name=name)
+        client().log_batch(made.info.run_id, params=[Param(k, str(v)) for k, v in params.items()], tags=said)
+    return Run(made.info.run_id)
+
+
+def _stands(run_id: str) -> bool:
+    try:
+        return bool(client().get_run(run_id).info.lifecycle_stage == "active")
+    except MlflowException:
+        return False
+
+
+def log_once(run: Run, curves: Mapping[str, list[tuple[int, float]]]) -> None:
+    """Log (step, value) points of metrics, of those metrics alone that the run has not."""
+    known = run.info.data.metrics
+    for name, points in curves.items():
+        if name not in known:
+            run.curve(name, points)
+    run.send()
+
+
+def close_trial(run: Run, status: str) -> None:
+    """End a trial's run: FINISHED, FAILED or KILLED."""
+    run.send()
+    with plainly(f"run {run.id}"):
+        client().set_terminated(run.id, status)
+
+
+def page(run: Run) -> str:
+    """Return the address of the run's page: on the tracking server, else where `make ui` will show it."""
+    uri = mlflow.get_tracking_uri()
+    base = uri.rstrip("/") if uri.startswith("http") else UI
+    return f"{base}/#/experiments/{run.info.info.experiment_id}/runs/{run.id}"

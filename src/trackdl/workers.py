@@ -1,0 +1,122 @@
+"""Work spread over processes of one thread each, some of which may die.
+
+    for ticket, outcome in work_through(fit_fold, ((fold, task_of(fold)) for fold in folds), workers=2):
+        ...
+
+Every worker is an executor of its own (loky), so a worker that is killed takes only its own task along. Workers keep
+no record and know no store: whoever calls does, and so is the only one who writes.
+"""
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import torch
+from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoolExecutor
+
+__all__ = ["Failed", "Lost", "work_through"]
+
+Ticket = TypeVar("Ticket")
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+log = logging.getLogger(__name__)
+
+# The libraries' own thread pools read these when they are loaded.
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+PARENT_CHECK = 1.0  # seconds
+TRIES = 2  # of a task whose worker is lost: whatever killed it may have been somebody else's
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The task raised this."""
+
+    error: Exception
+
+
+@dataclass(frozen=True)
+class Lost:
+    """The worker's process is gone: killed, or out of memory."""
+
+
+class _Worker(Generic[Task, Result]):
+    """One process, started when first needed and anew when it was lost."""
+
+    def __init__(self, function: Callable[[Task], Result]) -> None:
+        self.function = function
+        self.executor: ProcessPoolExecutor | None = None
+
+    def submit(self, task: Task) -> "Future[Result]":
+        if self.executor is None:
+            self.executor = ProcessPoolExecutor(1, initializer=_prepare, initargs=(os.getpid(),), env=ONE_THREAD)
+        future: Future[Result] = self.executor.submit(self.function, task)
+        return future
+
+    def outcome(self, future: "Future[Result]") -> Result | Failed | Lost:
+        try:
+            return future.result()
+        except BrokenProcessPool:
+            self.close()
+            return Lost()
+        except Exception as error:
+            return Failed(error)
+
+    def close(self) -> None:
+        if self.executor is not None:
+            self.executor.shutdown(wait=True, kill_workers=True)
+            self.executor = None
+
+
+def work_through(
+    function: Callable[[Task], Result], tasks: Iterator[tuple[Ticket, Task]], workers: int
+) -> Iterator[tuple[Ticket, Result | Failed | Lost]]:
+    """Yield the outcome of each task, as they end.
+
+    Args:
+        function: Does a task; a function of a module, it runs in another process.
+        tasks: Each with a ticket, by which the caller knows it and which stays here. They are read only when a worker
+            is free, so they may depend on the outcomes so far.
+        workers: How many processes.
+    """
+    everyone = [_Worker(function) for _ in range(workers)]
+    idle = list(everyone)
+    busy: dict[Future[Result], tuple[_Worker[Task, Result], Ticket, Task, int]] = {}
+    try:
+        while True:
+            while idle and (pair := next(tasks, None)) is not None:
+                worker = idle.pop()
+                busy[worker.submit(pair[1])] = (worker, *pair, 1)
+            if not busy:
+                return
+            for future in wait(busy, return_when=FIRST_COMPLETED).done:
+                worker, ticket, task, tried = busy.pop(future)
+                outcome = worker.outcome(future)
+                if isinstance(outcome, Lost) and tried < TRIES:
+                    log.warning("a worker is gone (killed, or out of memory); its task is begun anew")
+                    busy[worker.submit(task)] = (worker, ticket, task, tried + 1)
+                    continue
+                idle.append(worker)
+                yield ticket, outcome
+    finally:
+        for worker in everyone:
+            worker.close()
+
+
+def _prepare(parent: int) -> None:
+    """Make this process a worker: one thread, deaf to Ctrl-C (its parent is not), and gone when its parent is."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_CHECK)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
