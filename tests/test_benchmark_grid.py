@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from trackdl import crossfit
 from trackdl.crossfit import FoldTask, fit_fold
 from trackdl.models import FashionNet
 
@@ -38,9 +40,13 @@ def test_the_sample() -> None:
 
 
 @pytest.fixture
-def clean_caches() -> None:
-    """Forget the data of the tests before."""
-    for function in (grid_sides._plain_data, grid_sides._ready):
+def clean_caches() -> Iterator[None]:
+    """Forget the data of the tests before, and leave none to those that follow."""
+    functions = (grid_sides._plain_data, grid_sides._ready, crossfit._folds)
+    for function in functions:
+        function.cache_clear()
+    yield
+    for function in functions:
         function.cache_clear()
 
 
@@ -59,14 +65,16 @@ def test_each_side_learns_from_the_same_fold(side: str) -> None:
 
 @pytest.mark.usefixtures("tiny_fashion", "clean_caches")
 def test_trackdls_side_notes_when_it_fitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(grid_sides.TIMES, str(tmp_path))
+    times = tmp_path / "times"
+    times.mkdir()
+    monkeypatch.setenv(grid_sides.TIMES, str(times))
     job = Job(epochs=2, validation=0.2, seed=1)
     experiment = grid_sides.experiment(job)
     task = FoldTask(CELLS[0], experiment.training, experiment.data, experiment.folds, 0)
     result = grid_sides.timed_fit(task)
     again = fit_fold(task)
     assert result.history == again.history
-    (noted,) = tmp_path.iterdir()
+    (noted,) = times.iterdir()
     began, ended, _, threads = json.loads(noted.read_text())
     assert ended - began >= result.fit_seconds
     assert threads == torch.get_num_threads()

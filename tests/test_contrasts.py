@@ -53,6 +53,13 @@ def test_training_time_is_the_pairs_ratio() -> None:
     assert ratio.high / ratio.mean == pytest.approx(ratio.mean / ratio.low)
 
 
+def test_overfitting_is_the_gap_of_the_losses() -> None:
+    wider = TABLE.assign(val_loss_10=TABLE["val_loss_10"] + 0.05 * (TABLE["dense_nodes"] == 256))
+    before, after = (by_values(rows)["dense_nodes", 128, 256].overfitting for rows in (FOUND, compare(wider, 0.25)))
+    assert after.mean - before.mean == pytest.approx(0.05)
+    assert after.low > 0
+
+
 def test_matched_pairs_by_hand() -> None:
     report = TABLE[TABLE["grid"] == "report"]
     found = matched(report, "filters", 16, 32, report["val_accuracy_10"])

@@ -1,5 +1,5 @@
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from grids import made_table
 from trackdl.contrasts import Contrast, compare
-from trackdl.spec_hypotheses import Hypothesis
+from trackdl.spec_grid import DIMENSIONS
+from trackdl.spec_hypotheses import DimensionName, Hypothesis
 from trackdl.stats import Estimate
 from trackdl.verdicts import LABELS, contrast_rows, decide, judge
 
@@ -111,10 +112,17 @@ def test_words_of_the_other_verdicts() -> None:
 )
 def test_overfitting_is_told_beside(expected: str, low: float, high: float, met: str) -> None:
     found = contrast(overfitting=Estimate(0.006, low, high, 0.1))
-    assert (
-        f"by +0.006 ({low:+.3f} to {high:+.3f}) more: {met}"
-        in judge(hypothesis(overfitting=expected), [found], 1).words
-    )
+    assert f"by +0.006 ({low:+.3f} to {high:+.3f}): {met}" in judge(hypothesis(overfitting=expected), [found], 1).words
+
+
+def test_dropouts_own_part_in_the_gap_is_told() -> None:
+    said = hypothesis(dimension="dropout", overfitting="less")
+    assert "with dropout at work" in judge(said, [contrast(dimension="dropout")], 1).words
+    assert "with dropout at work" not in judge(hypothesis(overfitting="less"), [contrast()], 1).words
+
+
+def test_every_dimension_has_a_label_and_can_be_named() -> None:
+    assert set(LABELS) == set(DIMENSIONS) == set(get_args(DimensionName))
 
 
 def test_a_dimension_with_one_value_is_not_decidable() -> None:

@@ -16,8 +16,8 @@ class Hypothesis(Strict):
 
     The report speaks of abilities and hardly of numbers, so `claim`, in our words, and the predictions are our reading
     of `quote`. `accuracy` is that on held-out pictures; `differs` says that it is not the same for all values, without
-    a direction. `overfitting` is how far validation loss has risen, by the last epoch, from its least; `time` is that
-    of training. The verdict is on `accuracy`; what was found of the other two is told beside it.
+    a direction. `overfitting` is the gap of validation loss over training loss at the last epoch; `time` is that of
+    training. The verdict is on `accuracy`; what was found of the other two is told beside it.
     """
 
     dimension: DimensionName

@@ -113,10 +113,13 @@ def _overfitting_words(expected: Literal["more", "less"], contrasts: Sequence[Co
     signs = {1 if one.overfitting.low > 0 else -1 if one.overfitting.high < 0 else 0 for one in contrasts}
     wanted = 1 if expected == "more" else -1
     met = "so it is" if signs == {wanted} else "the opposite is found" if signs == {-wanted} else "not decidable here"
-    return (
-        f"The report expects {expected} overfitting; by the last epoch validation loss has risen from its least by "
-        f"{said} more: {met}."
+    words = (
+        f"The report expects {expected} overfitting; the gap of validation loss over training loss differs by {said}: "
+        f"{met}."
     )
+    if contrasts[0].dimension == "dropout":
+        words += " Training loss is taken with dropout at work, which by itself narrows the gap."
+    return words
 
 
 def contrast_words(contrast: Contrast) -> str:
