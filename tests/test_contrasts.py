@@ -10,7 +10,7 @@ from scipy.stats import t
 
 from grids import EFFECTS, VALUES, made_table
 from trackdl import contrasts
-from trackdl.contrasts import compare, interaction, matched
+from trackdl.contrasts import compare, compare_within, interaction, matched
 from trackdl.spec_grid import DIMENSIONS
 from trackdl.stats import corrected_estimate, holm
 
@@ -158,6 +158,20 @@ def test_holm_keeps_the_order_and_lies_between_each_and_bonferroni(values: list[
 
 def test_holm_by_hand() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])  # Holm's own steps
+
+
+def test_within_a_value_an_effect_may_turn_around() -> None:
+    turned = (TABLE["conv_layers"] == 3) & (TABLE["activation"] == "sigmoid")
+    table = TABLE.assign(val_accuracy_10=TABLE["val_accuracy_10"] - 0.02 * turned)
+    found = {value: by_values(own) for value, own in compare_within(table, "activation", 0.25).items()}
+    layers = {value: own["conv_layers", 2, 3] for value, own in found.items()}
+    assert {value: (one.accuracy.mean > 0, one.pairs) for value, one in layers.items()} == {
+        "relu": (True, 16),
+        "sigmoid": (False, 16),
+        "tanh": (True, 16),
+    }
+    assert ("pool_size", 2, 3) in found["relu"]
+    assert ("pool_size", 2, 3) not in found["tanh"]
 
 
 def test_a_table_that_is_not_whole_is_refused() -> None:

@@ -54,8 +54,8 @@ def test_the_winner_beside_the_reports_choice() -> None:
     assert found.difference.mean == pytest.approx(1.1)
     assert found.difference.low < 1.1 < found.difference.high
     assert "91.20% (3 seeds" in found.words
-    assert "+1.10 points" in found.words
-    assert found.words.endswith("better.")
+    assert "was 1.27 points where it was selected and is +1.10 on the test pictures" in found.words
+    assert "): it is better. Leads" in found.words
 
 
 def test_what_is_not_there_is_refused() -> None:

@@ -37,7 +37,7 @@ from trackdl.grid_table import scores
 from trackdl.spec_grid import DIMENSIONS
 from trackdl.stats import Estimate, holm
 
-__all__ = ["CONFIDENCE", "REPORT", "Contrast", "compare", "epochs_of", "interaction", "matched"]
+__all__ = ["CONFIDENCE", "REPORT", "Contrast", "compare", "compare_within", "epochs_of", "interaction", "matched"]
 
 CONFIDENCE = 0.95
 REPORT = "report"  # the grid that is the report's own; any other is ours
@@ -162,6 +162,21 @@ def compare(table: pd.DataFrame, margin: float) -> list[Contrast]:
         )
         for place, (dimension, low, high, rows) in enumerate(found)
     ]
+
+
+def compare_within(table: pd.DataFrame, dimension: str, margin: float) -> dict[Any, list[Contrast]]:
+    """Return, for each value of a dimension, what the others do among its configurations alone.
+
+    The mean over all pairs hides where an effect turns around: what helps one activation may harm another. Corrections
+    are within each value, so this explores and decides nothing.
+
+    Args:
+        table: As `compare` takes it.
+        dimension: The one that is held.
+        margin: As `compare` takes it.
+    """
+    values = sorted(table.loc[table["grid"] == REPORT, dimension].unique().tolist())
+    return {value: compare(table[table[dimension] == value], margin) for value in values}
 
 
 def _check(table: pd.DataFrame) -> None:

@@ -79,16 +79,23 @@ class Curse:
         """All of it in sentences."""
         luck, gap = self.optimism, 100 * (self.score - self.report_score)
         seeds = [_mean_words(values) for values in (self.fresh, self.report_fresh)]
-        said = "better" if self.difference.low > 0 else "worse" if self.difference.high < 0 else "not shown to differ"
+        said = (
+            "it is better"
+            if self.difference.low > 0
+            else "it is worse"
+            if self.difference.high < 0
+            else "not shown to differ"
+        )
         return (
             f"The best of {self.configurations} scored {self.score:.2%} in cross-validation; of that, about "
             f"{luck.expected:.2f} points are luck (a score's own error is {luck.noise:.2f} points; were all "
-            f"equally good, the best would flatter itself by {luck.most:.2f}), and a grid as this one picks the truly "
-            f"best configuration in {luck.right:.0%} of cases. Trained again from fresh seeds and tested, it has "
-            f"{seeds[0]}. The report's choice came out number {self.report_rank} with {self.report_score:.2%}, "
-            f"{gap:.2f} points behind; trained again it has {seeds[1]}. The winner less the report's choice: "
-            f"{self.difference.mean:+.2f} points on the test pictures (95 % interval over seeds "
-            f"{self.difference.low:+.2f} to {self.difference.high:+.2f}): {said}."
+            f"equally good, the best would flatter itself by {luck.most:.2f}), and a grid like this one picks the "
+            f"truly best configuration in {luck.right:.0%} of cases. Trained again from fresh seeds and tested, it has "
+            f"{seeds[0]}. The report's choice came out number {self.report_rank} with {self.report_score:.2%}; trained "
+            f"again it has {seeds[1]}. The winner's lead over it was {gap:.2f} points where it was selected and is "
+            f"{self.difference.mean:+.2f} on the test pictures (95 % interval over seeds {self.difference.low:+.2f} to "
+            f"{self.difference.high:+.2f}): {said}. Leads can be compared, levels cannot: the fresh trainings learn "
+            "from more pictures than the folds', and other pictures judge them."
         )
 
 

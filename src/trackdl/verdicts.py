@@ -125,11 +125,16 @@ def _overfitting_words(expected: Literal["more", "less"], contrasts: Sequence[Co
 def contrast_words(contrast: Contrast) -> str:
     """Return a contrast in words: values, points with their interval, corrected p, training time."""
     found, time = contrast.accuracy, contrast.seconds
-    p = "p < 0.001" if contrast.p_holm < 0.001 else f"p = {contrast.p_holm:.3f}"
+    p = _p(contrast.p_holm)
     return (
         f"{contrast.high} against {contrast.low}: {found.mean:+.2f} points (95 % interval {found.low:+.2f} to "
-        f"{found.high:+.2f}, Holm {p}), {time.mean:.2f}× the training time ({time.low:.2f} to {time.high:.2f})"
+        f"{found.high:+.2f}, Holm p {_p(contrast.p_holm)}; ahead in {contrast.ahead} of {contrast.pairs} pairs), "
+        f"{time.mean:.2f}× the training time ({time.low:.2f} to {time.high:.2f})"
     )
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
 
 
 def contrast_rows(contrasts: Sequence[Contrast]) -> tuple[list[str], list[list[str]]]:
@@ -150,8 +155,8 @@ def _row(contrast: Contrast) -> list[Any]:
         str(contrast.ahead),
         f"{accuracy.mean:+.2f}",
         f"{accuracy.low:+.2f} to {accuracy.high:+.2f}",
-        f"{contrast.p_holm:.4f}",
-        f"{contrast.p_equal:.4f}",
+        _p(contrast.p_holm).removeprefix("= "),
+        _p(contrast.p_equal).removeprefix("= "),
         f"{seconds.mean:.2f}×",
         f"{seconds.low:.2f} to {seconds.high:.2f}",
     ]
