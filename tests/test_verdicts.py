@@ -81,9 +81,9 @@ def test_a_smaller_p_of_equality_never_makes_a_difference(p: float, q: float, sh
 def test_the_words_can_be_quoted() -> None:
     verdict = judge(hypothesis(), [contrast()], 0.25)
     assert verdict.words == (
-        "Filter size 5 against 3: +0.31 points (95 % interval +0.22 to +0.40, Holm p < 0.001; ahead in 40 of 48 pairs), "
-        "1.40× the training time (1.35 to 1.45): the report's hypothesis that larger filters raise accuracy is supported. Whether the "
-        "difference is more than 0.25 points is open."
+        "Filter size 5 against 3: +0.31 points (95 % interval +0.22 to +0.40, Holm p < 0.001; ahead in 40 of 48 "
+        "pairs), 1.40× the training time (1.35 to 1.45): the report's hypothesis that larger filters raise accuracy "
+        "is supported. Whether the difference is more than 0.25 points is open."
     )
     assert "is open" not in judge(hypothesis(), [contrast(half=0.01)], 0.25).words
 

@@ -125,7 +125,6 @@ def _overfitting_words(expected: Literal["more", "less"], contrasts: Sequence[Co
 def contrast_words(contrast: Contrast) -> str:
     """Return a contrast in words: values, points with their interval, corrected p, training time."""
     found, time = contrast.accuracy, contrast.seconds
-    p = _p(contrast.p_holm)
     return (
         f"{contrast.high} against {contrast.low}: {found.mean:+.2f} points (95 % interval {found.low:+.2f} to "
         f"{found.high:+.2f}, Holm p {_p(contrast.p_holm)}; ahead in {contrast.ahead} of {contrast.pairs} pairs), "
