@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from trackdl.models import (
     ACTIVATIONS,
@@ -98,6 +99,76 @@ def test_shapes_follow_from_the_input_or_the_reason_is_told(layers: int, pool: i
             FashionNet(**arguments, side=side)
     else:
         assert FashionNet(**arguments, side=side)(torch.zeros(2, 1, side, side)).shape == (2, 10)
+
+
+def test_convolutions_between_poolings_and_their_widths() -> None:
+    network = FashionNet(
+        5, filters=4, dense_nodes=0, batch_norm=True, widths="double", convs_per_pool=2, pool_early=True
+    )
+    assert network.pooled == [True, False, True, False, True]
+    assert [conv.out_channels for conv in network.convs] == [4, 8, 8, 16, 16]
+    assert all(conv.bias is None for conv in network.convs)
+    assert network.output.in_features == 16 * 3 * 3
+    assert FashionNet(4, filters=4, convs_per_pool=2).pooled == [False, True, False, True]
+    assert [conv.out_channels for conv in FashionNet(4, filters=4, convs_per_pool=2, widths="double").convs] == [
+        4,
+        4,
+        8,
+        8,
+    ]
+
+
+@pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
+@pytest.mark.parametrize("average", [True, False])
+def test_a_wider_network_is_what_its_arguments_say(activation: str, average: bool) -> None:
+    torch.manual_seed(0)
+    network = FashionNet(
+        3, filters=4, dense_nodes=0, activation=activation, batch_norm=True, convs_per_pool=2, average=average
+    )
+    with torch.no_grad():
+        for _ in range(3):
+            network(3 * torch.randn(8, 1, 28, 28))  # statistics that are not those of the beginning
+    network.eval()
+    act = ACTIVATIONS[activation]()
+    pictures = torch.randn(5, 1, 28, 28)
+    pool = nn.MaxPool2d(2)
+    one, two, three = zip(network.convs, network.norms, strict=True)
+    x = act(one[1](one[0](pictures)))
+    x = pool(act(two[1](two[0](x)))) if activation in NOT_MONOTONE else act(two[1](pool(two[0](x))))
+    x = act(three[1](three[0](x)))
+    x = x.mean(dim=(2, 3)) if average else x.flatten(1)
+    assert torch.allclose(network(pictures), network.output(x), atol=1e-5)
+
+
+def test_mirrored_answers_the_mean_of_both_sides_in_evaluation_alone() -> None:
+    torch.manual_seed(0)
+    plain, x = FashionNet(filters=4, dense_nodes=8, dropout=0.0), torch.randn(6, 1, 28, 28)
+    both = FashionNet(**plain.arguments | {"mirrored": True})
+    both.load_state_dict(plain.state_dict())
+    assert torch.equal(both.train()(x), plain.train()(x))
+    both.eval(), plain.eval()
+    assert torch.allclose(both(x), (plain(x) + plain(x.flip(3))) / 2)
+    assert torch.allclose(both(x), both(x.flip(3)), atol=1e-6)
+
+
+def test_arguments_of_older_models_build_the_same_network() -> None:
+    older = (
+        "conv_layers",
+        "filter_size",
+        "filters",
+        "dense_nodes",
+        "dropout",
+        "pool_size",
+        "activation",
+        "classes",
+        "side",
+    )
+    network = FashionNet()
+    again = build("FashionNet", {name: network.arguments[name] for name in older})
+    assert list(again.state_dict()) == [
+        f"{layer}.{part}" for layer in ("convs.0", "convs.1", "dense", "output") for part in ("weight", "bias")
+    ]
+    again.load_state_dict(network.state_dict())
 
 
 def test_every_cell_of_the_reports_grid_can_be_built_and_rebuilt() -> None:

@@ -39,6 +39,39 @@ def test_the_digest_is_of_what_decides_and_of_nothing_else() -> None:
     assert spec.digest(parse(GOOD, {"training.seed": 2})) != spec.digest(parse(GOOD))
 
 
+def test_a_key_that_came_later_changes_nothing_until_it_is_set() -> None:
+    later = {"training.schedule": "constant", "training.optimizer.weight_decay": 0.0, "training.augmentation.shift": 0}
+    plain, said = parse(GOOD), parse(GOOD, later)
+    assert said == plain
+    assert spec.digest(said) == spec.digest(plain)
+    # As it was before these keys came.
+    assert spec.digest(plain) == "77e94d34db61b53518af680eee0376d00cb81e46971758a2cb166d3e634e94f3"
+    assert spec.to_yaml(said) == spec.to_yaml(plain)
+    assert not {"schedule", "augmentation", "weight_decay"} & set(spec.to_yaml(plain).replace(":", " ").split())
+    assert "training.schedule" not in spec.flatten(plain)
+
+
+def test_a_recipe_is_read_back_as_it_was() -> None:
+    recipe = {
+        "training.schedule": "one_cycle",
+        "training.label_smoothing": 0.1,
+        "training.optimizer.weight_decay": 5e-4,
+        "training.optimizer.nesterov": True,
+        "training.augmentation": {"flip": True},
+    }
+    experiment = parse(GOOD, recipe)
+    assert parse(spec.to_yaml(experiment)) == experiment
+    assert spec.digest(experiment) != spec.digest(parse(GOOD))
+    assert spec.flatten(experiment)["training.augmentation.flip"] is True
+
+
+@pytest.mark.parametrize("key", ["training.label_smoothing", "training.augmentation.shift"])
+def test_a_table_is_not_trained_as_pictures_are(key: str) -> None:
+    file = Path(__file__).parents[1] / "experiments" / "heart.yaml"
+    with pytest.raises(InputError, match="label_smoothing and augmentation are for classes of pictures"):
+        spec.load(file, spec.HeartSpec, {key: 0.5 if key.endswith("smoothing") else 1})
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -49,8 +82,14 @@ def test_the_digest_is_of_what_decides_and_of_nothing_else() -> None:
         (("epochs: 8", "epochs: eight"), ["'training.epochs'", "valid integer", "'eight'"]),
         (("epochs: 8", "epochs: 0"), ["'training.epochs'", "greater than or equal to 1"]),
         (("epochs: 8", "epochs: true"), ["'training.epochs'", "valid integer", "True"]),
-        (("name: sgd", "name: sdg"), ["'training.optimizer.name'", "'sgd' or 'adam'", "'sdg'"]),
+        (("name: sgd", "name: sdg"), ["'training.optimizer.name'", "'sgd', 'adam' or 'adamw'", "'sdg'"]),
         (("name: sgd", "name: adam"), ["'training.optimizer'", "momentum belongs to sgd"]),
+        (("lr: 1e-2, momentum: 0.5", "lr: 1e-2, nesterov: true"), ["nesterov needs sgd with a momentum"]),
+        (
+            ("name: sgd, lr: 1e-2, momentum: 0.5", "name: adam, lr: 1e-2, weight_decay: 0.1"),
+            ["weight_decay belongs to sgd and adamw"],
+        ),
+        (("seed: 1", "seed: 1\n  augmentation: {flop: true}"), ["'training.augmentation.flop'", "did you mean 'flip'"]),
         (("lr: 1e-2", "lr: .nan"), ["'training.optimizer.lr'", "finite"]),
         (("lr: 1e-2", "lr: -1"), ["'training.optimizer.lr'", "greater than 0"]),
         (("task: mnist", "task: mnits"), ["'task'", "must be 'mnist'", "'mnits'"]),

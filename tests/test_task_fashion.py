@@ -278,11 +278,36 @@ def test_the_served_model_says_what_the_run_measured() -> None:
     assert (labels.to_numpy() == truth).mean() == kept(run, "best_test_accuracy")
 
 
+def test_a_recipe_is_trained_registered_and_served_as_measured() -> None:
+    recipe = {
+        "model__dense_nodes": 0,
+        "model__batch_norm": True,
+        "model__widths": "double",
+        "model__convs_per_pool": 2,
+        "model__pool_early": True,
+        "model__conv_layers": 3,
+        "model__mirrored": True,
+        "training__optimizer": {"name": "adamw", "lr": 0.01, "weight_decay": 0.05},
+        "training__schedule": "one_cycle",
+        "training__label_smoothing": 0.1,
+        "training__augmentation": {"flip": True, "shift": 2, "cutout": 4},
+    }
+    result = fashion.run(experiment(**recipe))
+    images = load_images("fashion")
+    served = mlflow.pyfunc.load_model("models:/fashion-cnn@champion")
+    labels = served.predict(images.test_images.numpy().astype("float32"))["label"]
+    truth = np.array(images.classes)[images.test_labels.numpy()]
+    assert (labels.to_numpy() == truth).mean() == kept(result.run, "best_test_accuracy")
+    network = registry.fetch_model("models:/fashion-cnn@champion").model
+    assert network.mirrored
+    assert {"norms.0.running_mean", "norms.2.num_batches_tracked"} < network.state_dict().keys()
+
+
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
         ({"model__conv_layers": 4, "model__pool_size": 3}, "'model': layer 4 of 4: 1×1 pixels are left, pooling takes"),
-        ({"model__conv_layers": 5}, "'model.conv_layers'.*less than or equal to 4"),
+        ({"model__conv_layers": 9}, "'model.conv_layers'.*less than or equal to 8"),
         ({"model__filter_size": 4}, "'model.filter_size'.*3, 5 or 7"),
         ({"model__activation": "swish"}, "'model.activation'.*'gelu'"),
         ({"model__dropout": 1.0}, "'model.dropout'.*less than 1"),

@@ -6,12 +6,14 @@ import torch
 import torch.nn.functional as F
 
 from conftest import blobs
-from trackdl.models import DigitNet, freeze, replace_head
-from trackdl.spec import Optimizer, Training
+from trackdl.errors import Diverged
+from trackdl.models import DigitNet, FashionNet, freeze, replace_head
+from trackdl.spec import Augmentation, Optimizer, Training
 from trackdl.training import Examples, Trainer, resolve_precision, seeded
 
 SGD = Optimizer(name="sgd", lr=0.05, momentum=0.5)
 ADAM = Optimizer(name="adam", lr=0.001)
+RECIPE = {"label_smoothing": 0.1, "augmentation": Augmentation(flip=True, shift=2, cutout=4)}
 
 
 def settings(optimizer: Optimizer = SGD, seed: int = 1, precision: str = "float32") -> Training:
@@ -63,6 +65,88 @@ def test_stopped_and_resumed_ends_in_the_same_weights(
     assert [result.epoch for result in resumed.fit(examples, 8)] == [4, 5, 6, 7, 8]
     assert same(straight, resumed)
     assert resumed.examples_seen == straight.examples_seen == 8 * 200
+
+
+def recipe_trainer(optimizer: Optimizer, schedule: str, precision: str) -> Trainer:
+    """Return a trainer with everything switched on: batch norms, smoothed labels, augmentation, a schedule."""
+    said = settings(optimizer, 1, precision).model_copy(update={**RECIPE, "schedule": schedule})
+    return Trainer(lambda: FashionNet(filters=4, dense_nodes=8, batch_norm=True), said, F.cross_entropy)
+
+
+@pytest.mark.parametrize("schedule", ["one_cycle", "cosine"])
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        Optimizer(name="adamw", lr=0.01, weight_decay=0.05),
+        Optimizer(name="sgd", lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4),
+    ],
+    ids=["adamw", "sgd"],
+)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_recipe_trained_in_segments_ends_in_the_same_state(
+    examples: Examples, tmp_path: Path, optimizer: Optimizer, schedule: str, precision: str
+) -> None:
+    straight = recipe_trainer(optimizer, schedule, precision)
+    list(straight.fit(examples, 8))
+    for reached in (1, 3, 8):
+        segment = recipe_trainer(optimizer, schedule, precision)
+        if reached > 1:
+            segment.load(tmp_path / "c.safetensors")
+        for _ in segment.fit(examples, reached):
+            segment.evaluate(examples)
+        segment.save(tmp_path / "c.safetensors")
+    ours, theirs = segment.model.state_dict(), straight.model.state_dict()
+    assert ours.keys() == theirs.keys()
+    assert {name for name in ours if not torch.equal(ours[name], theirs[name])} == set()
+    statistics = [t for name, t in ours.items() if "running" in name]
+    assert len(statistics) == 4
+    assert {t.dtype for t in statistics} == {torch.float32}
+
+
+def test_each_step_takes_the_schedules_rate(examples: Examples) -> None:
+    taken = []
+    trainer = recipe_trainer(SGD, "cosine", "float32")
+    trainer.optimizer.register_step_pre_hook(lambda o, *_: taken.append(o.param_groups[0]["lr"]))
+    list(trainer.fit(examples, 8))
+    assert taken == pytest.approx([0.05 * (1 + np.cos(np.pi * i / 56)) / 2 for i in range(56)])
+
+
+def test_a_schedule_that_has_ended_trains_no_further(examples: Examples) -> None:
+    with pytest.raises(ValueError, match="epoch 9: the learning rate's schedule ends with epoch 8"):
+        next(recipe_trainer(SGD, "cosine", "float32").fit(examples, 9))
+
+
+def test_only_training_is_smoothed_and_augmented(examples: Examples) -> None:
+    trainer = recipe_trainer(ADAM, "constant", "float32")
+    found = trainer.evaluate(examples)
+    assert found.loss == pytest.approx(F.cross_entropy(found.outputs, examples.targets).item(), rel=1e-5)
+    assert torch.equal(found.outputs, trainer.evaluate(examples).outputs)
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_stops_the_training_and_says_where(examples: Examples, poison: float) -> None:
+    trainer = Trainer(DigitNet, settings(), F.nll_loss)
+    plain, calls = trainer.train_loss, 0
+
+    def poisoned(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        return plain(outputs, targets) * (poison if calls == 10 else 1)
+
+    trainer.train_loss = poisoned
+    with pytest.raises(Diverged, match=rf"epoch 2, batch 3: the loss is {poison}.*training\.optimizer\.lr than 0\.05"):
+        list(trainer.fit(examples, 8))
+
+
+def test_a_diverged_training_does_not_run_on_to_the_epochs_end(examples: Examples) -> None:
+    large = Optimizer(name="sgd", lr=100.0)
+    trainer = Trainer(DigitNet, settings(large).model_copy(update={"batch_size": 1}), F.nll_loss)
+    steps = []
+    trainer.optimizer.register_step_post_hook(lambda *_: steps.append(1))
+    with pytest.raises(Diverged):
+        list(trainer.fit(examples, 1))
+    assert len(steps) < 200
+    assert trainer.epoch == 0
 
 
 def test_looking_at_the_network_between_epochs_changes_nothing(examples: Examples) -> None:

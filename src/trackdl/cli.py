@@ -37,6 +37,7 @@ LearningRate = Annotated[float | None, typer.Option("--lr", help="The optimiser'
 Seed = Annotated[int | None, typer.Option(help="Decides first weights, order and dropout.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")]
 Precision = Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.")]
+Workers = Annotated[int | None, typer.Option(help="Processes, of one thread each; one for each core.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any other key; repeatable.")]
 
 
@@ -102,7 +103,7 @@ def fashion(
 @app.command()
 def grid(
     file: File = None,
-    workers: Annotated[int | None, typer.Option(help="Processes, of one thread each; one for each core.")] = None,
+    workers: Workers = None,
     status: Annotated[
         bool, typer.Option("--status", help="Only say how the cells stand; exit 1 if any lacks.")
     ] = False,
@@ -123,6 +124,30 @@ def grid(
     if status:
         raise typer.Exit(0 if task.show_status(experiment) else 1)
     task.show(task.run(experiment, workers, Path(export) if export else None))
+
+
+@app.command()
+def search(
+    file: File = None,
+    trials: Annotated[int | None, typer.Option(help="End after so many trials, those of earlier commands too.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="End after so many minutes.")] = None,
+    pareto: Annotated[bool, typer.Option("--pareto", help="Two objectives: accuracy and training time.")] = False,
+    workers: Workers = None,
+    epochs: Epochs = None,
+    seed: Seed = None,
+    device: Device = None,
+    precision: Precision = None,
+    set_: Set = None,
+) -> None:
+    """Look for a better Fashion-MNIST network; goes on where it was stopped, and writes down the best one."""
+    chosen = _chosen({"study.trials": trials, "study.minutes": minutes})
+    if pareto:
+        chosen["study.objectives"] = "accuracy and time"
+    given = chosen | _training(epochs, None, None, seed, device, precision, set_)
+    experiment = _read(file, spec.SearchSpec, given)
+    from trackdl.tasks import search as task
+
+    task.show(task.run(experiment, workers))
 
 
 @app.command()

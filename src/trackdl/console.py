@@ -54,13 +54,14 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
 
 
 @contextmanager
-def progress(what: str, total: int, done: int = 0) -> Iterator[Callable[[str], None]]:
+def progress(what: str, total: int | None, done: int = 0, every: int | None = None) -> Iterator[Callable[[str], None]]:
     """Show how far a long work has come.
 
     Args:
         what: Its name.
-        total: How many steps it has.
+        total: How many steps it has, if that is known.
         done: How many of them were done before.
+        every: A log gets a line after so many steps; by default, about `LOG_LINES` in all.
 
     Yields:
         A function to call after each step, with a few words on it.
@@ -71,13 +72,13 @@ def progress(what: str, total: int, done: int = 0) -> Iterator[Callable[[str], N
             task = bar.add_task(what, total=total, completed=done, words="")
             yield lambda words: bar.update(task, advance=1, words=words)
         return
-    every = max(1, total // LOG_LINES)
+    each = every or max(1, (total or 0) // LOG_LINES)
     count = done
 
     def line(words: str) -> None:
         nonlocal count
         count += 1
-        if count % every == 0 or count == total:
-            log.info("%s %d/%d %s", what, count, total, words)
+        if count % each == 0 or count == total:
+            log.info("%s %d%s %s", what, count, f"/{total}" if total else "", words)
 
     yield line

@@ -11,6 +11,10 @@ class TrackdlError(Exception):
     exit_code = 1
 
 
+class Diverged(TrackdlError):  # noqa: N818 - it says what happened
+    """A training's loss is no longer a finite number."""
+
+
 class InputError(TrackdlError):
     """What the user gave is wrong: a file, a key, a value, a picture, a run id."""
 

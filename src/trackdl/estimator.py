@@ -104,6 +104,7 @@ class NetEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         Raises:
             ValueError: An argument is out of its range, the arguments do not fit together or to the pictures, or the
                 pictures are not square.
+            Diverged: The loss became NaN or infinite; of a search, this fit's score is NaN.
         """
         pixels, labels = validate_data(self, _flat(X), _plain(y), dtype=[np.float32, np.uint8])
         check_classification_targets(labels)

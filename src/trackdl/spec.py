@@ -16,12 +16,14 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from trackdl.errors import InputError
-from trackdl.spec_base import Optimizer, Reported, Strict, TrainedSpec, Training
+from trackdl.spec_base import Augmentation, Optimizer, Reported, Strict, TrainedSpec, Training
 from trackdl.spec_fashion import FashionSpec
 from trackdl.spec_grid import GridSpec
 from trackdl.spec_heart import HeartSpec
+from trackdl.spec_search import SearchSpec
 
 __all__ = [
+    "Augmentation",
     "DataSpec",
     "Experiment",
     "FashionSpec",
@@ -31,6 +33,7 @@ __all__ = [
     "MnistSpec",
     "Optimizer",
     "Reported",
+    "SearchSpec",
     "Step",
     "TrainedSpec",
     "Training",
@@ -108,8 +111,8 @@ class MainSpec(Strict):
     steps: list[Step] = Field(min_length=1)
 
 
-Experiment = MnistSpec | TransferSpec | FashionSpec | GridSpec | HeartSpec | DataSpec | MainSpec
-Spec = TypeVar("Spec", MnistSpec, TransferSpec, FashionSpec, GridSpec, HeartSpec, DataSpec, MainSpec)
+Experiment = MnistSpec | TransferSpec | FashionSpec | GridSpec | SearchSpec | HeartSpec | DataSpec | MainSpec
+Spec = TypeVar("Spec", MnistSpec, TransferSpec, FashionSpec, GridSpec, SearchSpec, HeartSpec, DataSpec, MainSpec)
 
 
 class _Loader(yaml.SafeLoader):

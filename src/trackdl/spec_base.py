@@ -1,30 +1,63 @@
 """The sections that experiment files have in common."""
 
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-__all__ = ["Optimizer", "Reported", "Strict", "TrainedSpec", "Training"]
+__all__ = ["Augmentation", "Optimizer", "Reported", "Schedule", "Strict", "TrainedSpec", "Training"]
+
+Schedule = Literal["constant", "one_cycle", "cosine"]
 
 
 class Strict(BaseModel):
-    """A section of an experiment file: unknown keys, wrong types, NaN and infinity are errors."""
+    """A section of an experiment file: unknown keys, wrong types, NaN and infinity are errors.
+
+    `later` names the keys that a section got after its first experiments: at their defaults they are left out of
+    resolved files, parameters and digests, so that an experiment that does without them stays the one it was.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    later: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _leave_out_what_is_later_and_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = handler(self)
+        unset = {key for key in self.later if getattr(self, key) == type(self).model_fields[key].get_default()}
+        return {key: value for key, value in content.items() if key not in unset}
 
 
 class Optimizer(Strict):
-    """The optimiser and its settings; everything not named here is torch's default."""
+    """The optimiser and its settings; everything not named here is torch's default.
 
-    name: Literal["sgd", "adam"]
+    `weight_decay` draws all weights but biases and batch norms' towards zero: SGD's as part of the gradient, AdamW's
+    apart from it. `nesterov` is SGD's momentum, looking ahead.
+    """
+
+    later: ClassVar[frozenset[str]] = frozenset({"weight_decay", "nesterov"})
+
+    name: Literal["sgd", "adam", "adamw"]
     lr: float = Field(gt=0, le=100)
     momentum: float = Field(0.0, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0, le=10)
+    nesterov: bool = False
 
     @model_validator(mode="after")
-    def _momentum_is_for_sgd(self) -> "Optimizer":
-        if self.name == "adam" and self.momentum:
-            raise ValueError("momentum belongs to sgd; adam has none")
+    def _settings_fit_the_optimiser(self) -> "Optimizer":
+        if self.name != "sgd" and self.momentum:
+            raise ValueError(f"momentum belongs to sgd; {self.name} has none")
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs sgd with a momentum")
+        if self.name == "adam" and self.weight_decay:
+            raise ValueError("weight_decay belongs to sgd and adamw; adam would scale it by the gradients")
         return self
+
+
+class Augmentation(Strict):
+    """How each training picture is changed, anew whenever it is seen; `augmentation.augment` says how."""
+
+    flip: bool = False
+    shift: int = Field(default=0, ge=0, le=8)
+    cutout: int = Field(default=0, ge=0, le=20)
 
 
 class Training(Strict):
@@ -32,8 +65,11 @@ class Training(Strict):
 
     `shuffle` draws the examples in a new order each epoch, else they come as they lie. `device` auto takes CUDA, then
     MPS, then the CPU; `precision` auto takes bfloat16 where the processor computes in it, else float32. Both choices
-    are recorded with the run.
+    are recorded with the run. `schedule` moves the learning rate over the `epochs`: `recipes.rate` says how.
+    `label_smoothing` gives this share of a training target to all classes alike.
     """
+
+    later: ClassVar[frozenset[str]] = frozenset({"schedule", "label_smoothing", "augmentation"})
 
     epochs: int = Field(ge=1, le=100_000)
     batch_size: int = Field(ge=1, le=1_000_000)
@@ -42,6 +78,9 @@ class Training(Strict):
     shuffle: bool = True
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    schedule: Schedule = "constant"
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    augmentation: Augmentation = Augmentation()
 
 
 class Reported(Strict):

@@ -1,25 +1,50 @@
 """What experiment files say of Task 2: the network's seven dimensions, and the report's two trainings."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from trackdl.spec_base import Strict, TrainedSpec
 
-__all__ = ["SIDE", "Activation", "Dimensions", "FashionData", "FashionModel", "FashionSpec", "pooled_side"]
+__all__ = [
+    "SIDE",
+    "Activation",
+    "Dimensions",
+    "FashionData",
+    "FashionModel",
+    "FashionSpec",
+    "Widths",
+    "pooled_side",
+    "pools_after",
+]
 
 SIDE = 28  # of the data sets' pictures, pixels
 
 Activation = Literal["relu", "sigmoid", "tanh", "elu", "selu", "leaky_relu", "softplus", "gelu", "silu"]
+Widths = Literal["same", "double"]
 
 
-def pooled_side(side: int, conv_layers: int, pool_size: int) -> int:
-    """Return the side, in pixels, of what `conv_layers` rounds of pooling leave of pictures of `side`.
+def pools_after(layer: int, convs_per_pool: int = 1, *, pool_early: bool = False) -> bool:
+    """Return whether pooling follows convolution `layer`, counted from 1.
+
+    Every `convs_per_pool`-th is pooled; with `pool_early` the first is, and the count begins behind it.
+    """
+    if pool_early:
+        return layer == 1 or (layer - 1) % convs_per_pool == 0
+    return layer % convs_per_pool == 0
+
+
+def pooled_side(
+    side: int, conv_layers: int, pool_size: int, convs_per_pool: int = 1, *, pool_early: bool = False
+) -> int:
+    """Return the side, in pixels, of what pooling leaves of pictures of `side`; arguments as `FashionModel`'s.
 
     Raises:
-        ValueError: Nothing is left to pool in one of the rounds.
+        ValueError: Nothing is left to pool after one of the layers.
     """
     for layer in range(1, conv_layers + 1):
+        if not pools_after(layer, convs_per_pool, pool_early=pool_early):
+            continue
         if side < pool_size:
             raise ValueError(
                 f"layer {layer} of {conv_layers}: {side}×{side} pixels are left, pooling takes {pool_size}"
@@ -41,11 +66,27 @@ class Dimensions(Strict):
 
 
 class FashionModel(Dimensions):
-    """Task 2's network, for pictures of 28×28."""
+    """Task 2's network, for pictures of 28×28: the report's dimensions, wider, and what they do without.
+
+    `models.FashionNet` says what each key is.
+    """
+
+    later: ClassVar[frozenset[str]] = frozenset(
+        {"batch_norm", "widths", "convs_per_pool", "pool_early", "average", "mirrored"}
+    )
+
+    conv_layers: int = Field(ge=1, le=8)
+    dense_nodes: int = Field(ge=0, le=16_384)
+    batch_norm: bool = False
+    widths: Widths = "same"
+    convs_per_pool: Literal[1, 2] = 1
+    pool_early: bool = False
+    average: bool = False
+    mirrored: bool = False
 
     @model_validator(mode="after")
     def _something_is_left_to_pool(self) -> "FashionModel":
-        pooled_side(SIDE, self.conv_layers, self.pool_size)
+        pooled_side(SIDE, self.conv_layers, self.pool_size, self.convs_per_pool, pool_early=self.pool_early)
         return self
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from trackdl.spec_base import Optimizer, Strict, TrainedSpec, Training
+from trackdl.spec_base import Augmentation, Optimizer, Strict, TrainedSpec, Training
 
 __all__ = ["EarlyStopping", "HeartData", "HeartInputs", "HeartNetwork", "HeartProtocol", "HeartSpec", "Variant"]
 
@@ -133,6 +133,8 @@ class HeartSpec(TrainedSpec):
             raise ValueError("protocols must hold improved: it is the one that is registered")
         if not self.networks[0].cross_validate:
             raise ValueError("the first network is registered by its cross-validation: it cannot be left out")
+        if self.training.label_smoothing or self.training.augmentation != Augmentation():
+            raise ValueError("training: label_smoothing and augmentation are for classes of pictures; a table has none")
         self.variants()
         return self
 

@@ -1,6 +1,6 @@
 """Work spread over processes of one thread each, some of which may die.
 
-    for ticket, outcome in work_through(fit_fold, ((fold, task_of(fold)) for fold in folds), workers=2):
+    for ticket, outcome in work_through(fit_fold, next_task, workers=2):
         ...
 
 Every worker is an executor of its own (loky), so a worker that is killed takes only its own task along. Workers keep
@@ -15,12 +15,12 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoolExecutor
 
-__all__ = ["Failed", "Lost", "work_through"]
+__all__ = ["Engine", "Failed", "Lost", "work_through"]
 
 Ticket = TypeVar("Ticket")
 Task = TypeVar("Task")
@@ -44,6 +44,16 @@ class Failed:
 @dataclass(frozen=True)
 class Lost:
     """The worker's process is gone: killed, or out of memory."""
+
+
+class Engine(Protocol):
+    """Spreads tasks over processes or machines, as `work_through` does."""
+
+    def __call__(
+        self, function: Callable[[Task], Result], next_task: Callable[[], tuple[Ticket, Task] | None], workers: int, /
+    ) -> Iterator[tuple[Ticket, Result | Failed | Lost]]:
+        """Yield the outcome of each task."""
+        ...
 
 
 class _Worker(Generic[Task, Result]):
@@ -75,14 +85,14 @@ class _Worker(Generic[Task, Result]):
 
 
 def work_through(
-    function: Callable[[Task], Result], tasks: Iterator[tuple[Ticket, Task]], workers: int
+    function: Callable[[Task], Result], next_task: Callable[[], tuple[Ticket, Task] | None], workers: int
 ) -> Iterator[tuple[Ticket, Result | Failed | Lost]]:
     """Yield the outcome of each task, as they end.
 
     Args:
         function: Does a task; a function of a module, it runs in another process.
-        tasks: Each with a ticket, by which the caller knows it and which stays here. They are read only when a worker
-            is free, so they may depend on the outcomes so far.
+        next_task: Asked when a worker is free; gives a task with a ticket, by which the caller knows it and which stays
+            here, or None when there is nothing to do. The work ends when there is nothing and no worker is busy.
         workers: How many processes.
     """
     everyone = [_Worker(function) for _ in range(workers)]
@@ -90,7 +100,7 @@ def work_through(
     busy: dict[Future[Result], tuple[_Worker[Task, Result], Ticket, Task, int]] = {}
     try:
         while True:
-            while idle and (pair := next(tasks, None)) is not None:
+            while idle and (pair := next_task()) is not None:
                 worker = idle.pop()
                 busy[worker.submit(pair[1])] = (worker, *pair, 1)
             if not busy:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,11 @@ from trackdl.errors import InputError, TrackdlError
 from trackdl.paths import whole_file
 from trackdl.spec import GridSpec
 from trackdl.spec_grid import DIMENSIONS
-from trackdl.studies import RUN, Census, GridStudy, GridTrial, alone, fold_results
+from trackdl.studies.grid import RUN, Census, GridStudy, GridTrial, fold_results
+from trackdl.studies.store import alone
 from trackdl.tracking import runs, trials
 from trackdl.tracking.runs import Run
-from trackdl.workers import Failed, Lost, work_through
+from trackdl.workers import Engine, Failed, Lost, work_through
 
 __all__ = ["Result", "run", "show", "show_status"]
 
@@ -66,6 +68,7 @@ class _Driver:
     def __init__(self, experiment: GridSpec, studies: list[GridStudy], parent: Run) -> None:
         self.experiment, self.studies, self.parent = experiment, studies, parent
         self.counted = time.monotonic()
+        self.open: dict[str, _Cell] = {}
 
     def tasks(self) -> Iterator[tuple[tuple[_Cell, int], FoldTask]]:
         """Yield the folds to be trained; cells that were left with all their folds are ended in passing."""
@@ -87,7 +90,13 @@ class _Driver:
         trial.note("mlflow_page", trials.page(run))
         for fold, result in trial.folds().items():
             self._log_fold(run, fold, result)
-        return _Cell(study, trial, run)
+        self.open[run.id] = _Cell(study, trial, run)
+        return self.open[run.id]
+
+    def abandon(self) -> None:
+        """Mark the runs of open cells KILLED; the next command takes the cells up."""
+        for run_id in self.open:
+            trials.close_trial(Run(run_id), "KILLED")
 
     def keep(self, cell: _Cell, fold: int, outcome: FoldResult | Failed | Lost) -> str:
         """Take a fold's outcome into the stores, and return a few words on it."""
@@ -112,6 +121,7 @@ class _Driver:
         cell.study.fail(cell.trial, f"fold {fold}: {why}")
         cell.run.tags({"trackdl.error": why})
         trials.close_trial(cell.run, "FAILED")
+        del self.open[cell.run.id]
         log.error("trial %d of %s failed at fold %d: %s", cell.trial.number, cell.study.name, fold, why)
         return f"trial {cell.trial.number} failed"
 
@@ -137,9 +147,16 @@ class _Driver:
         trials.log_once(cell.run, {**curves, **{name: [(0, value)] for name, value in single.items()}})
         trials.close_trial(cell.run, "FINISHED")
         cell.study.complete(cell.trial, float(np.mean(last)))
+        del self.open[cell.run.id]
 
 
-def run(experiment: GridSpec, workers: int | None = None, export: Path | None = None, fit: Fit = fit_fold) -> Result:
+def run(
+    experiment: GridSpec,
+    workers: int | None = None,
+    export: Path | None = None,
+    fit: Fit = fit_fold,
+    engine: Engine = work_through,
+) -> Result:
     """Finish the grid: what stands already stays.
 
     Args:
@@ -147,6 +164,7 @@ def run(experiment: GridSpec, workers: int | None = None, export: Path | None = 
         workers: How many processes of one thread; one for each core by default.
         export: A folder that the finished table is written to, with a note of what made it.
         fit: Trains one fold, in a worker.
+        engine: Spreads the fits over processes or machines.
 
     Raises:
         InputError: Another process works on this grid, or there are to be no workers.
@@ -162,7 +180,12 @@ def run(experiment: GridSpec, workers: int | None = None, export: Path | None = 
         studies = _studies(experiment)
         with runs.start(experiment, resume=trials.study_run("grid", names), name="grid") as parent:
             parent.tags({"trackdl.study": names, "trackdl.sampler": "GridSampler", "trackdl.pruner": "none"})
-            _work(_Driver(experiment, studies, parent), workers or cpu_count(), fit)
+            driver = _Driver(experiment, studies, parent)
+            try:
+                _work(driver, workers or cpu_count(), fit, engine)
+            except BaseException:
+                driver.abandon()
+                raise
             _check_complete(studies)
             table = _table(experiment, studies)
             _keep_table(parent, table, _origin(studies), export)
@@ -176,12 +199,12 @@ def _studies(experiment: GridSpec) -> list[GridStudy]:
     ]
 
 
-def _work(driver: _Driver, workers: int, fit: Fit) -> None:
+def _work(driver: _Driver, workers: int, fit: Fit, engine: Engine) -> None:
     folds = driver.experiment.folds
     done = sum(len(fold_results(trial)) for study in driver.studies for trial in study.trials_in_grid())
     total = folds * sum(len(study.cells) for study in driver.studies)
-    with progress("grid, folds", total, done) as advance:
-        for (cell, fold), outcome in work_through(fit, driver.tasks(), workers):
+    with progress("grid, folds", total, done, every=10) as advance:
+        for (cell, fold), outcome in engine(fit, partial(next, driver.tasks(), None), workers):
             advance(driver.keep(cell, fold, outcome))
 
 

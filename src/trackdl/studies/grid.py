@@ -1,31 +1,17 @@
-"""The face of Optuna: where studies are kept, and the exhaustive one.
-
-The store is `TRACKDL_STORAGE` where that is set, else `optuna.db` in the project's root. It is a file of its own:
-MLflow and Optuna cannot share one SQLite database.
-"""
+"""The exhaustive study: a grid whose cells are known by their parameters, each finished exactly once."""
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import optuna
-from filelock import FileLock, Timeout
-from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
-from trackdl.errors import InputError, TrackdlError
-from trackdl.paths import project_root
+from trackdl.studies.store import storage
 
-__all__ = ["RUN", "Census", "GridStudy", "GridTrial", "alone", "fold_results", "storage", "storage_url"]
-
-optuna.logging.set_verbosity(optuna.logging.WARNING)
+__all__ = ["RUN", "Census", "GridStudy", "GridTrial", "fold_results"]
 
 Cell = dict[str, Any]
 
@@ -35,32 +21,6 @@ RUN = "mlflow_run"
 ERROR = "error"
 # A study's.
 ACTIVE = "active seconds"
-
-BUSY_SECONDS = 120  # how long a locked SQLite file is waited for
-
-
-def storage_url() -> str:
-    """Return the address of the studies' store."""
-    return os.environ.get("TRACKDL_STORAGE") or f"sqlite:///{project_root() / 'optuna.db'}"
-
-
-@cache
-def storage() -> RDBStorage:
-    """Return the studies' store, which is created first when there is none.
-
-    Raises:
-        TrackdlError: It cannot be reached or opened.
-    """
-    url = storage_url()
-    try:
-        if not url.startswith("sqlite:///"):
-            return RDBStorage(url)
-        # Several processes that create a fresh SQLite store at once break it for good.
-        with FileLock(f"{url.removeprefix('sqlite:///')}.lock"):
-            return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": BUSY_SECONDS}})
-    except (SQLAlchemyError, RuntimeError, ImportError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise TrackdlError(f"the studies' store {url}: {reason}. TRACKDL_STORAGE names another one") from error
 
 
 @dataclass(frozen=True)
@@ -241,23 +201,3 @@ def _folds(attributes: dict[str, Any]) -> dict[int, dict[str, Any]]:
 
 def _key(cell: Cell) -> str:
     return json.dumps(cell, sort_keys=True)
-
-
-@contextmanager
-def alone(study: str) -> Iterator[None]:
-    """Let one process at a time work on a study; its lock goes when it ends, however it ends.
-
-    Raises:
-        InputError: Another process works on it.
-    """
-    url = storage_url()
-    folder = Path(url.removeprefix("sqlite:///")).parent if url.startswith("sqlite:///") else project_root()
-    lock = FileLock(folder / f".{study}.lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise InputError(f"the study {study} is being worked on by another process; `--status` shows how far") from None
-    try:
-        yield
-    finally:
-        lock.release()

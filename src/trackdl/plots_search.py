@@ -1,0 +1,81 @@
+"""Figures of the search: how its trials went, what mattered, what accuracy costs in time."""
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from trackdl.plots import BLUE, GREY, ORANGE
+
+__all__ = ["courses", "importances", "pareto"]
+
+
+def courses(trials: Sequence[tuple[int, Sequence[float], bool]], title: str) -> Figure:
+    """Draw each trial's validation accuracy over its epochs: complete ones strong, the best in a colour of its own.
+
+    Args:
+        trials: (number, accuracy of each epoch as a fraction, whether it was trained to the end).
+        title: The figure's title.
+    """
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    shown = [trial for trial in trials if trial[1]]
+    ended = [trial for trial in shown if trial[2]]
+    best = max(ended, key=lambda trial: trial[1][-1], default=None)
+    for number, values, complete in shown:
+        epochs = range(1, len(values) + 1)
+        if best is not None and number == best[0]:
+            style = {"color": ORANGE, "linewidth": 2.0, "zorder": 3, "label": f"trial {number}: {values[-1]:.2%}"}
+        elif complete:
+            style = {"color": BLUE, "linewidth": 1.2, "alpha": 0.7}
+        else:
+            style = {"color": GREY, "linewidth": 0.8, "alpha": 0.5}
+        axes.plot(epochs, values, marker="o", markersize=2.5, **style)  # type: ignore[arg-type]
+    if len(shown) > 1:
+        axes.plot([], [], color=BLUE, label="trained to the end")
+        axes.plot([], [], color=GREY, label="pruned, failed or stopped")
+    last = sorted(value for _, values, _ in shown for value in values)
+    axes.set_ylim(bottom=max(0.0, last[len(last) // 10] - 0.02))  # a trial that learnt nothing hides the others
+    axes.set_title(title)
+    axes.set_xlabel("Epoch")
+    axes.set_ylabel("Validation accuracy")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
+    axes.grid(alpha=0.3)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="lower right")
+    return figure
+
+
+def importances(shares: Mapping[str, float], title: str) -> Figure:
+    """Draw the share of the accuracy's variance that each searched key explains, the largest on top."""
+    figure = Figure(figsize=(8, 0.35 * len(shares) + 1.4), layout="constrained")
+    axes = figure.add_subplot()
+    order = sorted(shares.items(), key=lambda item: item[1])
+    bars = axes.barh([key for key, _ in order], [value for _, value in order], color=BLUE)
+    axes.bar_label(bars, fmt=lambda value: f"{value:.0%}", padding=3)
+    axes.set_xlim(0, 1.1 * max(shares.values()))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axes.set_title(f"{title}: importance by fANOVA, over complete trials")
+    axes.grid(axis="x", alpha=0.3)
+    return figure
+
+
+def pareto(points: Sequence[tuple[float, float]], front: Sequence[tuple[float, float]], title: str) -> Figure:
+    """Draw trials by training time (processor seconds) and accuracy (fractions), and the front that none beats."""
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    seconds, accuracies = zip(*points, strict=True)
+    axes.scatter(seconds, accuracies, color=GREY, s=25, label="trials")
+    axes.plot(
+        *zip(*sorted(front), strict=True), "o-", color=ORANGE, label="Pareto front: none is both better and quicker"
+    )
+    axes.set_xscale("log")
+    axes.set_xlabel("Processor seconds of training")
+    axes.set_ylabel("Validation accuracy")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
+    axes.set_title(title)
+    axes.grid(alpha=0.3, which="both")
+    axes.legend(loc="lower right")
+    return figure

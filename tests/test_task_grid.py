@@ -1,0 +1,242 @@
+"""The grid: every fold of every cell exactly once, whatever is killed, and truthful in both stores."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+import pytest
+from optuna.trial import TrialState
+
+from grid_fits import fails_once, killed_always, killed_once, made_up, never
+from trackdl import spec
+from trackdl.errors import InputError, TrackdlError
+from trackdl.spec import GridSpec
+from trackdl.studies import store as studies
+from trackdl.tasks import grid
+from trackdl.tracking import runs
+from trackdl.tracking.store import client
+
+REPOSITORY = Path(__file__).parents[1]
+SPACE = {
+    "activation": ["relu", "tanh"],
+    "filter_size": [3],
+    "dense_nodes": [8],
+    "dropout": [0.1, 0.3],
+    "filters": [2],
+    "conv_layers": [2],
+    "pool_size": [2],
+}
+
+
+@pytest.fixture(autouse=True)
+def _own_studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACKDL_STORAGE", f"sqlite:///{tmp_path / 'optuna.db'}")
+    monkeypatch.setenv("GRID_TEST", str(tmp_path))
+    studies.storage.cache_clear()
+
+
+def experiment(**changes: object) -> GridSpec:
+    content = {
+        "task": "grid",
+        "data": {"dataset": "fashion"},
+        "folds": 3,
+        "training": {"epochs": 2, "batch_size": 10, "optimizer": {"name": "adam", "lr": 0.001}, "seed": 1},
+        "grids": {"report": SPACE},
+    }
+    return GridSpec.model_validate(content | changes)
+
+
+def here(function: Callable[[Any], Any], next_task: Callable[[], Any], _: int) -> Iterator[tuple[Any, Any]]:
+    """An engine that works in this process, where no process of its own is wanted."""
+    while (pair := next_task()) is not None:
+        yield pair[0], function(pair[1])
+
+
+def calls(tmp_path: Path) -> Counter[str]:
+    path = tmp_path / "calls"
+    return Counter(path.read_text().splitlines() if path.exists() else [])
+
+
+def stands_once(result: grid.Result, cells: int = 4, folds: int = 3) -> None:
+    """Check that every fold stands once in the table, in Optuna and in MLflow, and that nothing is left open."""
+    table = result.table
+    assert len(table) == cells * folds
+    assert not table.duplicated([*SPACE, "fold"]).any()
+    study = optuna.load_study(study_name=result.experiment.study("report"), storage=studies.storage_url())
+    states = Counter(trial.state for trial in study.trials)
+    assert states[TrialState.COMPLETE] == cells
+    assert states[TrialState.RUNNING] == states[TrialState.WAITING] == 0
+    for trial in study.trials:
+        if trial.state != TrialState.COMPLETE:
+            continue
+        run = runs.Run(trial.user_attrs["mlflow_run"])
+        assert run.info.info.status == "FINISHED"
+        assert run.info.data.tags["trackdl.trial"] == f"{study.study_name}/{trial.number}"
+        assert run.info.data.tags["mlflow.parentRunId"] == result.run.id
+        for fold in range(folds):
+            history = trial.user_attrs[f"fold {fold}"]["history"]["val_accuracy"]
+            logged = client().get_metric_history(run.id, f"fold_{fold}_val_accuracy")
+            assert [point.value for point in logged] == history  # no point twice
+        assert trial.value == pytest.approx(run.info.data.metrics["val_accuracy"])
+    assert not runs.find("grid", "attributes.status = 'RUNNING'")
+    assert grid.show_status(result.experiment)
+
+
+@pytest.mark.usefixtures("tracking")
+def test_every_fold_is_trained_once_and_a_second_command_finds_all_done(tmp_path: Path) -> None:
+    first = grid.run(experiment(), 2, tmp_path / "results", made_up)
+    stands_once(first)
+    assert set(calls(tmp_path).values()) == {1}
+    assert len(calls(tmp_path)) == 12
+    again = grid.run(experiment(), 3, None, never, here)
+    assert again.run.id == first.run.id
+    pd.testing.assert_frame_equal(again.table, first.table)
+    exported = pd.read_csv(tmp_path / "results" / "grid.csv")
+    pd.testing.assert_frame_equal(exported, first.table)
+    origin = json.loads((tmp_path / "results" / "grid.json").read_text())
+    assert origin["versions"]["optuna"] == optuna.__version__
+    assert "val_accuracy_2" in exported.columns
+    assert "pictures/folds.png" in runs.Run(runs.find("grid", "attributes.run_name LIKE '%trial%'")[0].id).artifacts(
+        "pictures"
+    )
+    assert "first cell" in grid.show(first)
+
+
+@pytest.mark.usefixtures("tracking")
+def test_a_cell_is_known_by_its_parameters_whatever_the_seed() -> None:
+    one = experiment(grids={"report": SPACE | {"dropout": [0.1, 0.3]}})
+    grid.run(one, 1, None, made_up, here)
+    other = one.model_copy(update={"training": one.training.model_copy(update={"seed": 77})})
+    stands_once(grid.run(other, 2, None, never, here))
+    assert experiment(folds=2).study("report") != one.study("report")
+
+
+@pytest.mark.usefixtures("tracking")
+def test_a_killed_worker_takes_only_its_own_fold_along(tmp_path: Path) -> None:
+    stands_once(grid.run(experiment(), 2, None, killed_once))
+    assert len(calls(tmp_path)) == 12
+    assert set(calls(tmp_path).values()) == {1}
+
+
+@pytest.mark.usefixtures("tracking")
+@pytest.mark.parametrize("fit", [killed_always, fails_once])
+def test_a_failed_cell_is_said_and_run_again_by_the_same_command(fit: grid.Fit, tmp_path: Path) -> None:
+    with pytest.raises(TrackdlError, match="cells have failed"):
+        grid.run(experiment(), 2, None, fit)
+    assert not grid.show_status(experiment())
+    failed = runs.find("grid", "attributes.status = 'FAILED' and tags.`trackdl.trial` != ''")
+    assert {run.info.data.params["dropout"] for run in failed} == {"0.3"}
+    said = failed[0].info.data.tags["trackdl.error"]
+    assert ("killed" if fit is killed_always else "NaN") in said
+    done = calls(tmp_path)
+    stands_once(grid.run(experiment(), 1, None, made_up, here))
+    finished = [line for line, count in done.items() if json.loads(line)[0]["dropout"] == 0.1]
+    assert all(calls(tmp_path)[line] == 1 for line in finished)
+
+
+DRIVER = """
+import sys
+sys.path[:0] = sys.argv[2:]
+from trackdl.studies import store as studies
+from trackdl.tasks import grid
+import grid_fits
+import test_task_grid as tests
+grid.run(tests.experiment(), int(sys.argv[1]), fit=grid_fits.slow)
+"""
+
+
+def start_driver(workers: int) -> subprocess.Popen[bytes]:
+    paths = [str(REPOSITORY / "src"), str(REPOSITORY / "tests")]
+    return subprocess.Popen([sys.executable, "-c", DRIVER, str(workers), *paths], start_new_session=True)
+
+
+def wait_for_folds(tmp_path: Path, count: int, driver: subprocess.Popen[bytes]) -> None:
+    while len(calls(tmp_path)) < count and driver.poll() is None:
+        time.sleep(0.02)
+
+
+@pytest.mark.usefixtures("tracking")
+@pytest.mark.parametrize(("folds", "group"), [(2, True), (6, False)])
+def test_the_driver_is_killed_and_the_same_command_goes_on(folds: int, group: bool, tmp_path: Path) -> None:
+    driver = start_driver(2)
+    wait_for_folds(tmp_path, folds, driver)
+    (os.killpg if group else os.kill)(driver.pid, signal.SIGKILL)
+    assert driver.wait() == -signal.SIGKILL
+    before = calls(tmp_path)
+    kept = {(json.dumps(cell, sort_keys=True), fold) for cell, fold in kept_folds()}
+    assert len(before) - len(kept) <= 2  # at most the folds under way are lost
+    assert not grid.show_status(experiment())
+    if not group:  # orphans see that their parent is gone
+        wait_until_gone(driver.pid)
+    stands_once(grid.run(experiment(training=experiment().training.model_dump() | {"seed": 9}), 3, None, made_up, here))
+    for line, count in calls(tmp_path).items():
+        cell, fold = json.loads(line)
+        assert count == 1 or (json.dumps(cell, sort_keys=True), fold) not in kept
+
+
+def kept_folds() -> list[tuple[dict[str, object], int]]:
+    study = optuna.load_study(study_name=experiment().study("report"), storage=studies.storage_url())
+    return [
+        (trial.system_attrs["fixed_params"], int(key.split()[1]))
+        for trial in study.trials
+        for key in trial.user_attrs
+        if key.startswith("fold ")
+    ]
+
+
+def wait_until_gone(group: int) -> None:
+    """Wait until no process of the session is left; the test's own time limit ends it where one stays."""
+    import psutil
+
+    while True:
+        left = [p for p in psutil.pids() if p != group and _session(p) == group]
+        if not left:
+            return
+        time.sleep(0.1)
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except (ProcessLookupError, PermissionError):
+        return None
+
+
+@pytest.mark.usefixtures("tracking")
+def test_two_commands_do_not_work_on_one_grid() -> None:
+    with studies.alone(experiment().study("report")), pytest.raises(InputError, match="another process"):
+        grid.run(experiment(), 1, None, never, here)
+
+
+@pytest.mark.usefixtures("tracking")
+def test_status_sees_a_cell_that_stands_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    done = grid.run(experiment(), 1, None, made_up, here)
+    study = optuna.load_study(study_name=done.experiment.study("report"), storage=studies.storage_url())
+    study.add_trial(study.trials[0])
+    assert not grid.show_status(done.experiment)
+    assert "not complete" in capsys.readouterr().out
+
+
+def test_what_the_file_may_say() -> None:
+    file = REPOSITORY / "experiments" / "grid.yaml"
+    with pytest.raises(InputError, match="pooling takes 3"):
+        spec.load(file, GridSpec, {"grids.pool.conv_layers": [4]})
+    with pytest.raises(ValueError, match="names a value twice"):
+        experiment(grids={"report": SPACE | {"dropout": [0.1, 0.1]}})
+
+
+def test_the_reports_grid_has_96_cells_and_its_first_is_the_reports_choice() -> None:
+    told = spec.load(REPOSITORY / "experiments" / "grid.yaml", GridSpec)
+    cells = told.grids["report"].cells()
+    assert len(cells) == 96
+    choice = spec.load(REPOSITORY / "experiments" / "fashion.yaml", spec.FashionSpec).model.model_dump()
+    assert cells[0] == {name: choice[name] for name in cells[0]}

@@ -1,0 +1,261 @@
+"""The search: trials told truthfully, budgets kept, taken up after a stop, and a best one that can be run."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from trackdl import spec
+from trackdl.errors import Diverged, InputError
+from trackdl.segments import Epoch, SegmentResult, SegmentTask, train_segment
+from trackdl.spec import FashionSpec, SearchSpec
+from trackdl.studies import store
+from trackdl.tasks import search
+from trackdl.tracking import runs
+from trackdl.tracking.store import client
+from trackdl.workers import Failed, Lost
+
+REPOSITORY = Path(__file__).parents[1]
+CONTENT: dict[str, Any] = {
+    "task": "search",
+    "data": {"dataset": "fashion"},
+    "model": {
+        "conv_layers": 2,
+        "filter_size": 3,
+        "filters": 4,
+        "dense_nodes": 8,
+        "dropout": 0.1,
+        "pool_size": 2,
+        "activation": "relu",
+    },
+    "training": {"epochs": 4, "batch_size": 50, "optimizer": {"name": "adam", "lr": 0.01}, "seed": 1},
+    "space": {
+        "model.filters": {"low": 2, "high": 16, "whole": True, "log": True},
+        "model.conv_layers": [1, 2, 4],
+        "training.optimizer.lr": {"low": 0.001, "high": 1, "log": True},
+        "training.schedule": ["constant", "one_cycle"],
+    },
+    "study": {"min_epochs": 1, "reduction_factor": 2, "trials": 12},
+}
+
+
+@pytest.fixture(autouse=True)
+def _own_studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracking: str) -> None:  # noqa: ARG001
+    monkeypatch.setenv("TRACKDL_STORAGE", f"sqlite:///{tmp_path / 'optuna.db'}")
+    monkeypatch.setenv("SEARCH_TEST", str(tmp_path))
+    monkeypatch.setattr(search, "project_root", lambda: tmp_path)
+    store.storage.cache_clear()
+
+
+def experiment(**changes: Any) -> SearchSpec:
+    return SearchSpec.model_validate(CONTENT | changes)
+
+
+def made_up(task: SegmentTask) -> SegmentResult:
+    """Stand for a training: better with more filters and a rate near 0.03; the state says how far it has come."""
+    settings = task.experiment.training
+    if settings.optimizer.lr > 0.5:
+        raise Diverged("epoch 1, batch 3: the loss is nan")
+    begun = json.loads(task.state)["epoch"] if task.state else 0
+    with Path(os.environ["SEARCH_TEST"], "calls").open("a") as calls:
+        calls.write(f"{settings.optimizer.lr} {begun}\n")
+    value = 0.6 + task.experiment.model.filters / 100 - abs(settings.optimizer.lr - 0.03) / 10
+    epochs = [Epoch(n, 1.0, 0.5, 1.0, value * (1 - 0.1 / n), 2.0) for n in range(begun + 1, task.until + 1)]
+    return SegmentResult(epochs, json.dumps({"epoch": task.until}).encode(), 100)
+
+
+def here(function: Callable[[Any], Any], next_task: Callable[[], Any], _: int) -> Iterator[tuple[Any, Any]]:
+    """An engine that works in this process."""
+    while (pair := next_task()) is not None:
+        try:
+            yield pair[0], function(pair[1])
+        except Diverged as error:
+            yield pair[0], Failed(error)
+
+
+def stopped_after(segments: int) -> Callable[..., Iterator[tuple[Any, Any]]]:
+    """Return an engine that is interrupted while it works on a segment."""
+
+    def engine(function: Callable[[Any], Any], next_task: Callable[[], Any], _: int) -> Iterator[tuple[Any, Any]]:
+        for number, pair in enumerate(iter(next_task, None)):
+            if number == segments:
+                raise KeyboardInterrupt
+            yield pair[0], function(pair[1])
+
+    return engine
+
+
+def study_of(result: search.Result) -> optuna.Study:
+    return optuna.load_study(study_name=result.study.name, storage=store.storage_url())
+
+
+def is_truthful(result: search.Result) -> None:
+    """Check that both stores say the same of every trial."""
+    for trial in study_of(result).trials:
+        if "impossible" in trial.user_attrs.get("why", ""):
+            continue
+        run = runs.Run(trial.user_attrs["mlflow_run"])
+        tags = run.info.data.tags
+        assert tags["trackdl.trial"] == f"{result.study.name}/{trial.number}"
+        assert tags["trackdl.trial_state"] == trial.state.name
+        assert run.info.info.status == ("FAILED" if trial.state == TrialState.FAIL else "FINISHED")
+        points = [point.value for point in client().get_metric_history(run.id, "val_accuracy")]
+        assert points == [epoch["val_accuracy"] for epoch in trial.user_attrs.get("history", [])]
+        if trial.state == TrialState.COMPLETE:
+            assert len(points) == result.experiment.training.epochs
+            assert trial.values[0] == points[-1]
+
+
+def test_trials_end_truthfully_and_the_best_can_be_run(capsys: pytest.CaptureFixture[str]) -> None:
+    result = search.run(experiment(), 2, made_up, here)
+    is_truthful(result)
+    states = Counter(trial.state.name for trial in study_of(result).trials)
+    assert sum(states.values()) == 12
+    assert states["COMPLETE"] >= 1
+    assert states["PRUNED"] >= 1
+    assert result.best is not None
+    assert result.file is not None
+    assert spec.load(result.file, FashionSpec) == result.best
+    complete = [trial for trial in study_of(result).trials if trial.state == TrialState.COMPLETE]
+    assert result.best.model.filters == max(complete, key=lambda trial: trial.values[0]).params["model.filters"]
+    assert "validation" in search.show(result)
+    assert f"--file {result.file}" in capsys.readouterr().out.replace("\n", "")
+
+
+def test_a_diverged_trial_fails_and_never_wins() -> None:
+    space = {"training.optimizer.lr": [0.03, 0.9]}
+    result = search.run(experiment(space=space), 1, made_up, here)
+    failed = [trial for trial in study_of(result).trials if trial.state == TrialState.FAIL]
+    assert failed
+    assert {trial.params["training.optimizer.lr"] for trial in failed} == {0.9}
+    assert "nan" in failed[0].user_attrs["why"]
+    assert result.best is not None
+    assert result.best.training.optimizer.lr == 0.03
+    is_truthful(result)
+
+
+def test_a_lost_worker_fails_its_trial_and_the_study_goes_on() -> None:
+    def losing(function: Callable[[Any], Any], next_task: Callable[[], Any], _: int) -> Iterator[tuple[Any, Any]]:
+        for number, pair in enumerate(iter(next_task, None)):
+            yield pair[0], Lost() if number == 2 else function(pair[1])
+
+    result = search.run(experiment(space={"model.filters": [2, 4, 8]}), 1, made_up, losing)
+    failed = [trial for trial in study_of(result).trials if trial.state == TrialState.FAIL]
+    assert len(failed) == 1
+    assert "out of memory" in failed[0].user_attrs["why"]
+    assert len(study_of(result).trials) == 12
+    is_truthful(result)
+
+
+def test_a_real_training_that_diverges_fails_within_its_first_epoch(tiny_fashion: Path) -> None:  # noqa: ARG001
+    space = {"training.optimizer.lr": [1e2], "training.optimizer.name": ["sgd"]}
+    model = CONTENT["model"] | {"activation": "leaky_relu"}  # a ReLU may die first, which is finite
+    result = search.run(experiment(space=space, model=model, study={"trials": 1}), 1, train_segment, here)
+    (trial,) = study_of(result).trials
+    assert trial.state == TrialState.FAIL
+    assert "epoch 1" in trial.user_attrs["why"]
+    assert result.best is None
+
+
+@pytest.mark.parametrize("segments", [0, 1, 4, 9])
+def test_an_interrupted_search_goes_on_with_the_epochs_it_has(segments: int, tmp_path: Path) -> None:
+    told = experiment(space={"model.filters": [2, 4, 8], "training.optimizer.lr": {"low": 0.01, "high": 0.1}})
+    with pytest.raises(KeyboardInterrupt):
+        search.run(told, 1, made_up, stopped_after(segments))
+    open_runs = runs.find("search", "attributes.status = 'RUNNING'")
+    assert not open_runs
+    result = search.run(told, 2, made_up, here)
+    is_truthful(result)
+    assert len(study_of(result).trials) == 12
+    # No epoch was trained twice: the one under way had not been begun when the engine stopped.
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert len(calls) == len(set(calls))
+    assert not list((tmp_path / "studies").rglob("*.safetensors"))
+    assert len(runs.find("search", f"tags.`trackdl.study` = '{result.study.name}'")) == 1
+
+
+def test_more_trials_extend_the_same_study() -> None:
+    first = search.run(experiment(study={"trials": 3}), 1, made_up, here)
+    again = search.run(experiment(study={"trials": 5}), 1, made_up, here)
+    assert again.study.name == first.study.name
+    assert again.run.id == first.run.id
+    trials = study_of(again).trials
+    assert len(trials) == 5
+    assert len({json.dumps(trial.params) for trial in trials}) == 5  # a seeded sampler does not repeat itself
+
+
+def test_one_worker_and_one_seed_make_one_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def params(name: str) -> list[dict[str, Any]]:
+        monkeypatch.setenv("TRACKDL_STORAGE", f"sqlite:///{tmp_path / name}.db")
+        store.storage.cache_clear()
+        return [trial.params for trial in study_of(search.run(experiment(), 1, made_up, here)).trials]
+
+    assert params("one") == params("two")
+
+
+def test_when_the_time_is_up_no_trial_is_left_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 10_000, 20))
+    monkeypatch.setattr(search, "monotonic", lambda: next(clock))
+    result = search.run(experiment(study={"minutes": 2, "pruner": "none"}), 1, made_up, here)
+    trials = study_of(result).trials
+    assert 0 < len(trials) < 12
+    assert not [trial for trial in trials if not trial.state.is_finished()]
+    assert any("time" in trial.user_attrs.get("why", "") for trial in trials)
+    is_truthful(result)
+
+
+def test_two_objectives_prune_nothing_and_give_a_front() -> None:
+    told = experiment(study={"objectives": "accuracy and time", "trials": 8})
+    result = search.run(told, 1, made_up, here)
+    is_truthful(result)
+    assert "pictures/pareto.png" in result.run.artifacts("pictures")
+    front = study_of(result).best_trials
+    assert front
+    assert all(trial.state == TrialState.COMPLETE for trial in front)
+    assert "front" not in search.show(result)
+
+
+def test_first_trials_come_first_and_impossible_ones_are_not_trained() -> None:
+    first = [{"model.filters": 16, "training.optimizer.lr": 0.03}, {"model.conv_layers": 4}]
+    model = CONTENT["model"] | {"pool_size": 3}
+    space = CONTENT["space"] | {"model.conv_layers": [2, 3, 4]}
+    told = experiment(first=first[:1], space=space, model=model, study={"trials": 12, "pruner": "none"})
+    result = search.run(told, 1, made_up, here)
+    trials = study_of(result).trials
+    assert trials[0].params["model.filters"] == 16
+    impossible = [trial for trial in trials if trial.params["model.conv_layers"] == 4]
+    assert impossible
+    assert all(trial.state == TrialState.PRUNED for trial in impossible)
+    assert all("pixels are left" in trial.user_attrs["why"] for trial in impossible)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"space": {"model.filter": [1]}}, "model.filter"),
+        ({"space": {"data.validation": [0.1]}}, "model and training"),
+        ({"space": {"model.filters": {"low": 3, "high": 2}}}, "less than"),
+        ({"space": {"model.filters": {"low": 0, "high": 2, "log": True}}}, "above 0"),
+        ({"space": {"training.optimizer.name": ["sgd", "rmsprop"]}}, "rmsprop"),
+        ({"first": [{"model.pool_size": 2}]}, "not searched"),
+    ],
+)
+def test_a_wrong_space_is_refused_before_anything_runs(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        experiment(**changes)
+
+
+def test_two_commands_do_not_work_on_one_study() -> None:
+    with store.alone(experiment().study_name), pytest.raises(InputError, match="another process"):
+        search.run(experiment(), 1, made_up, here)
+
+
+def test_the_projects_own_search_is_valid() -> None:
+    told = spec.load(REPOSITORY / "experiments" / "search.yaml", SearchSpec)
+    assert told.experiment({}).model.model_dump() == told.model.model_dump()
