@@ -192,7 +192,7 @@ def timed_fit(task: FoldTask) -> FoldResult:
 
 def run_trackdl(job: Job) -> list[Fit]:
     """Work through the sample by what `trackdl grid` calls, in stores of its own, which are made before the clock."""
-    from trackdl import studies
+    from trackdl.studies.store import storage
     from trackdl.tasks import grid
     from trackdl.tracking import store
 
@@ -200,7 +200,7 @@ def run_trackdl(job: Job) -> list[Fit]:
         store.client().search_experiments()
         place = (folder / "artifacts").as_uri()
         os.environ["MLFLOW_EXPERIMENT_ID"] = store.client().create_experiment("benchmark", artifact_location=place)
-        studies.storage()
+        storage()
         table = grid.run(experiment(job), workers=WORKERS, fit=timed_fit).table
         fits = []
         for row in table.to_dict("records"):

@@ -7,13 +7,15 @@ A trial trains on one split, as `trackdl search` does: its course is the table's
 32,000 images, and a pruned trial costs the epochs it had. After every trial the search would hand over its best
 finished configuration. The search has arrived when that one's score in the grid, the mean of three folds, which the
 search does not see, is within 0.5 points of the grid's best: what fold 0 misleads it to counts against it. A
-configuration that is drawn again is trained again. Trials come one after the other.
+configuration that is drawn again is trained again. Trials come one after the other. How they are pruned, and which
+search is the default one, stands in `experiments/search.yaml`.
 """
 
 import argparse
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,17 +28,18 @@ from optuna.pruners import BasePruner, HyperbandPruner, NopPruner, SuccessiveHal
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
+from trackdl import spec
 from trackdl.console import print_table
 from trackdl.contrasts import REPORT, epochs_of
 from trackdl.spec_grid import DIMENSIONS
+from trackdl.spec_search import StudySettings
 
-__all__ = ["DEFAULT", "SEARCHES", "Table", "main", "measure", "replay"]
+__all__ = ["Table", "main", "measure", "replay", "searches"]
 
 IMAGES = 32_000  # of one epoch of one fold
 SPLIT = 0  # the fold that the searches see
 WITHIN = 0.5  # points of the grid's best
 WANTED = 0.10  # share of the grid's images, in the median, for the default search
-DEFAULT = "TPE + Hyperband"
 
 
 @dataclass(frozen=True)
@@ -67,28 +70,32 @@ class Table:
         return cls(values, courses, means.to_dict(), IMAGES * len(columns) * len(report))
 
 
-Search = Callable[[int, int], tuple[BaseSampler, BasePruner]]
+Search = Callable[[int], tuple[BaseSampler, BasePruner]]
 
 
 def tpe(seed: int) -> TPESampler:
-    """Return the sampler with everything named that Optuna 5 would choose by itself."""
+    """Return the search's sampler, with everything named that Optuna 5 would choose by itself."""
     return TPESampler(
         n_startup_trials=10, n_ei_candidates=24, multivariate=True, group=False, constant_liar=True, seed=seed
     )
 
 
-SEARCHES: dict[str, Search] = {
-    "random": lambda seed, _: (RandomSampler(seed), NopPruner()),
-    "TPE": lambda seed, _: (tpe(seed), NopPruner()),
-    "TPE + successive halving": lambda seed, _: (
-        tpe(seed),
-        SuccessiveHalvingPruner(min_resource=1, reduction_factor=3, min_early_stopping_rate=0, bootstrap_count=0),
-    ),
-    "TPE + Hyperband": lambda seed, epochs: (
-        tpe(seed),
-        HyperbandPruner(min_resource=1, max_resource=epochs, reduction_factor=3, bootstrap_count=0),
-    ),
-}
+def searches(least: int, factor: int, epochs: int) -> dict[str, Search]:
+    """Return the searches that are compared.
+
+    Args:
+        least: Epochs before a trial may be pruned.
+        factor: One of so many trials goes on from each rung.
+        epochs: Of a trial that is not pruned.
+    """
+    halving = partial(SuccessiveHalvingPruner, least, factor, min_early_stopping_rate=0, bootstrap_count=0)
+    hyperband = partial(HyperbandPruner, least, epochs, factor, bootstrap_count=0)
+    return {
+        "random": lambda seed: (RandomSampler(seed), NopPruner()),
+        "tpe": lambda seed: (tpe(seed), NopPruner()),
+        "tpe, halving": lambda seed: (tpe(seed), halving()),
+        "tpe, hyperband": lambda seed: (tpe(seed), hyperband()),
+    }
 
 
 def replay(table: Table, search: Search, seed: int, within: float = WITHIN) -> dict[str, Any]:
@@ -98,7 +105,7 @@ def replay(table: Table, search: Search, seed: int, within: float = WITHIN) -> d
         `images` trained on, `trials`, how many of them were `pruned`, and whether it `arrived`.
     """
     epochs = len(next(iter(table.courses.values())))
-    sampler, pruner = search(seed, epochs)
+    sampler, pruner = search(seed)
     study = optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner, study_name=f"replay {seed}")
     near = max(table.scores.values()) - within / 100
     images, arrived, best = 0, False, -1.0
@@ -128,14 +135,17 @@ def replay(table: Table, search: Search, seed: int, within: float = WITHIN) -> d
     }
 
 
-def measure(table: Table, seeds: int, within: float = WITHIN) -> dict[str, Any]:
+def measure(table: Table, settings: StudySettings, seeds: int, within: float = WITHIN) -> dict[str, Any]:
     """Replay every search from each seed; return what was asked, and each search's results and their summary.
+
+    `settings` say how trials are pruned, and which search is the default one.
 
     A search that never arrives counts with all it trained on, the grid's images.
     """
     near = max(table.scores.values()) - within / 100
     summary: dict[str, Any] = {}
-    for name, search in SEARCHES.items():
+    epochs = len(next(iter(table.courses.values())))
+    for name, search in searches(settings.min_epochs, settings.reduction_factor, epochs).items():
         found = [replay(table, search, seed, within) for seed in range(seeds)]
         shares = [one["images"] / table.images for one in found]
         summary[name] = {
@@ -156,7 +166,9 @@ def measure(table: Table, seeds: int, within: float = WITHIN) -> dict[str, Any]:
         "best_score": max(table.scores.values()),
         "near": sum(score >= near for score in table.scores.values()),
         "configurations": len(table.scores),
-        "default": DEFAULT,
+        "default": settings.sampler + (f", {settings.pruner}" if settings.pruner != "none" else ""),
+        "min_epochs": settings.min_epochs,
+        "reduction_factor": settings.reduction_factor,
         "wanted_share": WANTED,
         "searches": summary,
     }
@@ -182,7 +194,8 @@ def show(measured: dict[str, Any]) -> None:
         f"Images until within {measured['within_points']:g} points of the grid's best, {measured['best_score']:.2%} "
         f"({measured['near']} of {measured['configurations']} configurations are); the grid trained on "
         f"{measured['grid_images']:,}; Optuna {measured['optuna']}; wanted of the default: "
-        f"at most {measured['wanted_share']:.0%}"
+        f"at most {measured['wanted_share']:.0%}; pruned from epoch {measured['min_epochs']} on, one of "
+        f"{measured['reduction_factor']} goes on"
     )
     print_table(title, columns, rows)
 
@@ -197,7 +210,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     options = parser.parse_args(arguments)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    measured = measure(Table.of(pd.read_csv(options.table)), options.seeds, options.within)
+    settings = spec.load(root / "experiments" / "search.yaml", spec.SearchSpec).study
+    measured = measure(Table.of(pd.read_csv(options.table)), settings, options.seeds, options.within)
     if options.json:
         print(json.dumps(measured, indent=2))
     else:
