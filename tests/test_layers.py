@@ -21,7 +21,9 @@ ORDER = [
     {"baselines"},
     {"protocols"},
     {"training"},
-    {"plots_classifiers", "plots_search", "comparison_text"},
+    {"plots_classifiers", "plots_search", "plots_grid", "comparison_text", "selection"},
+    {"verdicts"},
+    {"contrasts"},
     {
         "augmentation",
         "grid_table",
@@ -37,7 +39,7 @@ ORDER = [
     },
     {"spec"},
     {"spec_grid", "spec_search"},
-    {"spec_fashion", "spec_heart"},
+    {"spec_fashion", "spec_heart", "spec_hypotheses"},
     {"spec_base"},
     {"paths", "errors"},
 ]
@@ -81,19 +83,7 @@ def test_imports_run_one_way(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        "spec",
-        "spec_base",
-        "spec_fashion",
-        "spec_grid",
-        "spec_heart",
-        "spec_search",
-        "cli",
-        "errors",
-        "paths",
-        "console",
-    ],
+    "name", [path.stem for path in MODULES if path.stem.startswith("spec")] + ["cli", "errors", "paths", "console"]
 )
 def test_what_answers_at_once_imports_nothing_heavy(name: str) -> None:
     assert not {module.split(".")[0] for module in imported(PACKAGE / f"{name}.py", top_only=True)} & HEAVY

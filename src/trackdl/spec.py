@@ -190,8 +190,8 @@ def to_yaml(experiment: Experiment) -> str:
 
 
 def digest(experiment: Experiment) -> str:
-    """Return the SHA-256 (hex) of what decides the run's outcome: all keys but the published numbers."""
-    content = experiment.model_dump(mode="json", exclude={"reported"})
+    """Return the SHA-256 (hex) of what decides what is measured: all keys but the report's numbers and hypotheses."""
+    content = experiment.model_dump(mode="json", exclude={"reported", "hypotheses", "margin"})
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -203,7 +203,7 @@ def flatten(experiment: Experiment) -> dict[str, Any]:
             return {k: v for name, inner in value.items() for k, v in walk(f"{prefix}{name}.", inner).items()}
         return {prefix[:-1]: value}
 
-    return walk("", experiment.model_dump(exclude={"reported", "task"}, exclude_none=True))
+    return walk("", experiment.model_dump(exclude={"reported", "hypotheses", "task"}, exclude_none=True))
 
 
 def _read(path: Path) -> str:

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from trackdl.spec_base import Reported, Strict, Training
 from trackdl.spec_fashion import Activation, FashionData, FashionModel
+from trackdl.spec_hypotheses import Hypothesis
 
 __all__ = ["DIMENSIONS", "GridSpec", "Space"]
 
@@ -51,7 +52,8 @@ class GridSpec(Strict):
     """Task 2's grid: every cell is trained `folds` times, each time judged on the fold that it has not seen.
 
     `grids` names the spaces: `report` is the report's own, others are ours. The folds are cut, by class, from the
-    pictures that are left when `data.validation` of them are kept back.
+    pictures that are left when `data.validation` of them are kept back. `margin`, in points of accuracy, is the
+    difference below which two configurations are alike in practice; `hypotheses` are what the grid is to decide.
     """
 
     task: Literal["grid"]
@@ -59,6 +61,8 @@ class GridSpec(Strict):
     folds: int = Field(ge=2, le=100)
     training: Training
     grids: dict[str, Space] = Field(min_length=1)
+    margin: float = Field(0.25, gt=0, le=100)
+    hypotheses: list[Hypothesis] = Field(default_factory=list)
     reported: list[Reported] = Field(default_factory=list)
 
     def study(self, grid: str) -> str:

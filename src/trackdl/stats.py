@@ -13,6 +13,7 @@ __all__ = [
     "calibration_error",
     "corrected_estimate",
     "exact_interval",
+    "holm",
     "mean_interval",
     "reliability",
 ]
@@ -100,6 +101,19 @@ def corrected_estimate(values: ArrayLike, test_share: float, confidence: float =
     # Equal values leave no doubt: either no difference at all, or one without exception.
     p = float(2 * t.sf(abs(mean) / error, freedom)) if error else float(mean == 0)
     return Estimate(mean, mean - half, mean + half, p)
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """Return p-values as adjusted by Holm (1979): the chance that any of the family is wrongly called stays below each.
+
+    Args:
+        values: The family's p-values, in any order; the answer keeps it.
+    """
+    adjusted, least = [0.0] * len(values), 0.0
+    for rank, place in enumerate(np.argsort(values, kind="stable")):
+        least = max(least, min(1.0, (len(values) - rank) * values[place]))
+        adjusted[place] = least
+    return adjusted
 
 
 def reliability(targets: NDArray[np.int64], probabilities: NDArray[np.float64], bins: int = 10) -> list[Bin]:

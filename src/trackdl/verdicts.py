@@ -1,0 +1,161 @@
+"""What the grid says of the report's hypotheses, in words that can be quoted: pure functions of contrasts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from trackdl.contrasts import Contrast
+from trackdl.spec_hypotheses import Hypothesis
+from trackdl.stats import Estimate
+
+__all__ = ["LABELS", "SCOPE", "Decision", "Verdict", "contrast_rows", "contrast_words", "decide", "judge"]
+
+Decision = Literal["supported", "contradicted", "no practical difference", "not decidable"]
+
+SCOPE = (
+    "Intervals are of the mean effect over the grid's own pairs, for other draws of as many pictures and other seeds. "
+    "They say nothing of configurations outside the grid, of other data, or of longer training."
+)
+
+LABELS = {
+    "conv_layers": "Convolution layers",
+    "filter_size": "Filter size",
+    "filters": "Filters",
+    "dense_nodes": "Dense nodes",
+    "dropout": "Dropout",
+    "pool_size": "Pool size",
+    "activation": "Activation",
+}
+
+_AGREES = {("higher", True), ("lower", False)}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the grid says of one hypothesis.
+
+    Attributes:
+        hypothesis: The report's.
+        decision: On what it predicts of accuracy.
+        contrasts: What it rests on; empty where the grid has one value of the dimension.
+        words: All of it, to be quoted.
+    """
+
+    hypothesis: Hypothesis
+    decision: Decision
+    contrasts: tuple[Contrast, ...]
+    words: str
+
+
+def decide(contrast: Contrast, predicted: Literal["higher", "lower", "differs", "none"]) -> Decision:
+    """Return what one contrast says of a prediction."""
+    if contrast.finding == "open":
+        return "not decidable"
+    if contrast.finding == "alike":
+        return "supported" if predicted == "none" else "no practical difference"
+    agrees = predicted == "differs" or (predicted, contrast.accuracy.mean > 0) in _AGREES
+    return "supported" if agrees else "contradicted"
+
+
+def judge(hypothesis: Hypothesis, contrasts: Sequence[Contrast], margin: float) -> Verdict:
+    """Return the verdict on a hypothesis.
+
+    Of several contrasts (three values and more) one that supports is enough, if none contradicts, and the other way
+    round; there is no practical difference if there is none in each.
+
+    Args:
+        hypothesis: The report's.
+        contrasts: Of any dimensions, as `contrasts.compare` returned them for `margin`.
+        margin: Points of accuracy.
+    """
+    own = tuple(contrast for contrast in contrasts if contrast.dimension == hypothesis.dimension)
+    found = {decide(contrast, hypothesis.accuracy) for contrast in own}
+    decision: Decision = "not decidable"
+    if len(found) == 1:
+        (decision,) = found
+    elif len(found & {"supported", "contradicted"}) == 1:
+        (decision,) = found & {"supported", "contradicted"}
+    return Verdict(hypothesis, decision, own, _words(hypothesis, decision, own, margin))
+
+
+def _words(hypothesis: Hypothesis, decision: Decision, contrasts: Sequence[Contrast], margin: float) -> str:
+    label, claim = LABELS[hypothesis.dimension], f"the report's hypothesis that {hypothesis.claim}"
+    if not contrasts:
+        return f"{label}: the grid has one value of it, so {claim} is not decidable."
+    said = "; ".join(contrast_words(contrast) for contrast in contrasts)
+    ends = {
+        "supported": f"{claim} is supported.",
+        "contradicted": f"{claim} is contradicted.",
+        "no practical difference": f"no practical difference (less than {margin:g} points): {claim} is not borne out.",
+        "not decidable": f"{claim} is not decidable by this grid.",
+    }
+    words = f"{label} {said}: {ends[decision]}"
+    if decision in ("supported", "contradicted") and not any(_is_beyond(one.accuracy, margin) for one in contrasts):
+        words += f" Whether the difference is more than {margin:g} points is open."
+    if any(contrast.ours for contrast in contrasts):
+        pairs = sum(contrast.pairs for contrast in contrasts)
+        words += f" The report's grid has one value of it; this rests on {pairs} pairs with configurations of ours."
+    if hypothesis.overfitting != "not said":
+        words += " " + _overfitting_words(hypothesis.overfitting, contrasts)
+    if hypothesis.time != "not said":
+        words += f" Of training time the report expects {hypothesis.time}."
+    return words
+
+
+def _is_beyond(difference: Estimate, margin: float) -> bool:
+    return difference.low > margin or difference.high < -margin
+
+
+def _overfitting_words(expected: Literal["more", "less"], contrasts: Sequence[Contrast]) -> str:
+    said = "; ".join(
+        f"{one.overfitting.mean:+.3f} ({one.overfitting.low:+.3f} to {one.overfitting.high:+.3f})" for one in contrasts
+    )
+    signs = {1 if one.overfitting.low > 0 else -1 if one.overfitting.high < 0 else 0 for one in contrasts}
+    wanted = 1 if expected == "more" else -1
+    met = "so it is" if signs == {wanted} else "the opposite is found" if signs == {-wanted} else "not decidable here"
+    words = (
+        f"The report expects {expected} overfitting; the gap of validation loss over training loss differs by {said}: "
+        f"{met}."
+    )
+    if contrasts[0].dimension == "dropout":
+        words += " Training loss is taken with dropout at work, which by itself narrows the gap."
+    return words
+
+
+def contrast_words(contrast: Contrast) -> str:
+    """Return a contrast in words: values, points with their interval, corrected p, training time."""
+    found, time = contrast.accuracy, contrast.seconds
+    return (
+        f"{contrast.high} against {contrast.low}: {found.mean:+.2f} points (95 % interval {found.low:+.2f} to "
+        f"{found.high:+.2f}, Holm p {_p(contrast.p_holm)}; ahead in {contrast.ahead} of {contrast.pairs} pairs), "
+        f"{time.mean:.2f}× the training time ({time.low:.2f} to {time.high:.2f})"
+    )
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
+
+
+def contrast_rows(contrasts: Sequence[Contrast]) -> tuple[list[str], list[list[str]]]:
+    """Return the contrasts as a table: its columns and rows."""
+    columns = [
+        *("dimension", "values", "pairs", "ahead", "points", "95 % interval", "p, Holm", "p, equal"),
+        *("training time", "95 % interval"),
+    ]
+    return columns, [[*_row(contrast)] for contrast in contrasts]
+
+
+def _row(contrast: Contrast) -> list[Any]:
+    accuracy, seconds = contrast.accuracy, contrast.seconds
+    return [
+        LABELS[contrast.dimension].lower() + (" (ours)" if contrast.ours else ""),
+        f"{contrast.high} against {contrast.low}",
+        str(contrast.pairs),
+        str(contrast.ahead),
+        f"{accuracy.mean:+.2f}",
+        f"{accuracy.low:+.2f} to {accuracy.high:+.2f}",
+        _p(contrast.p_holm).removeprefix("= "),
+        _p(contrast.p_equal).removeprefix("= "),
+        f"{seconds.mean:.2f}×",
+        f"{seconds.low:.2f} to {seconds.high:.2f}",
+    ]

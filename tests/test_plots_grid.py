@@ -1,0 +1,79 @@
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.figure import Figure
+
+from grids import VALUES, made_table
+from trackdl import plots_grid
+from trackdl.contrasts import compare
+from trackdl.spec_grid import DIMENSIONS
+
+TABLE = made_table()
+FIRST = {name: VALUES[name][0] for name in DIMENSIONS}
+
+
+def texts(figure: Figure) -> set[str]:
+    """Draw a figure; return all its words."""
+    figure.savefig(io.BytesIO(), dpi=40)
+    found = [text for axes in figure.axes for text in (*axes.texts, *axes.get_yticklabels(), *axes.get_xticklabels())]
+    legends = [legend for legend in figure.legends for legend in legend.get_texts()]
+    return {text.get_text() for text in [*found, *legends]}
+
+
+def test_every_contrast_has_its_row() -> None:
+    words = texts(plots_grid.effects_chart(compare(TABLE, 0.25), 0.25, "title"))
+    assert {"Filters: 32 against 16", "Activation: tanh against sigmoid", "Pool size (ours): 3 against 2"} <= words
+    assert "margin, ±0.25 points" in words
+
+
+def test_the_strongest_interaction_is_drawn_with_its_means() -> None:
+    both = (TABLE["filters"] == 32) & (TABLE["activation"] == "sigmoid")
+    table = TABLE.assign(val_accuracy_10=TABLE["val_accuracy_10"] + 0.03 * both)
+    figure = plots_grid.interaction_maps(table, "title", maps=1)
+    assert (figure.axes[1].get_ylabel(), figure.axes[1].get_xlabel()) == ("Activation", "Filters")
+    report = table[table["grid"] == "report"]
+    mean = report.loc[(report["filters"] == 32) & (report["activation"] == "relu"), "val_accuracy_10"].mean()
+    assert f"{100 * mean:.2f}" in texts(figure)
+
+
+def test_the_reports_choice_and_the_best_are_marked() -> None:
+    report = TABLE[TABLE["grid"] == "report"]
+    best = 100 * report.groupby(list(DIMENSIONS))["val_accuracy_10"].mean().max()
+    figure = plots_grid.accuracy_against_time(TABLE, FIRST, "title")
+    assert sum(len(points.get_offsets()) for points in figure.axes[0].collections) == 96
+    words = texts(figure)
+    assert f"best, {best:.2f} %" in words
+    assert any(word.startswith("the report's choice, ") for word in words)
+
+
+def test_every_course_is_drawn_once() -> None:
+    figure = plots_grid.cell_courses(TABLE, FIRST, "title")
+    assert [len(axes.lines) for axes in figure.axes] == [98, 98]  # the best and the report's once more
+    assert {"relu", "sigmoid", "tanh", "best", "the report's choice"} <= texts(figure)
+
+
+def test_importances_are_ranked() -> None:
+    figure = plots_grid.importance_bars({"filters": 0.2, "activation": 0.7, "dropout": 0.1}, "title")
+    assert {"70.0%", "Activation"} <= texts(figure)
+    widths = [bar.get_width() for bar in figure.axes[0].patches]
+    assert widths == sorted(widths)
+
+
+@given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), min_size=1, max_size=30))
+def test_the_front_is_what_nothing_surpasses(points: list[tuple[int, int]]) -> None:
+    costs, values = np.array(points, float).T
+    front = {points[place] for place in plots_grid._front(costs, values)}
+    surpassed = {
+        (cost, value)
+        for cost, value in points
+        if any(c <= cost and v >= value and (c, v) != (cost, value) for c, v in points)
+    }
+    assert front == set(points) - surpassed
+
+
+@pytest.mark.parametrize("folds", [2, 5])
+def test_other_numbers_of_folds(folds: int) -> None:
+    assert len(compare(made_table(folds=folds), 0.25)) == 9

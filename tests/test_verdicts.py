@@ -1,0 +1,166 @@
+from dataclasses import replace
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from grids import made_table
+from trackdl.contrasts import Contrast, compare
+from trackdl.spec_grid import DIMENSIONS
+from trackdl.spec_hypotheses import DimensionName, Hypothesis
+from trackdl.stats import Estimate
+from trackdl.verdicts import LABELS, contrast_rows, decide, judge
+
+FOUND = compare(made_table(), 0.25)
+
+
+def contrast(mean: float = 0.31, half: float = 0.09, **changes: Any) -> Contrast:
+    """Return a contrast of filter sizes whose p-values are given."""
+    made = Contrast(
+        dimension="filter_size",
+        low=3,
+        high=5,
+        ours=False,
+        pairs=48,
+        ahead=40,
+        accuracy=Estimate(mean, mean - half, mean + half, 0.0001),
+        p_holm=0.0002,
+        p_equal=0.8,
+        seconds=Estimate(1.4, 1.35, 1.45, 0.0),
+        overfitting=Estimate(0.012, 0.005, 0.019, 0.001),
+    )
+    return replace(made, **changes)
+
+
+def hypothesis(**changes: Any) -> Hypothesis:
+    said = {"dimension": "filter_size", "quote": "q", "claim": "larger filters raise accuracy", "accuracy": "higher"}
+    return Hypothesis.model_validate(said | changes)
+
+
+@pytest.mark.parametrize(
+    ("mean", "p_holm", "p_equal", "predicted", "decision"),
+    [
+        (0.31, 0.001, 0.8, "higher", "supported"),
+        (0.31, 0.001, 0.8, "lower", "contradicted"),
+        (-0.31, 0.001, 0.8, "higher", "contradicted"),
+        (-0.31, 0.001, 0.8, "lower", "supported"),
+        (-0.31, 0.001, 0.8, "differs", "supported"),
+        (0.31, 0.001, 0.8, "none", "contradicted"),
+        (0.31, 0.06, 0.8, "higher", "not decidable"),
+        (0.31, 0.06, 0.8, "none", "not decidable"),
+        (0.02, 0.7, 0.01, "higher", "no practical difference"),
+        (0.02, 0.7, 0.01, "none", "supported"),
+        # Surely more than nothing, and surely less than matters.
+        (0.10, 0.001, 0.01, "higher", "no practical difference"),
+    ],
+)
+def test_decisions(mean: float, p_holm: float, p_equal: float, predicted: Any, decision: str) -> None:
+    assert decide(contrast(mean, p_holm=p_holm, p_equal=p_equal), predicted) == decision
+
+
+probabilities = st.floats(0, 1)
+
+
+@given(
+    st.floats(-3, 3).filter(bool), probabilities, probabilities, st.sampled_from(["higher", "lower", "differs", "none"])
+)
+def test_a_mirrored_difference_has_the_mirrored_verdict(mean: float, p: float, q: float, predicted: Any) -> None:
+    one = decide(contrast(mean, p_holm=p, p_equal=q), predicted)
+    mirrored = {"higher": "lower", "lower": "higher"}.get(predicted, predicted)
+    assert decide(contrast(-mean, p_holm=p, p_equal=q), mirrored) == one
+
+
+@given(probabilities, probabilities, st.floats(0, 1))
+def test_a_smaller_p_of_equality_never_makes_a_difference(p: float, q: float, share: float) -> None:
+    """A larger margin does no more than that: it cannot turn no difference in practice into one."""
+    if decide(contrast(p_holm=p, p_equal=q), "higher") == "no practical difference":
+        assert decide(contrast(p_holm=p, p_equal=share * q), "higher") == "no practical difference"
+
+
+def test_the_words_can_be_quoted() -> None:
+    verdict = judge(hypothesis(), [contrast()], 0.25)
+    assert verdict.words == (
+        "Filter size 5 against 3: +0.31 points (95 % interval +0.22 to +0.40, Holm p < 0.001; ahead in 40 of 48 "
+        "pairs), 1.40× the training time (1.35 to 1.45): the report's hypothesis that larger filters raise accuracy "
+        "is supported. Whether the difference is more than 0.25 points is open."
+    )
+    assert "is open" not in judge(hypothesis(), [contrast(half=0.01)], 0.25).words
+
+
+def test_words_of_the_other_verdicts() -> None:
+    def words(**changes: Any) -> str:
+        return judge(hypothesis(), [contrast(**changes)], 0.25).words
+
+    assert words(mean=-0.31).endswith("is contradicted. Whether the difference is more than 0.25 points is open.")
+    assert words(p_equal=0.001).endswith(
+        "no practical difference (less than 0.25 points): the report's hypothesis that larger filters raise accuracy "
+        "is not borne out."
+    )
+    assert words(p_holm=0.2).endswith("is not decidable by this grid.")
+    assert "Holm p = 0.200" in words(p_holm=0.2)
+    assert "rests on 48 pairs with configurations of ours" in words(ours=True)
+
+
+@pytest.mark.parametrize(
+    ("expected", "low", "high", "met"),
+    [
+        ("more", 0.005, 0.019, "so it is"),
+        ("less", 0.005, 0.019, "the opposite"),
+        ("more", -0.01, 0.02, "not decidable"),
+    ],
+)
+def test_overfitting_is_told_beside(expected: str, low: float, high: float, met: str) -> None:
+    found = contrast(overfitting=Estimate(0.006, low, high, 0.1))
+    assert f"by +0.006 ({low:+.3f} to {high:+.3f}): {met}" in judge(hypothesis(overfitting=expected), [found], 1).words
+
+
+def test_dropouts_own_part_in_the_gap_is_told() -> None:
+    said = hypothesis(dimension="dropout", overfitting="less")
+    assert "with dropout at work" in judge(said, [contrast(dimension="dropout")], 1).words
+    assert "with dropout at work" not in judge(hypothesis(overfitting="less"), [contrast()], 1).words
+
+
+def test_every_dimension_has_a_label_and_can_be_named() -> None:
+    assert set(LABELS) == set(DIMENSIONS) == set(get_args(DimensionName))
+
+
+def test_a_dimension_with_one_value_is_not_decidable() -> None:
+    verdict = judge(hypothesis(), [contrast(dimension="filters")], 0.25)
+    assert (verdict.decision, verdict.contrasts) == ("not decidable", ())
+    assert "the grid has one value of it" in verdict.words
+
+
+def test_several_values_one_is_enough_if_none_contradicts() -> None:
+    differs, open_, same = contrast(), contrast(p_holm=0.5), contrast(p_equal=0.001)
+    assert judge(hypothesis(accuracy="differs"), [differs, open_, same], 1).decision == "supported"
+    assert judge(hypothesis(accuracy="none"), [differs, open_, same], 1).decision == "not decidable"
+    assert judge(hypothesis(), [contrast(), contrast(-0.31)], 1).decision == "not decidable"
+    assert judge(hypothesis(), [contrast(-0.31), open_], 1).decision == "contradicted"
+    assert judge(hypothesis(), [same, same], 1).decision == "no practical difference"
+    assert judge(hypothesis(), [same, open_], 1).decision == "not decidable"
+
+
+def test_a_known_grid_has_its_verdicts() -> None:
+    predicted = dict.fromkeys(LABELS, "higher") | {"activation": "differs"}
+    said = {
+        name: judge(hypothesis(dimension=name, accuracy=accuracy), FOUND, 0.25).decision
+        for name, accuracy in predicted.items()
+    }
+    assert said == {
+        "conv_layers": "supported",
+        "filter_size": "supported",
+        "filters": "supported",
+        "dense_nodes": "no practical difference",
+        "dropout": "contradicted",
+        "pool_size": "contradicted",
+        "activation": "supported",
+    }
+
+
+def test_the_table_has_a_row_for_each_contrast() -> None:
+    columns, rows = contrast_rows(FOUND)
+    assert len(rows) == len(FOUND)
+    assert {len(row) for row in rows} == {len(columns)}
+    assert all(isinstance(cell, str) for row in rows for cell in row)
+    assert rows[-1][0] == "pool size (ours)"
