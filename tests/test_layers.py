@@ -15,6 +15,7 @@ ORDER = [
     {"__main__"},
     {"cli"},
     {"tasks"},
+    {"grid_driver", "grid_conclusions"},
     {"tracking"},
     {"studies"},
     {"segments", "workers", "crossfit", "validation", "serving", "comparison", "estimator"},

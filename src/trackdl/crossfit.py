@@ -1,5 +1,6 @@
-"""One fit of the grid: a configuration, trained on all folds but one and judged on that one. Knows no tracker.
+"""One fit of the grid: a configuration, trained on all folds but one and judged on that one, or tested afresh.
 
+Knows no tracker.
 A worker process keeps the data set, normalised, from one fit to the next.
 """
 
@@ -19,7 +20,7 @@ from trackdl.spec import Training
 from trackdl.spec_fashion import FashionData
 from trackdl.training import Examples, Trainer, resolve_device, resolve_precision
 
-__all__ = ["HISTORY", "FoldResult", "FoldTask", "fit_fold"]
+__all__ = ["HISTORY", "FoldResult", "FoldTask", "FreshTask", "fit_fold", "fit_fresh"]
 
 HISTORY = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 
@@ -99,6 +100,32 @@ def fit_fold(task: FoldTask) -> FoldResult:
         precision=str(dtype).removeprefix("torch."),
         host=platform.node(),
     )
+
+
+@dataclass(frozen=True)
+class FreshTask:
+    """A configuration, trained on all folds' pictures from a seed that the grid has not used, then tested, once."""
+
+    model: dict[str, Any]
+    training: Training
+    data: FashionData
+
+
+def fit_fresh(task: FreshTask) -> float:
+    """Return the accuracy on the test pictures, as a fraction.
+
+    Raises:
+        TrackdlError: The data cannot be had, or the training failed.
+    """
+    settings = task.training
+    dtype = resolve_precision(settings.precision, resolve_device(settings.device))
+    images = load_images("fashion")
+    kept, _ = hold_back(len(images.train_labels), task.data.validation, task.data.split_seed)
+    learn = Examples(normalise(images.train_images[kept], *FASHION_MEAN_STD, dtype), images.train_labels[kept])
+    trainer = Trainer(lambda: FashionNet(**task.model), settings, F.cross_entropy)
+    for _ in trainer.fit(learn, settings.epochs):
+        pass
+    return trainer.evaluate(Examples(normalise(images.test_images, *FASHION_MEAN_STD), images.test_labels)).accuracy
 
 
 @cache

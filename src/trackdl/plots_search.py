@@ -1,13 +1,13 @@
-"""Figures of the search: how its trials went, what mattered, what accuracy costs in time."""
+"""Figures of the search: how its trials went, and what accuracy costs in time."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from trackdl.plots import BLUE, GREY, ORANGE
 
-__all__ = ["courses", "importances", "pareto"]
+__all__ = ["courses", "pareto"]
 
 
 def courses(trials: Sequence[tuple[int, Sequence[float], bool]], title: str) -> Figure:
@@ -44,20 +44,6 @@ def courses(trials: Sequence[tuple[int, Sequence[float], bool]], title: str) -> 
     axes.grid(alpha=0.3)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="lower right")
-    return figure
-
-
-def importances(shares: Mapping[str, float], title: str) -> Figure:
-    """Draw the share of the accuracy's variance that each searched key explains, the largest on top."""
-    figure = Figure(figsize=(8, 0.35 * len(shares) + 1.4), layout="constrained")
-    axes = figure.add_subplot()
-    order = sorted(shares.items(), key=lambda item: item[1])
-    bars = axes.barh([key for key, _ in order], [value for _, value in order], color=BLUE)
-    axes.bar_label(bars, fmt=lambda value: f"{value:.0%}", padding=3)
-    axes.set_xlim(0, 1.1 * max(shares.values()))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    axes.set_title(f"{title}: importance by fANOVA, over complete trials")
-    axes.grid(axis="x", alpha=0.3)
     return figure
 
 

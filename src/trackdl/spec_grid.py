@@ -53,7 +53,9 @@ class GridSpec(Strict):
 
     `grids` names the spaces: `report` is the report's own, others are ours. The folds are cut, by class, from the
     pictures that are left when `data.validation` of them are kept back. `margin`, in points of accuracy, is the
-    difference below which two configurations are alike in practice; `hypotheses` are what the grid is to decide.
+    difference below which two configurations are alike in practice; `hypotheses` are what the grid is to decide. In the
+    end `report`'s best cell, and its first, which was the report's choice, are trained on all of these pictures from
+    `fresh_seeds` new seeds, and tested.
     """
 
     task: Literal["grid"]
@@ -61,9 +63,16 @@ class GridSpec(Strict):
     folds: int = Field(ge=2, le=100)
     training: Training
     grids: dict[str, Space] = Field(min_length=1)
+    fresh_seeds: int = Field(default=5, ge=2, le=1000)
     margin: float = Field(0.25, gt=0, le=100)
     hypotheses: list[Hypothesis] = Field(default_factory=list)
     reported: list[Reported] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _the_reports_grid_is_there(self) -> "GridSpec":
+        if "report" not in self.grids:
+            raise ValueError("one of the grids must be named report: what is found is found in it")
+        return self
 
     def study(self, grid: str) -> str:
         """Return the name of the study that holds one of the grids.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
+from optuna.importance import FanovaImportanceEvaluator
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from trackdl.studies.store import storage
@@ -21,6 +22,7 @@ RUN = "mlflow_run"
 ERROR = "error"
 # A study's.
 ACTIVE = "active seconds"
+FRESH = "fresh"
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,28 @@ class GridStudy:
     def add_active(self, seconds: float) -> None:
         """Count time that was worked on the study."""
         self.study.set_user_attr(ACTIVE, self.active_seconds + seconds)
+
+    def fresh(self) -> dict[str, float]:
+        """Return what was measured of cells after the grid, by the keys that `keep_fresh` was given."""
+        prefix = f"{FRESH} "
+        attributes = self.study.user_attrs.items()
+        return {key.removeprefix(prefix): float(value) for key, value in attributes if key.startswith(prefix)}
+
+    def keep_fresh(self, key: str, accuracy: float) -> None:
+        """Keep what was measured of a cell after the grid."""
+        self.study.set_user_attr(f"{FRESH} {key}", accuracy)
+
+    def importances(self, seed: int) -> dict[str, float]:
+        """Return how much of the scores' variance each dimension explains, by fANOVA (Hutter et al., 2014).
+
+        The evaluator is named, because Optuna's default is another one. Empty where all scores are alike.
+        """
+        complete = [trial for trial in self.study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
+        varied = [name for name, values in self.space.items() if len(values) > 1]
+        if len({trial.value for trial in complete}) < 2 or not varied:
+            return {}
+        evaluator = FanovaImportanceEvaluator(seed=seed)
+        return dict(optuna.importance.get_param_importances(self.study, evaluator=evaluator, params=varied))
 
     def keep_fold(self, trial: GridTrial, fold: int, result: dict[str, Any]) -> None:
         """Keep a finished fold with its trial: from here on it is not trained again."""

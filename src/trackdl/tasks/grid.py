@@ -5,32 +5,32 @@ fold is kept with its trial, and only this process writes to the stores. Workers
 """
 
 import json
-import logging
 import os
 import platform
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import psutil
 from joblib import cpu_count
 
-from trackdl import grid_table, plots
+from trackdl import grid_table
 from trackdl.console import print_table, progress, say
-from trackdl.crossfit import FoldResult, FoldTask, fit_fold
+from trackdl.crossfit import FoldResult, FoldTask, FreshTask, fit_fold, fit_fresh
 from trackdl.errors import InputError, TrackdlError
+from trackdl.grid_conclusions import Conclusions, conclude, show_conclusions
+from trackdl.grid_driver import Driver
 from trackdl.paths import whole_file
+from trackdl.selection import best_cell
 from trackdl.spec import GridSpec
 from trackdl.spec_grid import DIMENSIONS
-from trackdl.studies.grid import RUN, Census, GridStudy, GridTrial, fold_results
+from trackdl.studies.grid import Census, GridStudy, fold_results
 from trackdl.studies.store import alone
 from trackdl.tracking import runs, trials
 from trackdl.tracking.runs import Run
@@ -38,116 +38,23 @@ from trackdl.workers import Engine, Failed, Lost, work_through
 
 __all__ = ["Result", "run", "show", "show_status"]
 
-log = logging.getLogger(__name__)
-
 Fit = Callable[[FoldTask], FoldResult]
+Test = Callable[[FreshTask], float]
+
+Ask = Callable[[], tuple[str, FreshTask] | None]
+Told = tuple[str, float | Failed | Lost]
+
+NEW_SEEDS = 1000  # so far from the experiment's seed are the seeds of cells that are tested afresh
 
 
 @dataclass(frozen=True)
 class Result:
-    """What the task leaves: the protocol, the run above the trials, and the table, a row a fold (`grid_table`)."""
+    """What the task leaves: the run above the trials, the table, a row a fold (`grid_table`), and what follows."""
 
     experiment: GridSpec
     run: Run
     table: pd.DataFrame
-
-
-@dataclass
-class _Cell:
-    """A cell in work."""
-
-    study: GridStudy
-    trial: GridTrial
-    run: Run
-    failed: bool = field(default=False)
-
-
-class _Driver:
-    """Hands out folds, keeps their results, ends trials: the only writer to both stores."""
-
-    def __init__(self, experiment: GridSpec, studies: list[GridStudy], parent: Run) -> None:
-        self.experiment, self.studies, self.parent = experiment, studies, parent
-        self.counted = time.monotonic()
-        self.open: dict[str, _Cell] = {}
-
-    def tasks(self) -> Iterator[tuple[tuple[_Cell, int], FoldTask]]:
-        """Yield the folds to be trained; cells that were left with all their folds are ended in passing."""
-        spec = self.experiment
-        for study in self.studies:
-            for trial in study.take_up():
-                cell = self._open(study, trial)
-                done = trial.folds()
-                for fold in range(spec.folds):
-                    if fold not in done and not cell.failed:
-                        yield (cell, fold), FoldTask(trial.cell, spec.training, spec.data, spec.folds, fold)
-                if len(done) == spec.folds:
-                    self._complete(cell)
-
-    def _open(self, study: GridStudy, trial: GridTrial) -> _Cell:
-        tags = {"trackdl.task": "grid", "trackdl.trial": f"{study.name}/{trial.number}"}
-        run = trials.open_trial(self.parent, trial.run_id, f"{study.name}, trial {trial.number}", trial.cell, tags)
-        trial.note(RUN, run.id)
-        trial.note("mlflow_page", trials.page(run))
-        for fold, result in trial.folds().items():
-            self._log_fold(run, fold, result)
-        self.open[run.id] = _Cell(study, trial, run)
-        return self.open[run.id]
-
-    def abandon(self) -> None:
-        """Mark the runs of open cells KILLED; the next command takes the cells up."""
-        for run_id in self.open:
-            trials.close_trial(Run(run_id), "KILLED")
-
-    def keep(self, cell: _Cell, fold: int, outcome: FoldResult | Failed | Lost) -> str:
-        """Take a fold's outcome into the stores, and return a few words on it."""
-        now = time.monotonic()
-        cell.study.add_active(now - self.counted)
-        self.counted = now
-        if cell.failed:
-            return "a fold of a cell that has failed"
-        if isinstance(outcome, Failed | Lost):
-            return self._fail(cell, fold, outcome)
-        result = outcome.as_json()
-        cell.study.keep_fold(cell.trial, fold, result)
-        self._log_fold(cell.run, fold, result)
-        if len(cell.trial.folds()) == self.experiment.folds:
-            self._complete(cell)
-        accuracy = outcome.history["val_accuracy"][-1]
-        return f"trial {cell.trial.number}, fold {fold}: {accuracy:.2%}, {outcome.seconds:.0f} s"
-
-    def _fail(self, cell: _Cell, fold: int, outcome: Failed | Lost) -> str:
-        why = str(outcome.error) if isinstance(outcome, Failed) else "its worker was killed, twice; out of memory?"
-        cell.failed = True
-        cell.study.fail(cell.trial, f"fold {fold}: {why}")
-        cell.run.tags({"trackdl.error": why})
-        trials.close_trial(cell.run, "FAILED")
-        del self.open[cell.run.id]
-        log.error("trial %d of %s failed at fold %d: %s", cell.trial.number, cell.study.name, fold, why)
-        return f"trial {cell.trial.number} failed"
-
-    def _log_fold(self, run: Run, fold: int, result: dict[str, Any]) -> None:
-        curves = {f"fold_{fold}_{name}": list(enumerate(values, 1)) for name, values in result["history"].items()}
-        trials.log_once(run, {**curves, f"fold_{fold}_fit_seconds": [(0, result["fit_seconds"])]})
-
-    def _complete(self, cell: _Cell) -> None:
-        folds = [result for _, result in sorted(cell.trial.folds().items())]
-        means = {
-            name: np.mean([fold["history"][name] for fold in folds], axis=0).tolist() for name in folds[0]["history"]
-        }
-        last = [fold["history"]["val_accuracy"][-1] for fold in folds]
-        figure = plots.fold_curves([fold["history"] for fold in folds], f"{cell.study.name}, trial {cell.trial.number}")
-        cell.run.figure(figure, "pictures/folds.png")
-        curves = {name: list(enumerate(values, 1)) for name, values in means.items()}
-        single = {
-            "val_accuracy_std": float(np.std(last, ddof=1)),
-            "parameters": folds[0]["parameters"],
-            "fit_seconds": sum(fold["fit_seconds"] for fold in folds),
-            "cpu_seconds": sum(fold["cpu_seconds"] for fold in folds),
-        }
-        trials.log_once(cell.run, {**curves, **{name: [(0, value)] for name, value in single.items()}})
-        trials.close_trial(cell.run, "FINISHED")
-        cell.study.complete(cell.trial, float(np.mean(last)))
-        del self.open[cell.run.id]
+    conclusions: Conclusions
 
 
 def run(
@@ -155,6 +62,7 @@ def run(
     workers: int | None = None,
     export: Path | None = None,
     fit: Fit = fit_fold,
+    test: Test = fit_fresh,
     engine: Engine = work_through,
 ) -> Result:
     """Finish the grid: what stands already stays.
@@ -164,6 +72,7 @@ def run(
         workers: How many processes of one thread; one for each core by default.
         export: A folder that the finished table is written to, with a note of what made it.
         fit: Trains one fold, in a worker.
+        test: Trains a cell afresh and tests it, in a worker.
         engine: Spreads the fits over processes or machines.
 
     Raises:
@@ -180,7 +89,7 @@ def run(
         studies = _studies(experiment)
         with runs.start(experiment, resume=trials.study_run("grid", names), name="grid") as parent:
             parent.tags({"trackdl.study": names, "trackdl.sampler": "GridSampler", "trackdl.pruner": "none"})
-            driver = _Driver(experiment, studies, parent)
+            driver = Driver(experiment, studies, parent)
             try:
                 _work(driver, workers or cpu_count(), fit, engine)
             except BaseException:
@@ -188,8 +97,45 @@ def run(
                 raise
             _check_complete(studies)
             table = _table(experiment, studies)
+            main = studies[list(experiment.grids).index("report")]
+            fresh = _test_afresh(experiment, main, table, lambda ask: engine(test, ask, workers or cpu_count()))
+            importances = main.importances(experiment.training.seed)
+            conclusions = conclude(parent, experiment, table, fresh, importances)
             _keep_table(parent, table, _origin(studies), export)
-    return Result(experiment, parent, table)
+    return Result(experiment, parent, table, conclusions)
+
+
+def _test_afresh(
+    experiment: GridSpec, study: GridStudy, table: pd.DataFrame, engine: Callable[[Ask], Iterator[Told]]
+) -> tuple[list[float], list[float]]:
+    """Return the test accuracies of the best cell and of the first, from new seeds; those that stand are not redone."""
+    first_seed = experiment.training.seed + NEW_SEEDS
+    seeds = range(first_seed, first_seed + experiment.fresh_seeds)
+    wanted = {
+        (place, seed): (f"{json.dumps(cell, sort_keys=True)} {seed}", cell)
+        for place, cell in enumerate((best_cell(table)[0], study.cells[0]))
+        for seed in seeds
+    }
+    done = study.fresh()
+    left = {key: (cell, seed) for (_, seed), (key, cell) in wanted.items() if key not in done}
+    waiting = iter(left.items())
+
+    def next_task() -> tuple[str, FreshTask] | None:
+        if (found := next(waiting, None)) is None:
+            return None
+        key, (cell, seed) = found
+        return key, FreshTask(cell, experiment.training.model_copy(update={"seed": seed}), experiment.data)
+
+    with progress("grid, best and first cell from new seeds", len(left)) as advance:
+        for key, outcome in engine(next_task):
+            if isinstance(outcome, Failed | Lost):
+                why = outcome.error if isinstance(outcome, Failed) else "its worker was killed, twice"
+                raise TrackdlError(f"training {key} afresh failed: {why}. The same command tries it again")
+            study.keep_fresh(key, outcome)
+            advance(f"{outcome:.2%}")
+    done = study.fresh()
+    best, first = ([done[wanted[place, seed][0]] for seed in seeds] for place in (0, 1))
+    return best, first
 
 
 def _studies(experiment: GridSpec) -> list[GridStudy]:
@@ -199,7 +145,7 @@ def _studies(experiment: GridSpec) -> list[GridStudy]:
     ]
 
 
-def _work(driver: _Driver, workers: int, fit: Fit, engine: Engine) -> None:
+def _work(driver: Driver, workers: int, fit: Fit, engine: Engine) -> None:
     folds = driver.experiment.folds
     done = sum(len(fold_results(trial)) for study in driver.studies for trial in study.trials_in_grid())
     total = folds * sum(len(study.cells) for study in driver.studies)
@@ -257,7 +203,7 @@ def _keep_table(run: Run, table: pd.DataFrame, origin: dict[str, Any], export: P
     text = table.to_csv(index=False, lineterminator="\n")
     run.text(text, "grid.csv")
     run.table(origin, "grid.json")
-    best = grid_table.best_cells(table, next(iter(table.grid)))
+    best = grid_table.best_cells(table, "report")
     run.metrics({"best_val_accuracy": float(best.score[0])})
     for name, content in (("grid.csv", text), ("grid.json", json.dumps(origin, indent=2) + "\n")):
         if export is not None:
@@ -286,7 +232,7 @@ def show_status(experiment: GridSpec) -> bool:
 
 def show(result: Result) -> str:
     """Print the best configurations and the report's choice; return it in a line."""
-    grid = next(iter(result.experiment.grids))
+    grid = "report"
     best = grid_table.best_cells(result.table, grid)
     first = result.experiment.grids[grid].cells()[0]
     place = next(i for i in range(len(best)) if all(best[name][i] == value for name, value in first.items()))
@@ -302,6 +248,7 @@ def show(result: Result) -> str:
         for i in sorted({*range(min(5, len(best))), place, len(best) - 1})
     ]
     print_table(f"Task 2's grid: mean validation accuracy of {result.experiment.folds} folds", columns, lines)
+    show_conclusions(result.conclusions)
     say(f"run {result.run.id}")
     return (
         f"Task 2, grid of {len(best)}: best {best.score[0]:.2%} (mean of folds, which chose it); "

@@ -14,7 +14,7 @@ from time import monotonic
 
 from joblib import cpu_count
 
-from trackdl import plots_search, spec
+from trackdl import plots_grid, plots_search, spec
 from trackdl.console import print_table, progress, say
 from trackdl.errors import InputError
 from trackdl.paths import project_root, whole_file
@@ -240,7 +240,8 @@ def _summarise(experiment: SearchSpec, study: SearchStudy, run: Run) -> None:
         run.figure(plots_search.pareto(points, front, study.name), "pictures/pareto.png")
     if importances := study.importances():
         run.table(importances, "importances.json")
-        run.figure(plots_search.importances(importances, study.name), "pictures/importances.png")
+        chart = plots_grid.importance_bars(importances, f"{study.name}, complete trials")
+        run.figure(chart, "pictures/importances.png")
 
 
 def _images(experiment: SearchSpec, study: SearchStudy) -> int:

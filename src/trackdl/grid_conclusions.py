@@ -1,0 +1,94 @@
+"""What follows from the whole grid: the report's hypotheses judged, the winner's curse, pictures; kept with the run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+
+from trackdl import plots_grid
+from trackdl.console import print_table, say
+from trackdl.contrasts import Contrast, compare, compare_within
+from trackdl.selection import Curse, curse
+from trackdl.spec import GridSpec
+from trackdl.tracking.runs import Run
+from trackdl.verdicts import SCOPE, Verdict, contrast_rows, judge
+
+__all__ = ["Conclusions", "conclude", "show_conclusions"]
+
+TITLE = "Fashion-MNIST grid"
+
+
+@dataclass(frozen=True)
+class Conclusions:
+    """What the grid says: every contrast, the verdict on each hypothesis, and what is left of the best score."""
+
+    contrasts: list[Contrast]
+    verdicts: list[Verdict]
+    curse: Curse
+
+
+def conclude(
+    run: Run,
+    experiment: GridSpec,
+    table: pd.DataFrame,
+    fresh: tuple[Sequence[float], Sequence[float]],
+    importances: Mapping[str, float],
+) -> Conclusions:
+    """Draw the conclusions and log them: `verdicts.json` and pictures.
+
+    Args:
+        run: The grid's run.
+        experiment: Its protocol.
+        table: Its table, whole (`grid_table`).
+        fresh: Test accuracies of the best cell and of the report's, each trained from new seeds.
+        importances: Each dimension's share of the scores' variance.
+    """
+    first = experiment.grids["report"].cells()[0]
+    contrasts = compare(table, experiment.margin)
+    verdicts = [judge(hypothesis, contrasts, experiment.margin) for hypothesis in experiment.hypotheses]
+    found = Conclusions(contrasts, verdicts, curse(table, first, *fresh))
+    figures = {
+        "effects": plots_grid.effects_chart(contrasts, experiment.margin, f"{TITLE}: what each dimension does"),
+        "accuracy_against_time": plots_grid.accuracy_against_time(table, first, f"{TITLE}: accuracy against time"),
+        "courses": plots_grid.cell_courses(table, first, f"{TITLE}: every configuration"),
+        "interactions": plots_grid.interaction_maps(table, f"{TITLE}: dimensions that act together"),
+        "importances": plots_grid.importance_bars(importances, f"{TITLE}: importance"),
+    }
+    for name, figure in figures.items():
+        run.figure(figure, f"pictures/{name}.png")
+    run.table(_as_json(experiment, table, found, importances), "verdicts.json")
+    return found
+
+
+def _as_json(
+    experiment: GridSpec, table: pd.DataFrame, found: Conclusions, importances: Mapping[str, float]
+) -> dict[str, Any]:
+    within = compare_within(table, "activation", experiment.margin)
+    return {
+        "margin": experiment.margin,
+        "scope": SCOPE,
+        "hypotheses": [
+            {
+                "dimension": verdict.hypothesis.dimension,
+                "quote": verdict.hypothesis.quote,
+                "claim": verdict.hypothesis.claim,
+                "verdict": verdict.decision,
+                "words": verdict.words,
+            }
+            for verdict in found.verdicts
+        ],
+        "contrasts": [asdict(contrast) for contrast in found.contrasts],
+        "exploratory": {str(value): [asdict(contrast) for contrast in own] for value, own in within.items()},
+        "winner": {**asdict(found.curse), "words": found.curse.words},
+        "importances": dict(importances),
+    }
+
+
+def show_conclusions(found: Conclusions) -> None:
+    """Print the contrasts, the verdicts and the winner's curse."""
+    print_table("Task 2's grid: one value against another, all else equal", *contrast_rows(found.contrasts))
+    for verdict in found.verdicts:
+        say(f"{verdict.decision.upper()}. {verdict.words}")
+    say(f"\n{SCOPE}")
+    say(f"\n{found.curse.words}")
