@@ -112,9 +112,9 @@ def _pictures(served: ServedPictures, names: Sequence[str]) -> Iterator[dict[str
         some = names[start : start + _AT_ONCE]
         shown = [_shown(served, name) for name in some]
         good = [item for item in shown if not isinstance(item, dict)]
-        answers = iter(served.look(good).to_dict("records")) if good else iter(())
+        answers = iter(served.look(good) if good else [])
         for name, item in zip(some, shown, strict=True):
-            yield item if isinstance(item, dict) else {"file": name} | next(answers)
+            yield item if isinstance(item, dict) else {"file": name, **next(answers)}
 
 
 def _shown(served: ServedPictures, name: str) -> Image.Image | dict[str, Any]:
@@ -134,14 +134,14 @@ def _shown(served: ServedPictures, name: str) -> Image.Image | dict[str, Any]:
 def _rows(served: ServedTable, file: str) -> Iterator[dict[str, Any]]:
     try:
         content = sys.stdin.buffer.read() if file == _STDIN else Path(file).read_bytes()
-        answer = served.predict(_records(content))
+        answers = served.records(_records(content))
     except OSError as error:
         yield {"file": file, "error": f"{file}: cannot be read ({error.strerror})"}
     except InputError as error:
         yield {"file": file, "error": f"{file}: {error}"}
     else:
-        for number, item in enumerate(answer.to_dict("records"), 1):
-            yield {"file": file, "row": number} | {str(key): value for key, value in item.items()}
+        for number, item in enumerate(answers, 1):
+            yield {"file": file, "row": number} | item
 
 
 def _records(content: bytes) -> list[dict[str, Any]]:
@@ -153,5 +153,5 @@ def _records(content: bytes) -> list[dict[str, Any]]:
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise InputError(f"not a CSV table: {' '.join(str(error).split())[:200]}") from error
     table.columns = table.columns.str.strip()
-    rows: list[dict[str, Any]] = table.drop(columns=TARGET.name, errors="ignore").to_dict("records")
-    return rows
+    rows = table.drop(columns=TARGET.name, errors="ignore").to_dict("records")
+    return [{str(key): value for key, value in row.items()} for row in rows]

@@ -38,7 +38,7 @@ def to_garment(picture: Image.Image) -> NDArray[np.float32]:
         tones, corners = 255 - tones, 255 - corners
     if picture.size != (SIDE, SIDE):
         tones = _in_the_middle(_trim(tones, corners))
-    return tones.astype(np.float32) / 255
+    return (tones / 255).astype(np.float32)
 
 
 def _trim(tones: NDArray[np.uint8], background: float) -> NDArray[np.uint8]:

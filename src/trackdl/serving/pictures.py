@@ -33,17 +33,19 @@ class ServedPictures:
         self.model, self.card = model, card
 
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:  # noqa: ARG002
-        """Answer MLflow: pixels or picture files, as `read_request` takes them, to a label and probabilities each.
+        """Return `records` as a frame with the columns label and probabilities."""
+        return pd.DataFrame(self.records(model_input))
+
+    def records(self, model_input: Any) -> list[dict[str, Any]]:
+        """Return a label and probabilities by class for each of what `read_request` takes.
 
         Raises:
-            InputError: As `read_request` and `look`.
+            InputError: As `read_request` and `shown`.
         """
         asked = read_request(model_input)
-        if isinstance(asked, list):
-            return self.look(asked)
-        return self.answer(torch.from_numpy(asked).unsqueeze(1) / 255)
+        return self.look(asked) if isinstance(asked, list) else self.answer(torch.from_numpy(asked).unsqueeze(1) / 255)
 
-    def look(self, pictures: Sequence[Image.Image]) -> pd.DataFrame:
+    def look(self, pictures: Sequence[Image.Image]) -> list[dict[str, Any]]:
         """Tell what stands on pictures (mode L, dark ink or light), preprocessed as in the model's training."""
         return self.answer(self.shown(pictures))
 
@@ -67,15 +69,14 @@ class ServedPictures:
         return garments
 
     @torch.inference_mode()
-    def answer(self, digits: Tensor) -> pd.DataFrame:
+    def answer(self, digits: Tensor) -> list[dict[str, Any]]:
         """Return labels and probabilities of what `shown` returns."""
         parts = (digits - self.card.mean) / self.card.std
-        outputs = torch.cat([self.model(part) for part in parts.split(_AT_ONCE)])
+        outputs = torch.cat([self.model(part) for part in torch.split(parts, _AT_ONCE)])
         probabilities = torch.softmax(outputs, dim=1).double().numpy()
         classes = self.card.classes
-        return pd.DataFrame(
-            {
-                "label": [classes[index] for index in np.argmax(probabilities, axis=1).tolist()],
-                "probabilities": [dict(zip(classes, row, strict=True)) for row in probabilities.tolist()],
-            }
-        )
+        best = np.argmax(probabilities, axis=1).tolist()
+        return [
+            {"label": classes[index], "probabilities": dict(zip(classes, row, strict=True))}
+            for index, row in zip(best, probabilities.tolist(), strict=True)
+        ]

@@ -45,23 +45,31 @@ class Named:
         served: The model.
         name: Its name in the registry; None where it was not loaded from there.
         version: Its version there.
+        frame: Answer with a frame; else with a list of records, which a server writes as JSON three times as soon.
     """
 
-    def __init__(self, served: ServedPictures | ServedTable, name: str | None, version: str | None) -> None:
-        self.served, self.name, self.version = served, name, version
+    def __init__(
+        self, served: ServedPictures | ServedTable, name: str | None, version: str | None, *, frame: bool = True
+    ) -> None:
+        self.served, self.name, self.version, self.frame = served, name, version, frame
 
-    def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Answer MLflow: columns label, probabilities, model and version, a row for each picture or table row.
+    def predict(
+        self,
+        model_input: Any,
+        params: dict[str, Any] | None = None,  # noqa: ARG002
+    ) -> pd.DataFrame | list[dict[str, Any]]:
+        """Answer MLflow: label, probabilities, model and version of each picture or table row.
 
         Raises:
             Refusal: The input is wrong.
         """
         try:
-            answer = self.served.predict(model_input, params)
+            answers = self.served.records(model_input)
         except InputError as error:
             raise Refusal(str(error)) from None
-        answer["model"], answer["version"] = self.name, self.version
-        return answer
+        for answer in answers:
+            answer["model"], answer["version"] = self.name, self.version
+        return pd.DataFrame(answers) if self.frame else answers
 
 
 def registered_as(artifact: Path) -> tuple[str | None, str | None]:

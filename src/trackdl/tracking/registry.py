@@ -18,11 +18,11 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
-from mlflow.types.schema import Map
+from mlflow.types.schema import AnyType, Map
 from torch import nn
 
 from trackdl import serving
-from trackdl.data.heart_schema import FEATURES, Column
+from trackdl.data.heart_schema import FEATURES
 from trackdl.tracking import versions
 from trackdl.tracking.artifacts import DIGESTS, digests, exists, find, verified
 from trackdl.tracking.runs import Run
@@ -46,10 +46,6 @@ _SERVING_NEEDS = (
 )
 
 
-def _column_type(column: Column) -> DataType:
-    return DataType.string if column.categories else DataType.long if column.whole else DataType.double
-
-
 _OUTPUTS = Schema(
     [
         ColSpec(DataType.string, "label"),
@@ -60,10 +56,9 @@ _OUTPUTS = Schema(
 )
 # The one signature under which MLflow passes on pixels of every numeric type as well as texts; the model checks them.
 PICTURES = ModelSignature(inputs=Schema([TensorSpec(np.dtype(object), (-1,))]), outputs=_OUTPUTS)
-# MLflow itself answers a missing column or another type; what a column may hold is checked by the model.
-TABLE = ModelSignature(
-    inputs=Schema([ColSpec(_column_type(column), column.name) for column in FEATURES]), outputs=_OUTPUTS
-)
+# Of any type: where a column is of whole numbers MLflow makes 54 of 54.5 and 1 of true. The model checks every cell.
+_ANY = AnyType()  # type: ignore[no-untyped-call]
+TABLE = ModelSignature(inputs=Schema([ColSpec(_ANY, column.name) for column in FEATURES]), outputs=_OUTPUTS)
 
 
 @dataclass(frozen=True)

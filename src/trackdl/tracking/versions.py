@@ -224,10 +224,11 @@ def _version(found: ModelVersion, aliases: list[str], champions: dict[str, str |
 
 
 def _metrics(found: ModelVersion) -> dict[str, float]:
-    if not found.model_id:
+    logged_as = (found.source or "").removeprefix("models:/")
+    if not logged_as.startswith("m-"):
         return {}
     try:
-        logged = client().get_logged_model(found.model_id)
+        logged = client().get_logged_model(logged_as)
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
