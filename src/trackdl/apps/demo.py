@@ -71,7 +71,13 @@ def load() -> list[Tried]:
             continue
         if isinstance(served, ServedPictures):
             models.append(Tried(model.name, chosen.version, score, served))
-    return models
+    return sorted(models, key=_place)
+
+
+def _place(model: Tried) -> tuple[bool, bool, str]:
+    """Models of signs come first on a page that asks for one, then those of garments, then what cannot be tried."""
+    garments = model.served is not None and model.served.card.preprocessing == "fashion"
+    return model.served is None, garments, model.name
 
 
 def build(models: list[Tried], hosts: list[str]) -> Starlette:

@@ -10,7 +10,8 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -20,7 +21,7 @@ from trackdl.errors import TrackdlError
 from trackdl.paths import project_root
 from trackdl.tracking import store
 
-__all__ = ["run"]
+__all__ = ["Page", "run", "shown"]
 
 _HOST = "127.0.0.1"
 _PATIENCE = 180  # seconds until a page must answer: MLflow imports for long on a busy machine
@@ -28,7 +29,9 @@ _LAST_WORDS = 2000  # characters of a page's log that are shown when it ends
 
 
 @dataclass
-class _Page:
+class Page:
+    """A page: what it is called, where it answers, its process and what that wrote."""
+
     name: str
     address: str
     process: subprocess.Popen[bytes]
@@ -43,9 +46,25 @@ def run() -> None:
     Raises:
         TrackdlError: A page ended or did not come; the other has been stopped.
     """
+    with shown() as pages:
+        if pages:
+            say("Ctrl-C stops " + ("both." if len(pages) > 1 else "it."))
+        while pages:
+            time.sleep(0.2)
+            for page in pages:
+                _living(page)
+
+
+@contextmanager
+def shown() -> Iterator[list[Page]]:
+    """Show the pages while the block runs; give them once they answer, their addresses printed.
+
+    Raises:
+        TrackdlError: A page ended or did not come.
+    """
     store.client()
     tracked = os.environ["MLFLOW_TRACKING_URI"]
-    pages: list[_Page] = []
+    pages: list[Page] = []
     try:
         if tracked.startswith("http"):
             say(f"MLflow           {tracked} (the tracking server itself)")
@@ -56,12 +75,7 @@ def run() -> None:
         for page in pages:
             _await(page)
             say(f"{page.name:<16} {page.address}")
-        if pages:
-            say("Ctrl-C stops " + ("both." if len(pages) > 1 else "it."))
-        while pages:
-            time.sleep(0.2)
-            for page in pages:
-                _living(page)
+        yield pages
     finally:
         _stop(pages)
 
@@ -76,7 +90,7 @@ def _studies() -> str | None:
     return url
 
 
-def _mlflow(uri: str) -> _Page:
+def _mlflow(uri: str) -> Page:
     port = _free_port()
     hosts = f"{_HOST}:{port},localhost:{port}"
     words = ["ui", "--host", _HOST, "--port", str(port), "--workers", "1", "--allowed-hosts", hosts]
@@ -85,7 +99,7 @@ def _mlflow(uri: str) -> _Page:
     return _start("MLflow", port, ["mlflow", *words], settings)
 
 
-def _dashboard(url: str) -> _Page:
+def _dashboard(url: str) -> Page:
     port = _free_port()
     return _start("Optuna dashboard", port, ["trackdl.apps.dashboard", str(port)], {"TRACKDL_STORAGE": url})
 
@@ -96,7 +110,7 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _start(name: str, port: int, module: list[str], settings: Mapping[str, str]) -> _Page:
+def _start(name: str, port: int, module: list[str], settings: Mapping[str, str]) -> Page:
     source = str(Path(__file__).resolve().parents[2])
     environment = {**os.environ, **settings}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
@@ -113,10 +127,10 @@ def _start(name: str, port: int, module: list[str], settings: Mapping[str, str])
         # A group of its own: Ctrl-C reaches us alone, and all that MLflow starts can be stopped with it.
         start_new_session=True,
     )
-    return _Page(name, f"http://{_HOST}:{port}", process, log)
+    return Page(name, f"http://{_HOST}:{port}", process, log)
 
 
-def _await(page: _Page) -> None:
+def _await(page: Page) -> None:
     for _ in range(_PATIENCE * 5):
         _living(page)
         with contextlib.suppress(urllib.error.URLError, OSError):
@@ -126,18 +140,18 @@ def _await(page: _Page) -> None:
     raise TrackdlError(f"{page.name} does not answer after {_PATIENCE} s; its last words:\n{_words(page)}")
 
 
-def _living(page: _Page) -> None:
+def _living(page: Page) -> None:
     code = page.process.poll()
     if code is not None:
         raise TrackdlError(f"{page.name} ended (exit code {code}); its last words:\n{_words(page)}")
 
 
-def _words(page: _Page) -> str:
+def _words(page: Page) -> str:
     page.log.seek(0)
     return page.log.read().decode(errors="replace")[-_LAST_WORDS:].strip()
 
 
-def _stop(pages: list[_Page]) -> None:
+def _stop(pages: list[Page]) -> None:
     """End the pages, first with a word, then without."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         for page in pages:

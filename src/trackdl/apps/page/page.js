@@ -254,7 +254,7 @@ function fill(card, answer) {
     make("p", `${percent(answer.probabilities[answer.label])} sure`, "sure"),
   );
   const classes = Object.entries(answer.probabilities);
-  const bars = make("ul", undefined, classes.some(([name]) => name.length > 5) ? "bars wide" : "bars");
+  const bars = make("ul", undefined, "bars");
   for (const [name, share] of classes) {
     const line = make("li", undefined, name === answer.label ? "best" : "");
     const bar = make("i");
