@@ -57,8 +57,8 @@ lock: $(READY) ## Resolve the pins anew: the lock files, and conda.yaml from the
 	$(COMPILE) --extra bench -c requirements.lock pyproject.toml -o requirements-bench.lock
 	$(BIN)/python tools/conda_env.py
 
-pictures: $(READY) ## Bring the README's pictures from the newest runs.
-	$(BIN)/python tools/pictures.py
+pictures: $(READY) ## Bring the README's pictures from the newest runs, and take its screenshots.
+	$(BIN)/python -m tools.pictures
 
 bench: $(READY) ## Measure one fit against a plain loop, skorch and Lightning: benchmarks/fit.py.
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -r requirements-bench.lock

@@ -14,7 +14,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ORDER = [
     {"__main__"},
     {"cli"},
-    {"tasks"},
+    {"cli_models"},
+    {"tasks", "apps"},
     {"grid_driver", "grid_conclusions"},
     {"tracking"},
     {"studies"},
@@ -47,7 +48,7 @@ ORDER = [
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 
 # Who alone may import what.
-FACES = {"mlflow": {"tracking"}, "optuna": {"studies"}, "typer": {"cli"}}
+FACES = {"mlflow": {"tracking", "serving"}, "optuna": {"studies"}, "typer": {"cli", "cli_models"}}
 HEAVY = {"torch", "torchvision", "mlflow", "optuna", "sklearn", "pandas", "matplotlib", "scipy", "numpy"}
 
 
@@ -84,7 +85,9 @@ def test_imports_run_one_way(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [path.stem for path in MODULES if path.stem.startswith("spec")] + ["cli", "errors", "paths", "console"]
+    "name",
+    [path.stem for path in MODULES if path.stem.startswith("spec")]
+    + ["cli", "cli_models", "errors", "paths", "console"],
 )
 def test_what_answers_at_once_imports_nothing_heavy(name: str) -> None:
     assert not {module.split(".")[0] for module in imported(PACKAGE / f"{name}.py", top_only=True)} & HEAVY

@@ -1,4 +1,4 @@
-"""The command line: one thin command a task. Options set single keys of the task's experiment file.
+"""The command line: one thin command a task; options set single keys of its experiment file. More in `cli_models`.
 
 Nothing heavy is imported before a command's arguments have been understood: help and a wrong word are answered at once.
 """
@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 import yaml
 
-from trackdl import console, paths, spec
+from trackdl import cli_models, console, paths, spec
 from trackdl.errors import InputError, TrackdlError
 
 __all__ = ["main"]
@@ -213,6 +213,9 @@ def main_task(file: File = None) -> None:
     from trackdl.tasks import main as task
 
     task.run(experiment)
+
+
+cli_models.add_to(app)
 
 
 def _resumable(resume: str | None, file: str | None, given: dict[str, Any]) -> str | None:

@@ -290,7 +290,7 @@ def _register(
         classes=list(images.classes),
         mean=mean,
         std=std,
-        preprocessing=None,
+        preprocessing="fashion",
     )
     model_id, card = registry.log_model(run, trainer.model, card, images.test_images[:2].numpy(), trainer.epoch)
     for name, digest, part, evaluation in (
