@@ -20,12 +20,12 @@ ORDER = [
     {"baselines"},
     {"protocols"},
     {"training"},
-    {"plots_classifiers", "comparison_text"},
-    {"ledger", "plots", "models", "data", "checkpoints", "stats", "console", "report_faults"},
+    {"plots_classifiers", "comparison_text", "ledger"},
+    {"plots", "models", "data", "checkpoints", "stats", "console", "report_faults"},
     {"spec"},
     {"spec_fashion", "spec_heart"},
     {"spec_base"},
-    {"paths", "errors"},
+    {"paths", "errors", "code_digest"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 

@@ -40,6 +40,9 @@ __all__ = [
 
 MAX_BYTES = 1_000_000
 
+# What the report says decides nothing of a run.
+PUBLISHED = {"reported", "unknown"}
+
 Preprocessing = Literal["report", "mnist"]
 DatasetName = Literal["mnist", "fashion", "heart", "greek"]
 
@@ -185,8 +188,8 @@ def to_yaml(experiment: Experiment) -> str:
 
 
 def digest(experiment: Experiment) -> str:
-    """Return the SHA-256 (hex) of what decides the run's outcome: all keys but the published numbers."""
-    content = experiment.model_dump(mode="json", exclude={"reported"})
+    """Return the SHA-256 (hex) of what decides the run's outcome: all keys but what the report says."""
+    content = experiment.model_dump(mode="json", exclude=PUBLISHED)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -198,7 +201,7 @@ def flatten(experiment: Experiment) -> dict[str, Any]:
             return {k: v for name, inner in value.items() for k, v in walk(f"{prefix}{name}.", inner).items()}
         return {prefix[:-1]: value}
 
-    return walk("", experiment.model_dump(exclude={"reported", "task"}, exclude_none=True))
+    return walk("", experiment.model_dump(exclude={*PUBLISHED, "task"}, exclude_none=True))
 
 
 def _read(path: Path) -> str:

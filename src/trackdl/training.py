@@ -14,10 +14,12 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trackdl import checkpoints
@@ -77,7 +79,8 @@ class EpochResult:
     """One epoch of training.
 
     `train_loss` and `train_accuracy` are means over the epoch's batches, each taken before its step, in training mode.
-    `batch_losses` holds (training examples seen before the batch, its loss) for every tenth batch.
+    `batch_losses` holds (training examples seen before the batch, its loss) for every tenth batch. `losses`, `right` and
+    `sizes` are every batch's, [batches]: its loss, how many it got right, how many examples it has.
     """
 
     epoch: int
@@ -86,6 +89,9 @@ class EpochResult:
     batch_losses: list[tuple[int, float]]
     seconds: float
     examples: int
+    losses: NDArray[np.float32] = field(compare=False)
+    right: NDArray[np.int32] = field(compare=False)
+    sizes: NDArray[np.int32] = field(compare=False)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -181,7 +187,7 @@ class Trainer:
         self.model.train()
         size = self.settings.batch_size
         order = self._order(len(train)).to(self.device)
-        losses, correct = [], torch.zeros((), dtype=torch.int64, device=self.device)
+        losses, right = [], []
         batches = torch.split(order, size)
         for batch in batches:
             # index_select copies rows; indexing takes four times as long for the same batch.
@@ -193,8 +199,9 @@ class Trainer:
             torch.autograd.backward(loss)
             self.optimizer.step()
             losses.append(loss.detach())
-            correct += (self.decide(outputs.detach()) == targets).sum()
-        values = torch.stack(losses).tolist()  # the epoch's only wait for an accelerator
+            right.append((self.decide(outputs.detach()) == targets).sum())
+        values = torch.stack(losses).tolist()  # here the epoch waits for an accelerator
+        hits = torch.stack(right).to("cpu", torch.int32).numpy()
         seen, self.examples_seen = self.examples_seen, self.examples_seen + len(train)
         self.epoch += 1
         seconds = time.perf_counter() - began
@@ -202,10 +209,13 @@ class Trainer:
         return EpochResult(
             epoch=self.epoch,
             train_loss=sum(v * len(b) for v, b in zip(values, batches, strict=True)) / len(train),
-            train_accuracy=correct.item() / len(train),
+            train_accuracy=int(hits.sum()) / len(train),
             batch_losses=[(seen + i * size, values[i]) for i in range(0, len(values), LOG_EVERY)],
             seconds=seconds,
             examples=len(train),
+            losses=np.array(values, np.float32),
+            right=hits,
+            sizes=np.array([len(batch) for batch in batches], np.int32),
         )
 
     def _order(self, count: int) -> Tensor:

@@ -31,6 +31,7 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunStatus, Ru
 from mlflow.entities import Run as MlflowRun
 
 from trackdl import __version__, spec
+from trackdl.code_digest import code_digest
 from trackdl.paths import project_root
 from trackdl.spec import Experiment
 from trackdl.tracking.store import client, every_experiment, home_experiment, plainly
@@ -192,6 +193,7 @@ def _record(run: Run, experiment: Experiment) -> None:
         "trackdl.task": experiment.task,
         "trackdl.version": __version__,
         "trackdl.spec_digest": spec.digest(experiment),
+        "trackdl.code_digest": code_digest(experiment.task),
         "trackdl.host": socket.gethostname(),
         "trackdl.process": f"{process.pid}:{process.create_time():.0f}",
         "trackdl.python": platform.python_version(),
