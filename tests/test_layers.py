@@ -14,6 +14,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ORDER = [
     {"__main__"},
     {"cli"},
+    {"cli_ledger"},
     {"tasks"},
     {"tracking"},
     {"validation", "serving", "comparison", "estimator"},
@@ -23,14 +24,14 @@ ORDER = [
     {"plots_classifiers", "comparison_text", "ledger"},
     {"plots", "models", "data", "checkpoints", "stats", "console", "report_faults"},
     {"spec"},
-    {"spec_fashion", "spec_heart"},
+    {"spec_fashion", "spec_heart", "spec_ledger"},
     {"spec_base"},
     {"paths", "errors", "code_digest"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 
 # Who alone may import what.
-FACES = {"mlflow": {"tracking"}, "optuna": {"studies"}, "typer": {"cli"}}
+FACES = {"mlflow": {"tracking"}, "optuna": {"studies"}, "typer": {"cli", "cli_ledger"}}
 HEAVY = {"torch", "torchvision", "mlflow", "optuna", "sklearn", "pandas", "matplotlib", "scipy", "numpy"}
 
 
@@ -67,7 +68,19 @@ def test_imports_run_one_way(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["spec", "spec_base", "spec_fashion", "spec_heart", "cli", "errors", "paths", "console"]
+    "name",
+    [
+        "spec",
+        "spec_base",
+        "spec_fashion",
+        "spec_heart",
+        "spec_ledger",
+        "cli",
+        "cli_ledger",
+        "errors",
+        "paths",
+        "console",
+    ],
 )
 def test_what_answers_at_once_imports_nothing_heavy(name: str) -> None:
     assert not {module.split(".")[0] for module in imported(PACKAGE / f"{name}.py", top_only=True)} & HEAVY

@@ -2,8 +2,9 @@
 
 It covers the task's module and what that imports of trackdl, step by step, but for the rooms that only show, keep or
 serve results: changed colours of a plot, or a new command, leave every fit valid. What has a digest of its own is left
-out too: the experiment as it was resolved, and the data's bytes. Comments, docstrings and layout do not count. A change of the task's own module always counts, even where it only draws: a fit run again costs
-minutes, a number by other code is wrong.
+out too: the experiment as it was resolved, and the data's bytes. Comments, docstrings and layout do not count. A change
+of the task's own module always counts, even where it only draws: a fit run again costs minutes, a number by other code
+is wrong.
 """
 
 import ast
@@ -19,6 +20,7 @@ PACKAGE = Path(__file__).resolve().parent
 # from what a run keeps.
 ASIDE = {
     "cli",
+    "cli_ledger",
     "code_digest",
     "comparison_text",
     "console",

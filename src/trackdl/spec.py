@@ -19,12 +19,14 @@ from trackdl.errors import InputError
 from trackdl.spec_base import Optimizer, Reported, Strict, TrainedSpec, Training
 from trackdl.spec_fashion import FashionSpec
 from trackdl.spec_heart import HeartSpec
+from trackdl.spec_ledger import LedgerSpec
 
 __all__ = [
     "DataSpec",
     "Experiment",
     "FashionSpec",
     "HeartSpec",
+    "LedgerSpec",
     "MainSpec",
     "MnistSpec",
     "Optimizer",
@@ -98,7 +100,7 @@ class DataSpec(Strict):
 class Step(Strict):
     """One step of `main`: a task's own experiment file, with single keys set otherwise."""
 
-    task: Literal["mnist", "transfer", "fashion", "heart"]
+    task: Literal["mnist", "transfer", "fashion", "heart", "ledger"]
     set: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -109,8 +111,8 @@ class MainSpec(Strict):
     steps: list[Step] = Field(min_length=1)
 
 
-Experiment = MnistSpec | TransferSpec | FashionSpec | HeartSpec | DataSpec | MainSpec
-Spec = TypeVar("Spec", MnistSpec, TransferSpec, FashionSpec, HeartSpec, DataSpec, MainSpec)
+Experiment = MnistSpec | TransferSpec | FashionSpec | HeartSpec | DataSpec | LedgerSpec | MainSpec
+Spec = TypeVar("Spec", MnistSpec, TransferSpec, FashionSpec, HeartSpec, DataSpec, LedgerSpec, MainSpec)
 
 
 class _Loader(yaml.SafeLoader):

@@ -47,7 +47,7 @@ class Training(Strict):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
 
-def _unit_of(item: dict[str, Any]) -> str:
+def _unit_of(item: dict[str, Any]) -> Unit:
     return "fraction" if str(item.get("metric")).endswith("accuracy") else "nats"
 
 

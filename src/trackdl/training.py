@@ -79,8 +79,8 @@ class EpochResult:
     """One epoch of training.
 
     `train_loss` and `train_accuracy` are means over the epoch's batches, each taken before its step, in training mode.
-    `batch_losses` holds (training examples seen before the batch, its loss) for every tenth batch. `losses`, `right` and
-    `sizes` are every batch's, [batches]: its loss, how many it got right, how many examples it has.
+    `batch_losses` holds (training examples seen before the batch, its loss) for every tenth batch. `losses`, `right`
+    and `sizes` are every batch's, [batches]: its loss, how many it got right, how many examples it has.
     """
 
     epoch: int

@@ -7,16 +7,14 @@ out, with its reasons, in docs/ledger.md.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from scipy.stats import t
 
+from trackdl.ledger.model import VerdictName
 from trackdl.spec_base import Comparable, Unit
 
 __all__ = ["Claim", "Spread", "Verdict", "form", "form_difference", "judge", "margin_of", "rounded"]
-
-Name = Literal["reproduced", "better", "worse", "fault in the report", "not comparable", "inconclusive"]
 
 # Fewer seeds than this do not tell their own spread.
 FEWEST = 3
@@ -61,7 +59,7 @@ class Claim:
 class Verdict:
     """A verdict and its reason, in a sentence."""
 
-    name: Name
+    name: VerdictName
     words: str
 
 
@@ -104,7 +102,7 @@ def judge(claim: Claim, values: Sequence[float], known: Spread | None = None) ->
     return Verdict(name, f"{ours}; the report {form(claim.unit, claim.value)}. {reason}{doubt}")
 
 
-def _compare(claim: Claim, values: Sequence[float], known: Spread | None) -> tuple[Name, str]:
+def _compare(claim: Claim, values: Sequence[float], known: Spread | None) -> tuple[VerdictName, str]:
     count, margin = len(values), margin_of(claim.unit, claim.value)
     difference = float(np.mean(values)) - claim.value
     told = form_difference(claim.unit, abs(difference))

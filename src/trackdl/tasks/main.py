@@ -5,8 +5,8 @@ from collections.abc import Callable
 from trackdl import spec
 from trackdl.console import say
 from trackdl.paths import project_root
-from trackdl.spec import FashionSpec, HeartSpec, MainSpec, MnistSpec, Step, TransferSpec
-from trackdl.tasks import fashion, heart, mnist, transfer
+from trackdl.spec import FashionSpec, HeartSpec, LedgerSpec, MainSpec, MnistSpec, Step, TransferSpec
+from trackdl.tasks import fashion, heart, ledger, mnist, transfer
 from trackdl.tracking import runs
 
 __all__ = ["run"]
@@ -42,5 +42,8 @@ def _prepare(step: Step) -> Callable[[], str]:
     if step.task == "transfer":
         letters = spec.load(path, TransferSpec, step.set)
         return lambda: transfer.show(transfer.run(letters))
+    if step.task == "ledger":
+        beside = spec.load(path, LedgerSpec, step.set)
+        return lambda: ledger.show(ledger.run(beside))
     hearts = spec.load(path, HeartSpec, step.set)
     return lambda: heart.show(heart.run(hearts))

@@ -193,7 +193,7 @@ def _record(run: Run, experiment: Experiment) -> None:
         "trackdl.task": experiment.task,
         "trackdl.version": __version__,
         "trackdl.spec_digest": spec.digest(experiment),
-        "trackdl.code_digest": code_digest(experiment.task),
+        "trackdl.code_digest": code_digest(experiment.task) or "",
         "trackdl.host": socket.gethostname(),
         "trackdl.process": f"{process.pid}:{process.create_time():.0f}",
         "trackdl.python": platform.python_version(),

@@ -1,0 +1,299 @@
+"""The ledger put together: published numbers, ours computed from what runs keep, verdicts, faults and what is beyond.
+
+The same function makes a ledger and checks one: making it, `pick` finds runs in the store; checking, it gives back
+those that the ledger names, and what is built must be the ledger.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from trackdl.errors import TrackdlError
+from trackdl.ledger.formulas import compute
+from trackdl.ledger.model import (
+    Beyond,
+    Entry,
+    Evidence,
+    Fault,
+    Figure,
+    Headline,
+    Hypothesis,
+    IntervalOf,
+    KnownSpread,
+    Ledger,
+    Published,
+    RunFacts,
+    VerdictName,
+)
+from trackdl.ledger.recipes import recipe
+from trackdl.ledger.verdict import FEWEST, Claim, Spread, form_difference, judge, rounded
+from trackdl.spec_base import Reported, TrainedSpec, Unit
+from trackdl.spec_ledger import BeyondItem, LedgerSpec
+from trackdl.stats import exact_interval, mean_interval
+
+__all__ = ["Member", "Stamp", "Store", "Want", "build", "key_of"]
+
+
+@dataclass(frozen=True)
+class Member:
+    """One seed of a figure: the run that keeps what it is computed from."""
+
+    run: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Want:
+    """What is looked for: the runs of a figure, or (without a metric) those that show a fault.
+
+    `key` is the place in the ledger that they are for; `set` and `tags` are as in `BeyondItem`.
+    """
+
+    key: str
+    task: str
+    metric: str
+    epoch: int | None
+    set: Mapping[str, object] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What a ledger says of itself."""
+
+    version: str
+    commit: str | None
+    made: str
+    seeds: int | None
+
+
+class Store:
+    """What is known of runs, and their artifacts; remembers what was asked for.
+
+    Args:
+        pick: Returns the runs of a figure, or none.
+        facts: Returns what is known of a run, its artifacts left empty.
+        fetch: Returns an artifact of a run; raises TrackdlError where it cannot be had.
+    """
+
+    def __init__(
+        self,
+        pick: Callable[[Want], Sequence[Member]],
+        facts: Callable[[str], RunFacts],
+        fetch: Callable[[str, str], bytes],
+    ) -> None:
+        self.pick = pick
+        self.read = lru_cache(maxsize=128)(fetch)
+        self._facts = lru_cache(maxsize=None)(facts)
+        self._read: dict[str, dict[str, str]] = {}
+
+    def content(self, run: str, path: str) -> bytes:
+        """Return an artifact and remember its SHA-256."""
+        content = self.read(run, path)
+        self._read.setdefault(run, {})[path] = hashlib.sha256(content).hexdigest()
+        return content
+
+    def facts(self, run: str) -> RunFacts:
+        """Return what is known of a run."""
+        self._read.setdefault(run, {})
+        return self._facts(run)
+
+    @property
+    def runs(self) -> dict[str, RunFacts]:
+        """All runs that were asked about, with the artifacts that were read."""
+        return {
+            run: self._facts(run).model_copy(update={"artifacts": dict(sorted(paths.items()))})
+            for run, paths in sorted(self._read.items())
+        }
+
+
+def key_of(task: str, metric: str, epoch: int | None, series: str = "") -> str:
+    """Return the name of a published number: unique in the ledger."""
+    after = "" if epoch is None else f" after epoch {epoch}"
+    return f"{task} {metric}{after}" + (f", {series}" if series else "")
+
+
+def build(
+    experiment: LedgerSpec,
+    tasks: Mapping[str, TrainedSpec],
+    store: Store,
+    hypotheses: Sequence[Hypothesis],
+    known: Mapping[str, Spread],
+    stamp: Stamp,
+) -> Ledger:
+    """Put the ledger together.
+
+    Args:
+        experiment: What leads, and what goes beyond.
+        tasks: The experiments whose published numbers are in it, by task.
+        store: Where ours come from.
+        hypotheses: The report's, judged or open.
+        known: Spreads between seeds by `key_of`, for verdicts on fewer seeds than tell their own.
+        stamp: What it says of itself.
+
+    Raises:
+        InputError: The ledger's file names a number that no experiment file has.
+    """
+    entries = [
+        _entry(task, item, spec, store, known.get(key_of(task, item.metric, item.epoch, item.series)))
+        for task, spec in tasks.items()
+        for item in spec.reported
+    ]
+    places = {key_of(e.task, e.metric, e.epoch, e.published.series): index for index, e in enumerate(entries)}
+    head = [
+        Headline(title=item.title, entry=_place(places, key_of(**item.of.model_dump()))) for item in experiment.head
+    ]
+    beyond = []
+    for extra in experiment.beyond:
+        against = extra.against and entries[_place(places, key_of(**extra.against.model_dump()))]
+        beyond.append(_beyond(extra, against or None, store))
+    faults = _faults(experiment, entries, store)
+    return Ledger(
+        version=stamp.version,
+        commit=stamp.commit,
+        made=stamp.made,
+        seeds=stamp.seeds,
+        head=head,
+        entries=entries,
+        hypotheses=list(hypotheses),
+        faults=faults,
+        beyond=beyond,
+        runs=store.runs,
+    )
+
+
+def _place(places: Mapping[str, int], key: str) -> int:
+    if key not in places:
+        raise TrackdlError(f"experiments/ledger.yaml names '{key}', but no experiment file has published it")
+    return places[key]
+
+
+def _entry(task: str, item: Reported, spec: TrainedSpec, store: Store, known: Spread | None) -> Entry:
+    comparable, unknown = spec.protocol_of(item)
+    published = Published(
+        value=item.value,
+        unit=item.unit,
+        quote=item.quote,
+        comparable=comparable,
+        unknown=unknown,
+        fault=item.fault,
+        series=item.series,
+    )
+    want = Want(key_of(task, item.metric, item.epoch, item.series), task, item.metric, item.epoch)
+    figure, missing = _figure(want, item.unit, store)
+    name: VerdictName | None = None
+    words, spread = missing, None
+    if figure:
+        claim = Claim(item.value, item.unit, comparable, unknown, item.fault)
+        verdict = judge(claim, [one.value for one in figure.evidence], known)
+        name, words = verdict.name, verdict.words
+        if known and len(figure.evidence) < FEWEST:
+            spread = KnownSpread(deviation=known.deviation, seeds=known.seeds)
+    return Entry(
+        task=task,
+        metric=item.metric,
+        epoch=item.epoch,
+        published=published,
+        figure=figure,
+        spread=spread,
+        verdict=name,
+        words=words,
+    )
+
+
+def _figure(want: Want, unit: Unit, store: Store) -> tuple[Figure | None, str]:
+    """Return a figure of ours, or None and what to do about it."""
+    members = store.pick(want)
+    if not members:
+        return None, f"not run yet: `trackdl {want.task}`"
+    try:
+        return _computed(want, unit, members, store), ""
+    except TrackdlError as error:
+        return None, f"no evidence: {error}"
+
+
+def _computed(want: Want, unit: Unit, members: Sequence[Member], store: Store) -> Figure:
+    evidence, values, examples = [], [], None
+    for member in members:
+        way = recipe(want.task, want.metric, want.epoch, member.seed)
+        store.facts(member.run)
+        found = compute(
+            way.formula, [store.content(member.run, path) for path in way.artifacts], way.select, member.seed
+        )
+        examples = found.examples
+        values.append(rounded(found.value))
+        evidence.append(
+            Evidence(
+                run=member.run,
+                seed=member.seed,
+                artifacts=list(way.artifacts),
+                formula=way.formula,
+                select=way.select,
+                value=values[-1],
+            )
+        )
+    bounds, kind = _interval(values, examples)
+    return Figure(
+        task=want.task,
+        metric=want.metric,
+        epoch=want.epoch,
+        unit=unit,
+        examples=examples,
+        mean=rounded(sum(values) / len(values)),
+        low=bounds[0],
+        high=bounds[1],
+        interval=kind,
+        evidence=evidence,
+    )
+
+
+def _interval(values: Sequence[float], examples: int | None) -> tuple[tuple[float | None, float | None], IntervalOf]:
+    if len(values) > 1:
+        low, high = mean_interval(values)
+        return (rounded(low), rounded(high)), "mean over seeds"
+    if examples:
+        low, high = exact_interval(round(values[0] * examples), examples)
+        return (rounded(low), rounded(high)), "examples of one seed"
+    return (None, None), "none"
+
+
+def _faults(experiment: LedgerSpec, entries: Sequence[Entry], store: Store) -> list[Fault]:
+    """Return the faults of numbers, each once, and those of the ledger's file."""
+    faults = []
+    for words in dict.fromkeys(entry.published.fault for entry in entries if entry.published.fault):
+        of = [entry for entry in entries if entry.published.fault == words]
+        runs = list(dict.fromkeys(item.run for entry in of if entry.figure for item in entry.figure.evidence))
+        shown = "" if runs else f" ({of[0].words})"
+        title, _, rest = words.partition(", ")
+        faults.append(
+            Fault(
+                title=f"{title[:1].upper()}{title[1:]}",
+                task=of[0].task,
+                quote=of[0].published.quote,
+                words=f"{rest[:1].upper()}{rest[1:]}.{shown}",
+                runs=runs,
+            )
+        )
+    for item in experiment.faults:
+        runs = [member.run for member in store.pick(Want(item.title, item.task, "", None, tags=item.tags))]
+        for run in runs:
+            store.facts(run)
+        shown = "" if runs else f" (not run yet: `trackdl {item.task}`)"
+        faults.append(
+            Fault(title=item.title, task=item.task, quote=item.quote, words=f"{item.words}{shown}", runs=runs)
+        )
+    return faults
+
+
+def _beyond(item: BeyondItem, against: Entry | None, store: Store) -> Beyond:
+    want = Want(item.title, item.task, item.metric, item.epoch, item.set, item.tags)
+    unit: Unit = "fraction" if item.metric.endswith("accuracy") or "accuracy_" in item.metric else "nats"
+    figure, missing = _figure(want, unit, store)
+    words = item.words if figure else missing
+    published = against.published.value if against else None
+    if figure and published is not None:
+        gain = form_difference(unit, abs(figure.mean - published))
+        side = "above" if figure.mean > published else "below"
+        words = f"{gain} {side} the report's number" + (f"; {words}" if words else "")
+    return Beyond(title=item.title, task=item.task, published=published, figure=figure, words=words)

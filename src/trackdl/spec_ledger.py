@@ -1,0 +1,69 @@
+"""The schema of the ledger's file: which numbers lead, which faults stand apart from a number, what goes beyond."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from trackdl.spec_base import Strict
+
+__all__ = ["BeyondItem", "FaultItem", "HeadItem", "LedgerSpec", "Number"]
+
+Measuring = Literal["mnist", "fashion", "transfer", "heart", "grid", "search"]
+
+
+class Number(Strict):
+    """A number by its name: the task's, the metric's, the epoch's, and of the report's trainings the one it is of."""
+
+    task: Measuring
+    metric: str = Field(min_length=1)
+    epoch: int | None = Field(None, ge=0)
+    series: str = ""
+
+
+class HeadItem(Strict):
+    """A published number that the ledger leads with."""
+
+    title: str = Field(min_length=1)
+    of: Number
+
+
+class FaultItem(Strict):
+    """A fault of the report that is none of a single number; finished runs of `task` with these tags show it."""
+
+    title: str = Field(min_length=1)
+    task: Measuring
+    quote: str = Field(min_length=1)
+    words: str = Field(min_length=1)
+    tags: dict[str, str] = Field(default_factory=dict)
+
+
+class BeyondItem(Strict):
+    """A number of ours that the report has not.
+
+    `set` changes single keys of the task's experiment file; `tags` must be those of its runs. `against` is the
+    published number that stands for the same thing.
+    """
+
+    title: str = Field(min_length=1)
+    task: Measuring
+    metric: str = Field(min_length=1)
+    epoch: int | None = Field(None, ge=0)
+    set: dict[str, Any] = Field(default_factory=dict)
+    tags: dict[str, str] = Field(default_factory=dict)
+    against: Number | None = None
+    words: str = ""
+
+
+class LedgerSpec(Strict):
+    """The ledger.
+
+    `seeds`: every training is there for so many seeds, counted from its file's; what is missing is run. Without it
+    nothing is run, and the seeds that are there are taken. `ui` is the address that runs are linked to.
+    """
+
+    task: Literal["ledger"]
+    seeds: int | None = Field(None, ge=1, le=100)
+    ui: str = Field("http://127.0.0.1:5000", pattern=r"^https?://[^\s\"'<>]+$")
+    head: list[HeadItem] = Field(min_length=1)
+    faults: list[FaultItem]
+    beyond: list[BeyondItem]
