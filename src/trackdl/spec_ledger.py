@@ -41,7 +41,7 @@ class BeyondItem(Strict):
     """A number of ours that the report has not.
 
     `set` changes single keys of the task's experiment file; `tags` must be those of its runs. `against` is the
-    published number that stands for the same thing.
+    published number that stands for the same thing. `lead`: it is among what the page leads with.
     """
 
     title: str = Field(min_length=1)
@@ -52,6 +52,7 @@ class BeyondItem(Strict):
     tags: dict[str, str] = Field(default_factory=dict)
     against: Number | None = None
     words: str = ""
+    lead: bool = True
 
 
 class LedgerSpec(Strict):

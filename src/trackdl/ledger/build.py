@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from trackdl.errors import TrackdlError
-from trackdl.ledger.formulas import compute
+from trackdl.ledger.formulas import Computed, compute
 from trackdl.ledger.model import (
     Beyond,
     Entry,
@@ -202,60 +202,66 @@ def _entry(task: str, item: Reported, spec: TrainedSpec, store: Store, known: Sp
     )
 
 
-def _figure(want: Want, unit: Unit, store: Store) -> tuple[Figure | None, str]:
-    """Return a figure of ours, or None and what to do about it."""
+def _figure(want: Want, unit: Unit, store: Store, *, over_examples: bool = False) -> tuple[Figure | None, str]:
+    """Return a figure of ours, or None and what to do about it; `over_examples` as in `_interval`."""
     members = store.pick(want)
     if not members:
         return None, f"not run yet: `trackdl {want.task}`"
     try:
-        return _computed(want, unit, members, store), ""
+        found = [_computed(want, member, store) for member in members]
     except TrackdlError as error:
         return None, f"no evidence: {error}"
-
-
-def _computed(want: Want, unit: Unit, members: Sequence[Member], store: Store) -> Figure:
-    evidence, values, examples = [], [], None
-    for member in members:
-        way = recipe(want.task, want.metric, want.epoch, member.seed)
-        store.facts(member.run)
-        found = compute(
-            way.formula, [store.content(member.run, path) for path in way.artifacts], way.select, member.seed
-        )
-        examples = found.examples
-        values.append(rounded(found.value))
-        evidence.append(
-            Evidence(
-                run=member.run,
-                seed=member.seed,
-                artifacts=list(way.artifacts),
-                formula=way.formula,
-                select=way.select,
-                value=values[-1],
-            )
-        )
-    bounds, kind = _interval(values, examples)
+    if found[0][1].bounds:
+        # A cross-validation has one seed, whatever its run holds besides.
+        found = found[:1]
+    values = [item.value for item, _ in found]
+    bounds, kind = _interval(values, unit, found[0][1], over_examples=over_examples)
     return Figure(
         task=want.task,
         metric=want.metric,
         epoch=want.epoch,
         unit=unit,
-        examples=examples,
+        examples=found[0][1].examples,
         mean=rounded(sum(values) / len(values)),
-        low=bounds[0],
-        high=bounds[1],
+        low=bounds and rounded(bounds[0]),
+        high=bounds and rounded(bounds[1]),
         interval=kind,
-        evidence=evidence,
+        evidence=[item for item, _ in found],
+    ), ""
+
+
+def _computed(want: Want, member: Member, store: Store) -> tuple[Evidence, Computed]:
+    way = recipe(want.task, want.metric, want.epoch, member.seed)
+    store.facts(member.run)
+    files = [store.content(member.run, path) for path in way.artifacts]
+    found = compute(way.formula, files, way.select, member.seed)
+    evidence = Evidence(
+        run=member.run,
+        seed=member.seed,
+        artifacts=list(way.artifacts),
+        formula=way.formula,
+        select=way.select,
+        value=rounded(found.value),
     )
+    return evidence, found
 
 
-def _interval(values: Sequence[float], examples: int | None) -> tuple[tuple[float | None, float | None], IntervalOf]:
-    if len(values) > 1:
-        low, high = mean_interval(values)
-        return (rounded(low), rounded(high)), "mean over seeds"
-    if examples:
-        low, high = exact_interval(round(values[0] * examples), examples)
-        return (rounded(low), rounded(high)), "examples of one seed"
-    return (None, None), "none"
+def _interval(
+    values: Sequence[float], unit: Unit, one: Computed, *, over_examples: bool
+) -> tuple[tuple[float, float] | None, IntervalOf]:
+    """Return a figure's 95 % interval and over what it is.
+
+    Beside the report's number, which is of the same examples, it is over seeds. What is claimed beyond the report is
+    to hold for other examples too: there, and where there is one seed only, it is over examples.
+    """
+    if one.bounds:
+        return one.bounds, "folds"
+    if one.examples and (over_examples or len(values) == 1):
+        return exact_interval(round(sum(values) / len(values) * one.examples), one.examples), "examples"
+    if len(values) == 1:
+        return None, "none"
+    low, high = mean_interval(values)
+    return (max(low, 0.0), min(high, 1.0)) if unit == "fraction" else (low, high), "seeds"
 
 
 def _faults(experiment: LedgerSpec, entries: Sequence[Entry], store: Store) -> list[Fault]:
@@ -265,7 +271,7 @@ def _faults(experiment: LedgerSpec, entries: Sequence[Entry], store: Store) -> l
         of = [entry for entry in entries if entry.published.fault == words]
         runs = list(dict.fromkeys(item.run for entry in of if entry.figure for item in entry.figure.evidence))
         shown = "" if runs else f" ({of[0].words})"
-        title, _, rest = words.partition(", ")
+        title, _, rest = words.partition(": ")
         faults.append(
             Fault(
                 title=f"{title[:1].upper()}{title[1:]}",
@@ -289,11 +295,11 @@ def _faults(experiment: LedgerSpec, entries: Sequence[Entry], store: Store) -> l
 def _beyond(item: BeyondItem, against: Entry | None, store: Store) -> Beyond:
     want = Want(item.title, item.task, item.metric, item.epoch, item.set, item.tags)
     unit: Unit = "fraction" if item.metric.endswith("accuracy") or "accuracy_" in item.metric else "nats"
-    figure, missing = _figure(want, unit, store)
+    figure, missing = _figure(want, unit, store, over_examples=True)
     words = item.words if figure else missing
     published = against.published.value if against else None
     if figure and published is not None:
         gain = form_difference(unit, abs(figure.mean - published))
         side = "above" if figure.mean > published else "below"
         words = f"{gain} {side} the report's number" + (f"; {words}" if words else "")
-    return Beyond(title=item.title, task=item.task, published=published, figure=figure, words=words)
+    return Beyond(title=item.title, task=item.task, published=published, figure=figure, words=words, lead=item.lead)

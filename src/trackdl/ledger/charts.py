@@ -7,7 +7,7 @@ from html import escape
 
 __all__ = ["Point", "Row", "curves", "rows", "shares"]
 
-WIDTH, HEIGHT = 340, 210
+WIDTH, HEIGHT = 400, 215
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 12, 34
 
 
@@ -94,29 +94,33 @@ def rows(title: str, lines: Sequence[Row]) -> str:
     height = top + step * len(lines) + 26
 
     def x(value: float) -> float:
-        return 14 + value * (width - 28)
+        return 14 + value * (width - 94)  # the number stands to the right of its mark
 
     parts = []
     for tick in (0, 0.25, 0.5, 0.75, 1):
         parts.append(f'<line class="grid" x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="{top}" y2="{height - 22}"/>')
-        anchor = "start" if tick == 0 else "end" if tick == 1 else "middle"
-        edge = {"start": 8, "end": width - 8, "middle": x(tick)}[anchor]
-        parts.append(f'<text class="tick" x="{edge:.1f}" y="{height - 6}" text-anchor="{anchor}">{tick:.0%}</text>')
+        anchor = "middle" if tick else "start"
+        parts.append(f'<text class="tick" x="{x(tick):.1f}" y="{height - 6}" text-anchor="{anchor}">{tick:.0%}</text>')
     for index, line in enumerate(lines):
         words, place = top + step * index + 14, top + step * index + 30
-        gain = "" if line.report is None else f"{_form(line.report, percent=True)} → "
         parts.append(f'<text class="name" x="14" y="{words}">{escape(line.name)}</text>')
-        told = f"{gain}{_form(line.value, percent=True)}"
-        parts.append(f'<text class="value" x="{width - 14}" y="{words}" text-anchor="end">{told}</text>')
         if line.report is not None:
             ends = f'x1="{x(line.report):.1f}" x2="{x(line.value):.1f}"'
             parts.append(f'<line class="gain" {ends} y1="{place}" y2="{place}"/>')
             parts.append(f'<circle class="ring" cx="{x(line.report):.1f}" cy="{place}" r="5"/>')
+            parts.append(_beside(line.report, x(line.report) - 10, place, "end"))
         if line.low is not None and line.high is not None:
             ends = f'x1="{x(line.low):.1f}" x2="{x(line.high):.1f}"'
             parts.append(f'<line class="interval" {ends} y1="{place}" y2="{place}"/>')
         parts.append(f'<circle class="dot" cx="{x(line.value):.1f}" cy="{place}" r="5"/>')
+        end = line.value if line.high is None else max(line.value, line.high)
+        parts.append(_beside(line.value, x(end) + 10, place, "start"))
     return _svg(title, width, height, parts)
+
+
+def _beside(value: float, x: float, y: float, anchor: str) -> str:
+    told = _form(value, percent=True)
+    return f'<text class="value" x="{x:.1f}" y="{y + 4}" text-anchor="{anchor}">{told}</text>'
 
 
 def shares(title: str, counts: Sequence[tuple[str, int]]) -> str:

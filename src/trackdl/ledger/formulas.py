@@ -17,16 +17,24 @@ from safetensors.numpy import load
 from scipy.special import logsumexp
 
 from trackdl.errors import TrackdlError
+from trackdl.stats import corrected_estimate
 
 __all__ = ["FORMULAS", "Computed", "compute"]
 
 
 @dataclass(frozen=True)
 class Computed:
-    """A figure of one seed; `examples` says of how many examples an accuracy is, where it is one over examples."""
+    """A figure of one seed.
+
+    Attributes:
+        value: The figure.
+        examples: Of how many examples an accuracy is, where it is one over examples.
+        bounds: Its 95 % interval over folds, where it is a mean over folds.
+    """
 
     value: float
     examples: int | None = None
+    bounds: tuple[float, float] | None = None
 
 
 def compute(formula: str, files: Sequence[bytes], select: str, seed: int) -> Computed:
@@ -106,9 +114,12 @@ def _table_accuracy(content: bytes, seed: int) -> Computed:
 
 
 def _folds_accuracy(content: bytes) -> Computed:
+    """Return the mean over folds with its interval, corrected for training rows that folds share."""
     frame = pd.read_csv(io.BytesIO(content))
     right = frame["label"] == frame["target"]
-    return Computed(float(right.groupby(frame["fold"]).mean().mean()))
+    held, total = frame.groupby("fold").size(), frame["row"].nunique()
+    found = corrected_estimate(right.groupby(frame["fold"]).mean().to_numpy(), float((held / (total - held)).mean()))
+    return Computed(found.mean, bounds=(found.low, found.high))
 
 
 def _last_batch(content: bytes, seed: int) -> Computed:

@@ -29,7 +29,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 VerdictName = Literal["reproduced", "better", "worse", "fault in the report", "not comparable", "inconclusive"]
-IntervalOf = Literal["mean over seeds", "examples of one seed", "none"]
+IntervalOf = Literal["seeds", "examples", "folds", "none"]
 
 
 class RunFacts(Strict):
@@ -69,8 +69,8 @@ class Evidence(Strict):
 class Figure(Strict):
     """A number of ours: the mean over seeds and its 95 % interval.
 
-    `interval` says what the interval is of: the mean over the seeds (Student's t), or, of one seed, the accuracy over
-    `examples` (exact). `low` and `high` are null where there is none.
+    `interval` says over what it is: seeds (Student's t, of their mean), examples (exact, of the accuracy over so many),
+    or folds (corrected for the training rows that they share). `low` and `high` are null where there is none.
     """
 
     task: str
@@ -148,13 +148,17 @@ class Fault(Strict):
 
 
 class Beyond(Strict):
-    """What goes beyond the report: a figure of ours, beside the report's number for the same thing, if there is one."""
+    """What goes beyond the report: a figure of ours, beside the report's number for the same thing, if there is one.
+
+    `lead`: it is among what the page leads with.
+    """
 
     title: str
     task: str
     published: float | None
     figure: Figure | None
     words: str
+    lead: bool
 
 
 class Ledger(Strict):

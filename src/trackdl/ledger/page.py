@@ -140,19 +140,29 @@ def _charts(ledger: Ledger) -> list[tuple[str, list[tuple[str, Markup]]]]:
         mine = [entry for entry in main if (entry.task, entry.metric) == (task, metric)]
         if len(mine) < CURVE:
             continue
+        words = _name(task, metric)
+        if _hides_the_rest(mine):
+            mine, words = mine[1:], f"{words}, from epoch {mine[1].epoch}"
         report = [charts.Point(_epoch(entry), entry.published.value) for entry in mine]
         ours = [_point(entry) for entry in mine if entry.figure]
         epochs = [point.epoch for point in report]
         uneven = max(epochs) - min(epochs) >= 2 * len(epochs)
-        title = f"{TITLES[task]}: {_name(task, metric)}"
-        svg = charts.curves(title, report, ours, percent=mine[0].published.unit == "fraction", even=uneven)
-        drawn.setdefault(task, []).append((_name(task, metric), Markup(svg)))  # noqa: S704 - escaped in charts
+        percent = mine[0].published.unit == "fraction"
+        svg = charts.curves(f"{TITLES[task]}: {words}", report, ours, percent=percent, even=uneven)
+        drawn.setdefault(task, []).append((words, Markup(svg)))  # noqa: S704 - escaped in charts
     return list(drawn.items())
+
+
+def _hides_the_rest(entries: Sequence[Entry]) -> bool:
+    """Return whether the untrained network's number presses all others into a flat line."""
+    values = [entry.published.value for entry in entries]
+    later = max(values[1:]) - min(values[1:])
+    return entries[0].epoch == 0 and max(values) - min(values) > 5 * later
 
 
 def _point(entry: Entry) -> charts.Point:
     figure: Any = entry.figure
-    seeds = figure.interval == "mean over seeds"
+    seeds = figure.interval == "seeds"
     return charts.Point(_epoch(entry), figure.mean, figure.low if seeds else None, figure.high if seeds else None)
 
 

@@ -98,8 +98,9 @@ def judge(claim: Claim, values: Sequence[float], known: Spread | None = None) ->
     if claim.comparable == "not measured in the report":
         return Verdict("not comparable", f"The report has not measured this. {ours}.")
     name, reason = _compare(claim, values, known)
-    doubt = f" Unknown: {claim.unknown}." if claim.unknown else ""
-    return Verdict(name, f"{ours}; the report {form(claim.unit, claim.value)}. {reason}{doubt}")
+    if claim.unknown and name in ("better", "worse"):
+        reason += f" The reason may be what is unknown: {claim.unknown}."
+    return Verdict(name, f"{ours}; the report {form(claim.unit, claim.value)}. {reason}")
 
 
 def _compare(claim: Claim, values: Sequence[float], known: Spread | None) -> tuple[VerdictName, str]:
@@ -118,7 +119,7 @@ def _compare(claim: Claim, values: Sequence[float], known: Spread | None) -> tup
     slack = 1e-12
     borrowed = f" The spread is that of {known.seeds} seeds of another ledger." if count < FEWEST else ""
     if abs(difference) + of_mean <= margin + slack:
-        return "reproduced", f"They differ by {told}, and by less than {allowed} with all doubt.{borrowed}"
+        return "reproduced", f"They differ by {told}; all doubt included, by less than {allowed}.{borrowed}"
     if abs(difference) > margin and abs(difference) > of_another:
         better = (difference > 0) == claim.higher_is_better
         reach = form_difference(claim.unit, of_another)
@@ -146,7 +147,7 @@ def _sentence(text: str) -> str:
 def form(unit: Unit, value: float) -> str:
     """Return a number as people read it: an accuracy in per cent, a loss to four digits, a rank as a whole number."""
     if unit == "fraction":
-        return f"{100 * value:.2f} %"
+        return f"{100 * value:.2f}\u00a0%"
     return f"{value:.0f}" if unit == "rank" else f"{value:.4f}"
 
 

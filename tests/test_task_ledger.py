@@ -1,0 +1,190 @@
+"""The ledger from end to end on tiny data: made from tracked runs, checked against them, and changed to be caught."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from conftest import ROOT
+from trackdl import spec
+from trackdl.errors import InputError
+from trackdl.ledger import check
+from trackdl.ledger.model import Ledger
+from trackdl.spec import LedgerSpec
+from trackdl.tasks import ledger as task
+from trackdl.tracking import runs
+
+MINE = """
+task: ledger
+head:
+  - {title: The digits, of: {task: mnist, metric: test_accuracy, epoch: 2}}
+faults:
+  - {title: A fault without a run, task: grid, quote: words, words: it is none}
+beyond:
+  - title: The digits beyond
+    task: mnist
+    metric: test_accuracy
+    epoch: 1
+    against: {task: mnist, metric: test_accuracy, epoch: 2}
+  - {title: Never searched, task: search, metric: best_test_accuracy, tags: {trackdl.role: finalist}}
+"""
+DIGITS = """
+task: mnist
+data: {dataset: mnist}
+training: {epochs: 2, batch_size: 64, optimizer: {name: sgd, lr: 0.01, momentum: 0.5}, seed: 1}
+reported:
+  - {metric: test_loss, epoch: 1, value: 2.0, quote: "Avg. loss: 2.0"}
+  - {metric: test_accuracy, epoch: 2, value: 0.5, quote: "50.00%"}
+  - {metric: train_loss, epoch: 2, value: 2.0, quote: "2.0"}
+  - {metric: train_accuracy, epoch: 2, value: 0.5, quote: "50.00%", fault: "this is none: it is made up"}
+"""
+
+
+@pytest.fixture
+def root(tmp_path: Path, tracking: str, tiny_mnist: Path, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: ARG001
+    """Give a project of one task, on tiny data, with a store of its own."""
+    folder = tmp_path / "experiments"
+    folder.mkdir()
+    (folder / "ledger.yaml").write_text(MINE)
+    (folder / "mnist.yaml").write_text(DIGITS)
+    monkeypatch.setattr(task, "project_root", lambda: tmp_path)
+    monkeypatch.setattr(task, "TASKS", ("mnist",))
+    task._data_digest.cache_clear()
+    yield tmp_path
+    task._data_digest.cache_clear()
+
+
+def made(root: Path, **keys: object) -> task.Result:
+    return task.run(spec.load(root / "experiments" / "ledger.yaml", LedgerSpec, keys))
+
+
+def artifact(ledger: Ledger, seed: int, place: int = 0) -> Path:
+    """Return where an artifact of an entry lies in the store."""
+    evidence = next(item for item in ledger.entries[place].figure.evidence if item.seed == seed)
+    uri = runs.Run(evidence.run).info.info.artifact_uri
+    return Path(uri.removeprefix("file://")) / evidence.artifacts[0]
+
+
+def test_without_runs_everything_is_named_as_missing_and_nothing_is_made_up(root: Path) -> None:
+    result = made(root)
+    assert [entry.figure for entry in result.ledger.entries] == [None] * 4
+    assert {entry.words for entry in result.ledger.entries} == {"not run yet: `trackdl mnist`"}
+    page = result.page.read_text()
+    assert "not run yet" in page
+    assert "<code>trackdl grid</code>" in page
+    assert task.verify(result.data) == []
+
+
+def test_seeds_are_run_once_and_every_figure_can_be_computed_again(root: Path) -> None:
+    first = made(root, seeds=3)
+    assert len(runs.find("mnist")) == 3
+    again = made(root, seeds=3)
+    assert len(runs.find("mnist")) == 3, "finished runs were not found again"
+    assert again.ledger.entries == first.ledger.entries
+    assert made(root).ledger.entries == first.ledger.entries
+
+    ledger = first.ledger
+    for entry in ledger.entries:
+        values = [dict(runs.Run(item.run).history(entry.metric))[entry.epoch] for item in entry.figure.evidence]
+        assert [item.seed for item in entry.figure.evidence] == [1, 2, 3]
+        assert [item.value for item in entry.figure.evidence] == pytest.approx(values, abs=1e-6)
+        assert entry.figure.low <= entry.figure.mean <= entry.figure.high
+    assert ledger.entries[3].verdict == "fault in the report"
+    assert ledger.faults[0].title == "This is none"
+    assert len(ledger.faults[0].runs) == 3
+    assert ledger.beyond[0].figure.interval == "examples"
+    assert ledger.beyond[1].words == "not run yet: `trackdl search`"
+    assert {path.name for path in map(Path, first.run.artifacts(""))} >= {"ledger.json", "ledger.html"}
+    assert task.verify(first.data) == []
+
+    said = json.loads(first.data.read_text())
+    tampering = {
+        "a digit of a value": lambda it: _add(it["entries"][1]["figure"]["evidence"][0], "value", 1e-8),
+        "a digit of a mean": lambda it: _add(it["entries"][0]["figure"], "mean", 1e-8),
+        "a bound": lambda it: _add(it["entries"][0]["figure"], "high", 1e-8),
+        "a published number": lambda it: _add(it["entries"][0]["published"], "value", 1e-4),
+        "a verdict": lambda it: it["entries"][1].update(verdict="reproduced"),
+        "a commit": lambda it: next(iter(it["runs"].values())).update(commit="0" * 40),
+        "a data digest": lambda it: next(iter(it["runs"].values())).update(data_digest="0" * 64),
+        "runs of two seeds": _swap,
+        "a seed twice": lambda it: it["entries"][0]["figure"]["evidence"][1].update(
+            it["entries"][0]["figure"]["evidence"][0]
+        ),
+        "another artifact": lambda it: it["entries"][0]["figure"]["evidence"][0].update(artifacts=["experiment.yaml"]),
+        "an entry less": lambda it: it["entries"].pop(),
+    }
+    for what, change in tampering.items():
+        changed = json.loads(json.dumps(said))
+        change(changed)
+        file = root / "changed.json"
+        file.write_text(json.dumps(changed))
+        assert task.verify(file), f"{what} was changed and not found"
+
+    _changed_artifact(first, artifact(ledger, 2))
+    _missing_artifact(first, artifact(ledger, 3))
+    said["runs"] = {"0" * 32: next(iter(said["runs"].values()))}
+    _put(said["entries"][0]["figure"]["evidence"][0], "0" * 32)
+    (root / "changed.json").write_text(json.dumps(said))
+    assert any("0" * 32 in words for words in task.verify(root / "changed.json"))
+
+
+def _add(where: dict[str, float], key: str, value: float) -> None:
+    where[key] += value * max(1, abs(where[key]))
+
+
+def _put(evidence: dict[str, str], run: str) -> None:
+    evidence["run"] = run
+
+
+def _swap(ledger: dict[str, object]) -> None:
+    """Let two seeds' runs change places, their values and digests with them: only the seeds are wrong then."""
+    for item in [*ledger["entries"], *ledger["beyond"]]:
+        if item["figure"]:
+            evidence = item["figure"]["evidence"]
+            for key in ("run", "value"):
+                evidence[0][key], evidence[1][key] = evidence[1][key], evidence[0][key]
+
+
+def _changed_artifact(result: task.Result, file: Path) -> None:
+    kept = file.with_suffix(".kept")
+    shutil.copy(file, kept)
+    tensors = load_file(file)
+    tensors["outputs"] = torch.roll(tensors["outputs"], 1, dims=1)
+    save_file(tensors, file)
+    found = task.verify(result.data)
+    assert any(file.name in words for words in found), "the artifact's digest"
+    assert any("mnist test_loss after epoch 1" in words for words in found), "the figure"
+    shutil.move(kept, file)
+    assert task.verify(result.data) == []
+
+
+def _missing_artifact(result: task.Result, file: Path) -> None:
+    kept = file.with_suffix(".kept")
+    shutil.move(file, kept)
+    found = task.verify(result.data)
+    assert any(file.name in words and "cannot be had" in words for words in found)
+    shutil.move(kept, file)
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"format": 2}', "\x00\xff"])
+def test_what_is_no_ledger_is_refused(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "ledger.json"
+    file.write_text(content)
+    with pytest.raises(InputError, match="no ledger"):
+        check.load(file)
+    with pytest.raises(InputError, match="cannot be read"):
+        check.load(tmp_path / "none.json")
+
+
+def test_the_ledgers_own_file_names_numbers_that_exist() -> None:
+    experiment = spec.load(ROOT / "experiments" / "ledger.yaml", LedgerSpec)
+    known = {
+        (name, item.metric, item.epoch, item.series)
+        for name, mine in task.published().items()
+        for item in mine.reported
+    }
+    named = [item.of for item in experiment.head] + [item.against for item in experiment.beyond if item.against]
+    assert {(item.task, item.metric, item.epoch, item.series) for item in named} <= known
