@@ -1,12 +1,14 @@
 """The commands about what was done: `ledger`, `verify`, `doctor`. Nothing heavy is imported before a command runs."""
 
+import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from trackdl.console import say
+from trackdl.console import print_table, say
 from trackdl.errors import TrackdlError
 from trackdl.spec import LedgerSpec
 
@@ -49,3 +51,20 @@ def add_to(app: typer.Typer, read: Read) -> None:
         if found:
             raise TrackdlError("\n".join([f"{file}: {len(found)} differences:", *found]))
         say(f"{file}: every figure is what its runs' predictions and histories give")
+
+    @app.command()
+    def doctor(
+        as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    ) -> None:
+        """Check the machine and the stores, and say what to do; exit 1 on any fault."""
+        from trackdl import doctor as checks
+
+        found = checks.examine()
+        if as_json:
+            say(json.dumps([asdict(item) for item in found], indent=1))
+        else:
+            rows = [[item.name, item.level, item.words, item.remedy] for item in found]
+            print_table("trackdl doctor", ["check", "level", "found", "what to do"], rows, left=True)
+        faults = [item.name for item in found if item.level == "fault"]
+        if faults:
+            raise TrackdlError(f"{len(faults)} faults: {', '.join(faults)}")

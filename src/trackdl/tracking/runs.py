@@ -36,7 +36,7 @@ from trackdl.paths import project_root
 from trackdl.spec import Experiment
 from trackdl.tracking.store import client, every_experiment, home_experiment, plainly
 
-__all__ = ["Run", "close_abandoned", "describe_dataset", "download", "find", "start"]
+__all__ = ["Run", "alive", "close_abandoned", "describe_dataset", "download", "find", "start"]
 
 log = logging.getLogger(__name__)
 
@@ -258,7 +258,7 @@ def close_abandoned(task: str) -> list[Run]:
     closed = []
     for run in find(task, "attributes.status = 'RUNNING'"):
         tags = run.info.data.tags
-        if tags.get("trackdl.host") != socket.gethostname() or _alive(tags.get("trackdl.process", "")):
+        if tags.get("trackdl.host") != socket.gethostname() or alive(tags.get("trackdl.process", "")):
             continue
         client().set_terminated(run.id, RunStatus.to_string(RunStatus.KILLED))
         closed.append(run)
@@ -266,7 +266,8 @@ def close_abandoned(task: str) -> list[Run]:
     return closed
 
 
-def _alive(process: str) -> bool:
+def alive(process: str) -> bool:
+    """Return whether the process that a run names (its tag `trackdl.process`) still runs on this machine."""
     pid, _, created = process.partition(":")
     try:
         return f"{psutil.Process(int(pid)).create_time():.0f}" == created
