@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from conftest import ROOT
 from trackdl import spec
-from trackdl.errors import InputError
-from trackdl.ledger import check
+from trackdl.errors import InputError, TrackdlError
+from trackdl.ledger import check, page
 from trackdl.ledger.model import Ledger
 from trackdl.spec import LedgerSpec
 from trackdl.tasks import ledger as task
@@ -131,6 +131,26 @@ def test_seeds_are_run_once_and_every_figure_can_be_computed_again(root: Path) -
     assert any("0" * 32 in words for words in task.verify(root / "changed.json"))
 
 
+def test_a_run_by_other_code_or_on_other_data_does_not_count(root: Path) -> None:
+    made(root, seeds=1)
+    (run,) = runs.find("mnist")
+    known = run.info.data.tags
+    for tag in ("trackdl.code_digest", "trackdl.data_digest", "trackdl.spec_digest"):
+        run.tags({tag: "0" * 64})
+        assert made(root).ledger.entries[0].figure is None, tag
+        run.tags({tag: known[tag]})
+        assert made(root).ledger.entries[0].figure is not None, tag
+
+
+def test_what_a_run_logged_must_be_what_its_artifacts_hold(root: Path) -> None:
+    made(root, seeds=1)
+    (run,) = runs.find("mnist")
+    run.metrics({"test_accuracy": 0.123}, step=2)
+    run.send()
+    with pytest.raises(TrackdlError, match=r"logged 0\.123"):
+        made(root)
+
+
 def _add(where: dict[str, float], key: str, value: float) -> None:
     where[key] += value * max(1, abs(where[key]))
 
@@ -177,6 +197,25 @@ def test_what_is_no_ledger_is_refused(tmp_path: Path, content: str) -> None:
         check.load(file)
     with pytest.raises(InputError, match="cannot be read"):
         check.load(tmp_path / "none.json")
+
+
+def test_the_committed_ledger_is_of_todays_numbers_and_its_page_of_its_data() -> None:
+    file = ROOT / "docs" / "ledger" / "ledger.json"
+    if not file.is_file():
+        pytest.skip("no full ledger is committed yet")
+    ledger = check.load(file)
+    said = {
+        (entry.task, entry.metric, entry.epoch, entry.published.series): entry.published.value
+        for entry in ledger.entries
+    }
+    mine = {
+        (name, item.metric, item.epoch, item.series): item.value
+        for name, spec_ in task.published().items()
+        for item in spec_.reported
+    }
+    assert said == mine
+    experiment = spec.load(ROOT / "experiments" / "ledger.yaml", LedgerSpec)
+    assert (ROOT / "docs" / "ledger" / "ledger.html").read_text(encoding="utf-8") == page.render(ledger, experiment.ui)
 
 
 def test_the_ledgers_own_file_names_numbers_that_exist() -> None:

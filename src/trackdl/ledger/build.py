@@ -4,10 +4,7 @@ The same function makes a ledger and checks one: making it, `pick` finds runs in
 those that the ledger names, and what is built must be the ledger.
 """
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
 
 from trackdl.errors import TrackdlError
 from trackdl.ledger.formulas import Computed, compute
@@ -23,89 +20,16 @@ from trackdl.ledger.model import (
     KnownSpread,
     Ledger,
     Published,
-    RunFacts,
     VerdictName,
 )
 from trackdl.ledger.recipes import recipe
+from trackdl.ledger.store import Member, Stamp, Store, Want
 from trackdl.ledger.verdict import FEWEST, Claim, Spread, form_difference, judge, rounded
 from trackdl.spec_base import Reported, TrainedSpec, Unit
 from trackdl.spec_ledger import BeyondItem, LedgerSpec
 from trackdl.stats import exact_interval, mean_interval
 
-__all__ = ["Member", "Stamp", "Store", "Want", "build", "key_of"]
-
-
-@dataclass(frozen=True)
-class Member:
-    """One seed of a figure: the run that keeps what it is computed from."""
-
-    run: str
-    seed: int
-
-
-@dataclass(frozen=True)
-class Want:
-    """What is looked for: the runs of a figure, or (without a metric) those that show a fault.
-
-    `key` is the place in the ledger that they are for; `set` and `tags` are as in `BeyondItem`.
-    """
-
-    key: str
-    task: str
-    metric: str
-    epoch: int | None
-    set: Mapping[str, object] = field(default_factory=dict)
-    tags: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Stamp:
-    """What a ledger says of itself."""
-
-    version: str
-    commit: str | None
-    made: str
-    seeds: int | None
-
-
-class Store:
-    """What is known of runs, and their artifacts; remembers what was asked for.
-
-    Args:
-        pick: Returns the runs of a figure, or none.
-        facts: Returns what is known of a run, its artifacts left empty.
-        fetch: Returns an artifact of a run; raises TrackdlError where it cannot be had.
-    """
-
-    def __init__(
-        self,
-        pick: Callable[[Want], Sequence[Member]],
-        facts: Callable[[str], RunFacts],
-        fetch: Callable[[str, str], bytes],
-    ) -> None:
-        self.pick = pick
-        self.read = lru_cache(maxsize=128)(fetch)
-        self._facts = lru_cache(maxsize=None)(facts)
-        self._read: dict[str, dict[str, str]] = {}
-
-    def content(self, run: str, path: str) -> bytes:
-        """Return an artifact and remember its SHA-256."""
-        content = self.read(run, path)
-        self._read.setdefault(run, {})[path] = hashlib.sha256(content).hexdigest()
-        return content
-
-    def facts(self, run: str) -> RunFacts:
-        """Return what is known of a run."""
-        self._read.setdefault(run, {})
-        return self._facts(run)
-
-    @property
-    def runs(self) -> dict[str, RunFacts]:
-        """All runs that were asked about, with the artifacts that were read."""
-        return {
-            run: self._facts(run).model_copy(update={"artifacts": dict(sorted(paths.items()))})
-            for run, paths in sorted(self._read.items())
-        }
+__all__ = ["build", "key_of"]
 
 
 def key_of(task: str, metric: str, epoch: int | None, series: str = "") -> str:
@@ -206,7 +130,8 @@ def _figure(want: Want, unit: Unit, store: Store, *, over_examples: bool = False
     """Return a figure of ours, or None and what to do about it; `over_examples` as in `_interval`."""
     members = store.pick(want)
     if not members:
-        return None, f"not run yet: `trackdl {want.task}`"
+        which = " on the report's letters" if want.task == "transfer" else ""
+        return None, f"not run yet{which}: `trackdl {want.task}`"
     try:
         found = [_computed(want, member, store) for member in members]
     except TrackdlError as error:

@@ -8,9 +8,10 @@ import numpy as np
 from pydantic import ValidationError
 
 from trackdl.errors import InputError, TrackdlError
-from trackdl.ledger.build import Member, Stamp, Store, build, key_of
+from trackdl.ledger.build import build, key_of
 from trackdl.ledger.model import Figure, Hypothesis, Ledger, RunFacts
 from trackdl.ledger.recipes import recipe
+from trackdl.ledger.store import Member, Stamp, Store
 from trackdl.ledger.verdict import FEWEST, Spread, rounded
 from trackdl.spec_base import TrainedSpec
 from trackdl.spec_ledger import LedgerSpec

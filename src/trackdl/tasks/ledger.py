@@ -19,14 +19,15 @@ from trackdl.data.heart import load_heart
 from trackdl.data.sources import DATASETS
 from trackdl.errors import TrackdlError
 from trackdl.ledger import check, page
-from trackdl.ledger.build import Member, Stamp, Store, Want, build
+from trackdl.ledger.build import build
 from trackdl.ledger.model import Hypothesis, Ledger
 from trackdl.ledger.recipes import recipe
+from trackdl.ledger.store import Member, Stamp, Store, Want
 from trackdl.ledger.verdict import Spread
 from trackdl.paths import project_root, whole_file
 from trackdl.spec import FashionSpec, HeartSpec, LedgerSpec, MnistSpec, TransferSpec
 from trackdl.tasks import fashion, heart, mnist, transfer
-from trackdl.tracking import evidence, runs
+from trackdl.tracking import evidence, registry, runs
 from trackdl.tracking.runs import Run
 
 __all__ = ["Result", "committed", "hypotheses", "published", "run", "show", "verify"]
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 
 Task = MnistSpec | FashionSpec | TransferSpec | HeartSpec
 TASKS = ("mnist", "fashion", "transfer", "heart")
+SOURCE = "trackdl.source_weights_sha256"
 # Where nobody asks for a number of seeds, so many are looked for at most.
 MOST_SEEDS = 100
 
@@ -153,9 +155,15 @@ class Finder:
 
     def pick(self, want: Want) -> Sequence[Member]:
         """Return the runs that a figure is computed from, by seed; none where there are none."""
+        if not want.metric:
+            return [Member(item.id, 0) for item in evidence.finished(want.task, want.tags)[:1]]
+        if want.tags:
+            newest: dict[int, str] = {}
+            for item in evidence.finished(want.task, want.tags):
+                newest.setdefault(_seed_of(item), item.id)
+            return [Member(newest[seed], seed) for seed in sorted(newest)]
         if want.task not in TASKS:
-            found = evidence.finished(want.task, dict(want.tags)) if want.tags else []
-            return [Member(item.id, _seed_of(item)) for item in reversed(found)]
+            return []
         members = self._members(want.task, json.dumps(dict(want.set), sort_keys=True))
         if want.task != "heart" or not members:
             return members
@@ -165,10 +173,13 @@ class Finder:
     def fill(self, experiment: LedgerSpec) -> None:
         """Run every training that is missing for the seeds that were asked for."""
         wanted = {(task, "{}") for task in TASKS}
-        wanted |= {(item.task, json.dumps(item.set, sort_keys=True)) for item in experiment.beyond if item.set}
+        changed = [item for item in experiment.beyond if item.set and not item.tags]
+        wanted |= {(item.task, json.dumps(item.set, sort_keys=True)) for item in changed}
         for task, changes in sorted(wanted, key=lambda item: (TASKS.index(item[0]), item[1])):
             for one in self._by_seed(task, json.loads(changes)):
-                if _newest(one) is None:
+                # Asked anew each time: training MNIST's seeds may have moved the champion that Task 3 starts from.
+                source = _champion(one) if isinstance(one, TransferSpec) else {}
+                if _newest(one, source) is None:
                     log.info("%s, seed %d is missing: running it", task, one.training.seed)
                     _start(one)
         self._members.cache_clear()
@@ -183,19 +194,29 @@ class Finder:
 
     def _find(self, task: str, changes: str) -> list[Member]:
         members: list[Member] = []
+        source: dict[str, str] = {}
         for one in self._by_seed(task, json.loads(changes)):
-            found = _newest(one)
+            found = _newest(one, source)
             if found is None:
                 # Seeds are counted without a gap, so that nobody chooses among them.
                 break
+            if isinstance(one, TransferSpec):
+                # All seeds start from one network, the newest run's.
+                source = {SOURCE: found.info.data.tags[SOURCE]}
             inner = one.seeds if isinstance(one, HeartSpec) else 1
             members += [Member(found.id, one.training.seed + number) for number in range(inner)]
         return members
 
 
-def _newest(one: Task) -> Run | None:
+def _champion(one: TransferSpec) -> dict[str, str]:
+    """Return the tag of runs that start from the network that a new run would start from."""
+    return {SOURCE: registry.fetch_model(one.source).card.weights_sha256} if registry.exists(one.source) else {}
+
+
+def _newest(one: Task, more: Mapping[str, str]) -> Run | None:
     """Return the newest finished run of exactly this experiment on today's data by today's code."""
     tags = {
+        **more,
         "trackdl.spec_digest": spec.digest(one),
         "trackdl.code_digest": str(code_digest(one.task)),
         "trackdl.data_digest": _data_digest(one.task),
