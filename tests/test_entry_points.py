@@ -90,7 +90,7 @@ def test_ledger(tracking: str) -> None:
     done = mlflow_run(tracking, "ledger")
     assert done.returncode == 0, done.stderr
     assert "not run yet" in done.stdout
-    assert "126 not run yet" in done.stdout
+    assert "127 not run yet" in done.stdout
 
 
 def test_a_wrong_parameter_fails_the_run(tracking: str) -> None:

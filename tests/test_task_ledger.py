@@ -1,5 +1,6 @@
 """The ledger from end to end on tiny data: made from tracked runs, checked against them, and changed to be caught."""
 
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -21,8 +22,8 @@ MINE = """
 task: ledger
 head:
   - {title: The digits, of: {task: mnist, metric: test_accuracy, epoch: 2}}
-faults:
-  - {title: A fault without a run, task: grid, quote: words, words: it is none}
+reported:
+  - {task: grid, metric: rank_of_choice, value: 1, unit: rank, quote: the best, fault: "It has no run: none was made"}
 beyond:
   - title: The digits beyond
     task: mnist
@@ -70,8 +71,9 @@ def artifact(ledger: Ledger, seed: int, place: int = 0) -> Path:
 
 def test_without_runs_everything_is_named_as_missing_and_nothing_is_made_up(root: Path) -> None:
     result = made(root)
-    assert [entry.figure for entry in result.ledger.entries] == [None] * 4
-    assert {entry.words for entry in result.ledger.entries} == {"not run yet: `trackdl mnist`"}
+    assert [entry.figure for entry in result.ledger.entries] == [None] * 5
+    assert {entry.words for entry in result.ledger.entries[:4]} == {"not run yet: `trackdl mnist`"}
+    assert result.ledger.faults[-1].words == "None was made. (not run yet: `trackdl grid`)"
     page = result.page.read_text()
     assert "not run yet" in page
     assert "<code>trackdl grid</code>" in page
@@ -87,7 +89,7 @@ def test_seeds_are_run_once_and_every_figure_can_be_computed_again(root: Path) -
     assert made(root).ledger.entries == first.ledger.entries
 
     ledger = first.ledger
-    for entry in ledger.entries:
+    for entry in ledger.entries[:4]:
         values = [dict(runs.Run(item.run).history(entry.metric))[entry.epoch] for item in entry.figure.evidence]
         assert [item.seed for item in entry.figure.evidence] == [1, 2, 3]
         assert [item.value for item in entry.figure.evidence] == pytest.approx(values, abs=1e-6)
@@ -149,6 +151,37 @@ def test_what_a_run_logged_must_be_what_its_artifacts_hold(root: Path) -> None:
     run.send()
     with pytest.raises(TrackdlError, match=r"logged 0\.123"):
         made(root)
+
+
+def test_the_grids_committed_table_stands_for_its_runs(root: Path) -> None:
+    table = root / "experiments" / "results" / "grid.csv"
+    table.parent.mkdir()
+    table.write_text(cells())
+    result = made(root)
+    entry = result.ledger.entries[-1]
+    assert (entry.figure.mean, entry.verdict) == (3, "fault in the report")
+    assert entry.figure.evidence[0].run == "checkout"
+    assert task.verify(result.data) == []
+    assert 'href="#run-checkout"' in result.page.read_text()
+    text = table.read_text()
+    table.write_text(text.replace("0.75", "0.76"))
+    assert any("grid.csv" in words for words in task.verify(result.data))
+    table.write_text("\n".join(text.splitlines()[:-2]))
+    assert "some without all folds" in made(root).ledger.entries[-1].words
+
+
+def cells() -> str:
+    """Return a table of the report's 96 configurations in which two do better than the one that it chose."""
+    space = [("relu", "sigmoid", "tanh"), (2, 3), (128, 256), (0.1, 0.3), (3, 5), (16, 32)]
+    lines = [
+        "grid,fold,activation,conv_layers,dense_nodes,dropout,filter_size,filters,pool_size,val_accuracy_9,val_accuracy_10"
+    ]
+    for place, (activation, *others) in enumerate(itertools.product(*space)):
+        for fold in range(3):
+            accuracy = {0: 0.75, 1: 0.8, 2: 0.9}.get(place, 0.5) + fold / 100
+            lines.append(",".join(map(str, ("report", fold, activation, *others, 2, 0.99, accuracy))))
+    lines.append("ours,0,relu,2,128,0.1,3,16,3,0.99,0.99")
+    return "\n".join(lines)
 
 
 def _add(where: dict[str, float], key: str, value: float) -> None:
@@ -213,8 +246,10 @@ def test_the_committed_ledger_is_of_todays_numbers_and_its_page_of_its_data() ->
         for name, spec_ in task.published().items()
         for item in spec_.reported
     }
-    assert said == mine
     experiment = spec.load(ROOT / "experiments" / "ledger.yaml", LedgerSpec)
+    assert said == mine | {
+        (item.task, item.metric, item.epoch, item.series): item.value for item in experiment.reported
+    }
     assert (ROOT / "docs" / "ledger" / "ledger.html").read_text(encoding="utf-8") == page.render(ledger, experiment.ui)
 
 
@@ -225,5 +260,6 @@ def test_the_ledgers_own_file_names_numbers_that_exist() -> None:
         for name, mine in task.published().items()
         for item in mine.reported
     }
+    known |= {(item.task, item.metric, item.epoch, item.series) for item in experiment.reported}
     named = [item.of for item in experiment.head] + [item.against for item in experiment.beyond if item.against]
     assert {(item.task, item.metric, item.epoch, item.series) for item in named} <= known

@@ -1,12 +1,12 @@
-"""The schema of the ledger's file: which numbers lead, which faults stand apart from a number, what goes beyond."""
+"""The schema of the ledger's file: which numbers lead, and what goes beyond the report."""
 
 from typing import Any, Literal
 
 from pydantic import Field
 
-from trackdl.spec_base import Strict
+from trackdl.spec_base import Reported, Strict
 
-__all__ = ["BeyondItem", "FaultItem", "HeadItem", "LedgerSpec", "Number"]
+__all__ = ["BeyondItem", "Claimed", "HeadItem", "LedgerSpec", "Number"]
 
 Measuring = Literal["mnist", "fashion", "transfer", "heart", "grid", "search"]
 
@@ -27,14 +27,10 @@ class HeadItem(Strict):
     of: Number
 
 
-class FaultItem(Strict):
-    """A fault of the report that is none of a single number; finished runs of `task` with these tags show it."""
+class Claimed(Reported):
+    """A published number that stands in no task's own file."""
 
-    title: str = Field(min_length=1)
     task: Measuring
-    quote: str = Field(min_length=1)
-    words: str = Field(min_length=1)
-    tags: dict[str, str] = Field(default_factory=dict)
 
 
 class BeyondItem(Strict):
@@ -60,11 +56,12 @@ class LedgerSpec(Strict):
 
     `seeds`: every training is there for so many seeds, counted from its file's; what is missing is run. Without it
     nothing is run, and the seeds that are there are taken. `ui` is the address that runs are linked to.
+    `reported`: what stands in no task's own file.
     """
 
     task: Literal["ledger"]
     seeds: int | None = Field(None, ge=1, le=100)
     ui: str = Field("http://127.0.0.1:5000", pattern=r"^https?://[^\s\"'<>]+$")
     head: list[HeadItem] = Field(min_length=1)
-    faults: list[FaultItem]
     beyond: list[BeyondItem]
+    reported: list[Claimed] = Field(default_factory=list)

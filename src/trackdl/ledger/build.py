@@ -25,7 +25,7 @@ from trackdl.ledger.model import (
 from trackdl.ledger.recipes import recipe
 from trackdl.ledger.store import Member, Stamp, Store, Want
 from trackdl.ledger.verdict import FEWEST, Claim, Spread, form_difference, judge, rounded
-from trackdl.spec_base import Reported, TrainedSpec, Unit
+from trackdl.spec_base import Comparable, Reported, TrainedSpec, Unit
 from trackdl.spec_ledger import BeyondItem, LedgerSpec
 from trackdl.stats import exact_interval, mean_interval
 
@@ -59,11 +59,9 @@ def build(
     Raises:
         InputError: The ledger's file names a number that no experiment file has.
     """
-    entries = [
-        _entry(task, item, spec, store, known.get(key_of(task, item.metric, item.epoch, item.series)))
-        for task, spec in tasks.items()
-        for item in spec.reported
-    ]
+    published = [(task, item, *spec.protocol_of(item)) for task, spec in tasks.items() for item in spec.reported]
+    published += [(item.task, item, item.comparable or "same protocol", item.unknown) for item in experiment.reported]
+    entries = [_entry(task, item, how, unknown, store, known) for task, item, how, unknown in published]
     places = {key_of(e.task, e.metric, e.epoch, e.published.series): index for index, e in enumerate(entries)}
     head = [
         Headline(title=item.title, entry=_place(places, key_of(**item.of.model_dump()))) for item in experiment.head
@@ -72,7 +70,6 @@ def build(
     for extra in experiment.beyond:
         against = extra.against and entries[_place(places, key_of(**extra.against.model_dump()))]
         beyond.append(_beyond(extra, against or None, store))
-    faults = _faults(experiment, entries, store)
     return Ledger(
         version=stamp.version,
         commit=stamp.commit,
@@ -81,7 +78,7 @@ def build(
         head=head,
         entries=entries,
         hypotheses=list(hypotheses),
-        faults=faults,
+        faults=_faults(entries),
         beyond=beyond,
         runs=store.runs,
     )
@@ -93,8 +90,11 @@ def _place(places: Mapping[str, int], key: str) -> int:
     return places[key]
 
 
-def _entry(task: str, item: Reported, spec: TrainedSpec, store: Store, known: Spread | None) -> Entry:
-    comparable, unknown = spec.protocol_of(item)
+def _entry(
+    task: str, item: Reported, comparable: Comparable, unknown: str, store: Store, spreads: Mapping[str, Spread]
+) -> Entry:
+    key = key_of(task, item.metric, item.epoch, item.series)
+    known = spreads.get(key)
     published = Published(
         value=item.value,
         unit=item.unit,
@@ -104,7 +104,7 @@ def _entry(task: str, item: Reported, spec: TrainedSpec, store: Store, known: Sp
         fault=item.fault,
         series=item.series,
     )
-    want = Want(key_of(task, item.metric, item.epoch, item.series), task, item.metric, item.epoch)
+    want = Want(key, task, item.metric, item.epoch)
     figure, missing = _figure(want, item.unit, store)
     name: VerdictName | None = None
     words, spread = missing, None
@@ -189,8 +189,8 @@ def _interval(
     return (max(low, 0.0), min(high, 1.0)) if unit == "fraction" else (low, high), "seeds"
 
 
-def _faults(experiment: LedgerSpec, entries: Sequence[Entry], store: Store) -> list[Fault]:
-    """Return the faults of numbers, each once, and those of the ledger's file."""
+def _faults(entries: Sequence[Entry]) -> list[Fault]:
+    """Return the faults of numbers, each once, with the runs that show it."""
     faults = []
     for words in dict.fromkeys(entry.published.fault for entry in entries if entry.published.fault):
         of = [entry for entry in entries if entry.published.fault == words]
@@ -205,14 +205,6 @@ def _faults(experiment: LedgerSpec, entries: Sequence[Entry], store: Store) -> l
                 words=f"{rest[:1].upper()}{rest[1:]}.{shown}",
                 runs=runs,
             )
-        )
-    for item in experiment.faults:
-        runs = [member.run for member in store.pick(Want(item.title, item.task, "", None, tags=item.tags))]
-        for run in runs:
-            store.facts(run)
-        shown = "" if runs else f" (not run yet: `trackdl {item.task}`)"
-        faults.append(
-            Fault(title=item.title, task=item.task, quote=item.quote, words=f"{item.words}{shown}", runs=runs)
         )
     return faults
 

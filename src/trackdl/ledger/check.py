@@ -93,8 +93,7 @@ def _named(ledger: Ledger) -> dict[str, list[Member]]:
     named: dict[str, list[Member]] = {}
     for entry in ledger.entries:
         named[key_of(entry.task, entry.metric, entry.epoch, entry.published.series)] = _members(entry.figure)
-    named |= {extra.title: _members(extra.figure) for extra in ledger.beyond}
-    return named | {fault.title: [Member(run, 0) for run in fault.runs] for fault in ledger.faults}
+    return named | {extra.title: _members(extra.figure) for extra in ledger.beyond}
 
 
 def _members(figure: Figure | None) -> list[Member]:

@@ -22,6 +22,10 @@ from trackdl.stats import corrected_estimate
 __all__ = ["FORMULAS", "Computed", "compute"]
 
 
+DIMENSIONS = ["activation", "conv_layers", "dense_nodes", "dropout", "filter_size", "filters", "pool_size"]
+CELLS = 96
+
+
 @dataclass(frozen=True)
 class Computed:
     """A figure of one seed.
@@ -127,6 +131,31 @@ def _last_batch(content: bytes, seed: int) -> Computed:
     return Computed(float(mine["members"][0]["batch_losses"][-1][1]))
 
 
+def _cells(content: bytes) -> "pd.Series[float]":
+    """Return each configuration's mean accuracy over the folds, after the last epoch, in the report's grid.
+
+    Raises:
+        ValueError: A configuration lacks folds that another has.
+    """
+    frame = pd.read_csv(io.BytesIO(content))
+    frame = frame[frame["grid"] == "report"]
+    epochs = [int(name.rpartition("_")[2]) for name in frame.columns if name.startswith("val_accuracy_")]
+    cells = frame.groupby(DIMENSIONS)[f"val_accuracy_{max(epochs)}"]
+    if cells.count().nunique() != 1 or len(cells) != CELLS:
+        raise ValueError(f"{len(cells)} configurations of {CELLS}, or some without all folds")
+    return cells.mean()
+
+
+def _cell(content: bytes, select: str) -> tuple["pd.Series[float]", float]:
+    wanted, cells = json.loads(select), _cells(content)
+    return cells, float(cells.loc[tuple(wanted[name] for name in DIMENSIONS)])
+
+
+def _cell_rank(content: bytes, select: str) -> Computed:
+    cells, mine = _cell(content, select)
+    return Computed(float((cells > mine).sum() + 1))
+
+
 Formula = Callable[[Sequence[bytes], str, int], Computed]
 
 FORMULAS: dict[str, Formula] = {
@@ -141,5 +170,8 @@ FORMULAS: dict[str, Formula] = {
     "accuracy of a column": lambda files, select, _: _rows_accuracy(files[0], select),
     "accuracy of a seed's rows": lambda files, _, seed: _table_accuracy(files[0], seed),
     "mean accuracy of the folds": lambda files, _, __: _folds_accuracy(files[0]),
+    "rank of a cell": lambda files, select, _: _cell_rank(files[0], select),
+    "accuracy of a cell": lambda files, select, _: Computed(_cell(files[0], select)[1]),
+    "accuracy of the best cell": lambda files, _, __: Computed(float(_cells(files[0]).max())),
     "last batch's loss": lambda files, _, seed: _last_batch(files[0], seed),
 }

@@ -36,7 +36,7 @@ class RunFacts(Strict):
     """A run that the ledger rests on: where it is, what it ran, and the SHA-256 of each artifact that is read of it.
 
     `model` names it where a task judges several models, a run each; `seed` is the training's, null where it has more
-    than one.
+    than one. A table that is committed in place of hours of runs stands here too, with no experiment to it.
     """
 
     task: str
@@ -48,7 +48,7 @@ class RunFacts(Strict):
     version: str
     commit: str | None
     uncommitted: bool
-    spec_digest: Sha256
+    spec_digest: Sha256 | None
     data_digest: Sha256
     code_digest: Sha256 | None
     command: str
@@ -134,7 +134,7 @@ class Hypothesis(Strict):
     quote: str
     verdict: Literal["supported", "contradicted", "no practical difference", "not decidable"] | None
     words: str
-    figure: str = ""
+    figure: str = Field("", pattern=r"^(data:image/(png|svg\+xml);base64,[A-Za-z0-9+/]+=*)?$")
 
 
 class Fault(Strict):

@@ -34,6 +34,7 @@ METRICS = {
     "best_val_accuracy": "validation accuracy of the best epoch",
     "best_test_accuracy": "test accuracy of the weights kept",
     "batch_loss": "loss of the last batch",
+    "rank_of_choice": "place of the \u201cbest\u201d among 96 configurations",
 }
 # Of letters that were trained on, "training" is what the report calls test; held out they are validated.
 HELD_OUT = {("transfer", "val_accuracy"): "accuracy on letters held out"}
@@ -76,9 +77,7 @@ def render(ledger: Ledger, ui: str) -> str:
         lstrip_blocks=True,
     )
     environment.globals.update(form=form, signs=SIGNS, titles=TITLES, verdict=_verdict, ours=_ours, tally=_tally)
-    environment.globals["run_link"] = lambda run: (
-        f"{ui.rstrip('/')}/#/experiments/{ledger.runs[run].experiment_id}/runs/{run}"
-    )
+    environment.globals.update(run_link=lambda run: _link(ledger, ui, run), short=lambda run: _short(ledger, run))
     told = counts(ledger)
     return environment.get_template("page.html.j2").render(
         ledger=ledger,
@@ -90,6 +89,16 @@ def render(ledger: Ledger, ui: str) -> str:
         groups=_groups(ledger.entries),
         seeds=_seeds(ledger),
     )
+
+
+def _link(ledger: Ledger, ui: str, run: str) -> str:
+    """Return where a run is shown: in the MLflow UI; what is no run, among the page's own."""
+    experiment = ledger.runs[run].experiment_id
+    return f"{ui.rstrip('/')}/#/experiments/{experiment}/runs/{run}" if experiment else f"#run-{run}"
+
+
+def _short(ledger: Ledger, run: str) -> str:
+    return f"run {run[:7]}" if ledger.runs[run].experiment_id else ledger.runs[run].name
 
 
 def _verdict(entry: Entry) -> str:

@@ -20,7 +20,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Want:
-    """What is looked for: the runs of a figure, or (without a metric) those that show a fault.
+    """What is looked for: the runs of a figure.
 
     `key` is the place in the ledger that they are for; `set` and `tags` are as in `BeyondItem`.
     """

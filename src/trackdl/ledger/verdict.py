@@ -133,6 +133,8 @@ def _compare(claim: Claim, values: Sequence[float], known: Spread | None) -> tup
 
 def _told(claim: Claim, values: Sequence[float]) -> str:
     mean = form(claim.unit, float(np.mean(values)))
+    if claim.unit == "rank":
+        return mean
     return f"{mean}, one seed" if len(values) == 1 else f"{mean}, the mean of {len(values)} seeds"
 
 
@@ -148,7 +150,7 @@ def form(unit: Unit, value: float) -> str:
     """Return a number as people read it: an accuracy in per cent, a loss to four digits, a rank as a whole number."""
     if unit == "fraction":
         return f"{100 * value:.2f}\u00a0%"
-    return f"{value:.0f}" if unit == "rank" else f"{value:.4f}"
+    return f"no. {value:.0f}" if unit == "rank" else f"{value:.4f}"
 
 
 def form_difference(unit: Unit, value: float) -> str:
