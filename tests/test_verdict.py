@@ -58,7 +58,7 @@ def test_what_the_report_has_not_measured_is_not_comparable() -> None:
 
 def test_what_is_unknown_is_said() -> None:
     claim = accuracy(0.5, comparable="protocol unknown in part", unknown="the padding")
-    assert judge(claim, [0.5] * 5).words.endswith("Unknown: the padding.")
+    assert judge(claim, [0.6] * 5).words.endswith("unknown: the padding.")
 
 
 def test_a_known_spread_lets_one_seed_speak() -> None:
