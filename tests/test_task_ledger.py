@@ -153,6 +153,17 @@ def test_what_a_run_logged_must_be_what_its_artifacts_hold(root: Path) -> None:
         made(root)
 
 
+def test_a_run_of_another_experiment_is_told_even_where_its_numbers_are_right(root: Path) -> None:
+    """The ledger is as its runs say in every digit, but its file says otherwise what was to be run."""
+    result = made(root, seeds=1)
+    assert task.verify(result.data) == []
+    file = root / "experiments" / "mnist.yaml"
+    file.write_text(file.read_text().replace("momentum: 0.5", "momentum: 0.4"))
+    found = task.verify(result.data)
+    assert found
+    assert all("ran another experiment" in words for words in found)
+
+
 def test_the_grids_committed_table_stands_for_its_runs(root: Path) -> None:
     table = root / "experiments" / "results" / "grid.csv"
     table.parent.mkdir()

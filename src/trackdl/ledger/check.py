@@ -11,7 +11,7 @@ from trackdl.errors import InputError, TrackdlError
 from trackdl.ledger.build import build, key_of
 from trackdl.ledger.model import Figure, Hypothesis, Ledger, RunFacts
 from trackdl.ledger.recipes import recipe
-from trackdl.ledger.store import Member, Stamp, Store
+from trackdl.ledger.store import Member, Stamp, Store, Want
 from trackdl.ledger.verdict import FEWEST, Spread, rounded
 from trackdl.spec_base import TrainedSpec
 from trackdl.spec_ledger import LedgerSpec
@@ -63,6 +63,7 @@ def differences(
     fetch: Callable[[str, str], bytes],
     hypotheses: Sequence[Hypothesis],
     known: Mapping[str, Spread],
+    digest: Callable[[Want, int], str | None],
 ) -> list[str]:
     """Build a ledger anew from the runs that it names, and say where it differs.
 
@@ -74,6 +75,7 @@ def differences(
         fetch: An artifact's bytes.
         hypotheses: Judged anew.
         known: Spreads between seeds that are known.
+        digest: The digest of the experiment that a figure's run by a seed must have run; None where any may have.
 
     Returns:
         Each difference in words, the ledger's side first.
@@ -85,7 +87,7 @@ def differences(
         made = build(experiment, tasks, store, hypotheses, known, stamp)
     except TrackdlError as error:
         return [str(error)]
-    return [*_walk(ledger.model_dump(mode="json"), made.model_dump(mode="json"), ""), *_strangers(made)]
+    return [*_walk(ledger.model_dump(mode="json"), made.model_dump(mode="json"), ""), *_strangers(made, store, digest)]
 
 
 def _named(ledger: Ledger) -> dict[str, list[Member]]:
@@ -100,19 +102,23 @@ def _members(figure: Figure | None) -> list[Member]:
     return [Member(item.run, item.seed) for item in figure.evidence] if figure else []
 
 
-def _strangers(ledger: Ledger) -> list[str]:
-    """Return where a figure's run is not of its task, its model or its seed."""
+def _strangers(ledger: Ledger, store: Store, digest: Callable[[Want, int], str | None]) -> list[str]:
+    """Return where a figure's run is not of its task, its experiment, its model or its seed."""
     found = []
-    for figure in ledger.figures:
-        seeds = [item.seed for item in figure.evidence]
-        name = key_of(figure.task, figure.metric, figure.epoch)
+    for want, members in store.picked:
+        seeds = [member.seed for member in members]
         if len(set(seeds)) != len(seeds):
-            found.append(f"{name}: a seed stands twice: {', '.join(map(str, seeds))}")
-        for item in figure.evidence:
-            run, model = ledger.runs[item.run], recipe(figure.task, figure.metric, figure.epoch, item.seed).model
-            is_of = (run.task, run.model, item.seed if run.seed is None else run.seed)
-            if is_of != (figure.task, model, item.seed):
-                found.append(f"{name}: run {item.run} is of {is_of}, not of {(figure.task, model, item.seed)}")
+            found.append(f"{want.key}: a seed stands twice: {', '.join(map(str, seeds))}")
+        for member in members:
+            run = ledger.runs.get(member.run)
+            if run is None:
+                continue  # it could not be had: that is a difference already
+            is_of = (run.task, run.model, member.seed if run.seed is None else run.seed)
+            named = (want.task, recipe(want.task, want.metric, want.epoch, member.seed).model, member.seed)
+            if is_of != named:
+                found.append(f"{want.key}: run {member.run} is of {is_of}, not of {named}")
+            if run.spec_digest != (digest(want, member.seed) or run.spec_digest):
+                found.append(f"{want.key}: run {member.run} ran another experiment, by its digest")
     return found
 
 

@@ -58,14 +58,21 @@ class Store:
         facts: Callable[[str], RunFacts],
         fetch: Callable[[str, str], bytes],
     ) -> None:
-        self.pick = pick
-        self.read = lru_cache(maxsize=128)(fetch)
+        self._pick = pick
+        self._fetch = lru_cache(maxsize=128)(fetch)
         self._facts = lru_cache(maxsize=None)(facts)
         self._read: dict[str, dict[str, str]] = {}
+        self.picked: list[tuple[Want, Sequence[Member]]] = []
+
+    def pick(self, want: Want) -> Sequence[Member]:
+        """Return the runs of a figure, or none, and remember which were picked."""
+        members = self._pick(want)
+        self.picked.append((want, members))
+        return members
 
     def content(self, run: str, path: str) -> bytes:
         """Return an artifact and remember its SHA-256."""
-        content = self.read(run, path)
+        content = self._fetch(run, path)
         self._read.setdefault(run, {})[path] = hashlib.sha256(content).hexdigest()
         return content
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from trackdl import __version__, spec
 from trackdl.code_digest import code_digest
-from trackdl.console import print_table, say
+from trackdl.console import print_table, progress, say
 from trackdl.data.heart import load_heart
 from trackdl.data.sources import DATASETS
 from trackdl.errors import TrackdlError
@@ -65,15 +65,7 @@ def run(experiment: LedgerSpec) -> Result:
     with runs.start(experiment, name="ledger") as run:
         if experiment.seeds:
             finder.fill(experiment)
-        store = Store(finder.pick, _facts, _fetch)
-        info = run.info
-        stamp = Stamp(
-            version=__version__,
-            commit=info.data.tags.get("mlflow.source.git.commit"),
-            made=datetime.now(UTC).isoformat(timespec="seconds"),
-            seeds=experiment.seeds,
-        )
-        made = build(experiment, tasks, store, hypotheses(), committed(), stamp)
+        made = _collect(experiment, tasks, finder, run)
         if wrong := evidence.contradictions(made):
             raise TrackdlError("\n".join(["runs logged other numbers than their artifacts hold:", *wrong]))
         folder = project_root() / "reports"
@@ -109,7 +101,7 @@ def verify(file: Path) -> list[str]:
     """
     ledger = check.load(file)
     experiment = spec.load(_file("ledger"), LedgerSpec)
-    return check.differences(ledger, experiment, published(), _facts, _fetch, hypotheses(), committed())
+    return check.differences(ledger, experiment, published(), _facts, _fetch, hypotheses(), committed(), _digest)
 
 
 def published() -> dict[str, Task]:
@@ -126,6 +118,14 @@ def committed() -> dict[str, Spread]:
     """Return how far seeds lie apart by the committed ledger, number by number; nothing where there is none."""
     file = project_root() / "docs" / "ledger" / "ledger.json"
     return check.spreads(check.load(file)) if file.is_file() else {}
+
+
+def _digest(want: Want, seed: int) -> str | None:
+    """Return the digest of the experiment that a figure's run by a seed must have run; None where any may have."""
+    if want.task not in TASKS or want.tags:
+        return None
+    own = {} if want.task == "heart" else {"training.seed": seed}
+    return spec.digest(_load(want.task, {**want.set, **own}))
 
 
 def _facts(run: str) -> RunFacts:
@@ -240,6 +240,23 @@ class Finder:
             inner = one.seeds if isinstance(one, HeartSpec) else 1
             members += [Member(found.id, one.training.seed + number) for number in range(inner)]
         return members
+
+
+def _collect(experiment: LedgerSpec, tasks: Mapping[str, Task], finder: Finder, run: Run) -> Ledger:
+    stamp = Stamp(
+        version=__version__,
+        commit=run.info.data.tags.get("mlflow.source.git.commit"),
+        made=datetime.now(UTC).isoformat(timespec="seconds"),
+        seeds=experiment.seeds,
+    )
+    total = sum(len(mine.reported) for mine in tasks.values()) + len(experiment.reported) + len(experiment.beyond)
+    with progress("ledger, numbers", total) as advance:
+
+        def pick(want: Want) -> Sequence[Member]:
+            advance(want.key)
+            return finder.pick(want)
+
+        return build(experiment, tasks, Store(pick, _facts, _fetch), hypotheses(), committed(), stamp)
 
 
 def _champion(one: TransferSpec) -> dict[str, str]:
