@@ -66,7 +66,7 @@ def test_a_known_spread_lets_one_seed_speak() -> None:
     assert judge(accuracy(0.9817), [0.9818], known).name == "reproduced"
     better = judge(accuracy(0.8981), [0.9067], known)
     assert better.name == "better"
-    assert "5 seeds of another ledger" in better.words
+    assert "known from 5 in docs/ledger" in better.words
     assert judge(accuracy(0.8981), [0.9067], Spread(0.01, 5)).name == "inconclusive"
 
 

@@ -15,6 +15,7 @@ __all__ = ["counts", "head_table", "render"]
 
 ORDER = ("reproduced", "better", "worse", "fault in the report", "not comparable", "inconclusive", "not run yet")
 SIGNS = dict(zip(ORDER, "✓▲▼✕≠?…", strict=True))
+SIGNS |= {"supported": "✓", "contradicted": "✕", "no practical difference": "≈", "not decidable": "?"}
 TITLES = {
     "mnist": "Task 1, MNIST",
     "fashion": "Task 2, Fashion-MNIST",

@@ -117,7 +117,7 @@ def _compare(claim: Claim, values: Sequence[float], known: Spread | None) -> tup
     of_another = float(t.ppf(0.975, freedom)) * known.deviation * (1 + 1 / count) ** 0.5
     # Rounding leaves a published count a hair beside ours: 0.4750 and 95 / 200.
     slack = 1e-12
-    borrowed = f" The spread is that of {known.seeds} seeds of another ledger." if count < FEWEST else ""
+    borrowed = f" How far seeds lie apart is known from {known.seeds} in docs/ledger." if count < FEWEST else ""
     if abs(difference) + of_mean <= margin + slack:
         return "reproduced", f"They differ by {told}; all doubt included, by less than {allowed}.{borrowed}"
     if abs(difference) > margin and abs(difference) > of_another:
