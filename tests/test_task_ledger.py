@@ -102,7 +102,7 @@ def test_seeds_are_run_once_and_every_figure_can_be_computed_again(root: Path) -
     assert {path.name for path in map(Path, first.run.artifacts(""))} >= {"ledger.json", "ledger.html"}
     assert task.verify(first.data) == []
 
-    said = json.loads(first.data.read_text())
+    said = first.ledger.model_dump(mode="json")
     tampering = {
         "a digit of a value": lambda it: _add(it["entries"][1]["figure"]["evidence"][0], "value", 1e-8),
         "a digit of a mean": lambda it: _add(it["entries"][0]["figure"], "mean", 1e-8),
@@ -124,6 +124,16 @@ def test_seeds_are_run_once_and_every_figure_can_be_computed_again(root: Path) -
         file = root / "changed.json"
         file.write_text(json.dumps(changed))
         assert task.verify(file), f"{what} was changed and not found"
+
+    (root / "docs" / "ledger").mkdir(parents=True)
+    shutil.copy(first.data, root / "docs" / "ledger")
+    one = made(root, seeds=1)
+    assert one.ledger.entries[0].spread.seeds == 3
+    assert "known from 3 in docs/ledger" in one.ledger.entries[0].words
+    assert task.verify(one.data) == []
+    (root / "docs" / "ledger" / "ledger.json").write_text("{}")
+    assert made(root, seeds=1).ledger.entries[0].spread is None, "a broken ledger stands in the way of a new one"
+    first.data.write_text(json.dumps(said))
 
     _changed_artifact(first, artifact(ledger, 2))
     _missing_artifact(first, artifact(ledger, 3))

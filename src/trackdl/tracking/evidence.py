@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 
+from trackdl import __version__
 from trackdl.errors import TrackdlError
 from trackdl.ledger.model import Ledger, RunFacts
 from trackdl.ledger.recipes import recipe
@@ -14,7 +15,7 @@ from trackdl.tracking import runs
 from trackdl.tracking.runs import Run
 from trackdl.tracking.store import client, every_experiment, plainly
 
-__all__ = ["contradictions", "facts", "fetch", "finished", "models_below"]
+__all__ = ["contradictions", "facts", "facts_of_table", "fetch", "finished", "models_below"]
 
 PARENT = "mlflow.parentRunId"
 # What a run logged was computed in float32, its figure in the ledger in float64.
@@ -78,6 +79,26 @@ def facts(run_id: str) -> RunFacts:
         data_digest=tags["trackdl.data_digest"],
         code_digest=tags.get("trackdl.code_digest"),
         command=f"trackdl {tags['trackdl.task']} --file runs:/{run_id}/experiment.yaml",
+        artifacts={},
+    )
+
+
+def facts_of_table(task: str, path: str, data_digest: str) -> RunFacts:
+    """Return what is known of a table that is committed in place of a task's runs."""
+    return RunFacts(
+        task=task,
+        name=f"{path}, committed",
+        model="",
+        seed=None,
+        experiment_id="",
+        started="",
+        version=__version__,
+        commit=None,
+        uncommitted=False,
+        spec_digest=None,
+        data_digest=data_digest,
+        code_digest=None,
+        command=f"trackdl {task}",
         artifacts={},
     )
 
