@@ -23,7 +23,7 @@ def trackdl(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess
 def test_the_working_tree_runs_without_being_installed() -> None:
     done = trackdl("--help")
     assert done.returncode == 0
-    for name in ("data", "mnist", "fashion", "transfer", "heart", "main"):
+    for name in ("data", "mnist", "fashion", "transfer", "heart", "ledger", "main", "verify", "doctor"):
         assert name in done.stdout
 
 
@@ -48,6 +48,9 @@ def test_the_working_tree_runs_without_being_installed() -> None:
         (["fashion", "--resume", "abc", "--seeds", "2"], ["--resume", "only --epochs"]),
         (["transfer", "--preprocessing", "none"], ["data.preprocessing", "'report' or 'mnist'"]),
         (["transfer", "--source", "mnist-cnn"], ["source", "models:/"]),
+        (["ledger", "--seeds", "0"], ["ledger.yaml", "seeds", "greater than or equal to 1"]),
+        (["verify", "nowhere.json"], ["nowhere.json", "cannot be read"]),
+        (["verify", "pyproject.toml"], ["pyproject.toml", "no ledger"]),
         (["transfr"], ["No such command"]),
         (["mnist", "--epoch", "3"], ["--epoch"]),
     ],

@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 import yaml
 
-from trackdl import cli_models, console, paths, spec
+from trackdl import cli_ledger, cli_models, console, paths, spec
 from trackdl.errors import InputError, TrackdlError
 
 __all__ = ["main"]
@@ -272,6 +272,9 @@ def _read(file: str | None, kind: type[spec.Spec], overrides: dict[str, Any]) ->
             return spec.parse(path.read_text(encoding="utf-8"), file, kind, overrides)
     own = paths.project_root() / "experiments" / f"{spec.task_of(kind)}.yaml"
     return spec.load(Path(file) if file else own, kind, overrides)
+
+
+cli_ledger.add_to(app, _read)
 
 
 def _terminated(number: int, frame: object) -> NoReturn:  # noqa: ARG001 - the signature of a signal handler

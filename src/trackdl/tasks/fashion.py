@@ -218,6 +218,7 @@ def _train(run: Run, experiment: FashionSpec, trainer: Trainer, pictures: Pictur
                 measured |= {"test_loss": tested.loss, "test_accuracy": tested.accuracy}
                 epochs.log_predictions(run, f"test-epoch-{result.epoch:05d}", tested, pictures.test.targets)
             epochs.log_epoch(run, trainer, result, measured)
+            epochs.log_batches(run, result)
             epochs.save_checkpoint(run, trainer)
             speed = result.examples / result.seconds
             advance(f"validation accuracy {validated.accuracy:.2%}, {speed:,.0f} images/s")

@@ -31,11 +31,12 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunStatus, Ru
 from mlflow.entities import Run as MlflowRun
 
 from trackdl import __version__, spec
+from trackdl.code_digest import code_digest
 from trackdl.paths import project_root
 from trackdl.spec import Experiment
 from trackdl.tracking.store import client, every_experiment, home_experiment, plainly
 
-__all__ = ["Run", "close_abandoned", "describe_dataset", "download", "find", "process_tag", "start"]
+__all__ = ["Run", "alive", "close_abandoned", "describe_dataset", "download", "find", "process_tag", "start"]
 
 log = logging.getLogger(__name__)
 
@@ -191,6 +192,7 @@ def _record(run: Run, experiment: Experiment) -> None:
         "trackdl.task": experiment.task,
         "trackdl.version": __version__,
         "trackdl.spec_digest": spec.digest(experiment),
+        "trackdl.code_digest": code_digest(experiment.task) or "",
         "trackdl.host": socket.gethostname(),
         "trackdl.process": process_tag(),
         "trackdl.python": platform.python_version(),
@@ -255,7 +257,7 @@ def close_abandoned(task: str) -> list[Run]:
     closed = []
     for run in find(task, "attributes.status = 'RUNNING'"):
         tags = run.info.data.tags
-        if tags.get("trackdl.host") != socket.gethostname() or _alive(tags.get("trackdl.process", "")):
+        if tags.get("trackdl.host") != socket.gethostname() or alive(tags.get("trackdl.process", "")):
             continue
         client().set_terminated(run.id, RunStatus.to_string(RunStatus.KILLED))
         closed.append(run)
@@ -269,7 +271,8 @@ def process_tag() -> str:
     return f"{process.pid}:{process.create_time():.0f}"
 
 
-def _alive(process: str) -> bool:
+def alive(process: str) -> bool:
+    """Return whether the process that a run names (its tag `trackdl.process`) still runs on this machine."""
     pid, _, created = process.partition(":")
     try:
         return f"{psutil.Process(int(pid)).create_time():.0f}" == created
