@@ -105,7 +105,7 @@ class DataSpec(Strict):
 class Step(Strict):
     """One step of `main`: a task's own experiment file, with single keys set otherwise."""
 
-    task: Literal["mnist", "transfer", "fashion", "heart", "ledger"]
+    task: Literal["mnist", "transfer", "fashion", "heart", "search", "ledger"]
     set: dict[str, Any] = Field(default_factory=dict)
 
 

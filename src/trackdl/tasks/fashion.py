@@ -186,6 +186,8 @@ def _train_seed(experiment: FashionSpec, pictures: Pictures, resume: str | None)
     trainer = _trainer(experiment, pictures)
     with epochs.training_run(experiment, trainer, resume, f"fashion, seed {experiment.training.seed}") as run:
         _log_inputs(run, pictures)
+        if experiment.found_by:
+            run.tags({"trackdl.role": "finalist", "trackdl.found_by": experiment.found_by})
         run.text(f"{trainer.model}\n", "network.txt")
         _train(run, experiment, trainer, pictures)
         kept = _best_epoch(run, experiment)

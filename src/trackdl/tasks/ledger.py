@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
-from trackdl import __version__, spec
+from trackdl import __version__, grid_hypotheses, spec
 from trackdl.code_digest import code_digest
 from trackdl.console import print_table, progress, say
 from trackdl.data.greek import load_letters
@@ -26,7 +26,7 @@ from trackdl.ledger.recipes import GRID_TABLE, recipe
 from trackdl.ledger.store import Member, Stamp, Store, Want
 from trackdl.ledger.verdict import Spread
 from trackdl.paths import project_root, whole_file
-from trackdl.spec import FashionSpec, HeartSpec, LedgerSpec, MnistSpec, TransferSpec
+from trackdl.spec import FashionSpec, GridSpec, HeartSpec, LedgerSpec, MnistSpec, TransferSpec
 from trackdl.tasks import fashion, heart, mnist, transfer
 from trackdl.tracking import evidence, registry, runs
 from trackdl.tracking.runs import Run
@@ -111,8 +111,8 @@ def published() -> dict[str, Task]:
 
 
 def hypotheses() -> list[Hypothesis]:
-    """Return the report's seven hypotheses, judged on the grid's table; none while there is no table."""
-    return []
+    """Return the report's seven hypotheses, judged on the grid's committed table."""
+    return grid_hypotheses.told(spec.load(_file("grid"), GridSpec), project_root() / GRID_TABLE)
 
 
 def committed() -> dict[str, Spread]:

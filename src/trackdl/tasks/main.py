@@ -5,8 +5,8 @@ from collections.abc import Callable
 from trackdl import spec
 from trackdl.console import say
 from trackdl.paths import project_root
-from trackdl.spec import FashionSpec, HeartSpec, LedgerSpec, MainSpec, MnistSpec, Step, TransferSpec
-from trackdl.tasks import fashion, heart, ledger, mnist, transfer
+from trackdl.spec import FashionSpec, HeartSpec, LedgerSpec, MainSpec, MnistSpec, SearchSpec, Step, TransferSpec
+from trackdl.tasks import fashion, heart, ledger, mnist, search, transfer
 from trackdl.tracking import runs
 
 __all__ = ["run"]
@@ -50,6 +50,9 @@ def _prepare(step: Step) -> Callable[[], str]:
     if step.task == "transfer":
         letters = spec.load(path, TransferSpec, step.set)
         return lambda: transfer.show(transfer.run(letters))
+    if step.task == "search":
+        wider = spec.load(path, SearchSpec, step.set)
+        return lambda: search.show(search.run(wider))
     if step.task == "ledger":
         beside = spec.load(path, LedgerSpec, step.set)
         return lambda: ledger.show(ledger.run(beside))
