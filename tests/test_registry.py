@@ -106,7 +106,7 @@ def test_no_artifact_is_a_pickle(tracking: str) -> None:
     files = [path for path in artifact_folder(tracking).rglob("*") if path.is_file()]
     assert {path.name for path in files} >= {"MLmodel", "model.json", "weights.safetensors", "cards.py"}
     for path in files:
-        assert path.suffix in {".py", ".json", ".yaml", ".txt", ".safetensors", ""}, path
+        assert path.suffix in {".py", ".j2", ".json", ".yaml", ".txt", ".safetensors", ""}, path
         assert path.suffix or path.name == "MLmodel"
         assert not zipfile.is_zipfile(path)
         assert path.read_bytes()[:1] != b"\x80", f"{path} begins as a pickle does"
