@@ -102,7 +102,7 @@ def artifact_folder(tracking: str) -> Path:
 
 
 # The demo's page lies in the package, which goes with every model.
-PAGE = {".html", ".css", ".js", ".svg"}
+KINDS = {".py", ".json", ".yaml", ".txt", ".safetensors", ".j2", ".html", ".css", ".js", ".svg", ""}
 
 
 def test_no_artifact_is_a_pickle(tracking: str) -> None:
@@ -110,9 +110,7 @@ def test_no_artifact_is_a_pickle(tracking: str) -> None:
     files = [path for path in artifact_folder(tracking).rglob("*") if path.is_file()]
     assert {path.name for path in files} >= {"MLmodel", "model.json", "weights.safetensors", "cards.py"}
     for path in files:
-        assert path.suffix in {".py", ".json", ".yaml", ".txt", ".safetensors", ".html", ".css", ".js", ".svg", ""}, (
-            path
-        )
+        assert path.suffix in KINDS, path
         assert path.suffix or path.name == "MLmodel"
         assert not zipfile.is_zipfile(path)
         assert path.read_bytes()[:1] != b"\x80", f"{path} begins as a pickle does"
