@@ -12,9 +12,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
+
+import psutil
 
 from trackdl.console import say
 from trackdl.errors import TrackdlError
@@ -36,6 +38,7 @@ class Page:
     address: str
     process: subprocess.Popen[bytes]
     log: IO[bytes]
+    family: list[psutil.Process] = field(default_factory=list)
 
 
 def run() -> None:
@@ -74,6 +77,8 @@ def shown() -> Iterator[list[Page]]:
             pages.append(_dashboard(studies))
         for page in pages:
             _await(page)
+            # MLflow's server is a process of a group of its own, which outlives an MLflow that dies.
+            page.family = psutil.Process(page.process.pid).children(recursive=True)
             say(f"{page.name:<16} {page.address}")
         yield pages
     finally:
@@ -160,5 +165,8 @@ def _stop(pages: list[Page]) -> None:
         for page in pages:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 page.process.wait(timeout=10)
+    for left in [member for page in pages for member in page.family]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            left.kill()
     for page in pages:
         page.log.close()
