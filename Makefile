@@ -42,7 +42,7 @@ $(ENTRIES): $(READY)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/mlflow run . -e $@ --env-manager local --experiment-name trackdl
 
 test: $(READY) check ## Lint, types and all tests.
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 check: $(READY) ## Lint and types alone.
 	$(BIN)/ruff check .

@@ -1,7 +1,7 @@
 """What `serve.py` serves: one network's weights registered both ways, and the requests.
 
-python served_models.py FOLDER PREPROCESSING prints the three servers' models as JSON; the requests' bodies are files in
-the folder.
+python served_models.py FOLDER PREPROCESSING prints the three servers' models as JSON; the requests' bodies are files
+in the folder.
 """
 
 import base64

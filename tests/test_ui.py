@@ -112,11 +112,13 @@ def test_without_a_study_it_is_said_and_a_page_that_dies_ends_all(tracking: str,
         assert "No study is stored yet" in addresses["said"]
         assert "Optuna" not in addresses
         assert status(addresses["MLflow"]) == 200
+        family = psutil.Process(process.pid).children(recursive=True)
         for child in psutil.Process(process.pid).children():
             child.kill()
         assert process.wait(timeout=60) == 1
         assert process.stdout
         assert "MLflow ended" in process.stdout.read()
+        assert not psutil.wait_procs(family, timeout=20)[1]
 
 
 def test_the_dashboard_answers_its_own_names_only() -> None:

@@ -62,10 +62,14 @@ def draw(page: Any, points: Sequence[tuple[float, float]]) -> None:
 
 
 def compare_runs(page: Any, address: str, experiment: str, runs: Sequence[str]) -> None:
-    """Open MLflow's comparison of runs, by their ids, and wait for it."""
+    """Open MLflow's comparison of runs, by their ids, and wait for its first figure; its assistant is closed."""
     ids = ",".join(f'"{run}"' for run in runs)
     page.goto(f'{address}/#/compare-runs?runs=[{ids}]&experiments=["{experiment}"]')
     page.get_by_text(f"Comparing {len(runs)} Runs").first.wait_for()
+    page.locator(".js-plotly-plot").first.wait_for()
+    assistant = page.locator('button[data-component-id="mlflow.assistant.chat_panel.close"]')
+    if assistant.count():
+        assistant.click()
 
 
 def open_study(page: Any, address: str, name: str | None = None) -> None:

@@ -12,13 +12,15 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+import psutil
+
 from trackdl.console import say
 from trackdl.errors import TrackdlError
-from trackdl.paths import project_root
+from trackdl.studies.store import storage_url
 from trackdl.tracking import store
 
 __all__ = ["Page", "run", "shown"]
@@ -36,6 +38,7 @@ class Page:
     address: str
     process: subprocess.Popen[bytes]
     log: IO[bytes]
+    family: list[psutil.Process] = field(default_factory=list)
 
 
 def run() -> None:
@@ -74,6 +77,8 @@ def shown() -> Iterator[list[Page]]:
             pages.append(_dashboard(studies))
         for page in pages:
             _await(page)
+            # MLflow's server is a process of a group of its own, which outlives an MLflow that dies.
+            page.family = psutil.Process(page.process.pid).children(recursive=True)
             say(f"{page.name:<16} {page.address}")
         yield pages
     finally:
@@ -82,7 +87,7 @@ def shown() -> Iterator[list[Page]]:
 
 def _studies() -> str | None:
     """Return the address of Optuna's storage, or None, said, where nothing was stored yet."""
-    url = os.environ.get("TRACKDL_STORAGE") or f"sqlite:///{project_root() / 'optuna.db'}"
+    url = storage_url()
     file = url.removeprefix("sqlite:///")
     if file != url and not Path(file).is_file():
         say(f"No study is stored yet ({file} does not exist), so there is no Optuna dashboard to show.")
@@ -160,5 +165,8 @@ def _stop(pages: list[Page]) -> None:
         for page in pages:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 page.process.wait(timeout=10)
+    for left in [member for page in pages for member in page.family]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            left.kill()
     for page in pages:
         page.log.close()
