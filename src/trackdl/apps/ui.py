@@ -20,6 +20,7 @@ import psutil
 
 from trackdl.console import say
 from trackdl.errors import TrackdlError
+from trackdl.paths import project_root
 from trackdl.studies.store import storage_url
 from trackdl.tracking import store
 
