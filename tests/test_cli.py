@@ -98,10 +98,13 @@ def test_an_interrupted_run_is_killed_and_says_so(tmp_path: Path, number: signal
     command = [sys.executable, str(ROOT / "src" / "trackdl"), "mnist", "--epochs", "50"]
     log = tmp_path / "log"
     with log.open("w") as out, subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out) as process:
-        while "epochs 1/50" not in log.read_text() and "epochs 5/50" not in log.read_text():
-            assert process.poll() is None, log.read_text()
-            time.sleep(0.2)
-        process.send_signal(number)
-        assert process.wait(60) == 130
+        try:
+            while "epochs 1/50" not in log.read_text() and "epochs 5/50" not in log.read_text():
+                assert process.poll() is None, log.read_text()
+                time.sleep(0.2)
+            process.send_signal(number)
+            assert process.wait(60) == 130
+        finally:
+            process.kill()
     assert "Traceback" not in log.read_text()
     assert [run.info.info.status for run in runs.find("mnist")] == ["KILLED"]
