@@ -51,6 +51,7 @@ def root(tmp_path: Path, tracking: str, tiny_mnist: Path, monkeypatch: pytest.Mo
     folder.mkdir()
     (folder / "ledger.yaml").write_text(MINE)
     (folder / "mnist.yaml").write_text(DIGITS)
+    shutil.copy(ROOT / "experiments" / "grid.yaml", folder)
     monkeypatch.setattr(task, "project_root", lambda: tmp_path)
     monkeypatch.setattr(task, "TASKS", ("mnist",))
     task._data_digest.cache_clear()

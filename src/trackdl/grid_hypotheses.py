@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 
 from trackdl import plots_grid
 from trackdl.contrasts import compare
-from trackdl.errors import TrackdlError
 from trackdl.ledger.model import Hypothesis
 from trackdl.spec import GridSpec
 from trackdl.verdicts import LABELS, judge
@@ -18,25 +17,18 @@ __all__ = ["told"]
 
 
 def told(experiment: GridSpec, table: Path) -> list[Hypothesis]:
-    """Return the hypotheses with their verdicts; without a table, what to run for them.
+    """Return the hypotheses with their verdicts; without a whole table, what is missing.
 
     Args:
         experiment: The grid's protocol, which holds the hypotheses.
         table: The grid's table (`grid_table`).
-
-    Raises:
-        TrackdlError: The table is there and is not a whole grid's.
     """
     if not table.is_file():
-        open_ = {"verdict": None, "words": "not run yet: `trackdl grid`", "figure": ""}
-        return [
-            Hypothesis.model_validate({"dimension": LABELS[one.dimension], "quote": one.quote, **open_})
-            for one in experiment.hypotheses
-        ]
+        return _open(experiment, "not run yet: `trackdl grid`")
     try:
         contrasts = compare(pd.read_csv(table), experiment.margin)
     except (ValueError, KeyError, OSError) as error:
-        raise TrackdlError(f"{table}: no table of a whole grid: {error}") from error
+        return _open(experiment, f"not judged: {table.name} is no whole grid's table ({error})")
     verdicts = [judge(hypothesis, contrasts, experiment.margin) for hypothesis in experiment.hypotheses]
     return [
         Hypothesis(
@@ -49,6 +41,14 @@ def told(experiment: GridSpec, table: Path) -> list[Hypothesis]:
             else "",
         )
         for verdict in verdicts
+    ]
+
+
+def _open(experiment: GridSpec, words: str) -> list[Hypothesis]:
+    said = {"verdict": None, "words": words, "figure": ""}
+    return [
+        Hypothesis.model_validate({"dimension": LABELS[one.dimension], "quote": one.quote, **said})
+        for one in experiment.hypotheses
     ]
 
 
