@@ -87,7 +87,7 @@ def show(result: Result) -> str:
     counts = page.counts(result.ledger)
     told = ", ".join(f"{count} {name}" for name, count in counts.items())
     say(f"{len(result.ledger.entries)} published numbers: {told}")
-    say(f"page {result.page}, data {result.data}; `trackdl verify {result.data.name}` computes all of it again")
+    say(f"page {result.page}, data {result.data}; `trackdl verify {result.data}` computes all of it again")
     return f"The ledger: {told}; {result.page}"
 
 
