@@ -38,8 +38,8 @@ def pictures(count: int) -> np.ndarray:
     """Return uint8 [count, 28, 28] in MNIST's form: an upright stroke each, of one width or another."""
     random = np.random.default_rng(0)
     drawn = np.zeros((count, 28, 28), np.uint8)
-    for picture, half in zip(drawn, random.integers(1, 5, count), strict=True):
-        picture[4:24, 14 - half : 14 + half] = random.integers(150, 256, (20, 2 * half))
+    for picture, half in zip(drawn, random.integers(1, 4, count), strict=True):
+        picture[5:24, 14 - half : 15 + half] = random.integers(200, 256, (19, 2 * half + 1))
     return drawn
 
 
