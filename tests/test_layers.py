@@ -17,7 +17,7 @@ ORDER = [
     {"cli_models", "cli_ledger"},
     {"doctor"},
     {"tasks", "apps"},
-    {"grid_driver", "grid_conclusions", "grid_hypotheses"},
+    {"grid_after", "grid_driver", "grid_conclusions", "grid_hypotheses"},
     {"tracking"},
     {"studies"},
     {"segments", "workers", "crossfit", "validation", "serving", "comparison", "estimator", "checkup"},

@@ -16,8 +16,9 @@ import pandas as pd
 import pytest
 from optuna.trial import TrialState
 
-from grid_fits import afresh, fails_once, killed_always, killed_once, made_up, never
+from grid_fits import afresh, fails_once, killed_always, killed_once, made_up, never, timed
 from trackdl import spec
+from trackdl.crossfit import TimeTask, time_batch
 from trackdl.errors import InputError, TrackdlError
 from trackdl.spec import GridSpec
 from trackdl.studies import store as studies
@@ -93,11 +94,11 @@ def stands_once(result: grid.Result, cells: int = 4, folds: int = 3) -> None:
 
 @pytest.mark.usefixtures("tracking")
 def test_every_fold_is_trained_once_and_a_second_command_finds_all_done(tmp_path: Path) -> None:
-    first = grid.run(experiment(), 2, tmp_path / "results", made_up, afresh)
+    first = grid.run(experiment(), 2, tmp_path / "results", made_up, afresh, timed)
     stands_once(first)
     assert set(calls(tmp_path).values()) == {1}
     assert len(calls(tmp_path)) == 12
-    again = grid.run(experiment(), 3, None, never, afresh, here)
+    again = grid.run(experiment(), 3, None, never, afresh, timed, here)
     assert again.run.id == first.run.id
     pd.testing.assert_frame_equal(again.table, first.table)
     exported = pd.read_csv(tmp_path / "results" / "grid.csv")
@@ -119,9 +120,29 @@ def test_every_fold_is_trained_once_and_a_second_command_finds_all_done(tmp_path
 
 @pytest.mark.usefixtures("tracking")
 def test_what_is_tested_afresh_stands_and_is_not_tested_again(tmp_path: Path) -> None:
-    grid.run(experiment(), 1, None, made_up, afresh, here)
-    grid.run(experiment(), 1, None, never, afresh, here)
+    grid.run(experiment(), 1, None, made_up, afresh, timed, here)
+    grid.run(experiment(), 1, None, never, afresh, timed, here)
     assert len(seeds_tested(tmp_path)) == 10
+
+
+@pytest.mark.usefixtures("tracking")
+def test_every_cell_is_timed_in_random_order_and_kept(tmp_path: Path) -> None:
+    result = grid.run(experiment(), 1, None, made_up, afresh, timed, here)
+    assert (result.table.batch_ms == result.table.dropout.map({0.1: 10.0, 0.3: 20.0})).all()
+    order = (tmp_path / "timed").read_text().splitlines()
+    assert set(Counter(order).values()) == {experiment().timing.repeats}
+    assert len(set(order)) == 4
+    assert any(order[i : i + 4] != sorted(order[i : i + 4]) for i in range(0, len(order), 4))
+    grid.run(experiment(), 1, None, never, afresh, timed, here)
+    assert (tmp_path / "timed").read_text().splitlines() == order
+
+
+@pytest.mark.real
+def test_a_batch_takes_longer_where_there_is_more_to_compute() -> None:
+    small = spec.load(REPOSITORY / "experiments" / "grid.yaml", GridSpec)
+    cells = small.grids["report"].cells()
+    few, many = (TimeTask(cell, small.training, small.data, small.folds, 5) for cell in (cells[0], cells[-1]))
+    assert time_batch(many) > time_batch(few) > 0  # 8 times as many multiplications
 
 
 PICTURES = ("accuracy_against_time", "courses", "effects", "importances", "interactions")
@@ -134,15 +155,15 @@ def seeds_tested(tmp_path: Path) -> list[int]:
 @pytest.mark.usefixtures("tracking")
 def test_a_cell_is_known_by_its_parameters_whatever_the_seed() -> None:
     one = experiment(grids={"report": SPACE | {"dropout": [0.1, 0.3]}})
-    grid.run(one, 1, None, made_up, afresh, here)
+    grid.run(one, 1, None, made_up, afresh, timed, here)
     other = one.model_copy(update={"training": one.training.model_copy(update={"seed": 77})})
-    stands_once(grid.run(other, 2, None, never, afresh, here))
+    stands_once(grid.run(other, 2, None, never, afresh, timed, here))
     assert experiment(folds=2).study("report") != one.study("report")
 
 
 @pytest.mark.usefixtures("tracking")
 def test_a_killed_worker_takes_only_its_own_fold_along(tmp_path: Path) -> None:
-    stands_once(grid.run(experiment(), 2, None, killed_once, afresh))
+    stands_once(grid.run(experiment(), 2, None, killed_once, afresh, timed))
     assert len(calls(tmp_path)) == 12
     assert set(calls(tmp_path).values()) == {1}
 
@@ -151,14 +172,14 @@ def test_a_killed_worker_takes_only_its_own_fold_along(tmp_path: Path) -> None:
 @pytest.mark.parametrize("fit", [killed_always, fails_once])
 def test_a_failed_cell_is_said_and_run_again_by_the_same_command(fit: grid.Fit, tmp_path: Path) -> None:
     with pytest.raises(TrackdlError, match="cells have failed"):
-        grid.run(experiment(), 2, None, fit, afresh)
+        grid.run(experiment(), 2, None, fit, afresh, timed)
     assert not grid.show_status(experiment())
     failed = runs.find("grid", "attributes.status = 'FAILED' and tags.`trackdl.trial` != ''")
     assert {run.info.data.params["dropout"] for run in failed} == {"0.3"}
     said = failed[0].info.data.tags["trackdl.error"]
     assert ("killed" if fit is killed_always else "NaN") in said
     done = calls(tmp_path)
-    stands_once(grid.run(experiment(), 1, None, made_up, afresh, here))
+    stands_once(grid.run(experiment(), 1, None, made_up, afresh, timed, here))
     finished = [line for line, count in done.items() if json.loads(line)[0]["dropout"] == 0.1]
     assert all(calls(tmp_path)[line] == 1 for line in finished)
 
@@ -170,7 +191,7 @@ from trackdl.studies import store as studies
 from trackdl.tasks import grid
 import grid_fits
 import test_task_grid as tests
-grid.run(tests.experiment(), int(sys.argv[1]), fit=grid_fits.slow, test=grid_fits.afresh)
+grid.run(tests.experiment(), int(sys.argv[1]), fit=grid_fits.slow, test=grid_fits.afresh, clock=grid_fits.timed)
 """
 
 
@@ -198,7 +219,9 @@ def test_the_driver_is_killed_and_the_same_command_goes_on(folds: int, group: bo
     if not group:  # orphans see that their parent is gone
         wait_until_gone(driver.pid)
     stands_once(
-        grid.run(experiment(training=experiment().training.model_dump() | {"seed": 9}), 3, None, made_up, afresh, here)
+        grid.run(
+            experiment(training=experiment().training.model_dump() | {"seed": 9}), 3, None, made_up, afresh, timed, here
+        )
     )
     for line, count in calls(tmp_path).items():
         cell, fold = json.loads(line)
@@ -236,12 +259,12 @@ def _session(pid: int) -> int | None:
 @pytest.mark.usefixtures("tracking")
 def test_two_commands_do_not_work_on_one_grid() -> None:
     with studies.alone(experiment().study("report")), pytest.raises(InputError, match="another process"):
-        grid.run(experiment(), 1, None, never, afresh, here)
+        grid.run(experiment(), 1, None, never, afresh, timed, here)
 
 
 @pytest.mark.usefixtures("tracking")
 def test_status_sees_a_cell_that_stands_twice(capsys: pytest.CaptureFixture[str]) -> None:
-    done = grid.run(experiment(), 1, None, made_up, afresh, here)
+    done = grid.run(experiment(), 1, None, made_up, afresh, timed, here)
     study = optuna.load_study(study_name=done.experiment.study("report"), storage=studies.storage_url())
     study.add_trial(study.trials[0])
     assert not grid.show_status(done.experiment)

@@ -1,9 +1,7 @@
 """Bring the README's pictures from the newest finished runs, and take its screenshots: `make pictures`.
 
-Needs the runs of `make run`, and for the screenshots Chromium and Playwright; a study for the dashboard's.
-
-The report's letters are not ours to publish, so the letters shown are synthetic ones: `trackdl transfer` with each
-preprocessing where the report's cannot be had (TRACKDL_GREEK_DIR unset, no network) makes those runs.
+Needs the runs of `make run` with the report's letters (TRACKDL_GREEK_DIR), and for the screenshots Chromium and
+Playwright. The report's letters are not ours to publish: the letters shown are synthetic ones.
 """
 
 import tempfile
@@ -11,41 +9,58 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import get_args
 
 import uvicorn
 
 from tools import screens
+from trackdl import plots
 from trackdl.apps import demo, ui
 from trackdl.apps.serve import listening
+from trackdl.data.pictures import to_digits
+from trackdl.data.synthetic import render_letters
+from trackdl.spec import Preprocessing
 from trackdl.tracking import runs
 
 ROOT = Path(__file__).resolve().parents[1]
 PLACE = ROOT / "docs" / "pictures"
 
-SYNTHETIC, PREPROCESSING = "tags.`trackdl.synthetic`", "params.`data.preprocessing`"
-
 # The README's file: the task, what its run must say of itself, and the run's own picture.
 PICTURES = {
     "fashion_training_curve.png": ("fashion", "", "training_curve.png"),
     "mnist_training_curve.png": ("mnist", "", "training_curve_continued.png"),
-    "synthetic_report.png": ("transfer", f"{SYNTHETIC} = 'true' and {PREPROCESSING} = 'report'", "letters.png"),
-    "synthetic_mnist.png": ("transfer", f"{SYNTHETIC} = 'true' and {PREPROCESSING} = 'mnist'", "letters.png"),
-    "greek_held_out.png": ("transfer", f"{SYNTHETIC} = 'false' and {PREPROCESSING} = 'report'", "held_out.png"),
+    "greek_held_out.png": (
+        "transfer",
+        "tags.`trackdl.synthetic` = 'false' and params.`data.preprocessing` = 'report'",
+        "held_out.png",
+    ),
     "heart_ablation.png": ("heart", "tags.`mlflow.runName` = 'heart'", "ablation.png"),
 }
 
 
 def main() -> None:
-    """Bring every picture; a run that is missing is named, and the pictures before it are kept."""
+    """Make every picture; nothing is written before all runs are found."""
+    contents = {}
     for name, (task, which, picture) in PICTURES.items():
         finished = "attributes.status = 'FINISHED'" + (f" and {which}" if which else "")
         found = runs.find(task, finished)
         if not found:
             raise SystemExit(f"{name}: there is no finished run of {task} ({which or 'any'}); `make run` makes one")
         with tempfile.TemporaryDirectory() as folder:
-            content = found[0].fetch(f"pictures/{picture}", Path(folder)).read_bytes()
+            contents[name] = found[0].fetch(f"pictures/{picture}", Path(folder)).read_bytes()
+    for name, content in contents.items():
         (PLACE / name).write_bytes(content)
+    synthetic_letters()
     screenshots()
+
+
+def synthetic_letters() -> None:
+    """Draw what a network is shown of synthetic letters by each preprocessing."""
+    drawn = [(name, picture) for name, pictures in sorted(render_letters().items()) for picture in pictures]
+    for how in get_args(Preprocessing):
+        shown = to_digits([picture for _, picture in drawn], how).squeeze(1).numpy()
+        figure = plots.picture_grid(shown, [name for name, _ in drawn], f"Synthetic letters, preprocessing {how}", 9)
+        figure.savefig(PLACE / f"synthetic_{how}.png", dpi=150)
 
 
 def screenshots() -> None:

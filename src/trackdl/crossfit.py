@@ -1,9 +1,10 @@
-"""One fit of the grid: a configuration, trained on all folds but one and judged on that one, or tested afresh.
+"""One fit of the grid: a configuration, trained on all folds but one and judged on that one, tested afresh, or timed.
 
 Knows no tracker.
 A worker process keeps the data set, normalised, from one fit to the next.
 """
 
+import math
 import platform
 import time
 from dataclasses import asdict, dataclass
@@ -20,7 +21,7 @@ from trackdl.spec import Training
 from trackdl.spec_fashion import FashionData
 from trackdl.training import Examples, Trainer, resolve_device, resolve_precision
 
-__all__ = ["HISTORY", "FoldResult", "FoldTask", "FreshTask", "fit_fold", "fit_fresh"]
+__all__ = ["HISTORY", "FoldResult", "FoldTask", "FreshTask", "TimeTask", "fit_fold", "fit_fresh", "time_batch"]
 
 HISTORY = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 
@@ -44,7 +45,7 @@ class FoldResult:
         history: Each of `HISTORY`, a value an epoch; accuracies are fractions.
         parameters: How many numbers the network has.
         fit_seconds: Time spent in training steps, by the clock.
-        cpu_seconds: Processor time of the same, which other work on the machine changes little.
+        cpu_seconds: Processor time of the same. Other work on the machine lengthens it too, if less than the clock's.
         seconds: Time of the whole task, with getting the data ready and judging each epoch.
         seed: The fit's own.
         precision: In which the layers computed.
@@ -126,6 +127,36 @@ def fit_fresh(task: FreshTask) -> float:
     for _ in trainer.fit(learn, settings.epochs):
         pass
     return trainer.evaluate(Examples(normalise(images.test_images, *FASHION_MEAN_STD), images.test_labels)).accuracy
+
+
+@dataclass(frozen=True)
+class TimeTask:
+    """A configuration whose training is to be timed over so many batches of the first fold's training pictures."""
+
+    model: dict[str, Any]
+    training: Training
+    data: FashionData
+    folds: int
+    batches: int
+
+
+def time_batch(task: TimeTask) -> float:
+    """Return what a batch's training step takes, in milliseconds of processor time, after as many to warm up.
+
+    Raises:
+        TrackdlError: The data cannot be had, or the training failed.
+    """
+    settings = task.training
+    dtype = resolve_precision(settings.precision, resolve_device(settings.device))
+    learn, _ = _folds(task.data, task.folds, dtype)[0]
+    pictures = min(task.batches * settings.batch_size, len(learn))
+    epochs = Trainer(lambda: FashionNet(**task.model), settings, F.cross_entropy).fit(
+        Examples(learn.inputs[:pictures], learn.targets[:pictures]), 2
+    )
+    next(epochs)
+    began = time.process_time()
+    next(epochs)
+    return 1000 * (time.process_time() - began) / math.ceil(pictures / settings.batch_size)
 
 
 @cache

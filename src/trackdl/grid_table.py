@@ -12,17 +12,21 @@ __all__ = ["best_cells", "fold_rows", "scores"]
 HISTORY = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 
 
-def fold_rows(grid: str, cell: dict[str, Any], folds: dict[int, dict[str, Any]]) -> Iterable[dict[str, Any]]:
+def fold_rows(
+    grid: str, cell: dict[str, Any], folds: dict[int, dict[str, Any]], batch_ms: float
+) -> Iterable[dict[str, Any]]:
     """Return a finished cell's rows: its grid and parameters, then each fold's result, each epoch a column.
 
     Args:
         grid: Which of the experiment's grids.
         cell: The parameters.
         folds: `crossfit.FoldResult` of each fold, as JSON values.
+        batch_ms: What a training step takes, timed beside the other cells: `grid_after.time_cells`.
     """
     for fold, result in sorted(folds.items()):
         kept = {key: result[key] for key in ("seed", "precision", "parameters")}
         times = {key: round(result[key], 3) for key in ("fit_seconds", "cpu_seconds", "seconds")}
+        times["batch_ms"] = round(batch_ms, 3)
         course = {
             f"{name}_{epoch}": value for name in HISTORY for epoch, value in enumerate(result["history"][name], 1)
         }
@@ -32,7 +36,7 @@ def fold_rows(grid: str, cell: dict[str, Any], folds: dict[int, dict[str, Any]])
 def scores(table: pd.DataFrame) -> pd.DataFrame:
     """Return a row a configuration: its score, the mean of its folds' last validation accuracy, as GridSearchCV scores.
 
-    Columns: grid, the seven dimensions, parameters, score, spread (the folds' standard deviation), cpu_seconds (mean).
+    Columns: grid, the seven dimensions, parameters, score, spread (the folds' standard deviation), batch_ms.
     """
     last = table.filter(regex=r"^val_accuracy_\d+$").columns[-1]
     groups = table.groupby(["grid", *DIMENSIONS], sort=False)
@@ -40,7 +44,7 @@ def scores(table: pd.DataFrame) -> pd.DataFrame:
         parameters=("parameters", "first"),
         score=(last, "mean"),
         spread=(last, "std"),
-        cpu_seconds=("cpu_seconds", "mean"),
+        batch_ms=("batch_ms", "first"),
     ).reset_index()
 
 

@@ -122,7 +122,7 @@ def _heat(axes: Axes, values: NDArray[np.float64], labels: tuple[list[str], list
 
 
 def accuracy_against_time(table: pd.DataFrame, report_cell: Mapping[str, Any], title: str) -> Figure:
-    """Draw every configuration's score over the processor time of its fit, and the front that none surpasses in both.
+    """Draw every configuration's score over the time of a training step, and the front that none surpasses in both.
 
     Args:
         table: The grid's; the report's configurations are drawn.
@@ -130,7 +130,7 @@ def accuracy_against_time(table: pd.DataFrame, report_cell: Mapping[str, Any], t
         title: The figure's title.
     """
     found = scores(table[table["grid"] == REPORT])
-    seconds, score = found["cpu_seconds"].to_numpy(), 100 * found["score"].to_numpy()
+    seconds, score = found["batch_ms"].to_numpy(), 100 * found["score"].to_numpy()
     figure = Figure(figsize=(9.5, 6), layout="constrained")
     axes = figure.add_subplot()
     front = _front(seconds, score)
@@ -146,7 +146,7 @@ def accuracy_against_time(table: pd.DataFrame, report_cell: Mapping[str, Any], t
         (ring,) = axes.plot(seconds[places], score[places], marker, color=INK, fillstyle="none", label=label)
         ring.set(markersize=13, markeredgewidth=1.6)
     axes.set_title(title)
-    axes.set_xlabel("Processor seconds of a fit, mean over the folds")
+    axes.set_xlabel("Processor time of a training step (a batch), ms")
     axes.set_ylabel("Validation accuracy, mean over the folds, %")
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=6, frameon=False)

@@ -48,14 +48,21 @@ class Space(Strict):
         ]
 
 
+class Timing(Strict):
+    """How the cells' training is timed, in random order, once all stand: so many batches, so many times."""
+
+    batches: int = Field(100, ge=1, le=10_000)
+    repeats: int = Field(3, ge=1, le=100)
+
+
 class GridSpec(Strict):
     """Task 2's grid: every cell is trained `folds` times, each time judged on the fold that it has not seen.
 
     `grids` names the spaces: `report` is the report's own, others are ours. The folds are cut, by class, from the
     pictures that are left when `data.validation` of them are kept back. `margin`, in points of accuracy, is the
     difference below which two configurations are alike in practice; `hypotheses` are what the grid is to decide. In the
-    end `report`'s best cell, and its first, which was the report's choice, are trained on all of these pictures from
-    `fresh_seeds` new seeds, and tested.
+    end every cell's training is timed, and `report`'s best cell, and its first, which was the report's choice, are
+    trained on all of these pictures from `fresh_seeds` new seeds, and tested.
     """
 
     task: Literal["grid"]
@@ -63,6 +70,7 @@ class GridSpec(Strict):
     folds: int = Field(ge=2, le=100)
     training: Training
     grids: dict[str, Space] = Field(min_length=1)
+    timing: Timing = Field(default_factory=lambda: Timing.model_validate({}))
     fresh_seeds: int = Field(default=5, ge=2, le=1000)
     margin: float = Field(0.25, gt=0, le=100)
     hypotheses: list[Hypothesis] = Field(default_factory=list)

@@ -197,6 +197,8 @@ class Trainer:
         while self.epoch < epochs:
             with torch.random.fork_rng():
                 torch.set_rng_state(self.random_state)
+                if self.device.type != "cpu":  # a device draws its dropout by itself: from here on as the seed decides
+                    torch.get_device_module(self.device).manual_seed(int(torch.randint(2**62, ())))
                 result = self._epoch(ready)
                 self.random_state = torch.get_rng_state()
             yield result

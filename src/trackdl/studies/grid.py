@@ -22,7 +22,7 @@ RUN = "mlflow_run"
 ERROR = "error"
 # A study's.
 ACTIVE = "active seconds"
-FRESH = "fresh"
+MEASURED = "{} {}"  # what, and of which cell
 
 
 @dataclass(frozen=True)
@@ -167,15 +167,15 @@ class GridStudy:
         """Count time that was worked on the study."""
         self.study.set_user_attr(ACTIVE, self.active_seconds + seconds)
 
-    def fresh(self) -> dict[str, float]:
-        """Return what was measured of cells after the grid, by the keys that `keep_fresh` was given."""
-        prefix = f"{FRESH} "
+    def measured(self, what: str) -> dict[str, float]:
+        """Return what was measured of cells once the grid stood, by the keys that `keep_measured` was given."""
+        prefix = MEASURED.format(what, "")
         attributes = self.study.user_attrs.items()
         return {key.removeprefix(prefix): float(value) for key, value in attributes if key.startswith(prefix)}
 
-    def keep_fresh(self, key: str, accuracy: float) -> None:
-        """Keep what was measured of a cell after the grid."""
-        self.study.set_user_attr(f"{FRESH} {key}", accuracy)
+    def keep_measured(self, what: str, key: str, value: float) -> None:
+        """Keep what was measured of a cell once the grid stood."""
+        self.study.set_user_attr(MEASURED.format(what, key), value)
 
     def importances(self, seed: int) -> dict[str, float]:
         """Return how much of the scores' variance each dimension explains, by fANOVA (Hutter et al., 2014).

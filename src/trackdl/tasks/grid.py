@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -22,29 +22,25 @@ from joblib import cpu_count
 
 from trackdl import grid_table
 from trackdl.console import print_table, progress, say
-from trackdl.crossfit import FoldResult, FoldTask, FreshTask, fit_fold, fit_fresh
+from trackdl.crossfit import FoldResult, FoldTask, FreshTask, TimeTask, fit_fold, fit_fresh, time_batch
 from trackdl.errors import InputError, TrackdlError
+from trackdl.grid_after import tested_afresh, time_cells
 from trackdl.grid_conclusions import Conclusions, conclude, show_conclusions
 from trackdl.grid_driver import Driver
 from trackdl.paths import whole_file
-from trackdl.selection import best_cell
 from trackdl.spec import GridSpec
 from trackdl.spec_grid import DIMENSIONS
 from trackdl.studies.grid import Census, GridStudy, fold_results
 from trackdl.studies.store import alone
 from trackdl.tracking import runs, trials
 from trackdl.tracking.runs import Run
-from trackdl.workers import Engine, Failed, Lost, work_through
+from trackdl.workers import Engine, work_through
 
 __all__ = ["Result", "run", "show", "show_status"]
 
 Fit = Callable[[FoldTask], FoldResult]
 Test = Callable[[FreshTask], float]
-
-Ask = Callable[[], tuple[str, FreshTask] | None]
-Told = tuple[str, float | Failed | Lost]
-
-NEW_SEEDS = 1000  # so far from the experiment's seed are the seeds of cells that are tested afresh
+Clock = Callable[[TimeTask], float]
 
 
 @dataclass(frozen=True)
@@ -63,6 +59,7 @@ def run(
     export: Path | None = None,
     fit: Fit = fit_fold,
     test: Test = fit_fresh,
+    clock: Clock = time_batch,
     engine: Engine = work_through,
 ) -> Result:
     """Finish the grid: what stands already stays.
@@ -73,6 +70,7 @@ def run(
         export: A folder that the finished table is written to, with a note of what made it.
         fit: Trains one fold, in a worker.
         test: Trains a cell afresh and tests it, in a worker.
+        clock: Times a cell's training, in a worker.
         engine: Spreads the fits over processes or machines.
 
     Raises:
@@ -96,46 +94,14 @@ def run(
                 driver.abandon()
                 raise
             _check_complete(studies)
-            table = _table(experiment, studies)
+            times = time_cells(experiment, studies, partial(engine, clock), workers or cpu_count())
+            table = _table(experiment, studies, times)
             main = studies[list(experiment.grids).index("report")]
-            fresh = _test_afresh(experiment, main, table, lambda ask: engine(test, ask, workers or cpu_count()))
+            fresh = tested_afresh(experiment, main, table, partial(engine, test), workers or cpu_count())
             importances = main.importances(experiment.training.seed)
             conclusions = conclude(parent, experiment, table, fresh, importances)
             _keep_table(parent, table, _origin(studies), export)
     return Result(experiment, parent, table, conclusions)
-
-
-def _test_afresh(
-    experiment: GridSpec, study: GridStudy, table: pd.DataFrame, engine: Callable[[Ask], Iterator[Told]]
-) -> tuple[list[float], list[float]]:
-    """Return the test accuracies of the best cell and of the first, from new seeds; those that stand are not redone."""
-    first_seed = experiment.training.seed + NEW_SEEDS
-    seeds = range(first_seed, first_seed + experiment.fresh_seeds)
-    wanted = {
-        (place, seed): (f"{json.dumps(cell, sort_keys=True)} {seed}", cell)
-        for place, cell in enumerate((best_cell(table)[0], study.cells[0]))
-        for seed in seeds
-    }
-    done = study.fresh()
-    left = {key: (cell, seed) for (_, seed), (key, cell) in wanted.items() if key not in done}
-    waiting = iter(left.items())
-
-    def next_task() -> tuple[str, FreshTask] | None:
-        if (found := next(waiting, None)) is None:
-            return None
-        key, (cell, seed) = found
-        return key, FreshTask(cell, experiment.training.model_copy(update={"seed": seed}), experiment.data)
-
-    with progress("grid, best and first cell from new seeds", len(left)) as advance:
-        for key, outcome in engine(next_task):
-            if isinstance(outcome, Failed | Lost):
-                why = outcome.error if isinstance(outcome, Failed) else "its worker was killed, twice"
-                raise TrackdlError(f"training {key} afresh failed: {why}. The same command tries it again")
-            study.keep_fresh(key, outcome)
-            advance(f"{outcome:.2%}")
-    done = study.fresh()
-    best, first = ([done[wanted[place, seed][0]] for seed in seeds] for place in (0, 1))
-    return best, first
 
 
 def _studies(experiment: GridSpec) -> list[GridStudy]:
@@ -164,12 +130,12 @@ def _check_complete(studies: list[GridStudy]) -> None:
         )
 
 
-def _table(experiment: GridSpec, studies: list[GridStudy]) -> pd.DataFrame:
+def _table(experiment: GridSpec, studies: list[GridStudy], times: list[list[float]]) -> pd.DataFrame:
     rows = [
         row
-        for grid, study in zip(experiment.grids, studies, strict=True)
-        for cell, trial in study.finished()
-        for row in grid_table.fold_rows(grid, cell, fold_results(trial))
+        for grid, study, of_grid in zip(experiment.grids, studies, times, strict=True)
+        for (cell, trial), batch_ms in zip(study.finished(), of_grid, strict=True)
+        for row in grid_table.fold_rows(grid, cell, fold_results(trial), batch_ms)
     ]
     return pd.DataFrame(rows)
 
@@ -236,13 +202,13 @@ def show(result: Result) -> str:
     best = grid_table.best_cells(result.table, grid)
     first = result.experiment.grids[grid].cells()[0]
     place = next(i for i in range(len(best)) if all(best[name][i] == value for name, value in first.items()))
-    columns = ["place", *DIMENSIONS, "parameters", "CPU s a fold", "score"]
+    columns = ["place", *DIMENSIONS, "parameters", "CPU ms a batch", "score"]
     lines = [
         [
             str(i + 1),
             *(str(best[name][i]) for name in DIMENSIONS),
             f"{best.parameters[i]:,}",
-            f"{best.cpu_seconds[i]:.0f}",
+            f"{best.batch_ms[i]:.1f}",
             f"{best.score[i]:.2%} ± {best.spread[i]:.2%}",
         ]
         for i in sorted({*range(min(5, len(best))), place, len(best) - 1})

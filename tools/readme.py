@@ -1,0 +1,27 @@
+"""Put the head of the committed ledger into the README: `python -m tools.readme`, after docs/ledger has a new one."""
+
+from pathlib import Path
+
+from trackdl.ledger import check, page
+
+__all__ = ["with_head"]
+
+ROOT = Path(__file__).resolve().parents[1]
+BEGIN, END = "<!-- the ledger's head: python -m tools.readme -->\n", "<!-- end -->\n"
+
+
+def with_head(readme: str, ledger: Path) -> str:
+    """Return a README whose table between the two marks is the ledger's head."""
+    before, _, rest = readme.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    columns, rows = page.head_table(check.load(ledger))
+    lines = [columns, ["---"] * len(columns), *rows]
+    table = "".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |\n" for line in lines)
+    return f"{before}{BEGIN}{table}{END}{after}"
+
+
+if __name__ == "__main__":
+    file = ROOT / "README.md"
+    file.write_text(
+        with_head(file.read_text(encoding="utf-8"), ROOT / "docs" / "ledger" / "ledger.json"), encoding="utf-8"
+    )
