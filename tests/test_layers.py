@@ -42,6 +42,7 @@ ORDER = [
     {"spec_grid", "spec_search"},
     {"spec_fashion", "spec_heart", "spec_hypotheses"},
     {"spec_base"},
+    {"databases"},
     {"paths", "errors"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}

@@ -8,6 +8,7 @@ by the next command of its task (`close_abandoned`).
 """
 
 import importlib.metadata
+import json
 import logging
 import os
 import platform
@@ -27,12 +28,14 @@ from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.dataset import Dataset
 from mlflow.data.http_dataset_source import HTTPDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
-from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunStatus, RunTag
 from mlflow.entities import Run as MlflowRun
+from mlflow.entities import RunStatus
 
 from trackdl import __version__, spec
 from trackdl.paths import project_root
 from trackdl.spec import Experiment
+from trackdl.tracking import outbox
+from trackdl.tracking.outbox import Letter
 from trackdl.tracking.store import client, every_experiment, home_experiment, plainly
 
 __all__ = ["Run", "close_abandoned", "describe_dataset", "download", "find", "process_tag", "start"]
@@ -57,18 +60,22 @@ class Run:
 
     def __init__(self, run_id: str) -> None:
         self.id = run_id
-        self._waiting: list[Metric] = []
+        self.logged: set[str] | None = None  # names of its metrics, where one process alone logs them (`trials`)
+        self._waiting: list[dict[str, Any]] = []
         self._sent = time.monotonic()
 
     @property
     def info(self) -> MlflowRun:
         """The run as MLflow has it now."""
+        outbox.settle(self.id)
         with plainly(f"run {self.id}"):
             return client().get_run(self.id)
 
-    def tags(self, tags: Mapping[str, Any]) -> None:
-        """Set tags."""
-        client().log_batch(self.id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
+    def tags(self, tags: Mapping[str, Any], params: Mapping[str, Any] | None = None) -> None:
+        """Set tags, and parameters, which can be set once."""
+        told = {"tags": tags, "params": params or {}}
+        words = {part: {key: str(value) for key, value in items.items()} for part, items in told.items()}
+        outbox.deliver(self.id, Letter("tags", words))
 
     def metrics(
         self, values: Mapping[str, float], step: int = 0, *, model_id: str | None = None, dataset: Dataset | None = None
@@ -76,15 +83,14 @@ class Run:
         """Log one value for each metric; `model_id` and `dataset` say what was measured, and on what."""
         now = int(time.time() * 1000)
         on = {"dataset_name": dataset.name, "dataset_digest": dataset.digest} if dataset else {}
-        self._waiting += [
-            Metric(key, value, now, step, model_id=model_id, run_id=self.id, **on) for key, value in values.items()
-        ]
+        told = {"timestamp": now, "step": step, "model_id": model_id, **on}
+        self._waiting += [{"key": key, "value": value, **told} for key, value in values.items()]
         self._send_if_due()
 
     def curve(self, name: str, points: Iterable[tuple[int, float]]) -> None:
         """Log (step, value) points of one metric."""
         now = int(time.time() * 1000)
-        self._waiting += [Metric(name, value, now, step) for step, value in points]
+        self._waiting += [{"key": name, "value": value, "timestamp": now, "step": step} for step, value in points]
         self._send_if_due()
 
     def _send_if_due(self) -> None:
@@ -94,14 +100,14 @@ class Run:
     def send(self) -> None:
         """Send the metrics that wait."""
         while self._waiting:
-            with plainly(f"run {self.id}"):
-                client().log_batch(self.id, metrics=self._waiting[:BATCH])
+            outbox.deliver(self.id, Letter("metrics", {"metrics": self._waiting[:BATCH]}))
             del self._waiting[:BATCH]
         self._sent = time.monotonic()
 
     def history(self, name: str) -> list[tuple[int, float]]:
         """Return all (step, value) points of a metric, by step; the last one logged counts where a step has several."""
         self.send()
+        outbox.settle(self.id)
         with plainly(f"run {self.id}"):
             points = client().get_metric_history(self.id, name)
         latest = {point.step: point.value for point in sorted(points, key=lambda point: point.timestamp)}
@@ -109,33 +115,45 @@ class Run:
 
     def dataset(self, dataset: Dataset, context: str) -> None:
         """Log a data set as an input of the run; `context` says what it was for, e.g. "training"."""
-        entity = dataset._to_mlflow_entity()
-        client().log_inputs(self.id, [DatasetInput(entity, [InputTag("mlflow.data.context", context)])])
+        entity = dict(dataset._to_mlflow_entity())
+        outbox.deliver(self.id, Letter("input", {"dataset": entity, "context": context}))
 
     def file(self, path: Path, folder: str | None = None) -> None:
         """Log a file as an artifact, under `folder` of the run's artifacts; the metrics before it are sent first."""
         self.send()
-        client().log_artifact(self.id, str(path), folder)
+        outbox.deliver(self.id, Letter("file", {"folder": folder}, path))
 
     def text(self, text: str, name: str) -> None:
         """Log a text as the artifact `name`."""
-        client().log_text(self.id, text, name)
+        with self._made(name) as path:
+            path.write_text(text, encoding="utf-8")
 
     def table(self, rows: Any, name: str) -> None:
         """Log a JSON value as the artifact `name`."""
-        client().log_dict(self.id, rows, name)
+        self.text(json.dumps(rows, indent=2, default=str), name)
 
     def figure(self, figure: Figure, name: str) -> None:
         """Log a figure as the artifact `name`, a picture file."""
-        client().log_figure(self.id, figure, name)
+        with self._made(name) as path:
+            figure.savefig(path)
+
+    @contextmanager
+    def _made(self, name: str) -> Iterator[Path]:
+        """Give a path for the artifact `name`, whose file is logged when the block ends."""
+        folder, _, file = name.rpartition("/")
+        with tempfile.TemporaryDirectory() as made:
+            yield Path(made) / file
+            self.file(Path(made) / file, folder or None)
 
     def artifacts(self, folder: str) -> list[str]:
         """Return the paths of the files in `folder` of the run's artifacts, sorted."""
+        outbox.settle(self.id)
         with plainly(f"run {self.id}"):
             return sorted(item.path for item in client().list_artifacts(self.id, folder) if not item.is_dir)
 
     def fetch(self, path: str, into: Path) -> Path:
         """Bring an artifact into the folder `into` and return where it lies."""
+        outbox.settle(self.id)
         with plainly(f"run {self.id}, artifact {path}"):
             return Path(client().download_artifacts(self.id, path, str(into)))
 
@@ -179,14 +197,13 @@ def start(experiment: Experiment, *, resume: Run | None = None, name: str | None
         try:
             run.send()
         finally:
-            mlflow.end_run(RunStatus.to_string(status))
+            outbox.end(run.id, RunStatus.to_string(status))
 
 
 def _record(run: Run, experiment: Experiment) -> None:
     """Write down what is run, by which code, where."""
     known = run.info.data.params
-    params = {key: str(value) for key, value in spec.flatten(experiment).items()}
-    fresh = [Param(key, value) for key, value in params.items() if key not in known]
+    fresh = {key: value for key, value in spec.flatten(experiment).items() if key not in known}
     tags = {
         "trackdl.task": experiment.task,
         "trackdl.version": __version__,
@@ -200,7 +217,7 @@ def _record(run: Run, experiment: Experiment) -> None:
     commit, diff = _git("rev-parse", "HEAD"), _git("diff", "HEAD")
     if commit:
         tags |= {"mlflow.source.git.commit": commit.strip(), "trackdl.uncommitted": str(bool(diff)).lower()}
-    client().log_batch(run.id, params=fresh, tags=[RunTag(key, value) for key, value in tags.items()])
+    run.tags(tags, fresh)
     run.text(spec.to_yaml(experiment), "experiment.yaml")
     if diff:
         run.text(diff, "uncommitted.diff")
@@ -249,15 +266,20 @@ def find(task: str, where: str = "") -> list[Run]:
 def close_abandoned(task: str) -> list[Run]:
     """Mark runs of a task KILLED that stand as RUNNING although their process on this machine is gone; say so of each.
 
+    What earlier commands could not send is sent first.
+
     Returns:
         The runs that were marked.
     """
+    client()
+    with plainly("sending what was kept"):
+        outbox.send_waiting()
     closed = []
     for run in find(task, "attributes.status = 'RUNNING'"):
         tags = run.info.data.tags
         if tags.get("trackdl.host") != socket.gethostname() or _alive(tags.get("trackdl.process", "")):
             continue
-        client().set_terminated(run.id, RunStatus.to_string(RunStatus.KILLED))
+        outbox.deliver(run.id, Letter("end", {"status": RunStatus.to_string(RunStatus.KILLED), "time": None}))
         closed.append(run)
         log.warning("run %s of %s was left RUNNING by a process that is gone; it is now marked KILLED", run.id, task)
     return closed

@@ -5,13 +5,16 @@ writing was interrupted.
 """
 
 import socket
+import time
 from collections.abc import Mapping
 from typing import Any
 
 import mlflow
-from mlflow.entities import Param, RunStatus, RunTag
+from mlflow.entities import RunStatus
 from mlflow.exceptions import MlflowException
 
+from trackdl.tracking import outbox
+from trackdl.tracking.outbox import Letter
 from trackdl.tracking.runs import Run, process_tag
 from trackdl.tracking.store import client, plainly
 
@@ -38,15 +41,18 @@ def open_trial(parent: Run, known: str | None, name: str, params: Mapping[str, A
         tags: Further tags.
     """
     here = {"trackdl.host": socket.gethostname(), "trackdl.process": process_tag(), "mlflow.parentRunId": parent.id}
-    said = [RunTag(key, str(value)) for key, value in {**tags, **here}.items()]
+    said = {key: str(value) for key, value in {**tags, **here}.items()}
     with plainly("opening a trial's run"):
         if known and _stands(known):
             client().update_run(known, status=RunStatus.to_string(RunStatus.RUNNING))
-            client().log_batch(known, tags=said)
-            return Run(known)
+            run = Run(known)
+            run.tags(said)
+            return run
         made = client().create_run(parent.info.info.experiment_id, run_name=name)
-        client().log_batch(made.info.run_id, params=[Param(k, str(v)) for k, v in params.items()], tags=said)
-    return Run(made.info.run_id)
+    run = Run(made.info.run_id)
+    run.logged = set()
+    run.tags(said, params)
+    return run
 
 
 def _stands(run_id: str) -> bool:
@@ -58,18 +64,19 @@ def _stands(run_id: str) -> bool:
 
 def log_once(run: Run, curves: Mapping[str, list[tuple[int, float]]]) -> None:
     """Log (step, value) points of metrics, of those metrics alone that the run has not."""
-    known = run.info.data.metrics
+    if run.logged is None:
+        run.logged = set(run.info.data.metrics)
     for name, points in curves.items():
-        if name not in known:
+        if name not in run.logged:
             run.curve(name, points)
     run.send()
+    run.logged |= curves.keys()
 
 
 def close_trial(run: Run, status: str) -> None:
     """End a trial's run: FINISHED, FAILED or KILLED."""
     run.send()
-    with plainly(f"run {run.id}"):
-        client().set_terminated(run.id, status)
+    outbox.deliver(run.id, Letter("end", {"status": status, "time": int(time.time() * 1000)}))
 
 
 def page(run: Run) -> str:
