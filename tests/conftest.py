@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from postgres import Server, why_not
 from trackdl.data import sources
 from trackdl.tracking import store
 
@@ -49,6 +50,16 @@ def tracking(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch)
     while mlflow.active_run():
         mlflow.end_run("FAILED")
     store.client.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """Give a PostgreSQL server, or skip the test and say why there is none."""
+    if reason := why_not():
+        pytest.skip(reason)
+    made = Server()
+    yield made
+    made.close()
 
 
 def idx(array: np.ndarray) -> bytes:

@@ -112,8 +112,10 @@ def test_the_server_never_comes_back_and_the_next_command_sends_what_waits(
     server: TrackingServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(databases, "PATIENCE", 0.5)
-    with pytest.raises(TrackdlError, match=r"things told of run .* wait in .*next trackdl command sends them"):  # noqa: SIM117
+
+    def training() -> None:
         with runs.start(EXPERIMENT) as run:
+            begun.append(run)
             epoch(run, 1, tmp_path)
             server.kill()
             assert sum(epoch(run, number, tmp_path) for number in range(2, 6)) < LONGEST
@@ -121,6 +123,11 @@ def test_the_server_never_comes_back_and_the_next_command_sends_what_waits(
             run.table({"a": 1}, "told.json")
             run.dataset(runs.describe_dataset("mnist-train", "ab" * 32, "http://example.org/"), "training")
             run.history("train_loss")
+
+    begun: list[Run] = []
+    with pytest.raises(TrackdlError, match=r"things told of run .* wait in .*next trackdl command sends them"):
+        training()
+    (run,) = begun
     outbox._stores.clear()  # as a new process has none
     server.start()
     runs.close_abandoned("mnist")

@@ -18,6 +18,7 @@ ORDER = [
     {"grid_driver", "grid_conclusions"},
     {"tracking"},
     {"studies"},
+    {"engines"},
     {"segments", "workers", "crossfit", "validation", "serving", "comparison", "estimator"},
     {"baselines"},
     {"protocols"},

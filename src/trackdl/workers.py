@@ -20,7 +20,7 @@ from typing import Generic, Protocol, TypeVar
 import torch
 from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoolExecutor
 
-__all__ = ["Engine", "Failed", "Lost", "work_through"]
+__all__ = ["Engine", "Failed", "Lost", "out_of_memory", "work_through"]
 
 Ticket = TypeVar("Ticket")
 Task = TypeVar("Task")
@@ -43,7 +43,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Lost:
-    """The worker's process is gone: killed, or out of memory."""
+    """The worker's process is gone, or of no use: killed, or out of memory."""
 
 
 class Engine(Protocol):
@@ -76,6 +76,10 @@ class _Worker(Generic[Task, Result]):
             self.close()
             return Lost()
         except Exception as error:
+            if out_of_memory(error):
+                # What it has left behind in its memory goes with it.
+                self.close()
+                return Lost()
             return Failed(error)
 
     def close(self) -> None:
@@ -117,6 +121,12 @@ def work_through(
     finally:
         for worker in everyone:
             worker.close()
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory could not be had; PyTorch has words, not a type, for the CPU's."""
+    words = ("can't allocate memory", "not enough memory")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in words)
 
 
 def _prepare(parent: int) -> None:

@@ -91,15 +91,9 @@ def deliver(run_id: str, letter: Letter) -> None:
     except Exception as error:
         if not store_gone(error):
             with plainly(f"run {run_id}"):
-                _say_full(error, f"run {run_id}: what was measured")
+                raise
         _keep(run_id, letter)
         _went_away(store, error)
-
-
-def _say_full(error: Exception, what: str) -> None:
-    if isinstance(error, OSError) and not isinstance(error, requests.RequestException):
-        raise TrackdlError(f"{what} cannot be written: {error}. Is the disk full? The same command goes on") from error
-    raise error
 
 
 @contextmanager
@@ -252,7 +246,8 @@ def end(run_id: str, status: str) -> None:
             mlflow.end_run(status)
     except Exception as error:
         if not store_gone(error):
-            raise
+            with plainly(f"run {run_id}"):
+                raise
         _keep(run_id, Letter("end", {"status": status, "time": now}))
         _went_away(store, error)
 

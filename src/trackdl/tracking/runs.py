@@ -287,15 +287,22 @@ def close_abandoned(task: str) -> list[Run]:
 
 def process_tag() -> str:
     """Return what tells this process from all others of this machine: its number and when it began."""
-    process = psutil.Process()
-    return f"{process.pid}:{process.create_time():.0f}"
+    return f"{os.getpid()}:{_began(os.getpid())}"
+
+
+def _began(pid: int) -> str:
+    """Return when a process began, told so that it stays the same when the machine's clock is set."""
+    stat = Path(f"/proc/{pid}/stat")
+    if stat.exists():
+        return stat.read_text().rpartition(")")[2].split()[19]  # ticks since the machine was started
+    return f"{psutil.Process(pid).create_time():.0f}"
 
 
 def _alive(process: str) -> bool:
     pid, _, created = process.partition(":")
     try:
-        return f"{psutil.Process(int(pid)).create_time():.0f}" == created
-    except (psutil.NoSuchProcess, ValueError):
+        return _began(int(pid)) == created
+    except (psutil.NoSuchProcess, OSError, ValueError):
         return False
 
 

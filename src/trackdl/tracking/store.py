@@ -195,6 +195,10 @@ def plainly(what: str) -> Iterator[None]:
         if error.error_code in _WRONG_INPUT:
             raise InputError(text) from error
         raise TrackdlError(text) from error
+    except requests.RequestException as error:
+        raise TrackdlError(f"{what}: {error} (tracking store: {databases.shown(mlflow.get_tracking_uri())})") from error
+    except OSError as error:
+        raise TrackdlError(f"{what}: {error}. Is the disk full? Make room; the same command goes on") from error
     except SQLAlchemyError as error:
         reason = str(error).strip().splitlines()[0]
         raise TrackdlError(f"{what}: the database fails: {reason}. Is it one of MLflow's, and whole?") from error
