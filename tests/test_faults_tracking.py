@@ -206,3 +206,11 @@ def test_a_run_that_was_deleted_meanwhile_is_told_and_its_rest_is_kept(
         runs.close_abandoned("mnist")
     assert "the store refuses" in caplog.text
     assert outbox.waiting(run.id)
+
+
+def test_the_server_refuses_a_foreign_host(server: TrackingServer) -> None:
+    for host, code in ((f"127.0.0.1:{server.port}", 200), ("evil.example", 403)):
+        found = requests.get(
+            f"{server.uri}/api/2.0/mlflow/experiments/search?max_results=1", headers={"Host": host}, timeout=60
+        )
+        assert found.status_code == code, found.text

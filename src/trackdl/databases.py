@@ -185,7 +185,7 @@ def alone(url: str, name: str) -> Iterator[None]:
         yield
     finally:
         keeper.done.set()
-        thread.join()
+        thread.join(2)  # it may wait for a database that is away; the process's end frees the lock too
 
 
 class _Keeper:
