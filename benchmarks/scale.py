@@ -10,8 +10,8 @@ Three measurements, each in fresh stores:
 - *training*: trials of `--seconds`; the share of the workers' time that was spent asleep, which stands for training;
 - *images*: the grid's sample (`grid_sides.py`) by one worker and by two, images a second.
 
-Workers are threads here: they only sleep, and 32 processes of PyTorch would measure the machine's memory. The driver, the
-stores, the pictures of every trial and the trainings' states are the real ones.
+Workers are threads here: they only sleep, and 32 processes of PyTorch would measure the machine's memory. The driver,
+the stores, the pictures of every trial and the writing of states are the real ones.
 """
 
 import argparse
@@ -31,7 +31,6 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests"))
 
 STATE = bytes(1_000_000)  # of a training, as large as that of a network of 80,000 parameters with Adam
-EPOCHS = 10  # points of each curve that a trial logs
 WANTED_SHARE = 0.95  # at 32 workers, PostgreSQL, trials of 10 s
 WANTED_SPEEDUP = 1.8
 
@@ -71,7 +70,7 @@ def stores(kind: str) -> Iterator[None]:
             server.close()
 
 
-def measure_store(kind: str, workers: int, seconds: float, trials: int) -> dict[str, float]:
+def measure_store(kind: str, workers: int, seconds: float, trials: int, parts: int) -> dict[str, float]:
     """Let a search of trials that sleep go through, in this process.
 
     Args:
@@ -79,6 +78,7 @@ def measure_store(kind: str, workers: int, seconds: float, trials: int) -> dict[
         workers: How many threads.
         seconds: How long a trial sleeps.
         trials: How many.
+        parts: In how many epochs, each a task of its own.
 
     Returns:
         `seconds` from the first task to the last outcome, `asleep` seconds of all workers, `trials`, `points` logged.
@@ -91,7 +91,7 @@ def measure_store(kind: str, workers: int, seconds: float, trials: int) -> dict[
 
         told = spec.load(HERE.parent / "experiments" / "search.yaml", spec.SearchSpec)
         content = told.model_dump(exclude_unset=True, mode="json")
-        content["training"]["epochs"] = EPOCHS
+        content["training"]["epochs"] = parts
         content["study"] = {"trials": trials, "pruner": "none"}
         content["first"] = []
         content.pop("max_multiply_adds", None)
@@ -101,8 +101,8 @@ def measure_store(kind: str, workers: int, seconds: float, trials: int) -> dict[
 
         def nap(task: SegmentTask) -> SegmentResult:
             nonlocal asleep
-            time.sleep(seconds / EPOCHS)
-            asleep += seconds / EPOCHS
+            time.sleep(seconds / parts)
+            asleep += seconds / parts
             n = task.until
             return SegmentResult([Epoch(n, 1 / n, 0.5, 1 / n, 0.5 + n / 100, 1.0)], STATE, 80_000)
 
@@ -113,7 +113,7 @@ def measure_store(kind: str, workers: int, seconds: float, trials: int) -> dict[
 
         began = time.monotonic()
         result = search.run(experiment, workers, nap, timed)
-        points = 4 * EPOCHS * trials
+        points = 4 * parts * trials
         (project_root() / "reports" / f"{result.study.name}-best.yaml").unlink(missing_ok=True)
         return {"seconds": times[-1] - began, "asleep": asleep, "trials": trials, "points": points}
 
@@ -157,6 +157,7 @@ def main() -> None:
     parser.add_argument("--stores", nargs="+", default=["sqlite", "postgres"], choices=["sqlite", "postgres"])
     parser.add_argument("--seconds", type=float, default=10.0, help="of a trial")
     parser.add_argument("--trials-each", type=int, default=6, help="trials for each worker")
+    parser.add_argument("--parts", type=int, default=1, help="epochs of a trial, each a task of its own")
     parser.add_argument("--epochs", type=int, default=2, help="of the grid's sample")
     parser.add_argument("--validation", type=float, default=0.2, help="share of pictures that it leaves out")
     parser.add_argument("--no-images", action="store_true", help="leave the grid's sample out")
@@ -169,7 +170,8 @@ def main() -> None:
     lines = []
     for kind in options.stores:
         for workers in options.workers:
-            job = {"measure": "store", "kind": kind, "workers": workers, "trials": options.trials_each * workers}
+            job = {"measure": "store", "kind": kind, "workers": workers, "parts": options.parts}
+            job["trials"] = options.trials_each * workers
             found = [_fresh(job | {"seconds": seconds}) for seconds in (0.0, options.seconds)]
             lines.append(summarise(kind, workers, *found))
             print(lines[-1], file=sys.stderr)

@@ -1,7 +1,6 @@
 """Studies under fire: kills at random moments, full disks, memory that runs out, runs deleted, data gone, Ctrl-C."""
 
 import json
-import multiprocessing
 import os
 import random
 import resource
@@ -27,6 +26,7 @@ import yaml
 import test_task_grid as grids
 from conftest import ROOT
 from grid_fits import afresh, made_up, never, slow
+from openers import four_at_once
 from ray_fits import fetching
 from test_task_grid import calls, experiment, here, kept_folds, stands_once, wait_until_gone
 from trackdl import checkpoints
@@ -127,31 +127,16 @@ def is_worker(process: psutil.Process) -> bool:
     return "popen_loky_posix" in line
 
 
-def open_both(folder: str) -> str:
-    """Open absent stores, as the first command of a checkout does."""
-    from trackdl.studies import store as opened
-    from trackdl.tracking import store as tracked
-
-    os.environ |= {
-        "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
-        "TRACKDL_STORAGE": f"sqlite:///{folder}/o.db",
-    }
-    opened.storage()
-    return tracked.home_experiment()
-
-
 @pytest.mark.timeout(900)
 def test_four_processes_open_absent_stores_at_once_ten_times(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["trackdl.tracking.runs", "trackdl.studies.grid", "test_faults_studies"])
-    for time_ in range(10):
-        folder = tmp_path / str(time_)
+    for number in range(10):
+        folder = tmp_path / str(number)
         folder.mkdir()
-        with context.Pool(4, maxtasksperchild=1) as pool:
-            found = pool.map(open_both, [str(folder)] * 4, chunksize=1)
+        found = four_at_once(f"sqlite:///{folder / 'mlflow.db'}", f"sqlite:///{folder / 'optuna.db'}")
         assert len(set(found)) == 1
         plain = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
         assert [item.name for item in plain.search_experiments()].count("trackdl") == 1
+        optuna.get_all_study_names(f"sqlite:///{folder / 'optuna.db'}")
 
 
 @contextmanager
@@ -257,7 +242,7 @@ def test_the_disk_is_full_while_a_run_is_told_something(
     big.write_bytes(bytes(100_000))
     with pytest.raises(TrackdlError, match=r"is full|No space left"):
         training()
-    run, filler = open_runs
+    filler, run = open_runs[1], runs.Run(open_runs[0].id)  # the first keeps what it could not send
     assert run.history("early") == points[:10]
     filler.unlink()
     while mlflow.active_run():
@@ -348,12 +333,12 @@ def test_the_data_folder_is_emptied_during_a_grid(tmp_path: Path, monkeypatch: p
         function: Callable[[Any], Any], next_task: Callable[[], Any], workers: int
     ) -> Iterator[tuple[Any, Any]]:
         for number, pair in enumerate(work_through(function, next_task, workers)):
-            if number in (3, 7):
+            if number == 3 and isinstance(pair[1], FoldResult):
                 shutil.rmtree(tmp_path / "data")
             yield pair
 
     stands_once(grid.run(experiment(), 2, None, fetching, afresh, emptied))
-    assert len((tmp_path / "fetched").read_text().splitlines()) in (2, 3)  # all may have been handed out before
+    assert len((tmp_path / "fetched").read_text().splitlines()) == 2
 
 
 @pytest.mark.usefixtures("tracking")

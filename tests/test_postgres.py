@@ -1,7 +1,5 @@
 """Both stores in PostgreSQL, a real server: created by many at once, restarted in mid-study, one worker a study."""
 
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,8 +12,8 @@ import pytest
 import sqlalchemy
 
 import test_task_grid as grids
-from conftest import ROOT
 from grid_fits import afresh, made_up, never, slow
+from openers import four_at_once
 from postgres import Server
 from test_task_grid import calls, experiment, here, stands_once
 from trackdl import databases
@@ -174,25 +172,10 @@ def test_two_schemas_of_one_database_do(postgres: Server, monkeypatch: pytest.Mo
     store.client.cache_clear()
 
 
-OPENING = """
-import os, sys
-sys.path[:0] = sys.argv[1:]
-from trackdl.studies import store as studies
-from trackdl.tracking import store
-store.home_experiment()
-studies.storage()
-"""
-
-
 @pytest.mark.faults
-def test_four_processes_open_absent_stores_at_once(postgres: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_four_processes_open_absent_stores_at_once(postgres: Server) -> None:
     for _ in range(2):
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", postgres.database())
-        monkeypatch.setenv("TRACKDL_STORAGE", postgres.database())
-        command = [sys.executable, "-c", OPENING, str(ROOT / "src")]
-        started = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(4)]
-        said = [(process.communicate()[1], process.returncode) for process in started]
-        assert all(code == 0 for _, code in said), said
+        assert len(set(four_at_once(postgres.database(), postgres.database()))) == 1
 
 
 @pytest.mark.parametrize(

@@ -40,10 +40,10 @@ def storage() -> RDBStorage:
         TrackdlError: It cannot be reached or opened.
     """
     url = storage_url()
-    databases.refuse_shared(url, "optuna")
     options = {"connect_args": {"timeout": BUSY_SECONDS}} if databases.sqlite_file(url) else {"pool_pre_ping": True}
     try:
         with databases.creating_alone(url):
+            databases.refuse_shared(url, "optuna")
             return _PatientStorage(url, engine_kwargs=options)
     except (SQLAlchemyError, RuntimeError, ImportError) as error:
         reason = str(error).strip().splitlines()[0]

@@ -30,7 +30,7 @@ from trackdl.paths import whole_file
 from trackdl.selection import best_cell
 from trackdl.spec import GridSpec
 from trackdl.spec_grid import DIMENSIONS
-from trackdl.studies.grid import Census, GridStudy, fold_results
+from trackdl.studies.grid import RUN, Census, GridStudy, fold_results
 from trackdl.studies.store import alone
 from trackdl.tracking import runs, trials
 from trackdl.tracking.runs import Run
@@ -87,7 +87,10 @@ def run(
             locks.enter_context(alone(experiment.study(grid)))
         runs.close_abandoned("grid")
         studies = _studies(experiment)
-        with runs.start(experiment, resume=trials.study_run("grid", names), name="grid") as parent:
+        known = trials.study_run("grid", names)
+        with runs.start(experiment, resume=known, name="grid") as parent:
+            if known is None:
+                trials.adopt(parent, [trial.user_attrs[RUN] for study in studies for _, trial in study.finished()])
             parent.tags({"trackdl.study": names, "trackdl.sampler": "GridSampler", "trackdl.pruner": "none"})
             driver = Driver(experiment, studies, parent)
             try:

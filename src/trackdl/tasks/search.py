@@ -178,7 +178,10 @@ def run(
     with alone(name):
         runs.close_abandoned("search")
         study = SearchStudy(experiment)
-        with runs.start(experiment, resume=trials.study_run("search", name), name=name) as parent:
+        known = trials.study_run("search", name)
+        with runs.start(experiment, resume=known, name=name) as parent:
+            if known is None:
+                trials.adopt(parent, [t.user_attrs[RUN] for t in study.trials() if RUN in t.user_attrs])
             settings = experiment.study
             pruner = "none" if study.two else settings.pruner
             parent.tags({"trackdl.study": name, "trackdl.sampler": settings.sampler, "trackdl.pruner": pruner})

@@ -69,6 +69,7 @@ _stores: dict[str, _Store] = {}
 
 
 def _store() -> _Store:
+    client()  # tells MLflow which store it is
     return _stores.setdefault(mlflow.get_tracking_uri(), _Store())
 
 

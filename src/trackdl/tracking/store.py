@@ -51,7 +51,7 @@ def client() -> MlflowClient:
         TrackdlError: The store cannot be reached or opened.
     """
     for noisy in ("alembic", "mlflow.store.db.utils", "mlflow.system_metrics", "mlflow.pyfunc"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)  # what it says at ERROR are tracebacks of what is raised
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project_root() / 'mlflow.db'}"
     # Child processes, and code that MLflow loads with a model, see the same store.
@@ -60,12 +60,11 @@ def client() -> MlflowClient:
     # MLflow's own patience, seven tries of up to 120 s, would hold up a Ctrl-C.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-    with plainly(f"the tracking store {databases.shown(uri)}"):
+    with plainly(f"the tracking store {databases.shown(uri)}"), databases.creating_alone(uri):
         databases.refuse_shared(uri, "mlflow")
         _refuse_older(uri)
-        with databases.creating_alone(uri):
-            made = _PatientClient(uri)
-            MlflowClient.search_experiments(made, max_results=1)  # a wrong address is said at once
+        made = _PatientClient(uri)
+        MlflowClient.search_experiments(made, max_results=1)  # a wrong address is said at once
     # MLflow's imports leave so many objects that one full garbage collection takes 0.4 s, in the midst of a fit.
     gc.freeze()
     return made
@@ -191,6 +190,9 @@ def plainly(what: str) -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
+        if databases.disk_full(error):
+            where = databases.shown(mlflow.get_tracking_uri())
+            raise TrackdlError(f"{what}: the disk of {where} is full. Make room; the same command goes on") from error
         text = f"{what}: {str(error.message).strip()} (tracking store: {databases.shown(mlflow.get_tracking_uri())})"
         if error.error_code in _WRONG_INPUT:
             raise InputError(text) from error

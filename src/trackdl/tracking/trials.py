@@ -6,7 +6,7 @@ writing was interrupted.
 
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import mlflow
@@ -18,7 +18,7 @@ from trackdl.tracking.outbox import Letter
 from trackdl.tracking.runs import Run, process_tag
 from trackdl.tracking.store import client, plainly
 
-__all__ = ["close_trial", "log_once", "open_trial", "page", "study_run"]
+__all__ = ["adopt", "close_trial", "log_once", "open_trial", "page", "study_run"]
 
 UI = "http://127.0.0.1:5000"  # where `make ui` shows the store, when it is no server's
 
@@ -53,6 +53,13 @@ def open_trial(parent: Run, known: str | None, name: str, params: Mapping[str, A
     run.logged = set()
     run.tags(said, params)
     return run
+
+
+def adopt(parent: Run, run_ids: Iterable[str]) -> None:
+    """Put trials' runs below `parent`, where somebody has deleted the run that they stood below."""
+    for run_id in run_ids:
+        if _stands(run_id):
+            Run(run_id).tags({"mlflow.parentRunId": parent.id})
 
 
 def _stands(run_id: str) -> bool:
