@@ -356,8 +356,9 @@ def test_the_clock_is_moved_back(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 INTERRUPTED = """
-import sys
+import signal, sys
 from functools import partial
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job is started deaf to it
 sys.path[:0] = sys.argv[2:]
 from trackdl import cli
 def patched():

@@ -172,3 +172,26 @@ def test_a_broken_model_folder_is_one_clear_error(tmp_path: Path, broken: str) -
 def test_wrong_pixels_are_refused(pixels: np.ndarray) -> None:
     with pytest.raises(InputError, match="pixels"):
         ServedPictures(network(), CARD).predict(pixels)
+
+
+def test_the_champion_is_moved_or_removed_while_it_is_fetched(tracking: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(0.90, seed=1)
+    add(0.91, seed=2)
+    plain, find = mlflow.MlflowClient(tracking), registry._find
+
+    def moved(uri: str) -> object:
+        found = find(uri)
+        plain.set_registered_model_alias("mnist-cnn", "champion", "1")
+        return found
+
+    monkeypatch.setattr(registry, "_find", moved)
+    source = registry.fetch_model("models:/mnist-cnn@champion")
+    assert source.version == "2"  # what it says it is
+    for name, weights in network(2).state_dict().items():
+        assert torch.equal(source.model.state_dict()[name], weights)
+    monkeypatch.setattr(registry, "_find", find)
+    assert registry.exists("models:/mnist-cnn@champion")
+    plain.delete_registered_model_alias("mnist-cnn", "champion")
+    with pytest.raises(InputError, match="mnist-cnn@champion"):
+        registry.fetch_model("models:/mnist-cnn@champion")
+    assert add(0.5).champion  # there is none to be better than

@@ -27,6 +27,7 @@ class TrackingServer:
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
         command += ["--backend-store-uri", self.store, "--artifacts-destination", str(self.folder / "artifacts")]
         clean = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+        clean["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # seven processes that nothing here asks for
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [*command, "--workers", "1"], stdout=log, stderr=log, env=clean, start_new_session=True

@@ -64,6 +64,13 @@ class _Worker(Generic[Task, Result]):
         self.executor: ProcessPoolExecutor | None = None
 
     def submit(self, task: Task) -> "Future[Result]":
+        try:
+            return self._submit(task)
+        except BrokenProcessPool:  # killed while it had nothing to do
+            self.close()
+            return self._submit(task)
+
+    def _submit(self, task: Task) -> "Future[Result]":
         if self.executor is None:
             self.executor = ProcessPoolExecutor(1, initializer=_prepare, initargs=(os.getpid(),), env=ONE_THREAD)
         future: Future[Result] = self.executor.submit(self.function, task)
