@@ -45,6 +45,7 @@ test: $(READY) check ## Lint, types and all tests.
 	$(BIN)/pytest
 
 test-faults: $(READY) ## Kills, outages, full disks, bytes from outside, thrown at real stores: about ten minutes.
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -r requirements-cluster.lock
 	$(BIN)/pytest -m faults
 
 check: $(READY) ## Lint and types alone.
@@ -58,6 +59,7 @@ ui: $(READY) ## Show runs and models in a browser: http://127.0.0.1:5000
 lock: $(READY) ## Resolve the pins anew: the lock files, and conda.yaml from the first.
 	$(COMPILE) --extra dev pyproject.toml -o requirements.lock
 	$(COMPILE) --extra bench -c requirements.lock pyproject.toml -o requirements-bench.lock
+	$(COMPILE) --extra postgres --extra ray -c requirements.lock pyproject.toml -o requirements-cluster.lock
 	$(BIN)/python tools/conda_env.py
 
 pictures: $(READY) ## Bring the README's pictures from the newest runs.

@@ -70,7 +70,7 @@ class Server:
         assert done.returncode == 0, done.stdout
 
     def start(self) -> None:
-        options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c max_connections=150"
+        options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c max_connections=150 -c fsync=off"
         # A pipe to pg_ctl would stay open in the server.
         command = [str(self.programs / "pg_ctl"), "-D", "data", "-l", "log", "-w", "-o", options, "start"]
         nowhere = subprocess.DEVNULL

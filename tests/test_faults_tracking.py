@@ -20,7 +20,7 @@ from trackdl.tracking import outbox, runs, store
 from trackdl.tracking.runs import Run
 from tracking_server import TrackingServer
 
-pytestmark = [pytest.mark.faults]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]  # a server takes its time on a busy machine
 
 EXPERIMENT = spec.load(ROOT / "experiments" / "mnist.yaml", spec.MnistSpec)
 LONGEST = 5.0  # seconds that an outage may add to a training
@@ -92,6 +92,7 @@ def test_the_server_is_killed_in_mid_fit_and_comes_back(server: TrackingServer, 
         server.start()
         outbox._stores[server.uri].answers.wait()
         epoch(run, 8, tmp_path)
+        outbox.settle(run.id)
         assert not outbox.waiting(run.id)
         epoch(run, 9, tmp_path)
     stands_once(run.id, 9, server.uri, "FINISHED")

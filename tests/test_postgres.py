@@ -23,7 +23,7 @@ from trackdl.tasks import grid
 from trackdl.tracking import outbox, runs, store
 from trackdl.workers import work_through
 
-pytestmark = [pytest.mark.postgres, pytest.mark.filterwarnings("ignore::ResourceWarning")]
+pytestmark = [pytest.mark.postgres, pytest.mark.faults, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,6 @@ def test_a_grid_stands_once_in_both() -> None:
 
 
 @pytest.mark.usefixtures("both")
-@pytest.mark.faults
 def test_the_server_is_restarted_in_mid_study(both: Server, tmp_path: Path) -> None:
     def restarted(
         function: Callable[[Any], Any], next_task: Callable[[], Any], workers: int
@@ -79,7 +78,6 @@ def test_the_server_is_restarted_in_mid_study(both: Server, tmp_path: Path) -> N
 
 
 @pytest.mark.usefixtures("both")
-@pytest.mark.faults
 def test_a_server_that_stays_away_is_said_and_the_same_command_goes_on(
     both: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -172,7 +170,6 @@ def test_two_schemas_of_one_database_do(postgres: Server, monkeypatch: pytest.Mo
     store.client.cache_clear()
 
 
-@pytest.mark.faults
 def test_four_processes_open_absent_stores_at_once(postgres: Server) -> None:
     for _ in range(2):
         assert len(set(four_at_once(postgres.database(), postgres.database()))) == 1

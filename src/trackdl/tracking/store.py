@@ -50,7 +50,13 @@ def client() -> MlflowClient:
     Raises:
         TrackdlError: The store cannot be reached or opened.
     """
-    for noisy in ("alembic", "mlflow.store.db.utils", "mlflow.system_metrics", "mlflow.pyfunc"):
+    for noisy in (
+        "alembic",
+        "mlflow.store.db.utils",
+        "mlflow.system_metrics",
+        "mlflow.pyfunc",
+        "urllib3.connectionpool",  # its retries, one by one
+    ):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)  # what it says at ERROR are tracebacks of what is raised
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project_root() / 'mlflow.db'}"
