@@ -1,5 +1,6 @@
 """Both stores in PostgreSQL, a real server: created by many at once, restarted in mid-study, one worker a study."""
 
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from openers import four_at_once
 from postgres import Server
 from test_task_grid import calls, experiment, here, stands_once
 from trackdl import databases
+from trackdl.cli import _terminated
 from trackdl.errors import InputError, TrackdlError
 from trackdl.studies import store as studies
 from trackdl.tasks import grid
@@ -131,8 +133,12 @@ def test_whoever_lost_the_lock_to_another_process_is_interrupted(monkeypatch: py
     first.connection.close()
     first.connection = None  # cut
     assert second.take()
-    with pytest.raises(KeyboardInterrupt):
-        first.keep()
+    before = signal.signal(signal.SIGTERM, _terminated)  # as the command line does
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            first.keep()
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_the_two_stores_do_not_share_a_database(

@@ -216,7 +216,7 @@ class _Keeper:
                 if self.connection is None:
                     if not self.take():
                         log.critical("another process has taken up the study %s meanwhile; this one ends", self.name)
-                        os.kill(os.getpid(), signal.SIGINT)
+                        os.kill(os.getpid(), signal.SIGTERM)  # a background job may be deaf to SIGINT
                         return
                     log.info("the lock on the study %s is held again", self.name)
                 self.connection.execute(sqlalchemy.text("SELECT 1"))  # type: ignore[union-attr]
