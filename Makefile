@@ -42,7 +42,7 @@ $(ENTRIES): $(READY)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/mlflow run . -e $@ --env-manager local --experiment-name trackdl
 
 test: $(READY) check ## Lint, types and all tests.
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 test-faults: $(READY) ## Kills, outages, full disks, bytes from outside, thrown at real stores: about ten minutes.
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -r requirements-cluster.lock
@@ -62,8 +62,8 @@ lock: $(READY) ## Resolve the pins anew: the lock files, and conda.yaml from the
 	$(COMPILE) --extra postgres --extra ray -c requirements.lock pyproject.toml -o requirements-cluster.lock
 	$(BIN)/python tools/conda_env.py
 
-pictures: $(READY) ## Bring the README's pictures from the newest runs.
-	$(BIN)/python tools/pictures.py
+pictures: $(READY) ## Bring the README's pictures from the newest runs, and take its screenshots.
+	$(BIN)/python -m tools.pictures
 
 scale: $(READY) ## Measure how far stores and driver go, 1 to 32 workers: benchmarks/scale.py.
 	$(BIN)/python benchmarks/scale.py

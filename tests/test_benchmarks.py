@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import fit
 import one_fit
+import serve
 import sides
 
 
@@ -139,3 +140,33 @@ def test_the_command_itself(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert "mnist  plain" in out
     assert "epochs: mnist 1; 1 rounds, one seed each, the first 640 images" in out
+
+
+def served_rounds() -> dict[str, Any]:
+    """Return what two rounds of `serve.run` would, the pixels at one and a half times the plain p50."""
+
+    def one(p50: float) -> dict[str, Any]:
+        return {"p50": p50, "p99": 2 * p50, "rate": {1: 1 / p50, 8: 2 / p50, 32: 3 / p50}, "images": 100 / p50}
+
+    results = {
+        side: [one(0.002 * factor), one(0.004 * factor)]
+        for side, factor in zip(serve.SIDES, (1, 2, 1.5, 3), strict=True)
+    }
+    options = {"requests": 10, "batches": 2, "rounds": 2, "memory": 100}
+    memory = {"trackdl": [90.0, 100.0, 102.0]}
+    return {"machine": {"cores": 2}, "options": options, "results": results, "memory": memory}
+
+
+def test_the_serving_summary_compares_round_by_round(capsys: pytest.CaptureFixture[str]) -> None:
+    summary = serve.summarise(served_rounds())
+    ours = next(one for one in summary["sides"] if one["side"] == serve.OURS)
+    assert ours["ratio"] == pytest.approx(1.5)
+    assert ours["ratio_spread"] == pytest.approx([1.5, 1.5])
+    assert ours["p50"] == pytest.approx(0.0045)
+    assert summary["memory_drift"]["trackdl"] == pytest.approx(0.02)
+    serve.main(["--requests", "10"], lambda _: served_rounds())
+    printed = capsys.readouterr().out
+    assert "1.50×" in printed
+    assert "within 2.0%" in printed
+    serve.main(["--json"], lambda _: served_rounds())
+    assert json.loads(capsys.readouterr().out)["sides"][0]["side"] == serve.BASE

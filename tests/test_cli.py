@@ -23,7 +23,7 @@ def trackdl(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess
 def test_the_working_tree_runs_without_being_installed() -> None:
     done = trackdl("--help")
     assert done.returncode == 0
-    for name in ("data", "mnist", "fashion", "transfer", "heart", "main"):
+    for name in ("data", "mnist", "fashion", "transfer", "heart", "ledger", "main", "verify", "doctor"):
         assert name in done.stdout
 
 
@@ -48,6 +48,9 @@ def test_the_working_tree_runs_without_being_installed() -> None:
         (["fashion", "--resume", "abc", "--seeds", "2"], ["--resume", "only --epochs"]),
         (["transfer", "--preprocessing", "none"], ["data.preprocessing", "'report' or 'mnist'"]),
         (["transfer", "--source", "mnist-cnn"], ["source", "models:/"]),
+        (["ledger", "--seeds", "0"], ["ledger.yaml", "seeds", "greater than or equal to 1"]),
+        (["verify", "nowhere.json"], ["nowhere.json", "cannot be read"]),
+        (["verify", "pyproject.toml"], ["pyproject.toml", "no ledger"]),
         (["transfr"], ["No such command"]),
         (["mnist", "--epoch", "3"], ["--epoch"]),
     ],
@@ -95,10 +98,13 @@ def test_an_interrupted_run_is_killed_and_says_so(tmp_path: Path, number: signal
     command = [sys.executable, str(ROOT / "src" / "trackdl"), "mnist", "--epochs", "50"]
     log = tmp_path / "log"
     with log.open("w") as out, subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out) as process:
-        while "epochs 1/50" not in log.read_text() and "epochs 5/50" not in log.read_text():
-            assert process.poll() is None, log.read_text()
-            time.sleep(0.2)
-        process.send_signal(number)
-        assert process.wait(60) == 130
+        try:
+            while "epochs 1/50" not in log.read_text() and "epochs 5/50" not in log.read_text():
+                assert process.poll() is None, log.read_text()
+                time.sleep(0.2)
+            process.send_signal(number)
+            assert process.wait(60) == 130
+        finally:
+            process.kill()
     assert "Traceback" not in log.read_text()
     assert [run.info.info.status for run in runs.find("mnist")] == ["KILLED"]

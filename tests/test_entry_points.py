@@ -85,6 +85,14 @@ def test_heart(tracking: str) -> None:
     assert metrics["improved/architecture-1/cv_auc"] > 0.92
 
 
+def test_ledger(tracking: str) -> None:
+    """Of a store without runs it is empty, and says for each number what to run."""
+    done = mlflow_run(tracking, "ledger")
+    assert done.returncode == 0, done.stderr
+    assert "not run yet" in done.stdout
+    assert "127 not run yet" in done.stdout
+
+
 def test_a_wrong_parameter_fails_the_run(tracking: str) -> None:
     done = mlflow_run(tracking, "mnist", "epochs=0")
     assert done.returncode != 0

@@ -53,6 +53,39 @@ def test_the_reports_table_of_task_2_is_whole_and_each_number_from_its_own_colum
         assert printed == shown
 
 
+def test_all_numbers_of_the_report_are_there() -> None:
+    """Each task's points, as the report's text and notebooks print them."""
+
+    def points(task: str, **where: object) -> set[tuple[str, int | None]]:
+        items = spec.load(FOLDER / f"{task}.yaml", KINDS[task]).reported
+        chosen = [item for item in items if all(getattr(item, key) == value for key, value in where.items())]
+        assert len({(item.metric, item.epoch) for item in chosen}) == len(chosen)
+        return {(item.metric, item.epoch) for item in chosen}
+
+    def pairs(part: str, *epochs: int) -> set[tuple[str, int | None]]:
+        return {(f"{part}_{kind}", epoch) for kind in ("loss", "accuracy") for epoch in epochs}
+
+    assert points("mnist") == pairs("test", *range(9))
+    assert points("transfer", series="") == pairs("train", 0, 1, 3, 5, 10, 168, 169, 170)
+    assert points("transfer", series="the text's") == pairs("train", 3, 10)
+    best = {("test_accuracy", 10), ("best_val_accuracy", 20), ("best_val_loss", 20)}
+    assert best < points("fashion", series="")
+    assert points("fashion", series="called test") == {("best_test_accuracy", 20)}
+    assert len(points("heart")) == 3
+
+
+def test_every_fault_says_what_it_is_and_every_doubt_what_is_unknown() -> None:
+    faults = set()
+    for kind in KINDS.values():
+        if issubclass(kind, spec.TrainedSpec):
+            experiment = spec.load(FOLDER / f"{spec.task_of(kind)}.yaml", kind)
+            for item in experiment.reported:
+                comparable, unknown = experiment.protocol_of(item)
+                assert (comparable == "protocol unknown in part") == bool(unknown)
+            faults |= {item.fault for item in experiment.reported if item.fault}
+    assert len(faults) == 4
+
+
 def test_every_step_of_main_reads_its_own_file() -> None:
     for step in spec.load(FOLDER / "main.yaml", spec.MainSpec).steps:
         spec.load(FOLDER / f"{step.task}.yaml", KINDS[step.task], step.set)

@@ -101,12 +101,16 @@ def artifact_folder(tracking: str) -> Path:
     return Path(urlparse(uri).path)
 
 
+# The demo's page lies in the package, which goes with every model.
+KINDS = {".py", ".json", ".yaml", ".txt", ".safetensors", ".j2", ".html", ".css", ".js", ".svg", ""}
+
+
 def test_no_artifact_is_a_pickle(tracking: str) -> None:
     add(0.9)
     files = [path for path in artifact_folder(tracking).rglob("*") if path.is_file()]
     assert {path.name for path in files} >= {"MLmodel", "model.json", "weights.safetensors", "cards.py"}
     for path in files:
-        assert path.suffix in {".py", ".json", ".yaml", ".txt", ".safetensors", ""}, path
+        assert path.suffix in KINDS, path
         assert path.suffix or path.name == "MLmodel"
         assert not zipfile.is_zipfile(path)
         assert path.read_bytes()[:1] != b"\x80", f"{path} begins as a pickle does"
@@ -119,7 +123,8 @@ import numpy as np, mlflow
 model = mlflow.pyfunc.load_model('models:/mnist-cnn@champion')
 import trackdl
 out = model.predict(np.load(sys.argv[1]))
-print(json.dumps([trackdl.__file__, out['label'].tolist(), out['probabilities'].tolist()]))
+said = [out[key].tolist() for key in ('label', 'probabilities')]
+print(json.dumps([trackdl.__file__, *said, out[['model', 'version']].values.tolist()]))
 """
 
 
@@ -132,10 +137,11 @@ def test_it_loads_in_a_process_that_has_never_seen_the_checkout(tmp_path: Path) 
     command = [sys.executable, "-c", STRANGER, str(tmp_path / "pixels.npy")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
     assert done.returncode == 0, done.stderr
-    where, labels, probabilities = json.loads(done.stdout.splitlines()[-1])
+    where, labels, probabilities, names = json.loads(done.stdout.splitlines()[-1])
     assert not Path(where).is_relative_to(ROOT / "src")
     ours = ServedPictures(network(3), CARD).predict(pixels)
     assert labels == ours["label"].tolist()
+    assert names == [["mnist-cnn", "1"]] * 4
     assert probabilities == [pytest.approx(row, abs=1e-6) for row in ours["probabilities"]]
 
 

@@ -113,13 +113,13 @@ def test_letters_of_other_classes_cannot_be_tested(letters: Path, tmp_path: Path
         transfer.run(experiment(letters, data__test_folder=str(other)))
 
 
-def test_a_source_of_another_kind_is_refused(letters: Path) -> None:
+def test_a_source_whose_files_were_changed_is_refused(letters: Path) -> None:
     digits()
     client = mlflow.MlflowClient()
     version = client.get_model_version_by_alias("mnist-cnn", "champion")
     card = Path(mlflow.artifacts.download_artifacts(f"models:/mnist-cnn/{version.version}")) / "data/model/model.json"
     card.write_text(card.read_text().replace('"DigitNet"', '"NoNet"'))
-    with pytest.raises(TrackdlError, match="no trackdl model"):
+    with pytest.raises(TrackdlError, match="changed data/model/model"):
         transfer.run(experiment(letters))
 
 

@@ -1,4 +1,4 @@
-"""The command line: one thin command a task. Options set single keys of the task's experiment file.
+"""The command line: one thin command a task; options set single keys of its experiment file. More in `cli_models`.
 
 Nothing heavy is imported before a command's arguments have been understood: help and a wrong word are answered at once.
 """
@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 import yaml
 
-from trackdl import console, paths, spec
+from trackdl import cli_ledger, cli_models, console, paths, spec
 from trackdl.errors import InputError, TrackdlError
 
 __all__ = ["main"]
@@ -227,6 +227,9 @@ def main_task(file: File = None) -> None:
     task.run(experiment)
 
 
+cli_models.add_to(app)
+
+
 def _resumable(resume: str | None, file: str | None, given: dict[str, Any]) -> str | None:
     """Return where the experiment is read from: the file, or the run that is gone on with."""
     if resume and (file or given.keys() - {"training.epochs"}):
@@ -281,6 +284,9 @@ def _read(file: str | None, kind: type[spec.Spec], overrides: dict[str, Any]) ->
             return spec.parse(path.read_text(encoding="utf-8"), file, kind, overrides)
     own = paths.project_root() / "experiments" / f"{spec.task_of(kind)}.yaml"
     return spec.load(Path(file) if file else own, kind, overrides)
+
+
+cli_ledger.add_to(app, _read)
 
 
 def _terminated(number: int, frame: object) -> NoReturn:  # noqa: ARG001 - the signature of a signal handler

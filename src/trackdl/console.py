@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -39,13 +40,13 @@ def say(text: str = "") -> None:
     Console(soft_wrap=True, markup=False, highlight=False).print(text)
 
 
-def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """Print a table on standard output; all columns but the first are aligned to the right."""
+def print_table(title: str, columns: list[str], rows: list[list[str]], *, left: bool = False) -> None:
+    """Print a table on standard output; columns after the first are aligned to the right, or all to the left."""
     table = Table()
     for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index else "left", overflow="fold")
+        table.add_column(column, justify="right" if index and not left else "left", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     terminal = Console()
     # A log has no width of its own, and a table folded into 80 columns is hard to read.
     out = terminal if terminal.is_terminal else Console(width=150)

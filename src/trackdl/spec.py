@@ -20,6 +20,7 @@ from trackdl.spec_base import Augmentation, Optimizer, Reported, Strict, Trained
 from trackdl.spec_fashion import FashionSpec
 from trackdl.spec_grid import GridSpec
 from trackdl.spec_heart import HeartSpec
+from trackdl.spec_ledger import LedgerSpec
 from trackdl.spec_search import SearchSpec
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "FashionSpec",
     "GridSpec",
     "HeartSpec",
+    "LedgerSpec",
     "MainSpec",
     "MnistSpec",
     "Optimizer",
@@ -44,6 +46,9 @@ __all__ = [
 ]
 
 MAX_BYTES = 1_000_000
+
+# What the report says decides nothing of a run.
+PUBLISHED = {"reported", "unknown", "hypotheses"}
 
 Preprocessing = Literal["report", "mnist"]
 DatasetName = Literal["mnist", "fashion", "heart", "greek"]
@@ -100,7 +105,7 @@ class DataSpec(Strict):
 class Step(Strict):
     """One step of `main`: a task's own experiment file, with single keys set otherwise."""
 
-    task: Literal["mnist", "transfer", "fashion", "heart"]
+    task: Literal["mnist", "transfer", "fashion", "heart", "search", "ledger"]
     set: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -111,8 +116,12 @@ class MainSpec(Strict):
     steps: list[Step] = Field(min_length=1)
 
 
-Experiment = MnistSpec | TransferSpec | FashionSpec | GridSpec | SearchSpec | HeartSpec | DataSpec | MainSpec
-Spec = TypeVar("Spec", MnistSpec, TransferSpec, FashionSpec, GridSpec, SearchSpec, HeartSpec, DataSpec, MainSpec)
+Experiment = (
+    MnistSpec | TransferSpec | FashionSpec | GridSpec | SearchSpec | HeartSpec | DataSpec | LedgerSpec | MainSpec
+)
+Spec = TypeVar(
+    "Spec", MnistSpec, TransferSpec, FashionSpec, GridSpec, SearchSpec, HeartSpec, DataSpec, LedgerSpec, MainSpec
+)
 
 
 class _Loader(yaml.SafeLoader):
@@ -190,8 +199,8 @@ def to_yaml(experiment: Experiment) -> str:
 
 
 def digest(experiment: Experiment) -> str:
-    """Return the SHA-256 (hex) of what decides what is measured: all keys but the report's numbers and hypotheses."""
-    content = experiment.model_dump(mode="json", exclude={"reported", "hypotheses", "margin"})
+    """Return the SHA-256 (hex) of what decides the run's outcome: all keys but what the report says."""
+    content = experiment.model_dump(mode="json", exclude={*PUBLISHED, "margin"})
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -203,7 +212,7 @@ def flatten(experiment: Experiment) -> dict[str, Any]:
             return {k: v for name, inner in value.items() for k, v in walk(f"{prefix}{name}.", inner).items()}
         return {prefix[:-1]: value}
 
-    return walk("", experiment.model_dump(exclude={"reported", "hypotheses", "task"}, exclude_none=True))
+    return walk("", experiment.model_dump(exclude={*PUBLISHED, "task"}, exclude_none=True))
 
 
 def _read(path: Path) -> str:

@@ -4,9 +4,21 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-__all__ = ["Augmentation", "Optimizer", "Reported", "Schedule", "Strict", "TrainedSpec", "Training"]
+__all__ = [
+    "Augmentation",
+    "Comparable",
+    "Optimizer",
+    "Reported",
+    "Schedule",
+    "Strict",
+    "TrainedSpec",
+    "Training",
+    "Unit",
+]
 
 Schedule = Literal["constant", "one_cycle", "cosine"]
+Unit = Literal["fraction", "nats", "squared error", "rank"]
+Comparable = Literal["same protocol", "protocol unknown in part", "not measured in the report"]
 
 
 class Strict(BaseModel):
@@ -83,17 +95,48 @@ class Training(Strict):
     augmentation: Augmentation = Augmentation()
 
 
+def _unit_of(item: dict[str, Any]) -> Unit:
+    return "fraction" if str(item.get("metric")).endswith("accuracy") else "nats"
+
+
 class Reported(Strict):
-    """One number that the report prints, and where."""
+    """One number that the report prints, and where.
+
+    `metric` is what we measured, whatever the report calls it. `comparable` says how far our measurement is the
+    report's; where it is left out, the file's `unknown` decides. `fault` tells, where the number is not what the report
+    says it is, what it is. `series` names the training where the report shows several of one kind; empty is the main
+    one, the one that a task prints beside its own.
+    """
 
     metric: str = Field(min_length=1)
     epoch: int | None = Field(None, ge=0)
     value: float
     quote: str = Field(min_length=1)
+    unit: Unit = Field(default_factory=_unit_of)
+    comparable: Comparable | None = None
+    unknown: str = ""
+    fault: str = ""
+    series: str = ""
+
+    @model_validator(mode="after")
+    def _what_is_unknown_is_said(self) -> "Reported":
+        if (self.comparable == "protocol unknown in part") != bool(self.unknown):
+            raise ValueError("comparable 'protocol unknown in part' and the key unknown, which says what, go together")
+        return self
 
 
 class TrainedSpec(Strict):
-    """What every experiment that trains a network says."""
+    """What every experiment that trains a network says.
+
+    `unknown` says what the report leaves out of the protocol, where that concerns all of its numbers.
+    """
 
     training: Training
+    unknown: str = ""
     reported: list[Reported] = []
+
+    def protocol_of(self, item: Reported) -> tuple[Comparable, str]:
+        """Return how far a published number can be compared with ours, and what stands against it, if anything."""
+        if item.comparable is not None:
+            return item.comparable, item.unknown
+        return ("protocol unknown in part", self.unknown) if self.unknown else ("same protocol", "")

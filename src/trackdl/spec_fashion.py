@@ -117,11 +117,15 @@ class FashionSpec(TrainedSpec):
     """Task 2: the report's first training and its training of the "best" configuration, in one.
 
     `seeds`: so many trainings, seeded from `training.seed` upwards. `test_after`: after this epoch the network is
-    tested as the report tested its first one; what it says decides nothing.
+    tested as the report tested its first one; what it says decides nothing. `found_by` is the study that has found this
+    experiment, if one has: its runs are then that search's finalist.
     """
+
+    later: ClassVar[frozenset[str]] = frozenset({"found_by"})
 
     task: Literal["fashion"]
     data: FashionData
     model: FashionModel
     seeds: int = Field(1, ge=1, le=1000)
     test_after: int | None = Field(None, ge=1)
+    found_by: str = ""

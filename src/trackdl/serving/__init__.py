@@ -5,10 +5,14 @@ MLflow loads it through `_load_pyfunc`, with this package's code beside it in th
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trackdl.serving.cards import AnyCard, Card, PictureCard, TableCard, read_model, write_model
 from trackdl.serving.pictures import SIDE, ServedPictures
 from trackdl.serving.tables import ServedTable
+
+if TYPE_CHECKING:
+    from trackdl.serving.pyfunc import Named
 
 __all__ = [
     "SIDE",
@@ -34,6 +38,8 @@ def serve(folder: Path) -> ServedPictures | ServedTable:
     return ServedTable(model, card) if isinstance(card, TableCard) else ServedPictures(model, card)
 
 
-def _load_pyfunc(path: str) -> ServedPictures | ServedTable:
-    """Load what MLflow's python_function flavour names."""
-    return serve(Path(path))
+def _load_pyfunc(path: str) -> "Named":
+    """Load what MLflow's python_function flavour names: the folder `data/model` of an artifact."""
+    from trackdl.serving.pyfunc import Named, registered_as
+
+    return Named(serve(Path(path)), *registered_as(Path(path).parents[1]))

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from safetensors import SafetensorError
@@ -31,12 +31,13 @@ class _Described(BaseModel):
 class PictureCard(_Described):
     """What a folder says of a network that looks at pictures.
 
-    `preprocessing` is how a picture becomes 28×28 pixels; None where the model takes nothing but such pixels.
+    `preprocessing` is how a picture becomes 28×28 pixels: `fashion` as in `data.garments`, the others as in
+    `data.pictures`; None where the model takes nothing but such pixels.
     """
 
     mean: float
     std: float
-    preprocessing: Preprocessing | None
+    preprocessing: Preprocessing | Literal["fashion"] | None
 
 
 class TableCard(_Described):

@@ -9,13 +9,16 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from trackdl.data.garments import to_garment
 from trackdl.data.pictures import to_digits
+from trackdl.data.strokes import SIDE
 from trackdl.errors import InputError
 from trackdl.serving.cards import PictureCard
+from trackdl.serving.requests import read_request
 
 __all__ = ["SIDE", "ServedPictures"]
 
-SIDE = 28
+_AT_ONCE = 512  # pictures in one pass of the network: more bring no speed, only memory
 
 
 class ServedPictures:
@@ -30,28 +33,50 @@ class ServedPictures:
         self.model, self.card = model, card
 
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:  # noqa: ARG002
-        """Answer MLflow: pixels [n, 28, 28] or [28, 28], 0 (paper) to 255 (ink), to a label and probabilities each."""
-        pixels = np.asarray(model_input, dtype=np.float32)
-        if pixels.shape[-2:] != (SIDE, SIDE) or pixels.ndim not in (2, 3):
-            raise InputError(f"pixels of shape {list(pixels.shape)}: expected [n, {SIDE}, {SIDE}] or [{SIDE}, {SIDE}]")
-        if not (np.isfinite(pixels).all() and pixels.min(initial=0) >= 0 and pixels.max(initial=0) <= 255):
-            raise InputError("pixels must be numbers from 0 (paper) to 255 (ink)")
-        return self._answer(torch.from_numpy(pixels.reshape(-1, 1, SIDE, SIDE)) / 255)
+        """Return `records` as a frame with the columns label and probabilities."""
+        return pd.DataFrame(self.records(model_input))
 
-    def look(self, pictures: Sequence[Image.Image]) -> pd.DataFrame:
+    def records(self, model_input: Any) -> list[dict[str, Any]]:
+        """Return a label and probabilities by class for each of what `read_request` takes.
+
+        Raises:
+            InputError: As `read_request` and `shown`.
+        """
+        asked = read_request(model_input)
+        return self.look(asked) if isinstance(asked, list) else self.answer(torch.from_numpy(asked).unsqueeze(1) / 255)
+
+    def look(self, pictures: Sequence[Image.Image]) -> list[dict[str, Any]]:
         """Tell what stands on pictures (mode L, dark ink or light), preprocessed as in the model's training."""
-        if self.card.preprocessing is None:
+        return self.answer(self.shown(pictures))
+
+    def shown(self, pictures: Sequence[Image.Image]) -> Tensor:
+        """Return what the network is shown of pictures (mode L): float32 [n, 1, 28, 28] in 0..1, not yet normalised.
+
+        Raises:
+            InputError: Nothing stands on a picture, or the model was trained without a preprocessing.
+        """
+        how = self.card.preprocessing
+        if how is None:
             raise InputError("this model takes 28×28 pixels only: it was trained without a preprocessing for pictures")
-        return self._answer(to_digits(pictures, self.card.preprocessing))
+        if how != "fashion":
+            return to_digits(pictures, how)
+        garments = torch.empty(len(pictures), 1, SIDE, SIDE)
+        for index, picture in enumerate(pictures):
+            try:
+                garments[index, 0] = torch.from_numpy(to_garment(picture))
+            except InputError as error:
+                raise InputError(f"picture {index + 1}: {error}") from error
+        return garments
 
     @torch.inference_mode()
-    def _answer(self, digits: Tensor) -> pd.DataFrame:
-        scaled = (digits - self.card.mean) / self.card.std
-        probabilities = torch.softmax(self.model(scaled), dim=1).double()
-        best = probabilities.argmax(dim=1).tolist()
-        return pd.DataFrame(
-            {
-                "label": [self.card.classes[index] for index in best],
-                "probabilities": [dict(zip(self.card.classes, row, strict=True)) for row in probabilities.tolist()],
-            }
-        )
+    def answer(self, digits: Tensor) -> list[dict[str, Any]]:
+        """Return labels and probabilities of what `shown` returns."""
+        parts = (digits - self.card.mean) / self.card.std
+        outputs = torch.cat([self.model(part) for part in torch.split(parts, _AT_ONCE)])
+        probabilities = torch.softmax(outputs, dim=1).double().numpy()
+        classes = self.card.classes
+        best = np.argmax(probabilities, axis=1).tolist()
+        return [
+            {"label": classes[index], "probabilities": dict(zip(classes, row, strict=True))}
+            for index, row in zip(best, probabilities.tolist(), strict=True)
+        ]

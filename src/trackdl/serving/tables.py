@@ -11,7 +11,10 @@ from trackdl.data.heart_schema import check_rows
 from trackdl.errors import InputError
 from trackdl.serving.cards import TableCard
 
-__all__ = ["ServedTable"]
+__all__ = ["MAX_ROWS", "ServedTable"]
+
+
+MAX_ROWS = 65_536  # at once: each cell is checked by itself, and a million rows would keep a server for a minute
 
 
 class ServedTable:
@@ -25,22 +28,26 @@ class ServedTable:
     def __init__(self, model: nn.Module, card: TableCard) -> None:
         self.model, self.card = model, card
 
-    @torch.inference_mode()
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:  # noqa: ARG002
-        """Answer MLflow: a frame of raw rows, a record or a list of records, to a label and probabilities each.
+        """Return `records` as a frame with the columns label and probabilities."""
+        return pd.DataFrame(self.records(model_input))
+
+    @torch.inference_mode()
+    def records(self, model_input: Any) -> list[dict[str, Any]]:
+        """Return a label and probabilities by class for each row of a frame, a record or a list of records.
 
         Raises:
             InputError: A column is missing or unknown, or a value is not what its column may hold; all are named.
         """
-        rows = check_rows(_records(model_input))
-        positive = self.model(torch.from_numpy(self.card.preparation.apply(rows))).double().tolist()
+        given = _records(model_input)
+        if len(given) > MAX_ROWS:
+            raise InputError(f"{len(given):,} rows at once; {MAX_ROWS:,} are the most. Send fewer at a time.")
+        inputs = self.card.preparation.apply(check_rows(given))
         classes = self.card.classes
-        return pd.DataFrame(
-            {
-                "label": [classes[value > 0.5] for value in positive],
-                "probabilities": [dict(zip(classes, (1 - value, value), strict=True)) for value in positive],
-            }
-        )
+        return [
+            {"label": classes[value > 0.5], "probabilities": dict(zip(classes, (1 - value, value), strict=True))}
+            for value in self.model(torch.from_numpy(inputs)).double().tolist()
+        ]
 
 
 def _records(given: Any) -> list[Mapping[str, Any]]:

@@ -186,6 +186,8 @@ def _train_seed(experiment: FashionSpec, pictures: Pictures, resume: str | None)
     trainer = _trainer(experiment, pictures)
     with epochs.training_run(experiment, trainer, resume, f"fashion, seed {experiment.training.seed}") as run:
         _log_inputs(run, pictures)
+        if experiment.found_by:
+            run.tags({"trackdl.role": "finalist", "trackdl.found_by": experiment.found_by})
         run.text(f"{trainer.model}\n", "network.txt")
         _train(run, experiment, trainer, pictures)
         kept = _best_epoch(run, experiment)
@@ -218,6 +220,7 @@ def _train(run: Run, experiment: FashionSpec, trainer: Trainer, pictures: Pictur
                 measured |= {"test_loss": tested.loss, "test_accuracy": tested.accuracy}
                 epochs.log_predictions(run, f"test-epoch-{result.epoch:05d}", tested, pictures.test.targets)
             epochs.log_epoch(run, trainer, result, measured)
+            epochs.log_batches(run, result)
             epochs.save_checkpoint(run, trainer)
             speed = result.examples / result.seconds
             advance(f"validation accuracy {validated.accuracy:.2%}, {speed:,.0f} images/s")
@@ -290,7 +293,7 @@ def _register(
         classes=list(images.classes),
         mean=mean,
         std=std,
-        preprocessing=None,
+        preprocessing="fashion",
     )
     model_id, card = registry.log_model(run, trainer.model, card, images.test_images[:2].numpy(), trainer.epoch)
     for name, digest, part, evaluation in (

@@ -169,7 +169,7 @@ def _log_models(
                     if name in tested:
                         targets = table.targets[table.test]
                         found |= outcomes.log_tested(model_run, tested[name], targets, table.test, seeds)
-                        _log_network(model_run, tested[name][0].fitted, seeds[0])
+                        _log_network(model_run, {s: o.fitted for s, o in zip(seeds, tested[name], strict=True)})
                     if name in crossed:
                         found |= outcomes.log_cross_validation(model_run, crossed[name])
                 run.metrics({f"{name}/{metric}": value for metric, value in found.items()})
@@ -180,11 +180,13 @@ def _log_models(
     return metrics
 
 
-def _log_network(run: Run, fitted: Fitted | None, seed: int) -> None:
-    if fitted is None:
+def _log_network(run: Run, fitted: Mapping[int, Fitted | None]) -> None:
+    """Log the trainings, by seed, of a network; a baseline has none."""
+    networks = {seed: item for seed, item in fitted.items() if item is not None}
+    if not networks:
         return
-    outcomes.log_courses(run, fitted.courses, seed)
-    first = fitted.model.members[0]
+    outcomes.log_courses(run, {seed: item.courses for seed, item in networks.items()})
+    first = next(iter(networks.values())).model.members[0]
     if isinstance(first, HeartNet):
         run.text(f"{first.layers}\n", "network.txt")
 

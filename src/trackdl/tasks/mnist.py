@@ -96,6 +96,7 @@ def _train(run: Run, experiment: MnistSpec, trainer: Trainer, images: ImageSet) 
                 continue
             for result in trainer.fit(train, stop):
                 epochs.log_epoch(run, trainer, result, {})
+                epochs.log_batches(run, result)
                 evaluation = _measure(run, trainer, test)
                 epochs.save_checkpoint(run, trainer)
                 advance(f"test accuracy {evaluation.accuracy:.2%}, {result.examples / result.seconds:,.0f} images/s")

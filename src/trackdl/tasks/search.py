@@ -217,7 +217,7 @@ def _write_best(experiment: SearchSpec, study: SearchStudy, run: Run) -> tuple[F
         log.warning("no trial was trained to its last epoch: there is no best one yet; more --minutes may bring one")
         return None, None
     values = {key: complete[0].params[key] for key in experiment.space}
-    best = experiment.experiment(values | experiment.finalist)
+    best = experiment.experiment(values | experiment.finalist).model_copy(update={"found_by": study.name})
     file = project_root() / "reports" / f"{study.name}-best.yaml"
     text = spec.to_yaml(best)
     with whole_file(file) as part:

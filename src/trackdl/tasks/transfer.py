@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from trackdl import ledger, plots, spec, validation
 from trackdl.console import print_table, progress, say
@@ -180,9 +180,11 @@ def _train(run: Run, experiment: TransferSpec, trainer: Trainer, examples: Examp
     def measure() -> Evaluation:
         evaluation = trainer.evaluate(examples)
         measured[trainer.epoch] = {"train_loss": evaluation.loss, "train_accuracy": evaluation.accuracy}
+        said[trainer.epoch] = evaluation.outputs
         return evaluation
 
     measured: dict[int, dict[str, float]] = {}
+    said: dict[int, Tensor] = {}
     measure()
     run.metrics(measured[0], step=0)
     with progress(f"transfer {experiment.data.preprocessing}, epochs", experiment.training.epochs) as advance:
@@ -190,14 +192,14 @@ def _train(run: Run, experiment: TransferSpec, trainer: Trainer, examples: Examp
             evaluation = measure()
             epochs.log_epoch(run, trainer, result, measured[result.epoch])
             advance(f"{evaluation.correct}/{evaluation.total} training letters, loss {evaluation.loss:.4f}")
-    epochs.log_predictions(run, "train", evaluation, examples.targets)
+    epochs.log_outputs(run, "train-epochs", said, examples.targets)
     tested = [(epoch * len(examples), loss) for epoch, loss in run.history("train_loss")]
     curve = plots.loss_curves(run.history("batch_loss"), tested, f"Learning {letters.origin} letters", "All letters")
     run.figure(curve, "pictures/training_curve.png")
-    said = [letters.classes[index] for index in evaluation.outputs.argmax(dim=1)]
+    captions = [letters.classes[index] for index in evaluation.outputs.argmax(dim=1)]
     mean, std = MNIST_MEAN_STD
     shown = (examples.inputs[:, 0] * std + mean).numpy()
-    grid = plots.picture_grid(shown, said, f"What the network is shown ({letters.origin} letters), and says", 9)
+    grid = plots.picture_grid(shown, captions, f"What the network is shown ({letters.origin} letters), and says", 9)
     run.figure(grid, "pictures/letters.png")
     return evaluation
 

@@ -15,11 +15,23 @@ from trackdl.tracking import runs
 from trackdl.tracking.runs import Run
 from trackdl.training import EpochResult, Evaluation, Trainer
 
-__all__ = ["log_epoch", "log_predictions", "log_setting", "restore", "restore_epoch", "save_checkpoint", "training_run"]
+__all__ = [
+    "log_batches",
+    "log_epoch",
+    "log_outputs",
+    "log_predictions",
+    "log_setting",
+    "restore",
+    "restore_epoch",
+    "save_checkpoint",
+    "training_run",
+]
 
 log = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
+HISTORY = "history"
+PREDICTIONS = "predictions"
 LOGGED_EACH_EPOCH = (
     *(f"{part}_{metric}" for part in ("train", "val", "test") for metric in ("loss", "accuracy")),
     "fit_seconds",
@@ -67,9 +79,10 @@ def _adopt(before: Run, run: Run, reached: int) -> None:
     for name in LOGGED_EACH_EPOCH:
         run.curve(name, [point for point in before.history(name) if point[0] <= reached])
     run.curve("batch_loss", before.history("batch_loss"))
-    for path in before.artifacts(CHECKPOINTS):
-        with tempfile.TemporaryDirectory() as folder:
-            run.file(before.fetch(path, Path(folder)), CHECKPOINTS)
+    for kept in (CHECKPOINTS, HISTORY, PREDICTIONS):
+        for path in before.artifacts(kept):
+            with tempfile.TemporaryDirectory() as folder:
+                run.file(before.fetch(path, Path(folder)), kept)
 
 
 def log_setting(run: Run, trainer: Trainer) -> None:
@@ -103,12 +116,38 @@ def log_epoch(run: Run, trainer: Trainer, result: EpochResult, measured: Mapping
     run.metrics(metrics, step=result.epoch)
 
 
+def log_batches(run: Run, result: EpochResult) -> None:
+    """Keep what the epoch's means were made of: every batch's loss, hits and size, as `history/epoch-N.safetensors`."""
+    kept = {"losses": result.losses, "right": result.right, "sizes": result.sizes}
+    _log_tensors(
+        run, HISTORY, f"epoch-{result.epoch:05d}", {key: torch.from_numpy(value) for key, value in kept.items()}
+    )
+
+
+def log_outputs(run: Run, name: str, outputs: Mapping[int, torch.Tensor], targets: torch.Tensor) -> None:
+    """Log what a network said after each of several epochs, float32 [n, ...] by epoch, in one file of predictions.
+
+    Args:
+        run: The open run.
+        name: The file is `predictions/NAME.safetensors`: outputs [epochs, n, ...], epochs [epochs], targets [n].
+        outputs: By epoch.
+        targets: Of the examples, [n].
+    """
+    said = torch.stack(list(outputs.values()))
+    epochs = torch.tensor(list(outputs), dtype=torch.int64)
+    _log_tensors(run, PREDICTIONS, name, {"outputs": said, "epochs": epochs, "targets": targets})
+
+
 def log_predictions(run: Run, name: str, evaluation: Evaluation, targets: torch.Tensor) -> None:
     """Log a network's outputs, float32 [n, ...], beside the targets [n], as `predictions/NAME.safetensors`."""
+    _log_tensors(run, PREDICTIONS, name, {"outputs": evaluation.outputs, "targets": targets})
+
+
+def _log_tensors(run: Run, place: str, name: str, tensors: Mapping[str, torch.Tensor]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{name}.safetensors"
-        save_file({"outputs": evaluation.outputs.contiguous(), "targets": targets.contiguous()}, path)
-        run.file(path, "predictions")
+        save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, path)
+        run.file(path, place)
 
 
 def save_checkpoint(run: Run, trainer: Trainer) -> None:

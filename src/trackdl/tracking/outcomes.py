@@ -1,7 +1,8 @@
 """What models said of rows, in a run: scores as metrics, every prediction and every fold as an artifact."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -72,18 +73,26 @@ def log_cross_validation(run: Run, crossed: CrossValidated) -> dict[str, float]:
     return metrics
 
 
-def log_courses(run: Run, courses: Sequence[Course], seed: int) -> None:
-    """Log how a network's training went: the first member's curves as metrics, all members' as an artifact."""
-    for result in courses[0].curve:
+def log_courses(run: Run, courses: Mapping[int, Sequence[Course]]) -> None:
+    """Log how a network's trainings went: the first's curves as metrics, those of all seeds and members as an artifact.
+
+    Args:
+        run: The open run.
+        courses: The members' by seed; the first seed speaks for the model.
+    """
+    first = next(iter(courses.values()))[0]
+    for result in first.curve:
         run.metrics({"train_loss": result.train_loss, "train_accuracy": result.train_accuracy}, step=result.epoch)
         run.curve("batch_loss", result.batch_losses)
-    run.curve("val_loss", list(enumerate(courses[0].stopping_losses, 1)))
-    kept = [
-        {
-            "epoch_kept": course.epoch,
-            "train_loss": [result.train_loss for result in course.curve],
-            "val_loss": course.stopping_losses,
-        }
-        for course in courses
-    ]
-    run.table({"seed": seed, "members": kept}, "training.json")
+    run.curve("val_loss", list(enumerate(first.stopping_losses, 1)))
+    kept = [{"seed": seed, "members": [_kept(course) for course in members]} for seed, members in courses.items()]
+    run.table({"seeds": kept}, "training.json")
+
+
+def _kept(course: Course) -> dict[str, Any]:
+    return {
+        "epoch_kept": course.epoch,
+        "train_loss": [result.train_loss for result in course.curve],
+        "batch_losses": [point for result in course.curve for point in result.batch_losses],
+        "val_loss": course.stopping_losses,
+    }

@@ -6,8 +6,7 @@ model of synthetic data; else it becomes `challenger`. What decided stands in th
 
 import importlib.metadata
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,16 +18,18 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
-from mlflow.types.schema import Map
+from mlflow.types.schema import AnyType, Map
 from torch import nn
 
 from trackdl import serving
-from trackdl.data.heart_schema import FEATURES, Column
-from trackdl.errors import InputError
+from trackdl.data.heart_schema import FEATURES
+from trackdl.tracking import versions
+from trackdl.tracking.artifacts import DIGESTS, digests, exists, find, verified
 from trackdl.tracking.runs import Run
 from trackdl.tracking.store import client, plainly
+from trackdl.tracking.versions import holder
 
-__all__ = ["Decision", "Score", "Source", "fetch_model", "log_model", "register"]
+__all__ = ["Decision", "Score", "Source", "exists", "fetch_model", "log_model", "register"]
 
 # What a served model imports, pinned as it is here, so that nothing is inferred (which takes MLflow 5 s).
 _SERVING_NEEDS = (
@@ -45,18 +46,19 @@ _SERVING_NEEDS = (
 )
 
 
-def _column_type(column: Column) -> DataType:
-    return DataType.string if column.categories else DataType.long if column.whole else DataType.double
-
-
-_OUTPUTS = Schema([ColSpec(DataType.string, "label"), ColSpec(Map(DataType.double), "probabilities")])
-PICTURES = ModelSignature(
-    inputs=Schema([TensorSpec(np.dtype("float32"), (-1, serving.SIDE, serving.SIDE))]), outputs=_OUTPUTS
+_OUTPUTS = Schema(
+    [
+        ColSpec(DataType.string, "label"),
+        ColSpec(Map(DataType.double), "probabilities"),
+        ColSpec(DataType.string, "model"),
+        ColSpec(DataType.string, "version"),
+    ]
 )
-# MLflow itself answers a missing column or another type; what a column may hold is checked by the model.
-TABLE = ModelSignature(
-    inputs=Schema([ColSpec(_column_type(column), column.name) for column in FEATURES]), outputs=_OUTPUTS
-)
+# The one signature under which MLflow passes on pixels of every numeric type as well as texts; the model checks them.
+PICTURES = ModelSignature(inputs=Schema([TensorSpec(np.dtype(object), (-1,))]), outputs=_OUTPUTS)
+# Of any type: where a column is of whole numbers MLflow makes 54 of 54.5 and 1 of true. The model checks every cell.
+_ANY = AnyType()  # type: ignore[no-untyped-call]
+TABLE = ModelSignature(inputs=Schema([ColSpec(_ANY, column.name) for column in FEATURES]), outputs=_OUTPUTS)
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ def register(name: str, run: Run, model_id: str, score: Score, lineage: Mapping[
     """
     with plainly(f"registering {name}"):
         _make_sure_of(name)
-        old = _champion(name)
+        old = holder(name, "champion")
         better, reason = _decide(score, old)
         decided = {
             "trackdl.decided_by": f"{score.metric} ({score.why})",
@@ -161,8 +163,10 @@ def register(name: str, run: Run, model_id: str, score: Score, lineage: Mapping[
         if old is not None:
             decided |= {"trackdl.rival": old.version, "trackdl.rival_score": old.tags.get("trackdl.score", "unknown")}
         tags = {**{key: str(value) for key, value in lineage.items()}, **decided}
+        tags[DIGESTS] = digests(f"models:/{model_id}")
         made = client().create_model_version(name, f"models:/{model_id}", run.id, tags=tags, model_id=model_id)
-        client().set_registered_model_alias(name, "champion" if better else "challenger", made.version)
+        versions.move(name, "champion" if better else "challenger", str(made.version), reason)
+        versions.mark_if_stale(made)
     return Decision(name, str(made.version), better, reason)
 
 
@@ -174,20 +178,12 @@ def _make_sure_of(name: str) -> None:
             raise
 
 
-def _champion(name: str) -> ModelVersion | None:
-    try:
-        return client().get_model_version_by_alias(name, "champion")
-    except MlflowException as error:
-        # MLflow answers a missing alias with either.
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise
-
-
 def _decide(score: Score, old: ModelVersion | None) -> tuple[bool, str]:
     if old is None:
         return True, "there was none"
     was = f"version {old.version}"
+    if DIGESTS not in old.tags:
+        return True, f"{was} was registered without its files' digests and is not loaded any more"
     if old.tags.get("trackdl.synthetic") == "true" and not score.synthetic:
         return True, f"{was} learnt from synthetic data"
     if old.tags.get("trackdl.score_data") != score.data_digest:
@@ -195,29 +191,6 @@ def _decide(score: Score, old: ModelVersion | None) -> tuple[bool, str]:
     before = float(old.tags["trackdl.score"])
     words = f"{score.metric} {score.value:.4f} against {before:.4f} of {was}"
     return score.value > before, words if score.value != before else f"{words}, a tie"
-
-
-def exists(uri: str) -> bool:
-    """Return whether a `models:/NAME@ALIAS` or `models:/NAME/VERSION` names a registered model version."""
-    try:
-        _find(uri)
-    except InputError:
-        return False
-    return True
-
-
-def _find(uri: str) -> ModelVersion:
-    rest = uri.removeprefix("models:/")
-    with plainly(uri):
-        if "@" in rest:
-            return client().get_model_version_by_alias(*rest.split("@", 1))
-        return client().get_model_version(*rest.split("/", 1))
-
-
-@contextmanager
-def _fetched(uri: str) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as folder, plainly(uri):
-        yield Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder))
 
 
 def fetch_model(uri: str) -> Source:
@@ -230,7 +203,7 @@ def fetch_model(uri: str) -> Source:
         InputError: There is no such model, version or alias.
         TrackdlError: Its files are missing or were changed.
     """
-    found = _find(uri)
-    with _fetched(f"models:/{found.name}/{found.version}") as folder:
+    found = find(uri)
+    with verified(found) as folder:
         model, card = serving.read_model(folder / "data" / "model")
     return Source(model, card, found.name, str(found.version), found.run_id or "")

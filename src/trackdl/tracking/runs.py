@@ -32,13 +32,14 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.entities import RunStatus
 
 from trackdl import __version__, spec
+from trackdl.code_digest import code_digest
 from trackdl.paths import project_root
 from trackdl.spec import Experiment
 from trackdl.tracking import outbox
 from trackdl.tracking.outbox import Letter
 from trackdl.tracking.store import client, every_experiment, home_experiment, plainly
 
-__all__ = ["Run", "close_abandoned", "describe_dataset", "download", "find", "process_tag", "start"]
+__all__ = ["Run", "alive", "close_abandoned", "describe_dataset", "download", "find", "process_tag", "start"]
 
 log = logging.getLogger(__name__)
 
@@ -208,6 +209,7 @@ def _record(run: Run, experiment: Experiment) -> None:
         "trackdl.task": experiment.task,
         "trackdl.version": __version__,
         "trackdl.spec_digest": spec.digest(experiment),
+        "trackdl.code_digest": code_digest(experiment.task) or "",
         "trackdl.host": socket.gethostname(),
         "trackdl.process": process_tag(),
         "trackdl.python": platform.python_version(),
@@ -277,7 +279,7 @@ def close_abandoned(task: str) -> list[Run]:
     closed = []
     for run in find(task, "attributes.status = 'RUNNING'"):
         tags = run.info.data.tags
-        if tags.get("trackdl.host") != socket.gethostname() or _alive(tags.get("trackdl.process", "")):
+        if tags.get("trackdl.host") != socket.gethostname() or alive(tags.get("trackdl.process", "")):
             continue
         outbox.deliver(run.id, Letter("end", {"status": RunStatus.to_string(RunStatus.KILLED), "time": None}))
         closed.append(run)
@@ -298,7 +300,8 @@ def _began(pid: int) -> str:
     return f"{psutil.Process(pid).create_time():.0f}"
 
 
-def _alive(process: str) -> bool:
+def alive(process: str) -> bool:
+    """Return whether the process that a run names (its tag `trackdl.process`) still runs on this machine."""
     pid, _, created = process.partition(":")
     try:
         return _began(int(pid)) == created

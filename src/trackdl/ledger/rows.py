@@ -19,15 +19,16 @@ class Row:
 
 
 def beside(reported: Sequence[Reported], history: Callable[[str], Sequence[tuple[int, float]]]) -> list[Row]:
-    """Put each published number beside the run's.
+    """Put each published number beside the run's; where the report has several trainings of one kind, of its main one.
 
     Args:
         reported: The experiment's published numbers.
         history: Returns a metric's (epoch, value) points; of a number without an epoch the last one counts.
     """
     rows = []
-    recorded = {metric: dict(history(metric)) for metric in {item.metric for item in reported}}
-    for item in reported:
+    main = [item for item in reported if not item.series]
+    recorded = {metric: dict(history(metric)) for metric in {item.metric for item in main}}
+    for item in main:
         points = recorded[item.metric]
         epoch = item.epoch if item.epoch is not None else max(points, default=None)
         rows.append(Row(item.metric, item.epoch, item.value, points.get(epoch) if epoch is not None else None))

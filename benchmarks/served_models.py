@@ -1,0 +1,95 @@
+"""What `serve.py` serves: one network's weights registered both ways, and the requests.
+
+python served_models.py FOLDER PREPROCESSING prints the three servers' models as JSON; the requests' bodies are files
+in the folder.
+"""
+
+import base64
+import io
+import json
+import sys
+from pathlib import Path
+from typing import cast
+
+import mlflow
+import numpy as np
+import torch
+from mlflow.models import ModelSignature
+from mlflow.types import Schema, TensorSpec
+from PIL import Image
+
+from trackdl import spec
+from trackdl.data.images import MNIST_MEAN_STD
+from trackdl.models import DigitNet
+from trackdl.paths import project_root
+from trackdl.serving import PictureCard
+from trackdl.spec import MnistSpec, Preprocessing
+from trackdl.tracking import registry, runs
+from trackdl.tracking.registry import Score
+from trackdl.training import seeded
+
+__all__ = ["prepare"]
+
+BATCH = 256
+NAME = "mnist-cnn"
+
+
+def pictures(count: int) -> np.ndarray:
+    """Return uint8 [count, 28, 28]: an upright stroke each, as much ink as a digit has, at another place each."""
+    random = np.random.default_rng(0)
+    drawn = np.zeros((count, 28, 28), np.uint8)
+    for picture, (row, column) in zip(drawn, random.integers(4, 9, (count, 2)), strict=True):
+        picture[row : row + 14, column + 4 : column + 8] = random.integers(150, 256, (14, 4))
+    return drawn
+
+
+def prepare(folder: Path, preprocessing: Preprocessing) -> dict[str, str]:
+    """Register the models in the store of MLFLOW_TRACKING_URI, write the requests; return the models by server."""
+    mean, std = MNIST_MEAN_STD
+    with seeded(0):
+        model = DigitNet().eval()
+    drawn = pictures(BATCH)
+    tensors = ((drawn.astype(np.float32) / 255 - mean) / std)[:, None]
+    card = PictureCard(
+        network="DigitNet",
+        arguments={"classes": 10},
+        classes=list("0123456789"),
+        mean=mean,
+        std=std,
+        preprocessing=preprocessing,
+    )
+    with runs.start(spec.load(project_root() / "experiments" / "mnist.yaml", MnistSpec)) as run:
+        model_id, _ = registry.log_model(run, model, card, drawn[:2], 1)
+        registry.register(NAME, run, model_id, Score("test_accuracy", 0.0, "a benchmark", ""), {})
+        signature = ModelSignature(inputs=Schema([TensorSpec(np.dtype("float32"), (-1, 1, 28, 28))]))
+        plain = mlflow.pytorch.log_model(
+            model, name="plain", signature=signature, input_example=tensors[:2], pip_requirements=["torch", "mlflow"]
+        )
+        plain_uri = plain.model_uri
+    _check(plain_uri, model, tensors)
+    for size in (1, BATCH):
+        forms = {
+            "tensors": tensors[:size].tolist(),
+            "pixels": drawn[:size].tolist(),
+            "png": list(map(_png, drawn[:size])),
+        }
+        for form, inputs in forms.items():
+            (folder / f"{form}-{size}.json").write_text(json.dumps({"inputs": inputs}))
+    return {"plain": plain_uri, "mlflow": f"models:/{NAME}@champion", "trackdl": NAME}
+
+
+def _check(uri: str, model: torch.nn.Module, tensors: np.ndarray) -> None:
+    """Make sure that the plain model computes the same, for a whole batch."""
+    said = mlflow.pyfunc.load_model(uri).predict(tensors)
+    with torch.no_grad():
+        np.testing.assert_allclose(said, model(torch.from_numpy(tensors)), atol=1e-5)
+
+
+def _png(picture: np.ndarray) -> str:
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+if __name__ == "__main__":
+    print(json.dumps(prepare(Path(sys.argv[1]), cast(Preprocessing, sys.argv[2]))))

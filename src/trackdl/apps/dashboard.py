@@ -1,0 +1,52 @@
+"""Optuna's dashboard for this machine only, a process of `trackdl ui`: python -m trackdl.apps.dashboard PORT.
+
+The dashboard itself answers whatever name it is called by, so a page elsewhere could read studies through a name that
+leads here (DNS rebinding). Here a foreign Host header is refused.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterable
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+import optuna_dashboard
+
+__all__ = ["main", "only_for"]
+
+Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def only_for(hosts: set[str], app: Wsgi) -> Wsgi:
+    """Return the application, but for requests under another name than `hosts`, which are answered 403."""
+
+    def checked(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        if environ.get("HTTP_HOST", "").lower() not in hosts:
+            start("403 Forbidden", [("Content-Type", "text/plain")])
+            return [b"This dashboard answers under 127.0.0.1 and localhost only.\n"]
+        return app(environ, start)
+
+    return checked
+
+
+def main() -> None:
+    """Serve the storage that TRACKDL_STORAGE names, at the port given, until terminated."""
+    port = int(sys.argv[1])
+    hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
+    app = only_for(hosts, optuna_dashboard.wsgi(os.environ["TRACKDL_STORAGE"]))
+    with make_server("127.0.0.1", port, app, _Server, _Quiet) as server:
+        server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,298 @@
+// The page of `trackdl demo`: a paper to draw on, and one card a model. Talks to /models and /look, to nothing else.
+"use strict";
+
+const paper = document.getElementById("paper");
+const pen = paper.getContext("2d", { willReadFrequently: true });
+const hint = document.getElementById("hint");
+const undo = document.getElementById("undo");
+const file = document.getElementById("file");
+const message = document.getElementById("message");
+const spoken = document.getElementById("spoken");
+const dropping = document.getElementById("dropping");
+const cards = new Map();
+
+const WIDTH = 24; // of the pen; the paper is 392 wide, 14 times what a network sees
+const STEP = 14; // of an arrow key
+let strokes = []; // lists of points, oldest first; or one picture
+let picture = null;
+let stroke = null;
+let cursor = null;
+let asked = 0;
+let timer = 0;
+
+function make(tag, text, name) {
+  const element = document.createElement(tag);
+  if (text !== undefined) element.textContent = text;
+  if (name) element.className = name;
+  return element;
+}
+
+function paint() {
+  pen.fillStyle = "#fff";
+  pen.fillRect(0, 0, paper.width, paper.height);
+  if (picture) {
+    const scale = Math.min(paper.width / picture.width, paper.height / picture.height);
+    const [width, height] = [picture.width * scale, picture.height * scale];
+    pen.drawImage(picture, (paper.width - width) / 2, (paper.height - height) / 2, width, height);
+  }
+  pen.strokeStyle = pen.fillStyle = "#000";
+  pen.lineWidth = WIDTH;
+  pen.lineCap = pen.lineJoin = "round";
+  for (const points of strokes) {
+    pen.beginPath();
+    pen.moveTo(...points[0]);
+    for (const point of points.length > 1 ? points.slice(1) : points) pen.lineTo(...point);
+    pen.stroke();
+  }
+  const empty = !strokes.length && !picture;
+  hint.hidden = !empty || cursor !== null;
+  undo.disabled = empty;
+}
+
+// The keyboard's pen is shown, but is no part of what is sent.
+function paintCursor() {
+  paint();
+  if (!cursor) return;
+  pen.strokeStyle = "#1f5fd0";
+  pen.lineWidth = 3;
+  pen.beginPath();
+  pen.arc(cursor[0], cursor[1], WIDTH / 2, 0, 7);
+  pen.stroke();
+}
+
+function place(event) {
+  const box = paper.getBoundingClientRect();
+  return [((event.clientX - box.left) * paper.width) / box.width, ((event.clientY - box.top) * paper.height) / box.height];
+}
+
+function startOver() {
+  strokes = [];
+  picture = null;
+}
+
+paper.addEventListener("pointerdown", (event) => {
+  if (event.button !== 0) return;
+  event.preventDefault();
+  paper.focus({ preventScroll: true });
+  paper.setPointerCapture(event.pointerId);
+  cursor = null;
+  if (picture) startOver();
+  stroke = [place(event)];
+  strokes.push(stroke);
+  paint();
+});
+paper.addEventListener("pointermove", (event) => {
+  if (!stroke) return;
+  const events = event.getCoalescedEvents ? event.getCoalescedEvents() : [];
+  for (const each of events.length ? events : [event]) stroke.push(place(each));
+  paint();
+});
+for (const name of ["pointerup", "pointercancel"]) {
+  paper.addEventListener(name, () => {
+    if (!stroke) return;
+    stroke = null;
+    askSoon();
+  });
+}
+
+const ARROWS = { ArrowLeft: [-STEP, 0], ArrowRight: [STEP, 0], ArrowUp: [0, -STEP], ArrowDown: [0, STEP] };
+let keyed = null;
+paper.addEventListener("keydown", (event) => {
+  const move = ARROWS[event.key];
+  if (move) {
+    event.preventDefault();
+    const from = cursor || [paper.width / 2, paper.height / 2];
+    cursor = [0, 1].map((axis) => Math.min(Math.max(from[axis] + move[axis], WIDTH), paper.width - WIDTH));
+    if (event.shiftKey) {
+      if (picture) startOver();
+      if (!keyed) strokes.push((keyed = [from]));
+      keyed.push(cursor);
+      askSoon();
+    } else keyed = null;
+    paintCursor();
+  } else if (event.key === "Backspace") takeBack();
+  else if (event.key === "Delete") clear();
+  else return;
+  event.preventDefault();
+});
+paper.addEventListener("keyup", (event) => {
+  if (event.key === "Shift") keyed = null;
+});
+paper.addEventListener("blur", () => {
+  cursor = keyed = null;
+  paint();
+});
+
+function clear() {
+  startOver();
+  keyed = null;
+  paintCursor();
+  asked += 1;
+  clearTimeout(timer);
+  message.textContent = "";
+  for (const card of cards.values()) idle(card);
+}
+
+function takeBack() {
+  keyed = null;
+  if (strokes.length) strokes.pop();
+  else picture = null;
+  if (!strokes.length && !picture) clear();
+  else {
+    paintCursor();
+    askSoon();
+  }
+}
+
+document.getElementById("clear").addEventListener("click", clear);
+undo.addEventListener("click", takeBack);
+document.getElementById("choose").addEventListener("click", () => file.click());
+file.addEventListener("change", () => {
+  if (file.files.length) show(file.files[0]);
+  file.value = "";
+});
+document.addEventListener("paste", (event) => {
+  const item = [...event.clipboardData.files].find((each) => each.type.startsWith("image/"));
+  if (item) show(item);
+});
+let over = 0;
+const carriesFile = (event) => event.dataTransfer && [...event.dataTransfer.types].includes("Files");
+document.addEventListener("dragenter", (event) => {
+  if (carriesFile(event)) dropping.hidden = !(over += 1);
+});
+document.addEventListener("dragleave", (event) => {
+  if (carriesFile(event)) dropping.hidden = !(over = Math.max(0, over - 1));
+});
+document.addEventListener("dragover", (event) => event.preventDefault());
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  over = 0;
+  dropping.hidden = true;
+  if (event.dataTransfer.files.length) show(event.dataTransfer.files[0]);
+});
+
+// A picture is sent as the file that it is; the paper only shows it, where the browser can.
+async function show(given) {
+  clear();
+  try {
+    picture = await createImageBitmap(given);
+  } catch {
+    picture = null;
+  }
+  paint();
+  ask(given);
+}
+
+function askSoon() {
+  clearTimeout(timer);
+  timer = setTimeout(() => {
+    const clean = cursor;
+    cursor = null;
+    paint();
+    paper.toBlob((blob) => ask(blob), "image/png");
+    cursor = clean;
+    paintCursor();
+  }, 120);
+}
+
+async function ask(content) {
+  const mine = (asked += 1);
+  for (const card of cards.values()) card.classList.add("waiting");
+  let said;
+  let problem = "";
+  try {
+    const response = await fetch("/look", { method: "POST", body: content, headers: { "content-type": "application/octet-stream" } });
+    said = await response.json();
+    problem = response.ok ? "" : said.problem;
+  } catch {
+    problem = "The demo does not answer. Is `trackdl demo` still running?";
+  }
+  if (mine !== asked) return; // a later drawing has been sent since
+  message.textContent = problem;
+  message.className = problem ? "wrong" : "";
+  for (const card of cards.values()) {
+    card.classList.remove("waiting");
+    if (problem) idle(card);
+  }
+  if (problem) return;
+  for (const answer of said) fill(cards.get(answer.name), answer);
+  spoken.textContent = said
+    .filter((answer) => !answer.problem)
+    .map((answer) => `${answer.name}: ${answer.label}, ${percent(answer.probabilities[answer.label])}`)
+    .join("; ");
+}
+
+function percent(share) {
+  if (share > 0.999 && share < 1) return "> 99.9 %";
+  return share >= 0.1 || share === 0 ? `${(share * 100).toFixed(share === 1 ? 0 : 1)} %` : share < 0.001 ? "< 0.1 %" : `${(share * 100).toFixed(1)} %`;
+}
+
+function idle(card) {
+  if (!card.model.problem) card.body.replaceChildren(make("p", `Tells ${card.model.classes.join(", ")}.`, "idle"));
+  card.classList.remove("waiting");
+}
+
+function fill(card, answer) {
+  if (answer.problem) {
+    card.body.replaceChildren(make("p", answer.problem, "wrong"));
+    return;
+  }
+  const seen = make("canvas");
+  seen.width = seen.height = 28;
+  seen.setAttribute("role", "img");
+  seen.setAttribute("aria-label", `What ${answer.name} was shown`);
+  const context = seen.getContext("2d");
+  const image = context.createImageData(28, 28);
+  answer.shown.forEach((tone, index) => image.data.set([tone, tone, tone, 255], index * 4));
+  context.putImageData(image, 0, 0);
+  const figure = make("figure");
+  figure.append(seen, make("figcaption", `it was shown this (preprocessing: ${answer.preprocessing})`));
+
+  const verdict = make("div");
+  verdict.append(
+    make("p", answer.label, answer.label.length > 3 ? "label long" : "label"),
+    make("p", `${percent(answer.probabilities[answer.label])} sure`, "sure"),
+  );
+  const classes = Object.entries(answer.probabilities);
+  const bars = make("ul", undefined, "bars");
+  for (const [name, share] of classes) {
+    const line = make("li", undefined, name === answer.label ? "best" : "");
+    const bar = make("i");
+    bar.style.width = `${share * 100}%`;
+    line.append(make("span", name), bar, make("b", percent(share)));
+    bars.append(line);
+  }
+  card.body.replaceChildren(figure, verdict, bars);
+}
+
+async function list() {
+  const place = document.getElementById("models");
+  let models;
+  try {
+    models = await (await fetch("/models")).json();
+  } catch {
+    message.textContent = "The demo does not answer. Is `trackdl demo` still running?";
+    message.className = "wrong";
+    return;
+  }
+  if (!models.length) {
+    message.textContent = "No model of pictures is registered yet. `make run` trains and registers all; `trackdl mnist` the first. Then start the demo again.";
+    return;
+  }
+  for (const model of models) {
+    const card = make("article");
+    card.model = model;
+    card.dataset.model = model.name;
+    const head = make("h3", model.name);
+    head.append(make("small", [model.version && `version ${model.version}`, model.score].filter(Boolean).join(" · ")));
+    card.body = make("div", undefined, "body");
+    card.append(head, card.body);
+    if (model.problem) card.body.replaceChildren(make("p", model.problem, "wrong"));
+    else cards.set(model.name, card);
+    place.append(card);
+    idle(card);
+  }
+}
+
+paint();
+list();

@@ -1,0 +1,70 @@
+"""`trackdl serve`: a registered model behind MLflow's scoring server, on this machine, with limits."""
+
+import logging
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+
+from trackdl.console import say
+from trackdl.errors import InputError
+from trackdl.serving import server
+from trackdl.tracking import artifacts
+
+__all__ = ["listening", "run", "serve"]
+
+log = logging.getLogger(__name__)
+
+_LOCAL = ("127.0.0.1", "localhost", "::1")
+# Connections at once; who comes later is answered 503 by uvicorn, and is served again when others have gone.
+_CONNECTIONS = 256
+
+
+def serve(uri: str, host: str, port: int) -> None:
+    """Serve a model until interrupted.
+
+    Args:
+        uri: `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+        host: The address to listen at.
+        port: The port; 0 takes a free one.
+
+    Raises:
+        InputError: There is no such model, or the port is taken.
+        TrackdlError: The version's files are not those that were registered.
+    """
+    found = artifacts.find(uri)
+    with artifacts.verified(found) as folder:
+        app = server.build(folder, found.name, str(found.version))
+    with listening(host, port) as (listener, address):
+        say(f"{found.name} version {found.version} answers at {address}/invocations; Ctrl-C stops it")
+        run(app, listener)
+
+
+def run(app: Any, listener: socket.socket) -> None:
+    """Answer at a listening socket until SIGINT or SIGTERM."""
+    config = uvicorn.Config(app, log_level="warning", limit_concurrency=_CONNECTIONS, timeout_keep_alive=10)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+@contextmanager
+def listening(host: str, port: int) -> Iterator[tuple[socket.socket, str]]:
+    """Give a socket that listens, and its address as a browser takes it.
+
+    Raises:
+        InputError: The port is taken, or the address is not one of this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio sends small packets at once (TCP_NODELAY) only where the protocol is named: else an answer waits 40 ms.
+    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            raise InputError(f"cannot listen at {host}, port {port}: {error.strerror}. Give another --port") from error
+        listener.listen(128)
+        if host not in _LOCAL:
+            log.warning("%s is not this machine alone: whoever can reach it can ask, without a password", host)
+        shown = f"[{host}]" if ":" in host else host
+        yield listener, f"http://{shown}:{listener.getsockname()[1]}"

@@ -1,0 +1,173 @@
+"""`trackdl ui`: MLflow's pages and Optuna's dashboard on free ports of this machine, started and stopped together."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+from trackdl.console import say
+from trackdl.errors import TrackdlError
+from trackdl.paths import project_root
+from trackdl.studies.store import storage_url
+from trackdl.tracking import store
+
+__all__ = ["Page", "run", "shown"]
+
+_HOST = "127.0.0.1"
+_PATIENCE = 180  # seconds until a page must answer: MLflow imports for long on a busy machine
+_LAST_WORDS = 2000  # characters of a page's log that are shown when it ends
+
+
+@dataclass
+class Page:
+    """A page: what it is called, where it answers, its process and what that wrote."""
+
+    name: str
+    address: str
+    process: subprocess.Popen[bytes]
+    log: IO[bytes]
+    family: list[psutil.Process] = field(default_factory=list)
+
+
+def run() -> None:
+    """Show both pages until interrupted.
+
+    Where no study was stored yet only MLflow's is shown, and where runs are tracked on a server, its address.
+
+    Raises:
+        TrackdlError: A page ended or did not come; the other has been stopped.
+    """
+    with shown() as pages:
+        if pages:
+            say("Ctrl-C stops " + ("both." if len(pages) > 1 else "it."))
+        while pages:
+            time.sleep(0.2)
+            for page in pages:
+                _living(page)
+
+
+@contextmanager
+def shown() -> Iterator[list[Page]]:
+    """Show the pages while the block runs; give them once they answer, their addresses printed.
+
+    Raises:
+        TrackdlError: A page ended or did not come.
+    """
+    store.client()
+    tracked = os.environ["MLFLOW_TRACKING_URI"]
+    pages: list[Page] = []
+    try:
+        if tracked.startswith("http"):
+            say(f"MLflow           {tracked} (the tracking server itself)")
+        else:
+            pages.append(_mlflow(tracked))
+        if studies := _studies():
+            pages.append(_dashboard(studies))
+        for page in pages:
+            _await(page)
+            # MLflow's server is a process of a group of its own, which outlives an MLflow that dies.
+            page.family = psutil.Process(page.process.pid).children(recursive=True)
+            say(f"{page.name:<16} {page.address}")
+        yield pages
+    finally:
+        _stop(pages)
+
+
+def _studies() -> str | None:
+    """Return the address of Optuna's storage, or None, said, where nothing was stored yet."""
+    url = storage_url()
+    file = url.removeprefix("sqlite:///")
+    if file != url and not Path(file).is_file():
+        say(f"No study is stored yet ({file} does not exist), so there is no Optuna dashboard to show.")
+        return None
+    return url
+
+
+def _mlflow(uri: str) -> Page:
+    port = _free_port()
+    hosts = f"{_HOST}:{port},localhost:{port}"
+    words = ["ui", "--host", _HOST, "--port", str(port), "--workers", "1", "--allowed-hosts", hosts]
+    # The address may hold a password, which the list of processes would show.
+    settings = {"MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    return _start("MLflow", port, ["mlflow", *words], settings)
+
+
+def _dashboard(url: str) -> Page:
+    port = _free_port()
+    return _start("Optuna dashboard", port, ["trackdl.apps.dashboard", str(port)], {"TRACKDL_STORAGE": url})
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((_HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def _start(name: str, port: int, module: list[str], settings: Mapping[str, str]) -> Page:
+    source = str(Path(__file__).resolve().parents[2])
+    environment = {**os.environ, **settings}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
+    # Tracked by whoever started us, a page has no run of its own.
+    environment.pop("MLFLOW_RUN_ID", None)
+    log = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the page
+    process = subprocess.Popen(  # noqa: S603 - arguments made here
+        [sys.executable, "-m", *module],
+        env=environment,
+        cwd=project_root(),
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        # A group of its own: Ctrl-C reaches us alone, and all that MLflow starts can be stopped with it.
+        start_new_session=True,
+    )
+    return Page(name, f"http://{_HOST}:{port}", process, log)
+
+
+def _await(page: Page) -> None:
+    for _ in range(_PATIENCE * 5):
+        _living(page)
+        with contextlib.suppress(urllib.error.URLError, OSError):
+            urllib.request.urlopen(page.address, timeout=5).close()  # noqa: S310 - an address made above
+            return
+        time.sleep(0.2)
+    raise TrackdlError(f"{page.name} does not answer after {_PATIENCE} s; its last words:\n{_words(page)}")
+
+
+def _living(page: Page) -> None:
+    code = page.process.poll()
+    if code is not None:
+        raise TrackdlError(f"{page.name} ended (exit code {code}); its last words:\n{_words(page)}")
+
+
+def _words(page: Page) -> str:
+    page.log.seek(0)
+    return page.log.read().decode(errors="replace")[-_LAST_WORDS:].strip()
+
+
+def _stop(pages: list[Page]) -> None:
+    """End the pages, first with a word, then without."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for page in pages:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(page.process.pid, number)
+        for page in pages:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                page.process.wait(timeout=10)
+    for left in [member for page in pages for member in page.family]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            left.kill()
+    for page in pages:
+        page.log.close()

@@ -1,0 +1,59 @@
+"""The report's seven hypotheses as the ledger tells them: judged on the grid's committed table, each with a picture."""
+
+import base64
+import io
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from trackdl import plots_grid
+from trackdl.contrasts import compare
+from trackdl.ledger.model import Hypothesis
+from trackdl.spec import GridSpec
+from trackdl.verdicts import LABELS, judge
+
+__all__ = ["told"]
+
+
+def told(experiment: GridSpec, table: Path) -> list[Hypothesis]:
+    """Return the hypotheses with their verdicts; without a whole table, what is missing.
+
+    Args:
+        experiment: The grid's protocol, which holds the hypotheses.
+        table: The grid's table (`grid_table`).
+    """
+    if not table.is_file():
+        return _open(experiment, "not run yet: `trackdl grid`")
+    try:
+        contrasts = compare(pd.read_csv(table), experiment.margin)
+    except (ValueError, KeyError, OSError) as error:
+        return _open(experiment, f"not judged: {table.name} is no whole grid's table ({error})")
+    verdicts = [judge(hypothesis, contrasts, experiment.margin) for hypothesis in experiment.hypotheses]
+    return [
+        Hypothesis(
+            dimension=LABELS[verdict.hypothesis.dimension],
+            quote=verdict.hypothesis.quote,
+            verdict=verdict.decision,
+            words=verdict.words,
+            figure=_inline(plots_grid.effects_chart(verdict.contrasts, experiment.margin, ""))
+            if verdict.contrasts
+            else "",
+        )
+        for verdict in verdicts
+    ]
+
+
+def _open(experiment: GridSpec, words: str) -> list[Hypothesis]:
+    said = {"verdict": None, "words": words, "figure": ""}
+    return [
+        Hypothesis.model_validate({"dimension": LABELS[one.dimension], "quote": one.quote, **said})
+        for one in experiment.hypotheses
+    ]
+
+
+def _inline(figure: Figure) -> str:
+    """Return a figure as a data URI; without the date and version that PNG files carry, so that it can be compared."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=80, metadata={"Software": None})
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,0 +1,149 @@
+"""A ledger checked: built anew from what its runs keep, and held against what it says, digit by digit."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from trackdl.errors import InputError, TrackdlError
+from trackdl.ledger.build import build, key_of
+from trackdl.ledger.model import Figure, Hypothesis, Ledger, RunFacts
+from trackdl.ledger.recipes import recipe
+from trackdl.ledger.store import Member, Stamp, Store, Want
+from trackdl.ledger.verdict import FEWEST, Spread, rounded
+from trackdl.spec_base import TrainedSpec
+from trackdl.spec_ledger import LedgerSpec
+
+__all__ = ["differences", "load", "spreads"]
+
+MAX_BYTES = 50_000_000
+
+
+def load(file: Path) -> Ledger:
+    """Read a ledger.
+
+    Raises:
+        InputError: The file cannot be read, or is no whole ledger; names the first place that is wrong.
+    """
+    try:
+        if file.stat().st_size > MAX_BYTES:
+            raise InputError(f"{file}: larger than {MAX_BYTES:,} bytes, so no ledger")
+        content = file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror}") from error
+    try:
+        return Ledger.model_validate_json(content)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(str(part) for part in problem["loc"]) or "the whole"
+        raise InputError(
+            f"{file}: no ledger of this version (docs/ledger/schema.json): {place}: {problem['msg']}; "
+            "`trackdl ledger` writes one"
+        ) from error
+
+
+def spreads(ledger: Ledger) -> dict[str, Spread]:
+    """Return how far seeds lie apart, by `key_of`, for every number of which the ledger has enough seeds."""
+    found = {}
+    for entry in ledger.entries:
+        values = [item.value for item in entry.figure.evidence] if entry.figure else []
+        if len(values) >= FEWEST:
+            key = key_of(entry.task, entry.metric, entry.epoch, entry.published.series)
+            found[key] = Spread(rounded(float(np.std(values, ddof=1))), len(values))
+    return found
+
+
+def differences(
+    ledger: Ledger,
+    experiment: LedgerSpec,
+    tasks: Mapping[str, TrainedSpec],
+    facts: Callable[[str], RunFacts],
+    fetch: Callable[[str, str], bytes],
+    hypotheses: Sequence[Hypothesis],
+    known: Mapping[str, Spread],
+    digest: Callable[[Want, int], str | None],
+) -> list[str]:
+    """Build a ledger anew from the runs that it names, and say where it differs.
+
+    Args:
+        ledger: What is checked.
+        experiment: As in `build`, as are the rest.
+        tasks: The published numbers.
+        facts: What is known of a run.
+        fetch: An artifact's bytes.
+        hypotheses: Judged anew.
+        known: Spreads between seeds that are known.
+        digest: The digest of the experiment that a figure's run by a seed must have run; None where any may have.
+
+    Returns:
+        Each difference in words, the ledger's side first.
+    """
+    named = _named(ledger)
+    store = Store(lambda want: named.get(want.key, []), facts, fetch)
+    stamp = Stamp(version=ledger.version, commit=ledger.commit, made=ledger.made, seeds=ledger.seeds)
+    try:
+        made = build(experiment, tasks, store, hypotheses, known, stamp)
+    except TrackdlError as error:
+        return [str(error)]
+    return [*_walk(ledger.model_dump(mode="json"), made.model_dump(mode="json"), ""), *_strangers(made, store, digest)]
+
+
+def _named(ledger: Ledger) -> dict[str, list[Member]]:
+    """Return the runs that a ledger names, by the key of what they are for."""
+    named: dict[str, list[Member]] = {}
+    for entry in ledger.entries:
+        named[key_of(entry.task, entry.metric, entry.epoch, entry.published.series)] = _members(entry.figure)
+    return named | {extra.title: _members(extra.figure) for extra in ledger.beyond}
+
+
+def _members(figure: Figure | None) -> list[Member]:
+    return [Member(item.run, item.seed) for item in figure.evidence] if figure else []
+
+
+def _strangers(ledger: Ledger, store: Store, digest: Callable[[Want, int], str | None]) -> list[str]:
+    """Return where a figure's run is not of its task, its experiment, its model or its seed."""
+    found = []
+    for want, members in store.picked:
+        seeds = [member.seed for member in members]
+        if len(set(seeds)) != len(seeds):
+            found.append(f"{want.key}: a seed stands twice: {', '.join(map(str, seeds))}")
+        for member in members:
+            run = ledger.runs.get(member.run)
+            if run is None:
+                continue  # it could not be had: that is a difference already
+            is_of = (run.task, run.model, member.seed if run.seed is None else run.seed)
+            named = (want.task, recipe(want.task, want.metric, want.epoch, member.seed).model, member.seed)
+            if is_of != named:
+                found.append(f"{want.key}: run {member.run} is of {is_of}, not of {named}")
+            if run.spec_digest != (digest(want, member.seed) or run.spec_digest):
+                found.append(f"{want.key}: run {member.run} ran another experiment, by its digest")
+    return found
+
+
+def _walk(said: Any, found: Any, place: str) -> list[str]:
+    """Return where two JSON values differ."""
+    if isinstance(said, dict) and isinstance(found, dict):
+        keys = list(dict.fromkeys([*said, *found]))
+        return [words for key in keys for words in _walk(said.get(key), found.get(key), f"{place}.{key}".strip("."))]
+    if isinstance(said, list) and isinstance(found, list) and len(said) == len(found):
+        pairs = enumerate(zip(said, found, strict=True))
+        return [words for index, (a, b) in pairs for words in _walk(a, b, f"{place}[{_called(a, index)}]")]
+    if said == found:
+        return []
+    return [f"{place}: the ledger says {_short(said)}, computed anew it is {_short(found)}"]
+
+
+def _called(item: Any, index: int) -> str:
+    """Return what a list's item is called in words: a number's name where it has one."""
+    if isinstance(item, dict) and "published" in item and "metric" in item:
+        return key_of(item["task"], item["metric"], item["epoch"], item["published"]["series"])
+    if isinstance(item, dict) and "seed" in item:
+        return f"seed {item['seed']}"
+    return item["title"] if isinstance(item, dict) and "title" in item else str(index)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:197]}..."

@@ -1,0 +1,177 @@
+"""From what a run keeps to a number: each figure of the ledger, computed from predictions and histories alone.
+
+A formula reads artifacts as bytes; nothing is trained, and nothing of the metrics that the run logged is used.
+"""
+
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load
+from scipy.special import logsumexp
+
+from trackdl.errors import TrackdlError
+from trackdl.stats import corrected_estimate
+
+__all__ = ["FORMULAS", "Computed", "compute"]
+
+
+DIMENSIONS = ["activation", "conv_layers", "dense_nodes", "dropout", "filter_size", "filters", "pool_size"]
+CELLS = 96
+
+
+@dataclass(frozen=True)
+class Computed:
+    """A figure of one seed.
+
+    Attributes:
+        value: The figure.
+        examples: Of how many examples an accuracy is, where it is one over examples.
+        bounds: Its 95 % interval over folds, where it is a mean over folds.
+    """
+
+    value: float
+    examples: int | None = None
+    bounds: tuple[float, float] | None = None
+
+
+def compute(formula: str, files: Sequence[bytes], select: str, seed: int) -> Computed:
+    """Compute a figure.
+
+    Args:
+        formula: Its name in `FORMULAS`.
+        files: The artifacts that it reads.
+        select: Which part of them: an epoch, a column, a member; what that is depends on the formula.
+        seed: Of the training, where the artifacts hold those of several.
+
+    Raises:
+        TrackdlError: The formula is unknown, or the artifacts are not what it reads.
+    """
+    if formula not in FORMULAS:
+        raise TrackdlError(f"no formula is called {formula!r}; there are {', '.join(FORMULAS)}")
+    try:
+        return FORMULAS[formula](files, select, seed)
+    except (SafetensorError, KeyError, ValueError, IndexError, TypeError) as error:
+        raise TrackdlError(
+            f"the artifacts are not what the formula {formula!r} reads: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _outputs(content: bytes) -> tuple[NDArray[Any], NDArray[Any]]:
+    tensors = load(content)
+    return tensors["outputs"].astype(np.float64), tensors["targets"]
+
+
+def _accuracy(outputs: NDArray[Any], targets: NDArray[Any]) -> Computed:
+    return Computed(float((outputs.argmax(axis=-1) == targets).mean()), len(targets))
+
+
+def _cross_entropy(outputs: NDArray[Any], targets: NDArray[Any]) -> Computed:
+    """Return the mean cross-entropy of logits; of log-probabilities, whose logsumexp is 0, the same."""
+    chosen = outputs[np.arange(len(targets)), targets]
+    return Computed(float((logsumexp(outputs, axis=-1) - chosen).mean()))
+
+
+def _best(files: Sequence[bytes], measure: Callable[[NDArray[Any], NDArray[Any]], Computed]) -> Computed:
+    """Return a measure of the epoch with the best accuracy, of equals the first."""
+    judged = [_outputs(content) for content in files]
+    best = max(range(len(judged)), key=lambda index: (_accuracy(*judged[index]).value, -index))
+    return measure(*judged[best])
+
+
+def _at_epoch(content: bytes, epoch: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the outputs, [n, classes], of one epoch, and the targets."""
+    tensors = load(content)
+    (place,) = np.flatnonzero(tensors["epochs"] == int(epoch))
+    return tensors["outputs"][place].astype(np.float64), tensors["targets"]
+
+
+def _batches_loss(content: bytes) -> Computed:
+    tensors = load(content)
+    sizes = tensors["sizes"].astype(np.float64)
+    return Computed(float((tensors["losses"].astype(np.float64) * sizes).sum() / sizes.sum()))
+
+
+def _batches_accuracy(content: bytes) -> Computed:
+    tensors = load(content)
+    total = int(tensors["sizes"].sum())
+    return Computed(int(tensors["right"].sum()) / total, total)
+
+
+def _rows_accuracy(content: bytes, column: str) -> Computed:
+    rows = json.loads(content)["rows"]
+    return Computed(sum(row[column] == row["truth"] for row in rows) / len(rows), len(rows))
+
+
+def _table_accuracy(content: bytes, seed: int) -> Computed:
+    frame = pd.read_csv(io.BytesIO(content))
+    mine = frame[frame["seed"] == seed]
+    if mine.empty:
+        raise ValueError(f"no rows of seed {seed}")
+    return Computed(float((mine["label"] == mine["target"]).mean()), len(mine))
+
+
+def _folds_accuracy(content: bytes) -> Computed:
+    """Return the mean over folds with its interval, corrected for training rows that folds share."""
+    frame = pd.read_csv(io.BytesIO(content))
+    right = frame["label"] == frame["target"]
+    held, total = frame.groupby("fold").size(), frame["row"].nunique()
+    found = corrected_estimate(right.groupby(frame["fold"]).mean().to_numpy(), float((held / (total - held)).mean()))
+    return Computed(found.mean, bounds=(found.low, found.high))
+
+
+def _last_batch(content: bytes, seed: int) -> Computed:
+    (mine,) = [item for item in json.loads(content)["seeds"] if item["seed"] == seed]
+    return Computed(float(mine["members"][0]["batch_losses"][-1][1]))
+
+
+def _cells(content: bytes) -> "pd.Series[float]":
+    """Return each configuration's mean accuracy over the folds, after the last epoch, in the report's grid.
+
+    Raises:
+        ValueError: A configuration lacks folds that another has.
+    """
+    frame = pd.read_csv(io.BytesIO(content))
+    frame = frame[frame["grid"] == "report"]
+    epochs = [int(name.rpartition("_")[2]) for name in frame.columns if name.startswith("val_accuracy_")]
+    cells = frame.groupby(DIMENSIONS)[f"val_accuracy_{max(epochs)}"]
+    if cells.count().nunique() != 1 or len(cells) != CELLS:
+        raise ValueError(f"{len(cells)} configurations of {CELLS}, or some without all folds")
+    return cells.mean()
+
+
+def _cell(content: bytes, select: str) -> tuple["pd.Series[float]", float]:
+    wanted, cells = json.loads(select), _cells(content)
+    return cells, float(cells.loc[tuple(wanted[name] for name in DIMENSIONS)])
+
+
+def _cell_rank(content: bytes, select: str) -> Computed:
+    cells, mine = _cell(content, select)
+    return Computed(float((cells > mine).sum() + 1))
+
+
+Formula = Callable[[Sequence[bytes], str, int], Computed]
+
+FORMULAS: dict[str, Formula] = {
+    "accuracy": lambda files, _, __: _accuracy(*_outputs(files[0])),
+    "cross-entropy": lambda files, _, __: _cross_entropy(*_outputs(files[0])),
+    "accuracy of the best epoch": lambda files, _, __: _best(files, _accuracy),
+    "cross-entropy of the best epoch": lambda files, _, __: _best(files, _cross_entropy),
+    "accuracy of an epoch": lambda files, select, _: _accuracy(*_at_epoch(files[0], select)),
+    "cross-entropy of an epoch": lambda files, select, _: _cross_entropy(*_at_epoch(files[0], select)),
+    "mean loss of the batches": lambda files, _, __: _batches_loss(files[0]),
+    "accuracy of the batches": lambda files, _, __: _batches_accuracy(files[0]),
+    "accuracy of a column": lambda files, select, _: _rows_accuracy(files[0], select),
+    "accuracy of a seed's rows": lambda files, _, seed: _table_accuracy(files[0], seed),
+    "mean accuracy of the folds": lambda files, _, __: _folds_accuracy(files[0]),
+    "rank of a cell": lambda files, select, _: _cell_rank(files[0], select),
+    "accuracy of a cell": lambda files, select, _: Computed(_cell(files[0], select)[1]),
+    "accuracy of the best cell": lambda files, _, __: Computed(float(_cells(files[0]).max())),
+    "last batch's loss": lambda files, _, seed: _last_batch(files[0], seed),
+}

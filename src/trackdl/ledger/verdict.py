@@ -1,0 +1,165 @@
+"""What a published number is worth beside ours: the verdict, by one rule for all, a pure function of the numbers.
+
+The report prints one number of one training, without an interval. It is one draw of what its protocol gives, so it can
+show that our trainings do not give such numbers; it cannot show that the report's mean is ours. The rule is written
+out, with its reasons, in docs/ledger.md.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import t
+
+from trackdl.ledger.model import VerdictName
+from trackdl.spec_base import Comparable, Unit
+
+__all__ = ["Claim", "Spread", "Verdict", "form", "form_difference", "judge", "margin_of", "rounded"]
+
+# Fewer seeds than this do not tell their own spread.
+FEWEST = 3
+POINTS = 0.005
+SHARE = 0.1
+DIGITS = 9
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The standard deviation of a number between seeds, known from as many of them."""
+
+    deviation: float
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What the report says: the number, and how far ours can be compared with it.
+
+    Attributes:
+        value: As printed; a fraction, or a loss.
+        unit: Of the number.
+        comparable: How far the protocols are the same.
+        unknown: What of the protocol the report does not say.
+        fault: What the number is instead of what the report calls it; empty where it is what it is called.
+    """
+
+    value: float
+    unit: Unit
+    comparable: Comparable = "same protocol"
+    unknown: str = ""
+    fault: str = ""
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether more is better: of accuracies, not of losses and ranks."""
+        return self.unit == "fraction"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A verdict and its reason, in a sentence."""
+
+    name: VerdictName
+    words: str
+
+
+def margin_of(unit: Unit, value: float) -> float:
+    """Return the difference that does not matter: half a point of accuracy, a tenth of a loss, no rank at all."""
+    if unit == "fraction":
+        return POINTS
+    return 0.0 if unit == "rank" else SHARE * abs(value)
+
+
+def judge(claim: Claim, values: Sequence[float], known: Spread | None = None) -> Verdict:
+    """Hold a published number against ours.
+
+    A fault goes before all, then a measurement that is another one. Else, with d the difference of our mean to the
+    published number and s the deviation between seeds:
+
+    - reproduced: the mean's 90 % interval lies within the margin of the number, which is the test of equivalence by
+      two one-sided tests at 5 % (Schuirmann, 1987).
+    - better or worse: |d| is above the margin, and the number lies outside of the 95 % interval of one further
+      training of ours, mean ± t s √(1 + 1/n) (Patil, Peng and Leek, 2016, judge replications so).
+    - inconclusive: neither.
+
+    Args:
+        claim: The report's.
+        values: Ours, one a seed, at least one.
+        known: The spread between seeds, for where `values` are too few to tell it.
+
+    Raises:
+        ValueError: There are no values.
+    """
+    if not values:
+        raise ValueError("a verdict needs at least one value of ours")
+    ours = f"Ours: {_told(claim, values)}"
+    if claim.fault:
+        return Verdict("fault in the report", f"{_sentence(claim.fault)} {ours}.")
+    if claim.comparable == "not measured in the report":
+        return Verdict("not comparable", f"The report has not measured this. {ours}.")
+    name, reason = _compare(claim, values, known)
+    if claim.unknown and name in ("better", "worse"):
+        reason += f" The reason may be what is unknown: {claim.unknown}."
+    return Verdict(name, f"{ours}; the report {form(claim.unit, claim.value)}. {reason}")
+
+
+def _compare(claim: Claim, values: Sequence[float], known: Spread | None) -> tuple[VerdictName, str]:
+    count, margin = len(values), margin_of(claim.unit, claim.value)
+    difference = float(np.mean(values)) - claim.value
+    told = form_difference(claim.unit, abs(difference))
+    allowed = form_difference(claim.unit, margin)
+    if count >= FEWEST:
+        known = Spread(float(np.std(values, ddof=1)), count)
+    if known is None:
+        return "inconclusive", f"{_seeds(count)} cannot say how far seeds lie apart; more seeds can."
+    freedom = known.seeds - 1
+    of_mean = float(t.ppf(0.95, freedom)) * known.deviation / count**0.5
+    of_another = float(t.ppf(0.975, freedom)) * known.deviation * (1 + 1 / count) ** 0.5
+    # Rounding leaves a published count a hair beside ours: 0.4750 and 95 / 200.
+    slack = 1e-12
+    borrowed = f" How far seeds lie apart is known from {known.seeds} in docs/ledger." if count < FEWEST else ""
+    if abs(difference) + of_mean <= margin + slack:
+        return "reproduced", f"They differ by {told}; all doubt included, by less than {allowed}.{borrowed}"
+    if abs(difference) > margin and abs(difference) > of_another:
+        better = (difference > 0) == claim.higher_is_better
+        reach = form_difference(claim.unit, of_another)
+        words = f"They differ by {told}, and a further training of ours comes within {reach} of our mean.{borrowed}"
+        return ("better" if better else "worse"), words
+    if abs(difference) > margin:
+        return "inconclusive", f"They differ by {told}, but a further training of ours may differ as much.{borrowed}"
+    reach = form_difference(claim.unit, of_mean)
+    return "inconclusive", f"They differ by {told}, but our mean is known to {reach} only, not to {allowed}.{borrowed}"
+
+
+def _told(claim: Claim, values: Sequence[float]) -> str:
+    mean = form(claim.unit, float(np.mean(values)))
+    if claim.unit == "rank":
+        return mean
+    return f"{mean}, one seed" if len(values) == 1 else f"{mean}, the mean of {len(values)} seeds"
+
+
+def _seeds(count: int) -> str:
+    return "One seed" if count == 1 else f"{count} seeds"
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+
+
+def form(unit: Unit, value: float) -> str:
+    """Return a number as people read it: an accuracy in per cent, a loss to four digits, a rank as a whole number."""
+    if unit == "fraction":
+        return f"{100 * value:.2f}\u00a0%"
+    return f"no. {value:.0f}" if unit == "rank" else f"{value:.4f}"
+
+
+def form_difference(unit: Unit, value: float) -> str:
+    """Return a difference as people read it: accuracies differ in points."""
+    if unit == "fraction":
+        return f"{100 * value:.2f} points"
+    return f"{value:.0f} places" if unit == "rank" else f"{value:.4f}"
+
+
+def rounded(value: float) -> float:
+    """Return a number to nine digits: what a ledger holds of it, so that a single changed digit is a difference."""
+    return float(f"{value:.{DIGITS}g}")

@@ -1,0 +1,67 @@
+"""The schema of the ledger's file: which numbers lead, and what goes beyond the report."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from trackdl.spec_base import Reported, Strict
+
+__all__ = ["BeyondItem", "Claimed", "HeadItem", "LedgerSpec", "Number"]
+
+Measuring = Literal["mnist", "fashion", "transfer", "heart", "grid", "search"]
+
+
+class Number(Strict):
+    """A number by its name: the task's, the metric's, the epoch's, and of the report's trainings the one it is of."""
+
+    task: Measuring
+    metric: str = Field(min_length=1)
+    epoch: int | None = Field(None, ge=0)
+    series: str = ""
+
+
+class HeadItem(Strict):
+    """A published number that the ledger leads with."""
+
+    title: str = Field(min_length=1)
+    of: Number
+
+
+class Claimed(Reported):
+    """A published number that stands in no task's own file."""
+
+    task: Measuring
+
+
+class BeyondItem(Strict):
+    """A number of ours that the report has not.
+
+    `set` changes single keys of the task's experiment file; `tags` must be those of its runs. `against` is the
+    published number that stands for the same thing. `lead`: it is among what the page leads with.
+    """
+
+    title: str = Field(min_length=1)
+    task: Measuring
+    metric: str = Field(min_length=1)
+    epoch: int | None = Field(None, ge=0)
+    set: dict[str, Any] = Field(default_factory=dict)
+    tags: dict[str, str] = Field(default_factory=dict)
+    against: Number | None = None
+    words: str = ""
+    lead: bool = True
+
+
+class LedgerSpec(Strict):
+    """The ledger.
+
+    `seeds`: every training is there for so many seeds, counted from its file's; what is missing is run. Without it
+    nothing is run, and the seeds that are there are taken. `ui` is the address that runs are linked to.
+    `reported`: what stands in no task's own file.
+    """
+
+    task: Literal["ledger"]
+    seeds: int | None = Field(None, ge=1, le=100)
+    ui: str = Field("http://127.0.0.1:5000", pattern=r"^https?://[^\s\"'<>]+$")
+    head: list[HeadItem] = Field(min_length=1)
+    beyond: list[BeyondItem]
+    reported: list[Claimed] = Field(default_factory=list)

@@ -1,0 +1,292 @@
+"""The ledger: every number of the report beside ours, with its evidence; `reports/ledger.html` and `ledger.json`.
+
+Runs that are there are found by the digests of what they ran, of its data and of its code, and are not run again. With
+`seeds`, what is missing is run first; without, nothing is.
+"""
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+
+from trackdl import __version__, grid_hypotheses, spec
+from trackdl.code_digest import code_digest
+from trackdl.console import print_table, progress, say
+from trackdl.data.greek import load_letters
+from trackdl.data.heart import load_heart
+from trackdl.data.sources import DATASETS
+from trackdl.errors import InputError, TrackdlError
+from trackdl.ledger import check, page
+from trackdl.ledger.build import build
+from trackdl.ledger.model import Hypothesis, Ledger, RunFacts
+from trackdl.ledger.recipes import GRID_TABLE, recipe
+from trackdl.ledger.store import Member, Stamp, Store, Want
+from trackdl.ledger.verdict import Spread
+from trackdl.paths import project_root, whole_file
+from trackdl.spec import FashionSpec, GridSpec, HeartSpec, LedgerSpec, MnistSpec, TransferSpec
+from trackdl.tasks import fashion, heart, mnist, transfer
+from trackdl.tracking import evidence, registry, runs
+from trackdl.tracking.runs import Run
+
+__all__ = ["Result", "committed", "hypotheses", "published", "run", "show", "verify"]
+
+log = logging.getLogger(__name__)
+
+Task = MnistSpec | FashionSpec | TransferSpec | HeartSpec
+TASKS = ("mnist", "fashion", "transfer", "heart")
+# Stands for a run where a committed table does.
+CHECKOUT = "checkout"
+SOURCE = "trackdl.source_weights_sha256"
+# Where nobody asks for a number of seeds, so many are looked for at most.
+MOST_SEEDS = 100
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the task leaves: its run, the ledger, and the two files."""
+
+    run: Run
+    ledger: Ledger
+    page: Path
+    data: Path
+
+
+def run(experiment: LedgerSpec) -> Result:
+    """Run what is missing, if seeds are asked for; collect, judge, and write the page and the data.
+
+    Raises:
+        TrackdlError: A run's metrics are not what its artifacts say.
+    """
+    runs.close_abandoned("ledger")
+    tasks = published()
+    finder = Finder(experiment.seeds)
+    with runs.start(experiment, name="ledger") as run:
+        if experiment.seeds:
+            finder.fill(experiment)
+        made = _collect(experiment, tasks, finder, run)
+        if wrong := evidence.contradictions(made):
+            raise TrackdlError("\n".join(["runs logged other numbers than their artifacts hold:", *wrong]))
+        folder = project_root() / "reports"
+        data, html = folder / "ledger.json", folder / "ledger.html"
+        with whole_file(data) as part:
+            part.write_text(made.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        with whole_file(html) as part:
+            part.write_text(page.render(made, experiment.ui), encoding="utf-8")
+        for file in (data, html):
+            run.file(file)
+        run.metrics({f"verdict_{name.replace(' ', '_')}": count for name, count in page.counts(made).items()})
+    return Result(run, made, html, data)
+
+
+def show(result: Result) -> str:
+    """Print the ledger's head and where the page is; return it in a line."""
+    print_table("The ledger: the report's numbers beside ours", *page.head_table(result.ledger))
+    counts = page.counts(result.ledger)
+    told = ", ".join(f"{count} {name}" for name, count in counts.items())
+    say(f"{len(result.ledger.entries)} published numbers: {told}")
+    say(f"page {result.page}, data {result.data}; `trackdl verify {result.data}` computes all of it again")
+    return f"The ledger: {told}; {result.page}"
+
+
+def verify(file: Path) -> list[str]:
+    """Compute every figure of a ledger again from what its runs keep, and build the rest anew.
+
+    Returns:
+        Each difference in words; none where all is as the ledger says.
+
+    Raises:
+        InputError: The file is no ledger.
+    """
+    ledger = check.load(file)
+    experiment = spec.load(_file("ledger"), LedgerSpec)
+    return check.differences(ledger, experiment, published(), _facts, _fetch, hypotheses(), committed(), _digest)
+
+
+def published() -> dict[str, Task]:
+    """Return the experiments whose published numbers the ledger holds, by task."""
+    return {task: _load(task, {}) for task in TASKS}
+
+
+def hypotheses() -> list[Hypothesis]:
+    """Return the report's seven hypotheses, judged on the grid's committed table."""
+    return grid_hypotheses.told(spec.load(_file("grid"), GridSpec), project_root() / GRID_TABLE)
+
+
+def committed() -> dict[str, Spread]:
+    """Return how far seeds lie apart by the committed ledger, number by number; nothing where there is none."""
+    file = project_root() / "docs" / "ledger" / "ledger.json"
+    try:
+        return check.spreads(check.load(file)) if file.is_file() else {}
+    except InputError as error:
+        # One of another version must not stand in the way of the one that replaces it.
+        log.warning("spreads between seeds are not known: %s", error)
+        return {}
+
+
+def _digest(want: Want, seed: int) -> str | None:
+    """Return the digest of the experiment that a figure's run by a seed must have run; None where any may have."""
+    if want.task not in TASKS or want.tags:
+        return None
+    own = {} if want.task == "heart" else {"training.seed": seed}
+    return spec.digest(_load(want.task, {**want.set, **own}))
+
+
+def _facts(run: str) -> RunFacts:
+    if run != CHECKOUT:
+        return evidence.facts(run)
+    return evidence.facts_of_table("grid", GRID_TABLE, DATASETS["fashion"].digest)
+
+
+def _fetch(run: str, path: str) -> bytes:
+    if run != CHECKOUT:
+        return evidence.fetch(run, path)
+    if path != GRID_TABLE:
+        raise TrackdlError(f"{path} is no table that is committed in place of runs")
+    try:
+        return (project_root() / path).read_bytes()
+    except OSError as error:
+        raise TrackdlError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _file(task: str) -> Path:
+    return project_root() / "experiments" / f"{task}.yaml"
+
+
+def _load(task: str, changes: Mapping[str, object]) -> Task:
+    """Return a task's own experiment with single keys set otherwise."""
+    if task == "mnist":
+        return spec.load(_file(task), MnistSpec, changes)
+    if task == "fashion":
+        return spec.load(_file(task), FashionSpec, changes)
+    if task == "transfer":
+        return spec.load(_file(task), TransferSpec, changes)
+    return spec.load(_file(task), HeartSpec, changes)
+
+
+class Finder:
+    """Finds the runs of figures by what they ran, on which data, by which code; runs what is missing.
+
+    Args:
+        seeds: How many seeds of each training; None takes those that are there.
+    """
+
+    def __init__(self, seeds: int | None) -> None:
+        self.seeds = seeds
+        self._members = cache(self._find)
+        self._models = cache(lambda run_id: evidence.models_below(Run(run_id)))
+
+    def pick(self, want: Want) -> Sequence[Member]:
+        """Return the runs that a figure is computed from, by seed; none where there are none."""
+        if want.task == "grid" and (project_root() / GRID_TABLE).is_file():
+            return [Member(CHECKOUT, 0)]
+        if want.tags:
+            newest: dict[int, str] = {}
+            for item in evidence.finished(want.task, want.tags):
+                newest.setdefault(_seed_of(item), item.id)
+            return [Member(newest[seed], seed) for seed in sorted(newest)]
+        if want.task not in TASKS:
+            return []
+        members = self._members(want.task, json.dumps(dict(want.set), sort_keys=True))
+        if want.task != "heart" or not members:
+            return members
+        model = recipe(want.task, want.metric, want.epoch, 0).model
+        return [Member(self._models(member.run)[model], member.seed) for member in members]
+
+    def fill(self, experiment: LedgerSpec) -> None:
+        """Run every training that is missing for the seeds that were asked for."""
+        wanted = {(task, "{}") for task in TASKS}
+        changed = [item for item in experiment.beyond if item.set and not item.tags]
+        wanted |= {(item.task, json.dumps(item.set, sort_keys=True)) for item in changed}
+        if any(task == "transfer" for task, _ in wanted) and load_letters().origin != "report":
+            log.warning("the report's letters are not here: Task 3 is left out")
+            wanted = {item for item in wanted if item[0] != "transfer"}
+        for task, changes in sorted(wanted, key=lambda item: (TASKS.index(item[0]), item[1])):
+            for one in self._by_seed(task, json.loads(changes)):
+                # Asked anew each time: training MNIST's seeds may have moved the champion that Task 3 starts from.
+                source = _champion(one) if isinstance(one, TransferSpec) else {}
+                if _newest(one, source) is None:
+                    log.info("%s, seed %d is missing: running it", task, one.training.seed)
+                    _start(one)
+        self._members.cache_clear()
+
+    def _by_seed(self, task: str, changes: dict[str, object]) -> Iterator[Task]:
+        """Return the experiment by each seed; Task 4 has its seeds within."""
+        base = _load(task, changes)
+        yield base
+        if not isinstance(base, HeartSpec):
+            for number in range(1, self.seeds or MOST_SEEDS):
+                yield _load(task, {**changes, "training.seed": base.training.seed + number})
+
+    def _find(self, task: str, changes: str) -> list[Member]:
+        members: list[Member] = []
+        source: dict[str, str] = {}
+        for one in self._by_seed(task, json.loads(changes)):
+            found = _newest(one, source)
+            if found is None:
+                # Seeds are counted without a gap, so that nobody chooses among them.
+                break
+            if isinstance(one, TransferSpec):
+                # All seeds start from one network, the newest run's.
+                source = {SOURCE: found.info.data.tags[SOURCE]}
+            inner = one.seeds if isinstance(one, HeartSpec) else 1
+            members += [Member(found.id, one.training.seed + number) for number in range(inner)]
+        return members
+
+
+def _collect(experiment: LedgerSpec, tasks: Mapping[str, Task], finder: Finder, run: Run) -> Ledger:
+    stamp = Stamp(
+        version=__version__,
+        commit=run.info.data.tags.get("mlflow.source.git.commit"),
+        made=datetime.now(UTC).isoformat(timespec="seconds"),
+        seeds=experiment.seeds,
+    )
+    total = sum(len(mine.reported) for mine in tasks.values()) + len(experiment.reported) + len(experiment.beyond)
+    with progress("ledger, numbers", total) as advance:
+
+        def pick(want: Want) -> Sequence[Member]:
+            advance(want.key)
+            return finder.pick(want)
+
+        return build(experiment, tasks, Store(pick, _facts, _fetch), hypotheses(), committed(), stamp)
+
+
+def _champion(one: TransferSpec) -> dict[str, str]:
+    """Return the tag of runs that start from the network that a new run would start from."""
+    return {SOURCE: registry.fetch_model(one.source).card.weights_sha256} if registry.exists(one.source) else {}
+
+
+def _newest(one: Task, more: Mapping[str, str]) -> Run | None:
+    """Return the newest finished run of exactly this experiment on today's data by today's code."""
+    tags = {
+        **more,
+        "trackdl.spec_digest": spec.digest(one),
+        "trackdl.code_digest": str(code_digest(one.task)),
+        "trackdl.data_digest": _data_digest(one.task),
+    }
+    return next(iter(evidence.finished(one.task, tags)), None)
+
+
+@cache
+def _data_digest(task: str) -> str:
+    """Return the digest of the data that the report used."""
+    if task == "heart":
+        return load_heart().digest
+    return DATASETS["greek" if task == "transfer" else task].digest
+
+
+def _seed_of(run: Run) -> int:
+    return int(run.info.data.params.get("training.seed", 0))
+
+
+def _start(one: Task) -> None:
+    if isinstance(one, MnistSpec):
+        mnist.show(mnist.run(one))
+    elif isinstance(one, FashionSpec):
+        fashion.show(fashion.run(one))
+    elif isinstance(one, TransferSpec):
+        transfer.show(transfer.run(one))
+    else:
+        heart.show(heart.run(one))

@@ -1,0 +1,134 @@
+"""Finished runs as evidence: found by what they ran, what is known of them, their artifacts as bytes."""
+
+import math
+import tempfile
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+
+from trackdl import __version__
+from trackdl.errors import TrackdlError
+from trackdl.ledger.model import Ledger, RunFacts
+from trackdl.ledger.recipes import recipe
+from trackdl.tracking import runs
+from trackdl.tracking.runs import Run
+from trackdl.tracking.store import client, every_experiment, plainly
+
+__all__ = ["contradictions", "facts", "facts_of_table", "fetch", "finished", "models_below"]
+
+PARENT = "mlflow.parentRunId"
+# What a run logged was computed in float32, its figure in the ledger in float64.
+CLOSE = 1e-4
+
+
+def finished(task: str, tags: Mapping[str, str], params: Mapping[str, str] | None = None) -> list[Run]:
+    """Return the finished runs of a task with these tags and parameters, newest first."""
+    wanted = ["attributes.status = 'FINISHED'"]
+    wanted += [f"tags.`{key}` = '{value}'" for key, value in tags.items()]
+    wanted += [f"params.`{key}` = '{value}'" for key, value in (params or {}).items()]
+    return runs.find(task, " and ".join(wanted))
+
+
+def models_below(run: Run) -> dict[str, str]:
+    """Return the ids of the runs below `run` that judge a model each, by the model's name."""
+    found: dict[str, str] = {}
+    for group in _below(run.id):
+        for model in _below(group):
+            tags = Run(model).info.data.tags
+            found[f"{tags['trackdl.protocol']}/{tags['trackdl.network']}"] = model
+    return found
+
+
+def _below(run_id: str) -> list[str]:
+    with plainly("searching runs"):
+        found = client().search_runs(every_experiment(), f"tags.`{PARENT}` = '{run_id}'")
+    return [item.info.run_id for item in found]
+
+
+def facts(run_id: str) -> RunFacts:
+    """Return what is known of a run, no artifacts yet; what only a run above it says counts for it too.
+
+    Raises:
+        InputError: There is no such run.
+        TrackdlError: It is none of a task, or says nothing of its data.
+    """
+    info = Run(run_id).info
+    tags, above = dict(info.data.tags), info.data.tags.get(PARENT)
+    while above and "trackdl.data_digest" not in tags:
+        parent = Run(above).info.data.tags
+        if "trackdl.data_digest" in parent:
+            tags["trackdl.data_digest"] = parent["trackdl.data_digest"]
+        above = parent.get(PARENT)
+    lacking = [key for key in ("trackdl.task", "trackdl.spec_digest", "trackdl.data_digest") if key not in tags]
+    if lacking:
+        raise TrackdlError(f"run {run_id} is no evidence: it lacks the tags {', '.join(lacking)}")
+    model = f"{tags['trackdl.protocol']}/{tags['trackdl.network']}" if "trackdl.network" in tags else ""
+    seed = None if model else info.data.params.get("training.seed")
+    return RunFacts(
+        task=tags["trackdl.task"],
+        name=info.info.run_name or "",
+        model=model,
+        seed=None if seed is None else int(seed),
+        experiment_id=info.info.experiment_id,
+        started=datetime.fromtimestamp(info.info.start_time / 1000, UTC).isoformat(timespec="seconds"),
+        version=tags.get("trackdl.version", ""),
+        commit=tags.get("mlflow.source.git.commit"),
+        uncommitted=tags.get("trackdl.uncommitted") == "true",
+        spec_digest=tags["trackdl.spec_digest"],
+        data_digest=tags["trackdl.data_digest"],
+        code_digest=tags.get("trackdl.code_digest"),
+        command=f"trackdl {tags['trackdl.task']} --file runs:/{run_id}/experiment.yaml",
+        artifacts={},
+    )
+
+
+def facts_of_table(task: str, path: str, data_digest: str) -> RunFacts:
+    """Return what is known of a table that is committed in place of a task's runs."""
+    return RunFacts(
+        task=task,
+        name=f"{path}, committed",
+        model="",
+        seed=None,
+        experiment_id="",
+        started="",
+        version=__version__,
+        commit=None,
+        uncommitted=False,
+        spec_digest=None,
+        data_digest=data_digest,
+        code_digest=None,
+        command=f"trackdl {task}",
+        artifacts={},
+    )
+
+
+def fetch(run_id: str, path: str) -> bytes:
+    """Return an artifact's bytes.
+
+    Raises:
+        TrackdlError: The run has no such artifact, or it cannot be had.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return Run(run_id).fetch(path, Path(folder)).read_bytes()
+        except (TrackdlError, OSError) as error:
+            raise TrackdlError(f"run {run_id}: the artifact {path} cannot be had: {error}") from error
+
+
+def contradictions(ledger: Ledger) -> list[str]:
+    """Return, in words, where a figure is not what its run logged when it was measured."""
+    history = lru_cache(maxsize=None)(_history)
+    found = []
+    for figure in ledger.figures:
+        for item in figure.evidence:
+            way = recipe(figure.task, figure.metric, figure.epoch, item.seed)
+            logged = history(item.run, way.logged[0]).get(way.logged[1]) if way.logged else None
+            if logged is not None and not math.isclose(logged, item.value, rel_tol=CLOSE, abs_tol=CLOSE):
+                name = f"{figure.task} {figure.metric} epoch {figure.epoch}, run {item.run}, seed {item.seed}"
+                found.append(f"{name}: logged {logged}, but its artifacts say {item.value}")
+    return found
+
+
+def _history(run_id: str, metric: str) -> dict[int, float]:
+    return dict(Run(run_id).history(metric))

@@ -1,0 +1,148 @@
+"""What can be wrong with the store: its schema, runs that hang, aliases that lead nowhere, files that no run owns."""
+
+import os
+import re
+import socket
+import time
+from pathlib import Path
+
+from mlflow.entities import ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.store.db import utils
+from sqlalchemy import create_engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from trackdl.checkup import Finding, listed
+from trackdl.paths import project_root
+from trackdl.tracking import runs
+from trackdl.tracking.store import client, every_experiment, plainly
+
+__all__ = ["address", "aliases", "artifact_folder", "orphans", "schema", "stuck"]
+
+DAY = 24 * 3600
+RUN_ID = re.compile(r"[0-9a-f]{32}")
+PAGE = 1000
+
+
+def address() -> str:
+    """Return the tracking store's address, without opening or creating it."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project_root() / 'mlflow.db'}"
+
+
+def artifact_folder(uri: str) -> Path | None:
+    """Return the folder of a SQLite store's artifacts; None of a server's, which only it knows."""
+    return Path(uri.removeprefix("sqlite:///")).resolve().parent / "mlruns" if uri.startswith("sqlite:///") else None
+
+
+def schema(uri: str) -> Finding:
+    """Compare the database's schema with the one that this MLflow writes; nothing is upgraded."""
+    if not uri.startswith("sqlite:///"):
+        return Finding("store", "ok", f"{uri}: its server looks after its schema")
+    file = Path(uri.removeprefix("sqlite:///"))
+    if not file.exists():
+        return Finding("store", "ok", f"there is no {file} yet; the first run makes it")
+    engine = create_engine(uri)
+    try:
+        found = utils._get_schema_version(engine)  # type: ignore[no-untyped-call]
+    except (SQLAlchemyError, MlflowException) as error:
+        reason = str(error).strip().splitlines()[0]
+        return Finding("store", "fault", f"{file}: {reason}", "is it MLflow's, and whole? Put a copy in its place")
+    finally:
+        engine.dispose()
+    wanted = utils._get_latest_schema_revision()  # type: ignore[no-untyped-call]
+    if found != wanted:
+        remedy = (
+            f"copy {file.name}, then `mlflow db upgrade {uri}`; if MLflow here is the older one, install the lock's"
+        )
+        return Finding("store", "fault", f"{file}: schema {found}, this MLflow's is {wanted}", remedy)
+    return Finding("store", "ok", f"{file}: schema {found}")
+
+
+def stuck() -> Finding:
+    """Look for runs that stand as RUNNING although nothing runs them."""
+    gone, old = [], []
+    with plainly("searching runs"):
+        found = client().search_runs(every_experiment(), "attributes.status = 'RUNNING'", max_results=PAGE)
+    for item in found:
+        tags, name = item.data.tags, f"{item.info.run_id[:8]} ({item.data.tags.get('trackdl.task', 'no task')})"
+        if tags.get("trackdl.host") == socket.gethostname() and not runs.alive(tags.get("trackdl.process", "")):
+            gone.append(name)
+        elif time.time() - item.info.start_time / 1000 > DAY and tags.get("trackdl.host") != socket.gethostname():
+            old.append(name)
+    if gone:
+        remedy = "the next command of the same task marks it KILLED; `--resume` goes on with it"
+        return Finding("stuck runs", "fault", f"RUNNING, but their process is gone: {listed(gone)}", remedy)
+    if old:
+        remedy = "if nothing runs them there, end them in the MLflow UI"
+        return Finding("stuck runs", "warn", f"RUNNING for more than a day on other machines: {listed(old)}", remedy)
+    return Finding("stuck runs", "ok", f"{len(found)} running, none stuck")
+
+
+def aliases() -> Finding:
+    """Look whether each alias leads to a version whose run and files are there."""
+    wrong, count = [], 0
+    with plainly("the model registry"):
+        models = client().search_registered_models()
+    for model in models:
+        for alias, version in model.aliases.items():
+            count += 1
+            if reason := _stale(model.name, str(version)):
+                wrong.append(f"{model.name}@{alias} (version {version}): {reason}")
+    if wrong:
+        remedy = "run the model's task again: a new version takes the alias; or set it in the MLflow UI"
+        return Finding("aliases", "fault", listed(wrong), remedy)
+    return Finding("aliases", "ok", f"{count} aliases, each leads to a model")
+
+
+def _stale(name: str, version: str) -> str:
+    """Return why a version cannot be used, or nothing."""
+    try:
+        found = client().get_model_version(name, version)
+        where = client().get_model_version_download_uri(name, version)
+        if found.run_id and client().get_run(found.run_id).info.lifecycle_stage != "active":
+            return f"its run {found.run_id[:8]} is deleted"
+        if where.startswith("models:/m-"):
+            where = client().get_logged_model(where.removeprefix("models:/").partition("/")[0]).artifact_location
+    except MlflowException as error:
+        return str(error.message).strip().splitlines()[0]
+    local = Path(where.removeprefix("file://"))
+    if local.is_absolute() and not (local / "MLmodel").is_file():
+        return f"its files are not in {local}"
+    return ""
+
+
+def orphans(folder: Path) -> Finding:
+    """Look for folders of artifacts that belong to no run and no logged model."""
+    known = _known_runs()
+    with plainly("searching logged models"):
+        experiments = every_experiment()
+        models = {
+            model.model_id
+            for experiment in experiments
+            for model in client().search_logged_models([experiment], max_results=PAGE)
+        }
+    found = []
+    for place in sorted(folder.glob("*/*")):
+        if RUN_ID.fullmatch(place.name) and place.name not in known:
+            found.append(str(place.relative_to(folder)))
+    for place in sorted(folder.glob("*/models/m-*")):
+        if place.name not in models:
+            found.append(str(place.relative_to(folder)))
+    if found:
+        remedy = f"they only take room: delete these folders of {folder}"
+        return Finding("orphan artifacts", "warn", f"no run owns {listed(found)}", remedy)
+    return Finding("orphan artifacts", "ok", f"every folder of {folder} belongs to a run or a model")
+
+
+def _known_runs() -> set[str]:
+    """Return the ids of all runs, deleted ones included."""
+    with plainly("searching runs"):
+        experiments = [item.experiment_id for item in client().search_experiments(ViewType.ALL)]
+        known: set[str] = set()
+        token = None
+        while True:
+            page = client().search_runs(experiments, "", ViewType.ALL, PAGE, page_token=token)
+            known |= {item.info.run_id for item in page}
+            token = page.token
+            if not token:
+                return known

@@ -1,0 +1,241 @@
+"""Each check of `trackdl doctor` finds the fault that is planted, and nothing where there is none."""
+
+import json
+import os
+import pickle
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+import torch
+
+from conftest import ROOT
+from trackdl import checkup, doctor
+from trackdl.data import sources
+from trackdl.data.fetchers import Folder, Mirror
+from trackdl.data.packages import NpmPackage
+from trackdl.tracking import health, runs
+
+
+def refused(address: tuple[str, int], seconds: float) -> socket.socket:
+    raise OSError(f"{address} within {seconds} s")
+
+
+def test_versions(tmp_path: Path) -> None:
+    lock = tmp_path / "requirements.lock"
+    lock.write_text("alpha==1.0\n    # via beta\nbeta==2.0 ; sys_platform == 'none'\ngamma==3.0\n")
+    have = {"alpha": "1.0+cpu", "gamma": "3.0"}
+    assert checkup.versions(lock, have.__getitem__).level == "ok"
+    found = checkup.versions(lock, (have | {"gamma": "3.1"}).__getitem__)
+    assert found.level == "fault"
+    assert "gamma 3.1, not ==3.0" in found.words
+    assert "make setup" in found.remedy
+    lock.write_text("surely-not-installed==1.0\n")
+    assert checkup.versions(lock).level == "warn"
+    assert checkup.versions(tmp_path / "none").level == "warn"
+
+
+def test_data(tiny_mnist: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRACKDL_GREEK_DIR", raising=False)
+
+    def mnist() -> checkup.Finding:
+        return next(item for item in checkup.data(tiny_mnist) if item.name == "data: mnist")
+
+    assert mnist().level == "ok"
+    file = tiny_mnist / "mnist" / "t10k-labels-idx1-ubyte"
+    file.write_bytes(file.read_bytes()[:-1] + b"\x63")
+    assert mnist().level == "fault"
+    assert file.name in mnist().words
+    shutil.rmtree(tiny_mnist / "mnist")
+    assert mnist().level == "warn"
+    assert "trackdl data" in mnist().remedy
+
+
+def test_letters_that_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACKDL_GREEK_DIR", str(tmp_path))
+    assert checkup.data(tmp_path)[-1].level == "ok"
+    monkeypatch.setenv("TRACKDL_GREEK_DIR", str(tmp_path / "none"))
+    assert checkup.data(tmp_path)[-1].level == "fault"
+
+
+def test_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = NpmPackage(name="a", version="1", folder="b", sha256="c")
+    every = [Mirror("http://127.0.0.1:9/"), Folder(tmp_path / "none"), package]
+    found = {"toy": sources.Dataset((), lambda: every, "do this")}
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (none,) = checkup.reachable(tmp_path, found, refused)
+    assert (none.level, none.remedy) == ("warn", "do this")
+    assert none.words.count(": no") == 2
+    npm = tmp_path / "npm"
+    npm.write_text("#!/bin/sh\n")
+    npm.chmod(0o755)
+    (some,) = checkup.reachable(tmp_path, found, refused)
+    assert some.level == "ok"
+    assert "its client is installed" in some.words
+
+
+def test_a_source_that_answers_counts(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        mirror = Mirror(f"http://127.0.0.1:{server.getsockname()[1]}/")
+        (found,) = checkup.reachable(tmp_path, {"toy": sources.Dataset((), lambda: [mirror], "do this")})
+    assert found.level == "ok"
+
+
+@pytest.mark.parametrize(("free", "level"), [(100, "ok"), (3, "warn"), (0.5, "fault")])
+def test_disk(tmp_path: Path, free: float, level: str) -> None:
+    found = checkup.disk([tmp_path / "not" / "there"], lambda _: int(free * checkup.GIB))
+    assert found.level == level
+    assert bool(found.remedy) == (level != "ok")
+
+
+def test_pickles(tmp_path: Path) -> None:
+    np.save(tmp_path / "numbers.npy", np.zeros(3))
+    (tmp_path / "text.txt").write_text("PK or not")
+    assert checkup.pickles(tmp_path).level == "ok"
+    planted = {
+        "named.pkl": b"",
+        "hidden.bin": pickle.dumps({"a": 1}),
+        "weights.safetensors": b"",
+        "objects.npy": b"",
+    }
+    for name, content in planted.items():
+        (tmp_path / name).write_bytes(content)
+    torch.save({"a": torch.zeros(1)}, tmp_path / "weights.safetensors")
+    np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
+    for name in planted:
+        assert checkup.is_pickle(tmp_path / name), name
+    found = checkup.pickles(tmp_path)
+    assert found.level == "fault"
+    assert "named.pkl" in found.words
+    with zipfile.ZipFile(tmp_path / "torn.bin", "w") as archive:
+        archive.writestr("a", "b")
+    torn = (tmp_path / "torn.bin").read_bytes()[:20]
+    (tmp_path / "torn.bin").write_bytes(torn)
+    assert not checkup.is_pickle(tmp_path / "torn.bin")
+
+
+def test_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert checkup.hardware().level == "ok"
+    monkeypatch.setattr(checkup, "resolve_device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr(checkup, "resolve_precision", lambda _, __: torch.float32)
+    if not torch.cuda.is_available():
+        found = checkup.hardware()
+        assert found.level == "fault"
+        assert "--device cpu" in found.remedy
+
+
+def database(uri: str) -> Path:
+    return Path(uri.removeprefix("sqlite:///"))
+
+
+def test_schema(tracking: str, tmp_path: Path) -> None:
+    assert health.schema(tracking).level == "ok"
+    assert health.schema(f"sqlite:///{tmp_path / 'none.db'}").level == "ok"
+    assert not (tmp_path / "none.db").exists()
+    with sqlite3.connect(database(tracking)) as connection:
+        connection.execute("update alembic_version set version_num = '000000000000'")
+    connection.close()
+    found = health.schema(tracking)
+    assert found.level == "fault"
+    assert "mlflow db upgrade" in found.remedy
+    (tmp_path / "torn.db").write_bytes(b"no database" * 100)
+    assert health.schema(f"sqlite:///{tmp_path / 'torn.db'}").level == "fault"
+
+
+def started(**tags: str) -> str:
+    client = mlflow.MlflowClient()
+    return client.create_run("0", tags={"trackdl.task": "mnist", **tags}).info.run_id
+
+
+def test_stuck_runs(tracking: str) -> None:  # noqa: ARG001
+    client = health.client()
+    mine = {"trackdl.host": socket.gethostname()}
+    started(**mine, **{"trackdl.process": f"{os.getpid()}:{_created():.0f}"})
+    assert health.stuck().level == "ok"
+    day = int((time.time() - 2 * health.DAY) * 1000)
+    client.create_run("0", start_time=day, tags={"trackdl.host": "elsewhere"})
+    assert health.stuck().level == "warn"
+    gone = started(**mine, **{"trackdl.process": "1:0"})
+    found = health.stuck()
+    assert found.level == "fault"
+    assert gone[:8] in found.words
+
+
+def _created() -> float:
+    import psutil
+
+    return psutil.Process().create_time()
+
+
+def test_aliases_and_orphans(tracking: str, tmp_path: Path) -> None:
+    client = health.client()
+    folder = health.artifact_folder(tracking)
+    assert folder == (tmp_path / "mlruns").resolve()
+    experiment = client.create_experiment("toy", artifact_location=folder.as_uri() + "/7")
+    run = client.create_run(experiment).info
+    model = client.create_logged_model(experiment, name="model", source_run_id=run.run_id)
+    files = Path(model.artifact_location.removeprefix("file://"))
+    files.mkdir(parents=True)
+    (files / "MLmodel").write_text("flavors: {}")
+    (folder / "7" / run.run_id).mkdir()
+    client.create_registered_model("toy")
+    version = client.create_model_version("toy", f"models:/{model.model_id}", run.run_id, model_id=model.model_id)
+    client.set_registered_model_alias("toy", "champion", version.version)
+    assert health.aliases().level == "ok"
+    assert health.orphans(folder).level == "ok"
+
+    lost = folder / "7" / ("ab" * 16)
+    lost.mkdir()
+    (folder / "7" / "models" / "m-lost").mkdir()
+    found = health.orphans(folder)
+    assert found.level == "warn"
+    assert lost.name in found.words
+    assert "m-lost" in found.words
+
+    shutil.move(files, tmp_path / "elsewhere")
+    assert "its files are not in" in health.aliases().words
+    shutil.move(tmp_path / "elsewhere", files)
+    client.delete_run(run.run_id)
+    found = health.aliases()
+    assert found.level == "fault"
+    assert "is deleted" in found.words
+
+
+def test_a_check_that_fails_is_a_fault_and_the_others_go_on(tracking: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001
+    def broken() -> checkup.Finding:
+        raise OSError("no")
+
+    monkeypatch.setattr(health, "stuck", broken)
+    monkeypatch.setattr(checkup, "reachable", lambda _: [])
+    found = {item.name: item for item in doctor.examine()}
+    assert found["stuck runs"].level == "fault"
+    assert "aliases" in found
+    assert all(item.remedy for item in found.values() if item.level != "ok")
+
+
+def test_the_command_ends_with_1_and_says_so_in_json(tmp_path: Path) -> None:
+    (tmp_path / "mlruns").mkdir()
+    (tmp_path / "mlruns" / "model.pkl").write_bytes(b"")
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}"}
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "src" / "trackdl"), "doctor", "--json"],
+        capture_output=True, text=True, env=environment, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    found = {item["name"]: item for item in json.loads(done.stdout)}
+    assert found["pickles"]["level"] == "fault"
+    assert "pickles" in done.stderr
+    assert not (tmp_path / "mlflow.db").exists(), "looking made a store"
+
+
+def test_a_run_says_which_process_it_is_of() -> None:
+    assert runs.alive(f"{os.getpid()}:{_created():.0f}")
+    assert not runs.alive("nonsense")

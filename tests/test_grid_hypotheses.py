@@ -1,0 +1,41 @@
+"""The hypotheses as the ledger tells them: judged where the table is whole, named as open where it is not."""
+
+import base64
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from conftest import ROOT
+from grids import made_table
+from trackdl import spec
+from trackdl.grid_hypotheses import told
+from trackdl.spec import GridSpec
+
+GRID = spec.load(ROOT / "experiments" / "grid.yaml", GridSpec)
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    return made_table()
+
+
+def test_each_has_a_verdict_and_a_picture_and_twice_the_same(table: pd.DataFrame, tmp_path: Path) -> None:
+    table.to_csv(tmp_path / "grid.csv", index=False)
+    found = told(GRID, tmp_path / "grid.csv")
+    assert len(found) == 7
+    assert all(one.verdict for one in found)
+    assert all(base64.b64decode(one.figure.partition(",")[2])[1:4] == b"PNG" for one in found)
+    assert found == told(GRID, tmp_path / "grid.csv")
+
+
+def test_without_a_table_they_are_open_and_say_what_to_run(tmp_path: Path) -> None:
+    found = told(GRID, tmp_path / "grid.csv")
+    assert {(one.verdict, one.words, one.figure) for one in found} == {(None, "not run yet: `trackdl grid`", "")}
+
+
+def test_a_table_that_lacks_a_fold_judges_nothing(table: pd.DataFrame, tmp_path: Path) -> None:
+    table.iloc[:-1].to_csv(tmp_path / "grid.csv", index=False)
+    found = told(GRID, tmp_path / "grid.csv")
+    assert {one.verdict for one in found} == {None}
+    assert all("no whole grid's table" in one.words for one in found)

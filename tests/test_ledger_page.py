@@ -1,0 +1,161 @@
+"""The ledger's page and schema: made of the data alone, whole in one file, and safe whatever a run is called."""
+
+import html.parser
+import re
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tools import ledger_schema
+from trackdl.ledger import charts, page
+from trackdl.ledger.model import Ledger
+
+SHA = "a" * 64
+EVIL = "<script>alert('x')</script>"
+UI = "http://127.0.0.1:5000"
+
+
+def figure(
+    run: str, value: float, task: str = "mnist", metric: str = "test_accuracy", epoch: int = 1
+) -> dict[str, object]:
+    evidence = {
+        "run": run, "seed": 1, "artifacts": ["a", "b"], "formula": "accuracy", "select": EVIL, "value": value,
+    }  # fmt: skip
+    return {
+        "task": task, "metric": metric, "epoch": epoch, "unit": "fraction", "examples": 100, "mean": value,
+        "low": value / 2, "high": value, "interval": "seeds", "evidence": [evidence],
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def ledger() -> Ledger:
+    published = {
+        "value": 0.5, "unit": "fraction", "quote": EVIL, "comparable": "same protocol", "unknown": "", "fault": "",
+        "series": "",
+    }  # fmt: skip
+    entries = [
+        {
+            "task": "mnist", "metric": "test_accuracy", "epoch": epoch, "published": published,
+            "figure": figure("r" * 32, 0.1 * epoch, epoch=epoch) if epoch < 5 else None, "spread": None,
+            "verdict": "reproduced" if epoch < 5 else None, "words": EVIL,
+        }
+        for epoch in range(1, 7)
+    ]  # fmt: skip
+    run = {
+        "task": "mnist", "name": EVIL, "model": "", "seed": 1, "experiment_id": "7", "started": "2026-01-01T00:00:00",
+        "version": "0.1", "commit": None, "uncommitted": True, "spec_digest": SHA, "data_digest": SHA,
+        "code_digest": None, "command": "trackdl mnist", "artifacts": {"a": SHA, "b": SHA},
+    }  # fmt: skip
+    hypotheses = [{"dimension": EVIL, "quote": EVIL, "verdict": "supported", "words": EVIL, "figure": ""}]
+    return Ledger.model_validate(
+        {
+            "version": "0.1", "commit": None, "made": "2026-01-01T00:00:00", "seeds": 1,
+            "head": [{"title": EVIL, "entry": 0}, {"title": "none yet", "entry": 5}], "entries": entries,
+            "hypotheses": hypotheses,
+            "faults": [{"title": EVIL, "task": "grid", "quote": EVIL, "words": "run `trackdl grid`", "runs": []}],
+            "beyond": [
+                {"title": EVIL, "task": "mnist", "published": 0.5, "figure": figure("r" * 32, 0.9), "words": EVIL,
+                 "lead": True},
+            ],
+            "runs": {"r" * 32: run},
+        }
+    )  # fmt: skip
+
+
+class Outline(html.parser.HTMLParser):
+    """What a page links to, and whether its elements are closed."""
+
+    VOID = ("meta", "link", "img", "br", "input", "hr")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self.tags: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [value or "" for key, value in attrs if key in ("href", "src")]
+        self.ids += [value or "" for key, value in attrs if key == "id"]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"</{tag}> closes nothing"
+
+
+def outline(text: str) -> Outline:
+    parser = Outline()
+    parser.feed(text)
+    parser.close()
+    return parser
+
+
+def test_the_page_is_whole_and_loads_nothing(ledger: Ledger) -> None:
+    text = page.render(ledger, UI)
+    found = outline(text)
+    assert not found.open
+    assert not {"script", "link", "iframe", "img"} & set(found.tags)
+    assert not re.search(r"url\(|@import", text)
+    for link in found.links:
+        assert link.startswith((f"{UI}/#/experiments/7/runs/", "#"))
+    assert {link[1:] for link in found.links if link.startswith("#")} <= set(found.ids)
+    assert len(found.ids) == len(set(found.ids))
+    assert len(text) < 5_000_000
+
+
+def test_what_runs_are_called_stays_text(ledger: Ledger) -> None:
+    assert "<script" not in page.render(ledger, UI)
+    assert "&lt;script&gt;" in page.render(ledger, UI)
+
+
+def test_every_number_links_to_its_run_and_what_that_was(ledger: Ledger) -> None:
+    found = outline(page.render(ledger, f"{UI}/"))
+    for run in ledger.runs:
+        assert f"{UI}/#/experiments/7/runs/{run}" in found.links
+        assert f"run-{run}" in found.ids
+        assert f"#run-{run}" in found.links
+
+
+def test_the_head_and_the_counts_say_what_is_missing(ledger: Ledger) -> None:
+    assert page.counts(ledger) == {"reproduced": 4, "not run yet": 2}
+    columns, rows = page.head_table(ledger)
+    assert len(columns) == len(rows[0])
+    assert rows[1][2:] == ["not run yet", "", "not run yet"]
+
+
+def test_the_committed_schema_is_the_models() -> None:
+    assert ledger_schema.FILE.read_text(encoding="utf-8") == ledger_schema.render()
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 200), st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=30),
+    st.booleans(),
+    st.booleans(),
+)
+def test_every_chart_is_well_formed_and_inside_its_frame(
+    points: list[tuple[int, float, float]], percent: bool, even: bool
+) -> None:
+    report = [charts.Point(epoch, value) for epoch, value, _ in points]
+    ours = [charts.Point(epoch, value, value * 0.9, value) for epoch, _, value in points]
+    tree = ElementTree.fromstring(charts.curves(EVIL, report, ours, percent=percent, even=even))
+    for mark in tree.iter("circle"):
+        assert 0 <= float(mark.get("cx")) <= charts.WIDTH
+        assert 0 <= float(mark.get("cy")) <= charts.HEIGHT
+    rows = [charts.Row(EVIL, value, other, 0, 1) for _, value, other in points]
+    ElementTree.fromstring(charts.rows(EVIL, rows))
+
+
+@given(st.floats(0, 10), st.floats(1e-6, 10))
+def test_ticks_are_few_and_inside(low: float, span: float) -> None:
+    found = charts.ticks(low, low + span)
+    assert all(low - 1e-6 * span <= tick <= low + span * (1 + 1e-6) for tick in found)
+    assert len(found) <= 6

@@ -1,0 +1,287 @@
+"""The ledger from end to end on tiny data: made from tracked runs, checked against them, and changed to be caught."""
+
+import itertools
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from conftest import ROOT
+from trackdl import spec
+from trackdl.errors import InputError, TrackdlError
+from trackdl.ledger import check, page
+from trackdl.ledger.model import Ledger
+from trackdl.spec import LedgerSpec
+from trackdl.tasks import ledger as task
+from trackdl.tracking import runs
+
+MINE = """
+task: ledger
+head:
+  - {title: The digits, of: {task: mnist, metric: test_accuracy, epoch: 2}}
+reported:
+  - {task: grid, metric: rank_of_choice, value: 1, unit: rank, quote: the best, fault: "It has no run: none was made"}
+beyond:
+  - title: The digits beyond
+    task: mnist
+    metric: test_accuracy
+    epoch: 1
+    against: {task: mnist, metric: test_accuracy, epoch: 2}
+  - {title: Never searched, task: search, metric: best_test_accuracy, tags: {trackdl.role: finalist}}
+"""
+DIGITS = """
+task: mnist
+data: {dataset: mnist}
+training: {epochs: 2, batch_size: 64, optimizer: {name: sgd, lr: 0.01, momentum: 0.5}, seed: 1}
+reported:
+  - {metric: test_loss, epoch: 1, value: 2.0, quote: "Avg. loss: 2.0"}
+  - {metric: test_accuracy, epoch: 2, value: 0.5, quote: "50.00%"}
+  - {metric: train_loss, epoch: 2, value: 2.0, quote: "2.0"}
+  - {metric: train_accuracy, epoch: 2, value: 0.5, quote: "50.00%", fault: "this is none: it is made up"}
+"""
+
+
+@pytest.fixture
+def root(tmp_path: Path, tracking: str, tiny_mnist: Path, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: ARG001
+    """Give a project of one task, on tiny data, with a store of its own."""
+    folder = tmp_path / "experiments"
+    folder.mkdir()
+    (folder / "ledger.yaml").write_text(MINE)
+    (folder / "mnist.yaml").write_text(DIGITS)
+    shutil.copy(ROOT / "experiments" / "grid.yaml", folder)
+    monkeypatch.setattr(task, "project_root", lambda: tmp_path)
+    monkeypatch.setattr(task, "TASKS", ("mnist",))
+    task._data_digest.cache_clear()
+    yield tmp_path
+    task._data_digest.cache_clear()
+
+
+def made(root: Path, **keys: object) -> task.Result:
+    return task.run(spec.load(root / "experiments" / "ledger.yaml", LedgerSpec, keys))
+
+
+def artifact(ledger: Ledger, seed: int, place: int = 0) -> Path:
+    """Return where an artifact of an entry lies in the store."""
+    evidence = next(item for item in ledger.entries[place].figure.evidence if item.seed == seed)
+    uri = runs.Run(evidence.run).info.info.artifact_uri
+    return Path(uri.removeprefix("file://")) / evidence.artifacts[0]
+
+
+def test_without_runs_everything_is_named_as_missing_and_nothing_is_made_up(root: Path) -> None:
+    result = made(root)
+    assert [entry.figure for entry in result.ledger.entries] == [None] * 5
+    assert {entry.words for entry in result.ledger.entries[:4]} == {"not run yet: `trackdl mnist`"}
+    assert result.ledger.faults[-1].words == "None was made. (not run yet: `trackdl grid`)"
+    page = result.page.read_text()
+    assert "not run yet" in page
+    assert "<code>trackdl grid</code>" in page
+    assert task.verify(result.data) == []
+
+
+def test_seeds_are_run_once_and_every_figure_can_be_computed_again(root: Path) -> None:
+    first = made(root, seeds=3)
+    assert len(runs.find("mnist")) == 3
+    again = made(root, seeds=3)
+    assert len(runs.find("mnist")) == 3, "finished runs were not found again"
+    assert again.ledger.entries == first.ledger.entries
+    assert made(root).ledger.entries == first.ledger.entries
+
+    ledger = first.ledger
+    for entry in ledger.entries[:4]:
+        values = [dict(runs.Run(item.run).history(entry.metric))[entry.epoch] for item in entry.figure.evidence]
+        assert [item.seed for item in entry.figure.evidence] == [1, 2, 3]
+        assert [item.value for item in entry.figure.evidence] == pytest.approx(values, abs=1e-6)
+        assert entry.figure.low <= entry.figure.mean <= entry.figure.high
+    assert ledger.entries[3].verdict == "fault in the report"
+    assert ledger.faults[0].title == "This is none"
+    assert len(ledger.faults[0].runs) == 3
+    assert ledger.beyond[0].figure.interval == "examples"
+    assert ledger.beyond[1].words == "not run yet: `trackdl search`"
+    assert {path.name for path in map(Path, first.run.artifacts(""))} >= {"ledger.json", "ledger.html"}
+    assert task.verify(first.data) == []
+
+    said = first.ledger.model_dump(mode="json")
+    tampering = {
+        "a digit of a value": lambda it: _add(it["entries"][1]["figure"]["evidence"][0], "value", 1e-8),
+        "a digit of a mean": lambda it: _add(it["entries"][0]["figure"], "mean", 1e-8),
+        "a bound": lambda it: _add(it["entries"][0]["figure"], "high", 1e-8),
+        "a published number": lambda it: _add(it["entries"][0]["published"], "value", 1e-4),
+        "a verdict": lambda it: it["entries"][1].update(verdict="reproduced"),
+        "a commit": lambda it: next(iter(it["runs"].values())).update(commit="0" * 40),
+        "a data digest": lambda it: next(iter(it["runs"].values())).update(data_digest="0" * 64),
+        "runs of two seeds": _swap,
+        "a seed twice": lambda it: it["entries"][0]["figure"]["evidence"][1].update(
+            it["entries"][0]["figure"]["evidence"][0]
+        ),
+        "another artifact": lambda it: it["entries"][0]["figure"]["evidence"][0].update(artifacts=["experiment.yaml"]),
+        "an entry less": lambda it: it["entries"].pop(),
+    }
+    for what, change in tampering.items():
+        changed = json.loads(json.dumps(said))
+        change(changed)
+        file = root / "changed.json"
+        file.write_text(json.dumps(changed))
+        assert task.verify(file), f"{what} was changed and not found"
+
+    (root / "docs" / "ledger").mkdir(parents=True)
+    shutil.copy(first.data, root / "docs" / "ledger")
+    one = made(root, seeds=1)
+    assert one.ledger.entries[0].spread.seeds == 3
+    assert "known from 3 in docs/ledger" in one.ledger.entries[0].words
+    assert task.verify(one.data) == []
+    (root / "docs" / "ledger" / "ledger.json").write_text("{}")
+    assert made(root, seeds=1).ledger.entries[0].spread is None, "a broken ledger stands in the way of a new one"
+    first.data.write_text(json.dumps(said))
+
+    _changed_artifact(first, artifact(ledger, 2))
+    _missing_artifact(first, artifact(ledger, 3))
+    said["runs"] = {"0" * 32: next(iter(said["runs"].values()))}
+    _put(said["entries"][0]["figure"]["evidence"][0], "0" * 32)
+    (root / "changed.json").write_text(json.dumps(said))
+    assert any("0" * 32 in words for words in task.verify(root / "changed.json"))
+
+
+def test_a_run_by_other_code_or_on_other_data_does_not_count(root: Path) -> None:
+    made(root, seeds=1)
+    (run,) = runs.find("mnist")
+    known = run.info.data.tags
+    for tag in ("trackdl.code_digest", "trackdl.data_digest", "trackdl.spec_digest"):
+        run.tags({tag: "0" * 64})
+        assert made(root).ledger.entries[0].figure is None, tag
+        run.tags({tag: known[tag]})
+        assert made(root).ledger.entries[0].figure is not None, tag
+
+
+def test_what_a_run_logged_must_be_what_its_artifacts_hold(root: Path) -> None:
+    made(root, seeds=1)
+    (run,) = runs.find("mnist")
+    run.metrics({"test_accuracy": 0.123}, step=2)
+    run.send()
+    with pytest.raises(TrackdlError, match=r"logged 0\.123"):
+        made(root)
+
+
+def test_a_run_of_another_experiment_is_told_even_where_its_numbers_are_right(root: Path) -> None:
+    """The ledger is as its runs say in every digit, but its file says otherwise what was to be run."""
+    result = made(root, seeds=1)
+    assert task.verify(result.data) == []
+    file = root / "experiments" / "mnist.yaml"
+    file.write_text(file.read_text().replace("momentum: 0.5", "momentum: 0.4"))
+    found = task.verify(result.data)
+    assert found
+    assert all("ran another experiment" in words for words in found)
+
+
+def test_the_grids_committed_table_stands_for_its_runs(root: Path) -> None:
+    table = root / "experiments" / "results" / "grid.csv"
+    table.parent.mkdir()
+    table.write_text(cells())
+    result = made(root)
+    entry = result.ledger.entries[-1]
+    assert (entry.figure.mean, entry.verdict) == (3, "fault in the report")
+    assert entry.figure.evidence[0].run == "checkout"
+    assert task.verify(result.data) == []
+    assert 'href="#run-checkout"' in result.page.read_text()
+    text = table.read_text()
+    table.write_text(text.replace("0.75", "0.76"))
+    assert any("grid.csv" in words for words in task.verify(result.data))
+    table.write_text("\n".join(text.splitlines()[:-2]))
+    assert "some without all folds" in made(root).ledger.entries[-1].words
+
+
+def cells() -> str:
+    """Return a table of the report's 96 configurations in which two do better than the one that it chose."""
+    space = [("relu", "sigmoid", "tanh"), (2, 3), (128, 256), (0.1, 0.3), (3, 5), (16, 32)]
+    lines = [
+        "grid,fold,activation,conv_layers,dense_nodes,dropout,filter_size,filters,pool_size,val_accuracy_9,val_accuracy_10"
+    ]
+    for place, (activation, *others) in enumerate(itertools.product(*space)):
+        for fold in range(3):
+            accuracy = {0: 0.75, 1: 0.8, 2: 0.9}.get(place, 0.5) + fold / 100
+            lines.append(",".join(map(str, ("report", fold, activation, *others, 2, 0.99, accuracy))))
+    lines.append("ours,0,relu,2,128,0.1,3,16,3,0.99,0.99")
+    return "\n".join(lines)
+
+
+def _add(where: dict[str, float], key: str, value: float) -> None:
+    where[key] += value * max(1, abs(where[key]))
+
+
+def _put(evidence: dict[str, str], run: str) -> None:
+    evidence["run"] = run
+
+
+def _swap(ledger: dict[str, object]) -> None:
+    """Let two seeds' runs change places, their values and digests with them: only the seeds are wrong then."""
+    for item in [*ledger["entries"], *ledger["beyond"]]:
+        if item["figure"]:
+            evidence = item["figure"]["evidence"]
+            for key in ("run", "value"):
+                evidence[0][key], evidence[1][key] = evidence[1][key], evidence[0][key]
+
+
+def _changed_artifact(result: task.Result, file: Path) -> None:
+    kept = file.with_suffix(".kept")
+    shutil.copy(file, kept)
+    tensors = load_file(file)
+    tensors["outputs"] = torch.roll(tensors["outputs"], 1, dims=1)
+    save_file(tensors, file)
+    found = task.verify(result.data)
+    assert any(file.name in words for words in found), "the artifact's digest"
+    assert any("mnist test_loss after epoch 1" in words for words in found), "the figure"
+    shutil.move(kept, file)
+    assert task.verify(result.data) == []
+
+
+def _missing_artifact(result: task.Result, file: Path) -> None:
+    kept = file.with_suffix(".kept")
+    shutil.move(file, kept)
+    found = task.verify(result.data)
+    assert any(file.name in words and "cannot be had" in words for words in found)
+    shutil.move(kept, file)
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"format": 2}', "\x00\xff"])
+def test_what_is_no_ledger_is_refused(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "ledger.json"
+    file.write_text(content)
+    with pytest.raises(InputError, match="no ledger"):
+        check.load(file)
+    with pytest.raises(InputError, match="cannot be read"):
+        check.load(tmp_path / "none.json")
+
+
+def test_the_committed_ledger_is_of_todays_numbers_and_its_page_of_its_data() -> None:
+    file = ROOT / "docs" / "ledger" / "ledger.json"
+    if not file.is_file():
+        pytest.skip("no full ledger is committed yet")
+    ledger = check.load(file)
+    said = {
+        (entry.task, entry.metric, entry.epoch, entry.published.series): entry.published.value
+        for entry in ledger.entries
+    }
+    mine = {
+        (name, item.metric, item.epoch, item.series): item.value
+        for name, spec_ in task.published().items()
+        for item in spec_.reported
+    }
+    experiment = spec.load(ROOT / "experiments" / "ledger.yaml", LedgerSpec)
+    assert said == mine | {
+        (item.task, item.metric, item.epoch, item.series): item.value for item in experiment.reported
+    }
+    assert (ROOT / "docs" / "ledger" / "ledger.html").read_text(encoding="utf-8") == page.render(ledger, experiment.ui)
+
+
+def test_the_ledgers_own_file_names_numbers_that_exist() -> None:
+    experiment = spec.load(ROOT / "experiments" / "ledger.yaml", LedgerSpec)
+    known = {
+        (name, item.metric, item.epoch, item.series)
+        for name, mine in task.published().items()
+        for item in mine.reported
+    }
+    known |= {(item.task, item.metric, item.epoch, item.series) for item in experiment.reported}
+    named = [item.of for item in experiment.head] + [item.against for item in experiment.beyond if item.against]
+    assert {(item.task, item.metric, item.epoch, item.series) for item in named} <= known

@@ -1,0 +1,120 @@
+"""The verdicts' rule: by cases, and by what must hold of any numbers."""
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from trackdl.ledger import verdict
+from trackdl.ledger.verdict import Claim, Spread, judge
+
+LOSSES = st.floats(0.01, 3)
+SEEDS = st.lists(st.floats(0.5, 1), min_size=3, max_size=8)
+
+
+def accuracy(value: float, **more: object) -> Claim:
+    return Claim(value, "fraction", **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("published", "values", "expected"),
+    [
+        (0.9817, [0.9818, 0.9815, 0.9821, 0.9813, 0.9819], "reproduced"),
+        (0.8981, [0.9067, 0.9060, 0.9071, 0.9064, 0.9058], "better"),
+        (0.9167, [0.9067, 0.9060, 0.9071, 0.9064, 0.9058], "worse"),
+        (0.0924, [0.1137, 0.0750, 0.1320, 0.0980, 0.1010], "inconclusive"),  # the seeds lie apart by more
+        (0.9, [0.9040, 0.9120, 0.8960, 0.9080, 0.9000], "inconclusive"),  # close, but not known well enough
+        (0.475, [0.475] * 5, "reproduced"),
+        (0.475, [0.875] * 5, "better"),
+        (0.9817, [0.9818], "inconclusive"),  # one seed
+        (0.9817, [0.9818, 0.9817], "inconclusive"),  # two do not tell a spread either
+    ],
+)
+def test_accuracies(published: float, values: list[float], expected: str) -> None:
+    assert judge(accuracy(published), values).name == expected
+
+
+def test_a_lower_loss_is_better_and_its_margin_is_a_tenth() -> None:
+    loss = Claim(0.5, "nats")
+    assert judge(loss, [0.30, 0.31, 0.29]).name == "better"
+    assert judge(loss, [0.70, 0.71, 0.69]).name == "worse"
+    assert judge(loss, [0.53, 0.531, 0.529]).name == "reproduced"
+
+
+def test_a_rank_has_no_margin() -> None:
+    assert judge(Claim(1, "rank"), [2, 2, 2]).name == "worse"
+    assert judge(Claim(1, "rank"), [1, 1, 1]).name == "reproduced"
+
+
+def test_a_fault_goes_before_all_and_says_what_it_is() -> None:
+    found = judge(accuracy(0.9019, fault="it is the validation split", comparable="not measured in the report"), [0.91])
+    assert found.name == "fault in the report"
+    assert found.words == "It is the validation split. Ours: 91.00\u00a0%, one seed."
+
+
+def test_what_the_report_has_not_measured_is_not_comparable() -> None:
+    found = judge(accuracy(0.5, comparable="not measured in the report"), [0.5] * 5)
+    assert found.name == "not comparable"
+
+
+def test_what_is_unknown_is_said() -> None:
+    claim = accuracy(0.5, comparable="protocol unknown in part", unknown="the padding")
+    assert judge(claim, [0.6] * 5).words.endswith("unknown: the padding.")
+
+
+def test_a_known_spread_lets_one_seed_speak() -> None:
+    known = Spread(0.001, 5)
+    assert judge(accuracy(0.9817), [0.9818], known).name == "reproduced"
+    better = judge(accuracy(0.8981), [0.9067], known)
+    assert better.name == "better"
+    assert "known from 5 in docs/ledger" in better.words
+    assert judge(accuracy(0.8981), [0.9067], Spread(0.01, 5)).name == "inconclusive"
+
+
+def test_no_value_is_no_verdict() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        judge(accuracy(0.5), [])
+
+
+@given(published=st.floats(0.5, 1), values=SEEDS)
+def test_the_order_of_the_seeds_does_not_matter(published: float, values: list[float]) -> None:
+    assert judge(accuracy(published), values).name == judge(accuracy(published), sorted(values)).name
+
+
+@given(published=st.floats(0.5, 1), values=SEEDS)
+def test_mirrored_numbers_have_the_mirrored_verdict(published: float, values: list[float]) -> None:
+    mirrored = [2 * published - value for value in values]
+    swap = {"better": "worse", "worse": "better"}
+    name = judge(accuracy(published), values).name
+    near = abs(abs(sum(values) / len(values) - published) - verdict.POINTS) < 1e-9
+    assume(not near)  # where rounding decides
+    assert judge(accuracy(published), mirrored).name == swap.get(name, name)
+
+
+@given(published=LOSSES, values=st.lists(LOSSES, min_size=3, max_size=8))
+def test_better_and_worse_mean_what_they_say(published: float, values: list[float]) -> None:
+    found = judge(Claim(published, "nats"), values).name
+    mean = sum(values) / len(values)
+    if found == "better":
+        assert mean < published - verdict.SHARE * published
+    elif found == "worse":
+        assert mean > published + verdict.SHARE * published
+    elif found == "reproduced":
+        assert abs(mean - published) <= verdict.SHARE * published + 1e-9
+
+
+@given(published=st.floats(0.5, 1), value=st.floats(0.5, 1), deviation=st.floats(0, 0.05), more=st.floats(1, 20))
+def test_more_spread_never_makes_a_verdict_surer(published: float, value: float, deviation: float, more: float) -> None:
+    sure = judge(accuracy(published), [value], Spread(deviation, 5)).name
+    less = judge(accuracy(published), [value], Spread(deviation * more, 5)).name
+    assert less in (sure, "inconclusive")
+
+
+@given(published=st.floats(0.5, 1), values=st.lists(st.floats(0.5, 1), min_size=1, max_size=2))
+def test_too_few_seeds_never_decide_by_themselves(published: float, values: list[float]) -> None:
+    assert judge(accuracy(published), values).name == "inconclusive"
+
+
+@given(st.floats(-10, 10))
+def test_rounding_keeps_nine_digits(value: float) -> None:
+    assert verdict.rounded(value) == pytest.approx(value, rel=1e-8)
+    assert verdict.rounded(verdict.rounded(value)) == verdict.rounded(value)
