@@ -105,7 +105,7 @@ def measure_store(kind: str, workers: int, seconds: float, trials: int, parts: i
             time.sleep(seconds / parts)
             asleep += seconds / parts
             n = task.until
-            return SegmentResult([Epoch(n, 1 / n, 0.5, 1 / n, 0.5 + n / 100, 1.0)], STATE, 80_000)
+            return SegmentResult([Epoch(n, 1 / n, 0.5, 1 / n, 0.5 + n / 100, 1.0)], STATE)
 
         def timed(function: Any, next_task: Any, count: int) -> Iterator[tuple[Any, Any]]:
             times.append(time.monotonic())

@@ -18,11 +18,11 @@ import pytest
 import torch
 
 from conftest import ROOT
-from trackdl import checkup, doctor
+from trackdl import checkup, doctor, processes
 from trackdl.data import sources
 from trackdl.data.fetchers import Folder, Mirror
 from trackdl.data.packages import NpmPackage
-from trackdl.tracking import health, runs
+from trackdl.tracking import health
 
 
 def refused(address: tuple[str, int], seconds: float) -> socket.socket:
@@ -158,7 +158,7 @@ def started(**tags: str) -> str:
 def test_stuck_runs(tracking: str) -> None:  # noqa: ARG001
     client = health.client()
     mine = {"trackdl.host": socket.gethostname()}
-    started(**mine, **{"trackdl.process": f"{os.getpid()}:{_created():.0f}"})
+    started(**mine, **{"trackdl.process": processes.tag()})
     assert health.stuck().level == "ok"
     day = int((time.time() - 2 * health.DAY) * 1000)
     client.create_run("0", start_time=day, tags={"trackdl.host": "elsewhere"})
@@ -237,5 +237,5 @@ def test_the_command_ends_with_1_and_says_so_in_json(tmp_path: Path) -> None:
 
 
 def test_a_run_says_which_process_it_is_of() -> None:
-    assert runs.alive(f"{os.getpid()}:{_created():.0f}")
-    assert not runs.alive("nonsense")
+    assert processes.alive(processes.tag())
+    assert not processes.alive("nonsense")

@@ -17,10 +17,11 @@ ORDER = [
     {"cli_models", "cli_ledger"},
     {"doctor"},
     {"tasks", "apps"},
-    {"grid_driver", "grid_conclusions", "grid_hypotheses"},
+    {"grid_driver", "grid_conclusions", "grid_hypotheses", "search_driver"},
     {"tracking"},
     {"studies"},
     {"engines"},
+    {"drawing"},
     {"segments", "workers", "crossfit", "validation", "serving", "comparison", "estimator", "checkup"},
     {"baselines"},
     {"protocols"},
@@ -45,7 +46,7 @@ ORDER = [
     {"spec_fashion", "spec_heart", "spec_hypotheses", "spec_ledger"},
     {"spec_base"},
     {"databases"},
-    {"paths", "errors", "code_digest"},
+    {"paths", "errors", "code_digest", "processes"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy
 
 from conftest import ROOT
-from trackdl import spec
+from trackdl import processes, spec
 from trackdl.errors import InputError, TrackdlError
 from trackdl.tracking import runs, store
 from trackdl.tracking.runs import Run
@@ -146,8 +146,8 @@ def test_a_store_of_an_older_mlflow_is_left_as_it_is(tmp_path: Path, monkeypatch
 
 
 def test_a_process_is_known_whatever_the_clock_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = runs.process_tag()
+    before = processes.tag()
     monkeypatch.setattr(psutil.Process, "create_time", lambda _: 0.0)
-    assert runs.process_tag() == before
-    assert runs._alive(before)
-    assert not runs._alive("1:0")
+    assert processes.tag() == before
+    assert processes.alive(before)
+    assert not processes.alive("1:0")

@@ -9,9 +9,6 @@ no record and know no store: whoever calls does, and so is the only one who writ
 
 import logging
 import os
-import signal
-import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
@@ -19,6 +16,8 @@ from typing import Generic, Protocol, TypeVar
 
 import torch
 from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoolExecutor
+
+from trackdl.processes import attach
 
 __all__ = ["Engine", "Failed", "Lost", "out_of_memory", "work_through"]
 
@@ -30,7 +29,6 @@ log = logging.getLogger(__name__)
 
 # The libraries' own thread pools read these when they are loaded.
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-PARENT_CHECK = 1.0  # seconds
 TRIES = 2  # of a task whose worker is lost: whatever killed it may have been somebody else's
 
 
@@ -137,13 +135,6 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def _prepare(parent: int) -> None:
-    """Make this process a worker: one thread, deaf to Ctrl-C (its parent is not), and gone when its parent is."""
+    """Make this process a worker: one thread."""
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(PARENT_CHECK)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    attach(parent)

@@ -95,6 +95,7 @@ def run(
             driver = Driver(experiment, studies, parent)
             try:
                 _work(driver, workers or cpu_count(), fit, engine)
+                driver.finish()
             except BaseException:
                 driver.abandon()
                 raise

@@ -12,9 +12,9 @@ from mlflow.store.db import utils
 from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from trackdl import processes
 from trackdl.checkup import Finding, listed
 from trackdl.paths import project_root
-from trackdl.tracking import runs
 from trackdl.tracking.store import client, every_experiment, plainly
 
 __all__ = ["address", "aliases", "artifact_folder", "orphans", "schema", "stuck"]
@@ -65,7 +65,7 @@ def stuck() -> Finding:
         found = client().search_runs(every_experiment(), "attributes.status = 'RUNNING'", max_results=PAGE)
     for item in found:
         tags, name = item.data.tags, f"{item.info.run_id[:8]} ({item.data.tags.get('trackdl.task', 'no task')})"
-        if tags.get("trackdl.host") == socket.gethostname() and not runs.alive(tags.get("trackdl.process", "")):
+        if tags.get("trackdl.host") == socket.gethostname() and not processes.alive(tags.get("trackdl.process", "")):
             gone.append(name)
         elif time.time() - item.info.start_time / 1000 > DAY and tags.get("trackdl.host") != socket.gethostname():
             old.append(name)

@@ -18,11 +18,11 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import mlflow
-import psutil
 from matplotlib.figure import Figure
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.dataset import Dataset
@@ -31,7 +31,7 @@ from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import Run as MlflowRun
 from mlflow.entities import RunStatus
 
-from trackdl import __version__, spec
+from trackdl import __version__, processes, spec
 from trackdl.code_digest import code_digest
 from trackdl.paths import project_root
 from trackdl.spec import Experiment
@@ -39,7 +39,7 @@ from trackdl.tracking import outbox
 from trackdl.tracking.outbox import Letter
 from trackdl.tracking.store import client, every_experiment, home_experiment, plainly
 
-__all__ = ["Run", "alive", "close_abandoned", "describe_dataset", "download", "find", "process_tag", "start"]
+__all__ = ["Run", "close_abandoned", "describe_dataset", "download", "find", "start"]
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +71,11 @@ class Run:
         outbox.settle(self.id)
         with plainly(f"run {self.id}"):
             return client().get_run(self.id)
+
+    @cached_property
+    def experiment_id(self) -> str:
+        """The id of MLflow's experiment that the run is in."""
+        return str(self.info.info.experiment_id)
 
     def tags(self, tags: Mapping[str, Any], params: Mapping[str, Any] | None = None) -> None:
         """Set tags, and parameters, which can be set once."""
@@ -137,6 +142,11 @@ class Run:
         """Log a figure as the artifact `name`, a picture file."""
         with self._made(name) as path:
             figure.savefig(path)
+
+    def picture(self, png: bytes, name: str) -> None:
+        """Log a picture that is drawn already as the artifact `name`."""
+        with self._made(name) as path:
+            path.write_bytes(png)
 
     @contextmanager
     def _made(self, name: str) -> Iterator[Path]:
@@ -211,7 +221,7 @@ def _record(run: Run, experiment: Experiment) -> None:
         "trackdl.spec_digest": spec.digest(experiment),
         "trackdl.code_digest": code_digest(experiment.task) or "",
         "trackdl.host": socket.gethostname(),
-        "trackdl.process": process_tag(),
+        "trackdl.process": processes.tag(),
         "trackdl.python": platform.python_version(),
         "trackdl.torch": importlib.metadata.version("torch"),
         "trackdl.mlflow": importlib.metadata.version("mlflow"),
@@ -279,34 +289,12 @@ def close_abandoned(task: str) -> list[Run]:
     closed = []
     for run in find(task, "attributes.status = 'RUNNING'"):
         tags = run.info.data.tags
-        if tags.get("trackdl.host") != socket.gethostname() or alive(tags.get("trackdl.process", "")):
+        if tags.get("trackdl.host") != socket.gethostname() or processes.alive(tags.get("trackdl.process", "")):
             continue
         outbox.deliver(run.id, Letter("end", {"status": RunStatus.to_string(RunStatus.KILLED), "time": None}))
         closed.append(run)
         log.warning("run %s of %s was left RUNNING by a process that is gone; it is now marked KILLED", run.id, task)
     return closed
-
-
-def process_tag() -> str:
-    """Return what tells this process from all others of this machine: its number and when it began."""
-    return f"{os.getpid()}:{_began(os.getpid())}"
-
-
-def _began(pid: int) -> str:
-    """Return when a process began, told so that it stays the same when the machine's clock is set."""
-    stat = Path(f"/proc/{pid}/stat")
-    if stat.exists():
-        return stat.read_text().rpartition(")")[2].split()[19]  # ticks since the machine was started
-    return f"{psutil.Process(pid).create_time():.0f}"
-
-
-def alive(process: str) -> bool:
-    """Return whether the process that a run names (its tag `trackdl.process`) still runs on this machine."""
-    pid, _, created = process.partition(":")
-    try:
-        return _began(int(pid)) == created
-    except (psutil.NoSuchProcess, OSError, ValueError):
-        return False
 
 
 @contextmanager

@@ -13,13 +13,15 @@ import mlflow
 from mlflow.entities import RunStatus
 from mlflow.exceptions import MlflowException
 
+from trackdl import processes
 from trackdl.tracking import outbox
 from trackdl.tracking.outbox import Letter
-from trackdl.tracking.runs import Run, process_tag
+from trackdl.tracking.runs import Run
 from trackdl.tracking.store import client, plainly
 
-__all__ = ["adopt", "close_trial", "log_once", "open_trial", "page", "study_run"]
+__all__ = ["PARENT", "adopt", "close_trial", "log_once", "open_trial", "page", "study_run"]
 
+PARENT = "mlflow.parentRunId"  # MLflow's own tag
 UI = "http://127.0.0.1:5000"  # where `make ui` shows the store, when it is no server's
 
 
@@ -40,7 +42,7 @@ def open_trial(parent: Run, known: str | None, name: str, params: Mapping[str, A
         params: The trial's parameters.
         tags: Further tags.
     """
-    here = {"trackdl.host": socket.gethostname(), "trackdl.process": process_tag(), "mlflow.parentRunId": parent.id}
+    here = {"trackdl.host": socket.gethostname(), "trackdl.process": processes.tag(), PARENT: parent.id}
     said = {key: str(value) for key, value in {**tags, **here}.items()}
     with plainly("opening a trial's run"):
         if known and _stands(known):
@@ -48,7 +50,7 @@ def open_trial(parent: Run, known: str | None, name: str, params: Mapping[str, A
             run = Run(known)
             run.tags(said)
             return run
-        made = client().create_run(parent.info.info.experiment_id, run_name=name)
+        made = client().create_run(parent.experiment_id, run_name=name)
     run = Run(made.info.run_id)
     run.logged = set()
     run.tags(said, params)
@@ -59,7 +61,7 @@ def adopt(parent: Run, run_ids: Iterable[str]) -> None:
     """Put trials' runs below `parent`, where somebody has deleted the run that they stood below."""
     for run_id in run_ids:
         if _stands(run_id):
-            Run(run_id).tags({"mlflow.parentRunId": parent.id})
+            Run(run_id).tags({PARENT: parent.id})
 
 
 def _stands(run_id: str) -> bool:
@@ -86,8 +88,8 @@ def close_trial(run: Run, status: str) -> None:
     outbox.deliver(run.id, Letter("end", {"status": status, "time": int(time.time() * 1000)}))
 
 
-def page(run: Run) -> str:
-    """Return the address of the run's page: on the tracking server, else where `make ui` will show it."""
+def page(parent: Run, run: Run) -> str:
+    """Return the address of a trial's page: on the tracking server, else where `make ui` will show it."""
     uri = mlflow.get_tracking_uri()
     base = uri.rstrip("/") if uri.startswith("http") else UI
-    return f"{base}/#/experiments/{run.info.info.experiment_id}/runs/{run.id}"
+    return f"{base}/#/experiments/{parent.experiment_id}/runs/{run.id}"

@@ -1,0 +1,47 @@
+"""Processes of this machine: told apart from all others, and ended with the one that started them."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import psutil
+
+__all__ = ["alive", "attach", "tag"]
+
+PARENT_CHECK = 1.0  # seconds
+
+
+def tag() -> str:
+    """Return what tells this process from all others of this machine: its number and when it began."""
+    return f"{os.getpid()}:{_began(os.getpid())}"
+
+
+def _began(pid: int) -> str:
+    """Return when a process began, told so that it stays the same when the machine's clock is set."""
+    stat = Path(f"/proc/{pid}/stat")
+    if stat.exists():
+        return stat.read_text().rpartition(")")[2].split()[19]  # ticks since the machine was started
+    return f"{psutil.Process(pid).create_time():.0f}"
+
+
+def alive(process: str) -> bool:
+    """Return whether the process that a run names (its tag `trackdl.process`) still runs on this machine."""
+    pid, _, began = process.partition(":")
+    try:
+        return _began(int(pid)) == began
+    except (psutil.NoSuchProcess, OSError, ValueError):
+        return False
+
+
+def attach(parent: int) -> None:
+    """Make this process one that works for `parent`: deaf to Ctrl-C, which its parent hears, and gone when that is."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_CHECK)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
