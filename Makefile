@@ -46,7 +46,7 @@ test: $(READY) check ## Lint, types and all tests.
 
 test-faults: $(READY) ## Kills, outages, full disks, bytes from outside, thrown at real stores: about ten minutes.
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -r requirements-cluster.lock
-	$(BIN)/pytest -m faults
+	$(BIN)/pytest -m faults -n 2 --dist loadfile
 
 check: $(READY) ## Lint and types alone.
 	$(BIN)/ruff check .

@@ -1,7 +1,8 @@
 """Several processes that open the same stores at once, forked from one that has loaded everything: starting is dear."""
 
-import multiprocessing
 import os
+
+from forked import pool
 
 __all__ = ["four_at_once"]
 
@@ -18,7 +19,5 @@ def _open(urls: tuple[str, str]) -> str:
 
 def four_at_once(tracking: str, storage: str) -> list[str]:
     """Let four processes open both stores; return the experiment's id that each found or made."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["trackdl.tracking.runs", "trackdl.studies.grid", "openers"])
-    with context.Pool(4, maxtasksperchild=1) as pool:
-        return pool.map(_open, [(tracking, storage)] * 4, chunksize=1)
+    with pool(4) as four:
+        return four.map(_open, [(tracking, storage)] * 4, chunksize=1)

@@ -90,6 +90,7 @@ def test_data_are_fetched_once_a_node(cluster: Any, place: Path) -> None:  # noq
     assert sorted(fetched) == sorted(used)
 
 
+@pytest.mark.fault("a Ray node killed in mid-trial", lost="the folds under way")
 @pytest.mark.usefixtures("tracking")
 def test_a_node_that_is_killed_in_mid_trial_loses_nothing(cluster: Any, place: Path) -> None:
     (place / "where").unlink(missing_ok=True)

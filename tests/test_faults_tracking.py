@@ -83,6 +83,7 @@ def stands_once(run_id: str, epochs: int, uri: str, status: str) -> None:
     assert len(plain.list_artifacts(run_id, "checkpoints")) == epochs
 
 
+@pytest.mark.fault("the tracking server killed in mid-fit, and back", recovery="by itself")
 def test_the_server_is_killed_in_mid_fit_and_comes_back(server: TrackingServer, tmp_path: Path) -> None:
     with runs.start(EXPERIMENT) as run:
         epoch(run, 1, tmp_path)
@@ -98,6 +99,7 @@ def test_the_server_is_killed_in_mid_fit_and_comes_back(server: TrackingServer, 
     stands_once(run.id, 9, server.uri, "FINISHED")
 
 
+@pytest.mark.fault("the tracking server hangs, and goes on", recovery="by itself")
 def test_the_server_hangs_and_goes_on(server: TrackingServer, tmp_path: Path) -> None:
     with runs.start(EXPERIMENT) as run:
         epoch(run, 1, tmp_path)
@@ -109,6 +111,7 @@ def test_the_server_hangs_and_goes_on(server: TrackingServer, tmp_path: Path) ->
     stands_once(run.id, 7, server.uri, "FINISHED")
 
 
+@pytest.mark.fault("the tracking server never comes back", recovery="the next command sends")
 def test_the_server_never_comes_back_and_the_next_command_sends_what_waits(
     server: TrackingServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,6 +142,7 @@ def test_the_server_never_comes_back_and_the_next_command_sends_what_waits(
     assert found.dataset.name == "mnist-train"
 
 
+@pytest.mark.fault("a process killed between sending and noting it")
 @pytest.mark.usefixtures("tracking")
 def test_what_was_half_sent_arrives_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracking: str) -> None:
     with runs.start(EXPERIMENT) as run:
@@ -176,6 +180,7 @@ def lock(file: Path, seconds: float, locked: threading.Event) -> None:
         other.execute("ROLLBACK")
 
 
+@pytest.mark.fault("the SQLite file locked for 30 s in mid-fit", recovery="waits")
 @pytest.mark.usefixtures("tracking")
 def test_the_sqlite_file_is_locked_for_30_seconds(tmp_path: Path) -> None:
     with runs.start(EXPERIMENT) as run:
@@ -191,6 +196,7 @@ def test_the_sqlite_file_is_locked_for_30_seconds(tmp_path: Path) -> None:
     stands_once(run.id, 5, f"sqlite:///{tmp_path / 'mlflow.db'}", "FINISHED")
 
 
+@pytest.mark.fault("a run deleted while something waits for it")
 @pytest.mark.usefixtures("tracking")
 def test_a_run_that_was_deleted_meanwhile_is_told_and_its_rest_is_kept(
     tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from trackdl.data.heart_schema import parse_table
 from trackdl.data.images import read_idx
 from trackdl.data.pictures import read_picture
 from trackdl.errors import InputError, TrackdlError
+from trackdl.ledger import check, formulas
 from trackdl.models import DigitNet
 
 pytestmark = pytest.mark.faults
@@ -62,6 +64,13 @@ def damaged(whole: bytes) -> st.SearchStrategy[bytes]:
         return bytes(content[: draw(st.integers(0, len(content)))] if draw(st.booleans()) else content)
 
     return change()
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
 
 
 def picture(kind: str, mode: str = "RGB") -> bytes:
@@ -155,6 +164,125 @@ def test_model_cards(data: st.DataObject, whole_model: Path, tmp_path_factory: p
     answers(lambda: serving.read_model(folder))
 
 
+RUN = "ab" * 16
+SHA = "cd" * 32
+FIGURE = {
+    "task": "mnist",
+    "metric": "test_accuracy",
+    "epoch": 1,
+    "unit": "fraction",
+    "examples": 100,
+    "mean": 0.5,
+    "low": 0.4,
+    "high": 0.6,
+    "interval": "examples",
+    "evidence": [
+        {"run": RUN, "seed": 1, "artifacts": ["a.safetensors"], "formula": "accuracy", "select": "", "value": 0.5}
+    ],
+}
+WHOLE_LEDGER: dict[str, Any] = {
+    "format": 1,
+    "version": "0.1.0",
+    "commit": None,
+    "made": "2026-01-01T00:00:00Z",
+    "seeds": None,
+    "head": [],
+    "entries": [],
+    "hypotheses": [],
+    "faults": [],
+    "beyond": [
+        {"title": "Beyond", "task": "mnist", "published": 0.5, "figure": FIGURE, "words": "", "lead": True},
+    ],
+    "runs": {
+        RUN: {
+            "task": "mnist",
+            "name": "mnist",
+            "model": "",
+            "seed": 1,
+            "experiment_id": "1",
+            "started": "2026-01-01T00:00:00Z",
+            "version": "0.1.0",
+            "commit": None,
+            "uncommitted": False,
+            "spec_digest": SHA,
+            "data_digest": SHA,
+            "code_digest": None,
+            "command": "trackdl mnist",
+            "artifacts": {"a.safetensors": SHA},
+        }
+    },
+}
+
+
+def test_the_ledger_that_is_damaged_is_whole_at_first(tmp_path: Path) -> None:
+    (tmp_path / "ledger.json").write_text(json.dumps(WHOLE_LEDGER))
+    assert check.load(tmp_path / "ledger.json").figures
+
+
+def other_values(content: Any, data: st.DataObject) -> None:
+    """Put something else somewhere into a JSON value."""
+    at = content
+    while True:
+        key = data.draw(st.sampled_from(sorted(at) if isinstance(at, dict) else list(range(len(at)))))
+        if not isinstance(at[key], dict | list) or not at[key] or data.draw(st.integers(0, 4)) == 0:
+            break
+        at = at[key]
+    at[key] = data.draw(values | st.sampled_from(["", "../../x", "\ud800", 10**400, -1, 1e308, [[]] * 50]))
+
+
+def no_run(*_: str) -> Any:
+    raise TrackdlError("there is no such run")
+
+
+@pytest.mark.parametrize("how", ["bytes", "values"])
+@EXAMPLES
+@given(data=st.data())
+def test_ledgers(how: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+    if how == "bytes":
+        content = data.draw(st.one_of(st.binary(max_size=200), damaged(json.dumps(WHOLE_LEDGER).encode())))
+    else:
+        changed = json.loads(json.dumps(WHOLE_LEDGER))
+        other_values(changed, data)
+        content = json.dumps(changed).encode()
+    file = tmp_path_factory.mktemp("ledger") / "ledger.json"
+    file.write_bytes(content)
+    experiment = spec.load(KINDS["ledger"], spec.LedgerSpec)
+
+    def verify() -> None:
+        found = check.load(file)
+        check.differences(found, experiment, {}, no_run, no_run, [], check.spreads(found), lambda *_: None)
+
+    answers(verify)
+
+
+@pytest.mark.parametrize(
+    "content", [b"[" * 10_000_000, b'{"a":' * 1_000_000, b"9" * 1_000_000, b'"' + b"\\u0000" * 10**6]
+)
+def test_ledgers_that_are_deep_or_long(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "ledger.json").write_bytes(content)
+    with pytest.raises(InputError):
+        check.load(tmp_path / "ledger.json")
+
+
+def test_a_ledger_that_has_no_end(tmp_path: Path) -> None:
+    with (tmp_path / "ledger.json").open("wb") as file:
+        file.truncate(2**40)  # holes: it takes no room
+    for path in (tmp_path / "ledger.json", tmp_path, tmp_path / "none.json"):
+        with pytest.raises(InputError, match=r"larger|cannot be read"):
+            check.load(path)
+
+
+@EXAMPLES
+@given(data=st.data())
+def test_what_a_ledgers_figures_are_computed_from(data: st.DataObject) -> None:
+    predictions = safetensors.numpy.save({"outputs": np.zeros((4, 3), np.float32), "targets": np.arange(4) % 3})
+    tables = st.sampled_from([b"a,b\n1,2\n", b"[]", b"{}", b"null", b'[{"epoch": 1}]', b'{"a": [1, "x"]}'])
+    files = data.draw(st.lists(st.one_of(st.binary(max_size=50), damaged(predictions), tables), max_size=3))
+    formula = data.draw(st.sampled_from(sorted(formulas.FORMULAS)) | st.text(max_size=5))
+    select = data.draw(st.text(max_size=8) | st.sampled_from(["1", "-1", "test_accuracy", "1e9"]))
+    answers(lambda: formulas.compute(formula, files, select, data.draw(st.integers())))
+
+
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10)
 )
@@ -178,13 +306,6 @@ def test_experiment_files(name: str, data: st.DataObject) -> None:
     text = KINDS[name].read_text(encoding="utf-8")
     content = data.draw(damaged(text.encode()[:3000])).decode("utf-8", "replace")
     answers(lambda: spec.parse(content, "a file", kind_of(name)), InputError)
-
-
-values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=8,
-)
 
 
 @pytest.mark.parametrize("name", [name for name in KINDS if name != "data"])

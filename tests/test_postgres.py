@@ -63,6 +63,7 @@ def test_a_grid_stands_once_in_both() -> None:
     assert again.run.id == first.run.id
 
 
+@pytest.mark.fault("PostgreSQL restarted in mid-study", times=3, recovery="waits")
 @pytest.mark.usefixtures("both")
 def test_the_server_is_restarted_in_mid_study(both: Server, tmp_path: Path) -> None:
     def restarted(
@@ -79,6 +80,7 @@ def test_the_server_is_restarted_in_mid_study(both: Server, tmp_path: Path) -> N
     assert not list(store.spool_folder().glob("*/*"))
 
 
+@pytest.mark.fault("PostgreSQL stays away", lost="a fold under way", recovery="the next command")
 @pytest.mark.usefixtures("both")
 def test_a_server_that_stays_away_is_said_and_the_same_command_goes_on(
     both: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -122,6 +124,7 @@ def test_one_process_works_on_a_study_wherever_its_machine(monkeypatch: pytest.M
         pass
 
 
+@pytest.mark.fault("a driver cut off, its study taken up elsewhere")
 @pytest.mark.usefixtures("both")
 def test_whoever_lost_the_lock_to_another_process_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(databases, "PING_EVERY", 0.5)
@@ -176,6 +179,7 @@ def test_two_schemas_of_one_database_do(postgres: Server, monkeypatch: pytest.Mo
     store.client.cache_clear()
 
 
+@pytest.mark.fault("four processes at once on absent PostgreSQL stores", times=2)
 def test_four_processes_open_absent_stores_at_once(postgres: Server) -> None:
     for _ in range(2):
         assert len(set(four_at_once(postgres.database(), postgres.database()))) == 1

@@ -180,6 +180,8 @@ def test_wrong_pixels_are_refused(pixels: np.ndarray) -> None:
         ServedPictures(network(), CARD).predict(pixels)
 
 
+@pytest.mark.fault("the champion moved, and removed, during a transfer", times=2)
+@pytest.mark.faults
 def test_the_champion_is_moved_or_removed_while_it_is_fetched(tracking: str, monkeypatch: pytest.MonkeyPatch) -> None:
     add(0.90, seed=1)
     add(0.91, seed=2)

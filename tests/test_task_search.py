@@ -1,7 +1,6 @@
 """The search: trials told truthfully, budgets kept, taken up after a stop, and a best one that can be run."""
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,10 +11,11 @@ import pytest
 import torch
 from optuna.trial import TrialState
 
+from search_fits import made_up
 from trackdl import search_driver, spec
 from trackdl.drawing import Studio
 from trackdl.errors import Diverged, InputError
-from trackdl.segments import Epoch, SegmentResult, SegmentTask, train_segment
+from trackdl.segments import train_segment
 from trackdl.spec import FashionSpec, SearchSpec
 from trackdl.spec_fashion import FashionModel, multiply_adds
 from trackdl.studies import store
@@ -59,19 +59,6 @@ def _own_studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracking: str)
 
 def experiment(**changes: Any) -> SearchSpec:
     return SearchSpec.model_validate(CONTENT | changes)
-
-
-def made_up(task: SegmentTask) -> SegmentResult:
-    """Stand for a training: better with more filters and a rate near 0.03; the state says how far it has come."""
-    settings = task.experiment.training
-    if settings.optimizer.lr > 0.5:
-        raise Diverged("epoch 1, batch 3: the loss is nan")
-    begun = json.loads(task.state)["epoch"] if task.state else 0
-    with Path(os.environ["SEARCH_TEST"], "calls").open("a") as calls:
-        calls.write(f"{settings.optimizer.lr} {begun}\n")
-    value = 0.6 + task.experiment.model.filters / 100 - abs(settings.optimizer.lr - 0.03) / 10
-    epochs = [Epoch(n, 1.0, 0.5, 1.0, value * (1 - 0.1 / n), 2.0) for n in range(begun + 1, task.until + 1)]
-    return SegmentResult(epochs, json.dumps({"epoch": task.until}).encode())
 
 
 def here(function: Callable[[Any], Any], next_task: Callable[[], Any], _: int) -> Iterator[tuple[Any, Any]]:

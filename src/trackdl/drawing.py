@@ -16,7 +16,7 @@ from typing import Any
 from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoolExecutor, ShutdownExecutorError
 from matplotlib.figure import Figure
 
-from trackdl.processes import attach
+from trackdl.processes import attach, starting
 
 __all__ = ["Studio"]
 
@@ -41,9 +41,10 @@ class Studio:
         self._due.append((future, take, make, arguments))
 
     def _submit(self, make: Draw, arguments: tuple[Any, ...]) -> "Future[bytes]":
-        if self._process is None:
-            self._process = ProcessPoolExecutor(1, initializer=attach, initargs=(os.getpid(),))
-        future: Future[bytes] = self._process.submit(_png, make, arguments)
+        with starting():
+            if self._process is None:
+                self._process = ProcessPoolExecutor(1, initializer=attach, initargs=(os.getpid(),))
+            future: Future[bytes] = self._process.submit(_png, make, arguments)
         return future
 
     def deliver(self, *, everything: bool = False) -> None:

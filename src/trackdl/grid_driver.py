@@ -61,11 +61,11 @@ class Driver:
     def _open(self, study: GridStudy, trial: GridTrial) -> Cell:
         tags = {"trackdl.task": "grid", "trackdl.trial": f"{study.name}/{trial.number}"}
         run = trials.open_trial(self.parent, trial.run_id, f"{study.name}, trial {trial.number}", trial.cell, tags)
+        self.open[run.id] = Cell(study, trial, run)
         trial.note(RUN, run.id)
         trial.note("mlflow_page", trials.page(self.parent, run))
         for fold, result in trial.folds().items():
             self._log_fold(run, fold, result)
-        self.open[run.id] = Cell(study, trial, run)
         return self.open[run.id]
 
     def finish(self) -> None:

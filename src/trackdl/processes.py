@@ -4,11 +4,13 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 
-__all__ = ["alive", "attach", "tag"]
+__all__ = ["alive", "attach", "starting", "tag"]
 
 PARENT_CHECK = 1.0  # seconds
 
@@ -33,6 +35,20 @@ def alive(process: str) -> bool:
         return _began(int(pid)) == began
     except (psutil.NoSuchProcess, OSError, ValueError):
         return False
+
+
+@contextmanager
+def starting() -> Iterator[None]:
+    """Start processes in the block that Ctrl-C does not reach while they are being started.
+
+    A terminal sends it to every process of a command, and Python has no answer to it before its first import is done.
+    What is blocked here stays blocked there; here it is heard at the end of the block.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def attach(parent: int) -> None:

@@ -48,17 +48,13 @@ class Driver:
     def __init__(self, experiment: SearchSpec, study: SearchStudy, parent: Run) -> None:
         self.experiment, self.study, self.parent = experiment, study, parent
         self.ready: deque[_Open] = deque()
-        self.busy: dict[int, _Open] = {}
-        self.ending: dict[int, _Open] = {}  # ended in the study; their pictures are being drawn
+        self.open: dict[int, _Open] = {}  # whose runs are
         self.studio = Studio()
         minutes = experiment.study.minutes
         self.deadline = monotonic() + 60 * minutes if minutes else None
-        self._tell_ended()
-        for trial in study.interrupted():
-            self._begin(trial)
 
-    def _tell_ended(self) -> None:
-        """End the runs of trials that had ended when a process was killed that was about to say so."""
+    def take_up(self) -> None:
+        """Take up what a process that is gone has left: trials half-done, and runs of trials that had ended."""
         ended = self.study.ended()
         below = f"tags.`{PARENT}` = '{self.parent.id}'"
         for run in runs.find(
@@ -67,6 +63,8 @@ class Driver:
             if found := ended.get(run.id):
                 trial, state, why = found
                 self._end(self._opened(trial, run), state, why)
+        for left in self.study.interrupted():
+            self._begin(left)
 
     def next_task(self) -> tuple[_Open, SegmentTask] | None:
         """Return the next epoch to train: of a trial in work, else of a new one, while there is time."""
@@ -77,7 +75,6 @@ class Driver:
                 return None
             self._begin(self.study.ask())
         opened = self.ready.popleft()
-        self.busy[opened.trial.number] = opened
         state = opened.state.read_bytes() if opened.state.exists() else None
         # The checkpoint counts: where the two differ, the process was killed between writing one and the other.
         reached = len(opened.trial.history) if state else 0
@@ -88,28 +85,27 @@ class Driver:
             # Known before anything is trained, so it is no failure.
             self.study.prune(trial, why)
             return
-        experiment = self.experiment.experiment(trial.values)
         name = f"{self.study.name}, trial {trial.number}"
         tags = {"trackdl.task": "search", "trackdl.trial": f"{self.study.name}/{trial.number}"}
         run = trials.open_trial(self.parent, trial.run_id, name, trial.values, tags)
+        opened = self._opened(trial, run)
         trial.note(RUN, run.id)
         trial.note("mlflow_page", trials.page(self.parent, run))
-        run.text(spec.to_yaml(experiment), "experiment.yaml")
-        opened = self._opened(trial, run)
-        if trial.history and trial.history[-1].epoch >= experiment.training.epochs:
+        run.text(spec.to_yaml(opened.experiment), "experiment.yaml")
+        if trial.history and trial.history[-1].epoch >= opened.experiment.training.epochs:
             self._complete(opened)  # all but its end was told when its process was killed
         else:
             self.ready.append(opened)
 
     def _opened(self, trial: SearchTrial, run: Run) -> _Open:
         state = storage_folder() / "studies" / self.study.name / f"trial-{trial.number:05d}.safetensors"
-        return _Open(trial, self.experiment.experiment(trial.values), run, state)
+        self.open[trial.number] = _Open(trial, self.experiment.experiment(trial.values), run, state)
+        return self.open[trial.number]
 
     def keep(self, opened: _Open, outcome: SegmentResult | Failed | Lost) -> str:
         """Take an epoch's outcome into the stores, and return a few words on it."""
         trial = opened.trial
         self.studio.deliver()
-        del self.busy[trial.number]
         if isinstance(outcome, Failed | Lost):
             why = str(outcome.error) if isinstance(outcome, Failed) else "its worker was killed, twice; out of memory?"
             self.study.fail(trial, why)
@@ -148,7 +144,6 @@ class Driver:
         trials.log_once(opened.run, {**curves, **{name: [(0, float(value))] for name, value in single.items()}})
         opened.run.tags({"trackdl.trial_state": state, **({"trackdl.why": why} if why else {})})
         opened.state.unlink(missing_ok=True)
-        self.ending[opened.trial.number] = opened
         if history:
             course = [(opened.trial.number, [epoch.val_accuracy for epoch in history], state == "COMPLETE")]
             close = partial(self._close, opened, STATUS[state])
@@ -160,7 +155,7 @@ class Driver:
         if picture:
             opened.run.picture(picture, "pictures/course.png")
         trials.close_trial(opened.run, status)
-        del self.ending[opened.trial.number]
+        del self.open[opened.trial.number]
 
     def stop(self) -> None:
         """End what is open: trials that the time has run out for have no value, and what they showed stays."""
@@ -174,5 +169,5 @@ class Driver:
     def abandon(self) -> None:
         """Mark the runs of open trials KILLED; the next command takes the trials up."""
         self.studio.close()
-        for opened in (*self.ready, *self.busy.values(), *self.ending.values()):
+        for opened in self.open.values():
             trials.close_trial(opened.run, "KILLED")

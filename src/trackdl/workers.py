@@ -17,7 +17,7 @@ from typing import Generic, Protocol, TypeVar
 import torch
 from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoolExecutor
 
-from trackdl.processes import attach
+from trackdl.processes import attach, starting
 
 __all__ = ["Engine", "Failed", "Lost", "out_of_memory", "work_through"]
 
@@ -69,9 +69,10 @@ class _Worker(Generic[Task, Result]):
             return self._submit(task)
 
     def _submit(self, task: Task) -> "Future[Result]":
-        if self.executor is None:
-            self.executor = ProcessPoolExecutor(1, initializer=_prepare, initargs=(os.getpid(),), env=ONE_THREAD)
-        future: Future[Result] = self.executor.submit(self.function, task)
+        with starting():
+            if self.executor is None:
+                self.executor = ProcessPoolExecutor(1, initializer=_prepare, initargs=(os.getpid(),), env=ONE_THREAD)
+            future: Future[Result] = self.executor.submit(self.function, task)
         return future
 
     def outcome(self, future: "Future[Result]") -> Result | Failed | Lost:

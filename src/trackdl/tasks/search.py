@@ -77,6 +77,7 @@ def run(
             parent.tags({"trackdl.study": name, "trackdl.sampler": settings.sampler, "trackdl.pruner": pruner})
             driver = Driver(experiment, study, parent)
             try:
+                driver.take_up()
                 _work(driver, workers or cpu_count(), train, engine)
                 driver.stop()
             except BaseException:

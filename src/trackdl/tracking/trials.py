@@ -50,10 +50,10 @@ def open_trial(parent: Run, known: str | None, name: str, params: Mapping[str, A
             run = Run(known)
             run.tags(said)
             return run
-        made = client().create_run(parent.experiment_id, run_name=name)
+        made = client().create_run(parent.experiment_id, run_name=name, tags=said)
     run = Run(made.info.run_id)
     run.logged = set()
-    run.tags(said, params)
+    run.tags({}, params)
     return run
 
 
