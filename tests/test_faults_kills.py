@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import sqlite3
@@ -11,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -55,14 +57,31 @@ def settings() -> dict[str, str]:
     }
 
 
-@pytest.mark.timeout(580)
-def test_kill_9_at_20_random_moments_loses_nothing(tmp_path: Path, record_property: Callable[..., None]) -> None:
+@pytest.fixture
+def start() -> Iterator[Callable[[Any], BaseProcess]]:
+    """Give what starts a driver; those that are left are ended."""
+    started: list[BaseProcess] = []
+
+    def begin(told: Any) -> BaseProcess:
+        started.append(start_driver(told, settings()))
+        return started[-1]
+
+    yield begin
+    for driver in started:
+        if driver.is_alive() and driver.pid:
+            os.killpg(driver.pid, signal.SIGKILL)
+
+
+@pytest.mark.timeout(900)
+def test_kill_9_at_20_random_moments_loses_nothing(
+    tmp_path: Path, start: Callable[[Any], BaseProcess], record_property: Callable[..., None]
+) -> None:
     moments = random.Random(7)
     told = experiment(grids={"report": LARGER})
     # A worker's death is the most frequent fault, and the cheapest to try: a driver brings two new workers along.
     kinds = ["worker"] * 12 + ["driver"] * 4 + ["group"] * 4
     moments.shuffle(kinds)
-    driver = start_driver(told, settings())
+    driver = start(told)
     lost, back = 0, []
     for kind in kinds:
         wait_for_calls(tmp_path, sum(calls(tmp_path).values()) + moments.randint(1, 3), driver.is_alive)
@@ -80,7 +99,7 @@ def test_kill_9_at_20_random_moments_loses_nothing(tmp_path: Path, record_proper
             done = {(json.dumps(cell, sort_keys=True), fold) for cell, fold in map(json.loads, calls(tmp_path))}
             assert len(done - kept) <= 2  # at most the folds under way
             lost += len(done - kept)
-            driver = start_driver(told, settings())
+            driver = start(told)
         wait_for_calls(tmp_path, sum(calls(tmp_path).values()) + 1, driver.is_alive)
         back.append(time.monotonic() - killed)
     os.killpg(driver.pid, signal.SIGKILL)
@@ -159,7 +178,17 @@ cli.main()
 def silent_server() -> Iterator[socket.socket]:
     """A web server that takes calls and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as made:
+        made.settimeout(0.1)
         yield made
+
+
+def called(server: socket.socket, calls: list[socket.socket]) -> bool:
+    """Take a call, if there is one, and do not answer."""
+    try:
+        calls.append(server.accept()[0])
+    except TimeoutError:
+        return False
+    return True
 
 
 def checkpoint(tmp_path: Path) -> bool:
@@ -195,6 +224,7 @@ def test_ctrl_c_keeps_the_state_and_ends_with_130(
     if task == "ledger":
         (tmp_path / "experiments").mkdir()
         (tmp_path / "experiments" / "mnist.yaml").write_text(DIGITS.replace("epochs: 2", "epochs: 9999"))
+        shutil.copy(ROOT / "experiments" / "grid.yaml", tmp_path / "experiments")
         file.write_text(MINE)
     else:
         content = told.model_dump(mode="json") if task == "grid" else searches.CONTENT
@@ -204,11 +234,12 @@ def test_ctrl_c_keeps_the_state_and_ends_with_130(
     paths = [str(ROOT / "src"), str(ROOT / "tests")]
     line = [sys.executable, "-c", COMMAND, str(tmp_path), str(silent_server.getsockname()[1]), *paths]
     log = tmp_path / "log"
+    open_calls: list[socket.socket] = []
     reached = {
         "loading": lambda: "ready" in log.read_text(),
         "calls": lambda: sum(calls(tmp_path).values()) >= 4,
         "checkpoint": lambda: checkpoint(tmp_path),
-        "download": lambda: bool(silent_server.accept()),
+        "download": lambda: called(silent_server, open_calls),
     }[moment]
     # A terminal sends Ctrl-C to all processes of the command, workers too.
     with (
@@ -226,6 +257,8 @@ def test_ctrl_c_keeps_the_state_and_ends_with_130(
         finally:
             process.kill()
         seconds = time.monotonic() - began
+    for call in open_calls:
+        call.close()
     assert "Traceback" not in log.read_text()
     found = [run.info.info.status for name in ("grid", "search", "mnist", "ledger") for run in runs.find(name)]
     assert set(found) <= {"KILLED", "FINISHED"}

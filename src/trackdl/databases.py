@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import wraps
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -22,6 +22,7 @@ from sqlalchemy.exc import ArgumentError, DisconnectionError, InterfaceError, Op
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_exponential
 
 from trackdl.errors import InputError, TrackdlError
+from trackdl.processes import uninterrupted
 
 __all__ = [
     "alone",
@@ -33,6 +34,7 @@ __all__ = [
     "refuse_shared",
     "shown",
     "sqlite_file",
+    "undisturbed",
 ]
 
 log = logging.getLogger(__name__)
@@ -109,6 +111,15 @@ def patient(
         return tries(call, *args, **kwargs)
 
     return asked
+
+
+def undisturbed(url: str) -> AbstractContextManager[None]:
+    """Let no interruption fall into a call of a database.
+
+    It would leave a transaction open, and a SQLite file locked against this very process, which has yet to write down
+    that it was interrupted. A server has no such locks, and may take long to answer.
+    """
+    return nullcontext() if url.startswith("http") else uninterrupted()
 
 
 @contextmanager

@@ -7,10 +7,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import psutil
 
-__all__ = ["alive", "attach", "starting", "tag"]
+__all__ = ["alive", "attach", "starting", "tag", "uninterrupted"]
 
 PARENT_CHECK = 1.0  # seconds
 
@@ -49,6 +50,32 @@ def starting() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Put an interruption, by Ctrl-C or a signal, off to the end of the block; a second one is heard at once."""
+    if threading.current_thread() is not threading.main_thread():  # no signal is handled there
+        yield
+        return
+    came: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    heard = {number: handler for number, handler in handlers.items() if callable(handler)}
+
+    def put_off(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        if len(came) > 1:
+            heard[signal.Signals(number)](number, frame)
+
+    for number in heard:
+        signal.signal(number, put_off)
+    try:
+        yield
+    finally:
+        for number, handler in heard.items():
+            signal.signal(number, handler)
+        if len(came) == 1:
+            heard[signal.Signals(came[0])](came[0], None)
 
 
 def attach(parent: int) -> None:

@@ -63,7 +63,9 @@ class _PatientStorage(RDBStorage):
             nonlocal tries
             tries += 1
             try:
-                if super(_PatientStorage, self).set_trial_state_values(trial_id, state, values):
+                with databases.undisturbed(self.url):
+                    told = super(_PatientStorage, self).set_trial_state_values(trial_id, state, values)
+                if told:
                     return True
             except UpdateFinishedTrialError:
                 if tries == 1:
@@ -80,10 +82,14 @@ def _patient(name: str) -> None:
     """Let a method of the store wait while the store is gone, and say plainly why it fails for good."""
     call = getattr(RDBStorage, name)
 
+    def whole(self: _PatientStorage, *args: object, **kwargs: object) -> object:
+        with databases.undisturbed(self.url):
+            return call(self, *args, **kwargs)
+
     def asked(self: _PatientStorage, *args: object, **kwargs: object) -> object:
         where = f"the studies' store {databases.shown(self.url)}"
         try:
-            return databases.patient(call, where)(self, *args, **kwargs)
+            return databases.patient(whole, where)(self, *args, **kwargs)
         except (SQLAlchemyError, StorageInternalError) as error:
             reason = str(list(databases.causes(error))[-1]).strip().splitlines()[0]
             raise TrackdlError(f"{where}: {reason}. What it holds stays; the same command goes on") from error

@@ -87,7 +87,7 @@ def deliver(run_id: str, letter: Letter) -> None:
         if store.gone_since is not None or waiting(run_id):
             send_waiting()
             _came_back(store)
-        with _quickly():
+        with _quickly(), databases.undisturbed(mlflow.get_tracking_uri()):
             _post(run_id, letter)
     except Exception as error:
         if not store_gone(error):
@@ -217,7 +217,8 @@ def send_waiting() -> None:
             letters = _letters(folder)
             for place in letters:
                 try:
-                    _post(folder.name, _read(place))
+                    with databases.undisturbed(mlflow.get_tracking_uri()):
+                        _post(folder.name, _read(place))
                 except MlflowException as error:
                     if store_gone(error):
                         raise
@@ -243,7 +244,7 @@ def end(run_id: str, status: str) -> None:
     try:
         if waiting(run_id) and (store.gone_since is None or store.answers.is_set()):
             send_waiting()
-        with _quickly():
+        with _quickly(), databases.undisturbed(mlflow.get_tracking_uri()):
             mlflow.end_run(status)
     except Exception as error:
         if not store_gone(error):

@@ -31,7 +31,7 @@ from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import Run as MlflowRun
 from mlflow.entities import RunStatus
 
-from trackdl import __version__, processes, spec
+from trackdl import __version__, databases, processes, spec
 from trackdl.code_digest import code_digest
 from trackdl.paths import project_root
 from trackdl.spec import Experiment
@@ -189,7 +189,7 @@ def start(experiment: Experiment, *, resume: Run | None = None, name: str | None
     where = {"run_id": run_id} if run_id else {"experiment_id": home_experiment()}
     mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_EVERY)  # type: ignore[no-untyped-call]
     nested = mlflow.active_run() is not None
-    with plainly("starting a run"):
+    with plainly("starting a run"), databases.undisturbed(mlflow.get_tracking_uri()):
         active = mlflow.start_run(**where, nested=nested, run_name=name, log_system_metrics=not nested)  # type: ignore[arg-type]
     run = Run(active.info.run_id)
     status = RunStatus.FINISHED

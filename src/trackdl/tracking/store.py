@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
 
 import mlflow
@@ -80,6 +80,18 @@ class _PatientClient(MlflowClient):
     """A client whose questions wait while the store is gone; what it is told goes through `outbox`."""
 
 
+def _patient(name: str) -> None:
+    call = getattr(MlflowClient, name)
+
+    @wraps(call)
+    def whole(self: _PatientClient, *args: object, **kwargs: object) -> object:
+        with databases.undisturbed(self.tracking_uri):
+            return call(self, *args, **kwargs)
+
+    patient = databases.patient(whole, "the tracking store", lambda error: store_gone(error))
+    setattr(_PatientClient, name, patient)
+
+
 for _name in (
     "create_experiment",
     "create_model_version",
@@ -97,11 +109,7 @@ for _name in (
     "set_registered_model_alias",
     "update_run",
 ):
-    setattr(
-        _PatientClient,
-        _name,
-        databases.patient(getattr(MlflowClient, _name), "the tracking store", lambda error: store_gone(error)),
-    )
+    _patient(_name)
 
 
 def store_gone(error: BaseException) -> bool:
