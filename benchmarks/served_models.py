@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from trackdl import spec
 from trackdl.data.images import MNIST_MEAN_STD
@@ -35,12 +35,23 @@ NAME = "mnist-cnn"
 
 
 def pictures(count: int) -> np.ndarray:
-    """Return uint8 [count, 28, 28]: an upright stroke each, as much ink as a digit has, at another place each."""
+    """Return uint8 [count, 28, 28] in MNIST's form: an upright stroke each, of one width or another."""
     random = np.random.default_rng(0)
     drawn = np.zeros((count, 28, 28), np.uint8)
-    for picture, (row, column) in zip(drawn, random.integers(4, 9, (count, 2)), strict=True):
-        picture[row : row + 14, column + 4 : column + 8] = random.integers(150, 256, (14, 4))
+    for picture, half in zip(drawn, random.integers(1, 4, count), strict=True):
+        picture[5:24, 14 - half : 15 + half] = random.integers(200, 256, (19, 2 * half + 1))
     return drawn
+
+
+def drawings(count: int) -> list[Image.Image]:
+    """Return pictures of 133×129 as the report's letters are: a dark sign on light paper, which has to be redrawn."""
+    random = np.random.default_rng(0)
+    made = []
+    for middle in random.integers(30, 100, (count, 2)).tolist():
+        image = Image.new("L", (133, 129), 250)
+        ImageDraw.Draw(image).line([(25, 20), tuple(middle), (105, 25), (60, 110)], fill=20, width=6, joint="curve")
+        made.append(image)
+    return made
 
 
 def prepare(folder: Path, preprocessing: Preprocessing) -> dict[str, str]:
@@ -71,7 +82,8 @@ def prepare(folder: Path, preprocessing: Preprocessing) -> dict[str, str]:
         forms = {
             "tensors": tensors[:size].tolist(),
             "pixels": drawn[:size].tolist(),
-            "png": list(map(_png, drawn[:size])),
+            "png": [_png(Image.fromarray(picture)) for picture in drawn[:size]],
+            "drawing": list(map(_png, drawings(size))),
         }
         for form, inputs in forms.items():
             (folder / f"{form}-{size}.json").write_text(json.dumps({"inputs": inputs}))
@@ -85,9 +97,9 @@ def _check(uri: str, model: torch.nn.Module, tensors: np.ndarray) -> None:
         np.testing.assert_allclose(said, model(torch.from_numpy(tensors)), atol=1e-5)
 
 
-def _png(picture: np.ndarray) -> str:
+def _png(picture: Image.Image) -> str:
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, "PNG")
+    picture.save(file, "PNG")
     return base64.b64encode(file.getvalue()).decode()
 
 

@@ -150,7 +150,7 @@ def served_rounds() -> dict[str, Any]:
 
     results = {
         side: [one(0.002 * factor), one(0.004 * factor)]
-        for side, factor in zip(serve.SIDES, (1, 2, 1.5, 3), strict=True)
+        for side, factor in zip(serve.SIDES, (1, 2, 1.5, 3, 4), strict=True)
     }
     options = {"requests": 10, "batches": 2, "rounds": 2, "memory": 100}
     memory = {"trackdl": [90.0, 100.0, 102.0]}

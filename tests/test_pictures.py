@@ -14,6 +14,7 @@ from scipy import ndimage
 from torchvision import transforms
 from torchvision.transforms import functional
 
+from trackdl.data.images import load_images
 from trackdl.data.pictures import FORMATS, MAX_PIXELS, read_picture, to_digit, to_digits
 from trackdl.errors import InputError
 
@@ -271,9 +272,23 @@ def test_a_stroke_apart_is_kept():
     assert ndimage.label(digit > 0.3, np.ones((3, 3)))[1] == 2
 
 
-def test_a_sign_in_mnist_s_own_form_stays_what_it_is():
-    white_on_black = Image.fromarray((REFERENCE.numpy() * 255).astype(np.uint8))
-    assert likeness(to_digit(white_on_black, "mnist"), REFERENCE) > 0.97
+@pytest.mark.parametrize("negative", [False, True])
+def test_a_sign_in_mnist_s_own_form_stays_what_it_is(negative):
+    ink = (REFERENCE.numpy() * 255).astype(np.uint8)
+    digit = to_digit(Image.fromarray(255 - ink if negative else ink), "mnist")
+    np.testing.assert_array_equal(digit, ink.astype(np.float32) / 255)
+
+
+def test_a_small_picture_that_is_not_centred_is_redrawn():
+    ink = np.roll((REFERENCE.numpy() * 255).astype(np.uint8), 3, axis=1)
+    assert likeness(to_digit(Image.fromarray(ink), "mnist"), REFERENCE) > 0.95
+
+
+@pytest.mark.real
+def test_mnist_s_own_pictures_are_shown_to_the_network_as_it_was_trained():
+    for digit in load_images("mnist").test_images[:500].numpy():
+        picture = Image.fromarray(digit)
+        np.testing.assert_array_equal(to_digit(picture, "mnist"), digit.astype(np.float32) / 255)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Figures of the search: how its trials went, and what accuracy costs in time."""
 
 from collections.abc import Sequence
+from statistics import median
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -34,8 +35,9 @@ def courses(trials: Sequence[tuple[int, Sequence[float], bool]], title: str) -> 
     if len(shown) > 1:
         axes.plot([], [], color=BLUE, label="trained to the end")
         axes.plot([], [], color=GREY, label="pruned, failed or stopped")
-    last = sorted(value for _, values, _ in shown for value in values)
-    axes.set_ylim(bottom=max(0.0, last[len(last) // 10] - 0.02))  # a trial that learnt nothing hides the others
+    # The best one's course fills the figure: one trial that learnt nothing would press all others together.
+    least = min(best[1]) if best else median(values[-1] for _, values, _ in shown)
+    axes.set_ylim(bottom=max(0.0, least - 0.02))
     axes.set_title(title)
     axes.set_xlabel("Epoch")
     axes.set_ylabel("Validation accuracy")
