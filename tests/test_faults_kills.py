@@ -110,7 +110,7 @@ def test_kill_9_at_20_random_moments_loses_nothing(
     for path in (tmp_path / "mlflow.db", tmp_path / "optuna.db"):
         with closing(sqlite3.connect(path)) as plain:
             assert plain.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    record_property("fault", f"kill -9 of worker, driver, group | 20 | {again} folds under way | {spread(back)}")
+    record_property("fault", f"kill -9 of worker, driver, group | {len(kinds)} | {again} folds under way | {spread(back)}")
 
 
 def spread(seconds: list[float]) -> str:
