@@ -15,10 +15,10 @@ ifneq ($(wildcard ../shared/data/greek_train),)
 export TRACKDL_GREEK_DIR ?= $(abspath ../shared/data/greek_train)
 endif
 
-.PHONY: help setup run test check ui lock pictures bench $(ENTRIES)
+.PHONY: help setup run test test-faults check ui lock pictures scale bench $(ENTRIES)
 
 help: ## Explain the targets.
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
 	@echo "make NAME      Run entry point NAME: $(ENTRIES)."
 
 setup: $(READY) ## Create .venv from requirements.lock; nothing to do when nothing changed.
@@ -44,6 +44,10 @@ $(ENTRIES): $(READY)
 test: $(READY) check ## Lint, types and all tests.
 	$(BIN)/pytest -n 2 --dist loadfile
 
+test-faults: $(READY) ## Kills, outages, full disks, bytes from outside, thrown at real stores: about ten minutes.
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -r requirements-cluster.lock
+	$(BIN)/pytest -m faults -n 2 --dist loadfile
+
 check: $(READY) ## Lint and types alone.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -55,10 +59,14 @@ ui: $(READY) ## Show runs and models in a browser: http://127.0.0.1:5000
 lock: $(READY) ## Resolve the pins anew: the lock files, and conda.yaml from the first.
 	$(COMPILE) --extra dev pyproject.toml -o requirements.lock
 	$(COMPILE) --extra bench -c requirements.lock pyproject.toml -o requirements-bench.lock
+	$(COMPILE) --extra postgres --extra ray -c requirements.lock pyproject.toml -o requirements-cluster.lock
 	$(BIN)/python tools/conda_env.py
 
 pictures: $(READY) ## Bring the README's pictures from the newest runs, and take its screenshots.
 	$(BIN)/python -m tools.pictures
+
+scale: $(READY) ## Measure how far stores and driver go, 1 to 32 workers: benchmarks/scale.py.
+	$(BIN)/python benchmarks/scale.py
 
 bench: $(READY) ## Measure one fit against a plain loop, skorch and Lightning: benchmarks/fit.py.
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -r requirements-bench.lock

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import mlflow
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from postgres import Server, why_not
 from trackdl.data import sources
 from trackdl.tracking import store
 
@@ -18,6 +19,24 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # One thread: the tests' tensors are tiny, and two threads that wait for each other on a busy machine are slow.
 torch.set_num_threads(1)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what the tests of faults have recorded: a line a fault."""
+    reports = [report for kind in ("passed",) for report in terminalreporter.getreports(kind)]
+    told = [value for report in reports for name, value in report.user_properties if name == "fault"]
+    if told and (told := list(dict.fromkeys(told))):
+        terminalreporter.section("fault | times tried | lost | time to recover")
+        for line in told:
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture(autouse=True)
+def _told(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> None:
+    """Record the line of a test that is marked `fault`."""
+    if mark := request.node.get_closest_marker("fault"):
+        told = {"times": 1, "lost": "nothing", "recovery": "at once"} | mark.kwargs
+        record_property("fault", " | ".join([*mark.args, *map(str, told.values())]))
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +70,16 @@ def tracking(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch)
     while mlflow.active_run():
         mlflow.end_run("FAILED")
     store.client.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """Give a PostgreSQL server, or skip the test and say why there is none."""
+    if reason := why_not():
+        pytest.skip(reason)
+    made = Server()
+    yield made
+    made.close()
 
 
 def idx(array: np.ndarray) -> bytes:

@@ -17,9 +17,11 @@ ORDER = [
     {"cli_models", "cli_ledger"},
     {"doctor"},
     {"tasks", "apps"},
-    {"grid_after", "grid_driver", "grid_conclusions", "grid_hypotheses"},
+    {"grid_after", "grid_driver", "grid_conclusions", "grid_hypotheses", "search_driver"},
     {"tracking"},
     {"studies"},
+    {"engines"},
+    {"drawing"},
     {"segments", "workers", "crossfit", "validation", "serving", "comparison", "estimator", "checkup"},
     {"baselines"},
     {"protocols"},
@@ -43,7 +45,8 @@ ORDER = [
     {"spec_grid", "spec_search"},
     {"spec_fashion", "spec_heart", "spec_hypotheses", "spec_ledger"},
     {"spec_base"},
-    {"paths", "errors", "code_digest"},
+    {"databases"},
+    {"paths", "errors", "code_digest", "processes"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 

@@ -16,7 +16,7 @@ from trackdl import spec
 from trackdl.errors import InputError, TrackdlError
 from trackdl.models import DigitNet
 from trackdl.serving import PictureCard, ServedPictures, read_model, write_model
-from trackdl.tracking import registry, runs
+from trackdl.tracking import artifacts, registry, runs
 from trackdl.tracking.registry import Decision, Score
 from trackdl.training import seeded
 
@@ -91,7 +91,7 @@ def test_a_registered_network_comes_back_bit_for_bit() -> None:
 @pytest.mark.parametrize("uri", ["models:/mnist-cnn@nobody", "models:/mnist-cnn/99", "models:/no-such-model@champion"])
 def test_an_unknown_model_or_alias_is_an_input_error(uri: str) -> None:
     add(0.9)
-    assert not registry.exists(uri)
+    assert not artifacts.exists(uri)
     with pytest.raises(InputError, match="models:/"):
         registry.fetch_model(uri)
 
@@ -178,3 +178,28 @@ def test_a_broken_model_folder_is_one_clear_error(tmp_path: Path, broken: str) -
 def test_wrong_pixels_are_refused(pixels: np.ndarray) -> None:
     with pytest.raises(InputError, match="pixels"):
         ServedPictures(network(), CARD).predict(pixels)
+
+
+@pytest.mark.fault("the champion moved, and removed, during a transfer", times=2)
+@pytest.mark.faults
+def test_the_champion_is_moved_or_removed_while_it_is_fetched(tracking: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(0.90, seed=1)
+    add(0.91, seed=2)
+    plain, find = mlflow.MlflowClient(tracking), registry.find
+
+    def moved(uri: str) -> object:
+        found = find(uri)
+        plain.set_registered_model_alias("mnist-cnn", "champion", "1")
+        return found
+
+    monkeypatch.setattr(registry, "find", moved)
+    source = registry.fetch_model("models:/mnist-cnn@champion")
+    assert source.version == "2"  # what it says it is
+    for name, weights in network(2).state_dict().items():
+        assert torch.equal(source.model.state_dict()[name], weights)
+    monkeypatch.setattr(registry, "find", find)
+    assert artifacts.exists("models:/mnist-cnn@champion")
+    plain.delete_registered_model_alias("mnist-cnn", "champion")
+    with pytest.raises(InputError, match="mnist-cnn@champion"):
+        registry.fetch_model("models:/mnist-cnn@champion")
+    assert add(0.5).champion  # there is none to be better than

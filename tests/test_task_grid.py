@@ -25,6 +25,7 @@ from trackdl.studies import store as studies
 from trackdl.tasks import grid
 from trackdl.tracking import runs
 from trackdl.tracking.store import client
+from trackdl.workers import work_through
 
 REPOSITORY = Path(__file__).parents[1]
 SPACE = {
@@ -285,3 +286,21 @@ def test_the_reports_grid_has_96_cells_and_its_first_is_the_reports_choice() -> 
     assert len(cells) == 96
     choice = spec.load(REPOSITORY / "experiments" / "fashion.yaml", spec.FashionSpec).model.model_dump()
     assert cells[0] == {name: choice[name] for name in cells[0]}
+
+
+@pytest.mark.usefixtures("tracking")
+def test_a_worker_that_is_killed_between_two_folds_is_replaced(tmp_path: Path) -> None:
+    import psutil
+
+    def killing(function: Callable[[Any], Any], next_task: Callable[[], Any], _: int) -> Iterator[tuple[Any, Any]]:
+        for number, pair in enumerate(work_through(function, next_task, 1)):
+            if number == 3:  # the only worker waits for its next task
+                found = [p for p in psutil.Process().children(recursive=True) if "popen_loky" in " ".join(p.cmdline())]
+                for process in found:
+                    process.kill()
+                psutil.wait_procs(found)
+                time.sleep(0.5)  # the executor has seen it
+            yield pair
+
+    stands_once(grid.run(experiment(), 1, None, made_up, afresh, killing))
+    assert set(calls(tmp_path).values()) == {1}

@@ -1,7 +1,6 @@
 """The search: trials told truthfully, budgets kept, taken up after a stop, and a best one that can be run."""
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,14 +11,17 @@ import pytest
 import torch
 from optuna.trial import TrialState
 
-from trackdl import spec
+from search_fits import made_up
+from trackdl import search_driver, spec
+from trackdl.drawing import Studio
 from trackdl.errors import Diverged, InputError
-from trackdl.segments import Epoch, SegmentResult, SegmentTask, train_segment
+from trackdl.segments import train_segment
 from trackdl.spec import FashionSpec, SearchSpec
 from trackdl.spec_fashion import FashionModel, multiply_adds
 from trackdl.studies import store
+from trackdl.studies.search import SearchStudy
 from trackdl.tasks import search
-from trackdl.tracking import runs
+from trackdl.tracking import runs, trials
 from trackdl.tracking.store import client
 from trackdl.workers import Failed, Lost
 
@@ -59,19 +61,6 @@ def experiment(**changes: Any) -> SearchSpec:
     return SearchSpec.model_validate(CONTENT | changes)
 
 
-def made_up(task: SegmentTask) -> SegmentResult:
-    """Stand for a training: better with more filters and a rate near 0.03; the state says how far it has come."""
-    settings = task.experiment.training
-    if settings.optimizer.lr > 0.5:
-        raise Diverged("epoch 1, batch 3: the loss is nan")
-    begun = json.loads(task.state)["epoch"] if task.state else 0
-    with Path(os.environ["SEARCH_TEST"], "calls").open("a") as calls:
-        calls.write(f"{settings.optimizer.lr} {begun}\n")
-    value = 0.6 + task.experiment.model.filters / 100 - abs(settings.optimizer.lr - 0.03) / 10
-    epochs = [Epoch(n, 1.0, 0.5, 1.0, value * (1 - 0.1 / n), 2.0) for n in range(begun + 1, task.until + 1)]
-    return SegmentResult(epochs, json.dumps({"epoch": task.until}).encode(), 100)
-
-
 def here(function: Callable[[Any], Any], next_task: Callable[[], Any], _: int) -> Iterator[tuple[Any, Any]]:
     """An engine that works in this process."""
     while (pair := next_task()) is not None:
@@ -109,6 +98,7 @@ def is_truthful(result: search.Result) -> None:
         assert run.info.info.status == ("FAILED" if trial.state == TrialState.FAIL else "FINISHED")
         points = [point.value for point in client().get_metric_history(run.id, "val_accuracy")]
         assert points == [epoch["val_accuracy"] for epoch in trial.user_attrs.get("history", [])]
+        assert run.artifacts("pictures") == (["pictures/course.png"] if points else [])
         if trial.state == TrialState.COMPLETE:
             assert len(points) == result.experiment.training.epochs
             assert trial.values[0] == points[-1]
@@ -182,6 +172,27 @@ def test_an_interrupted_search_goes_on_with_the_epochs_it_has(segments: int, tmp
     assert len(runs.find("search", f"tags.`trackdl.study` = '{result.study.name}'")) == 1
 
 
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("owner", "method"),
+    [(SearchStudy, "complete"), (trials, "log_once"), (trials, "close_trial"), (Studio, "draw")],
+    ids=lambda at: getattr(at, "__name__", at),
+)
+def test_a_trial_is_told_whole_wherever_its_end_was_cut_off(owner: Any, method: str, tmp_path: Path) -> None:
+    told = experiment(space={"model.filters": [2, 4]}, study={"trials": 2, "pruner": "none"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, method, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            search.run(told, 1, made_up, here)
+    result = search.run(told, 1, made_up, here)
+    is_truthful(result)
+    assert [trial.state.name for trial in study_of(result).trials] == ["COMPLETE"] * 2
+    assert len((tmp_path / "calls").read_text().splitlines()) == 8  # no epoch twice
+
+
 def test_more_trials_extend_the_same_study() -> None:
     first = search.run(experiment(study={"trials": 3}), 1, made_up, here)
     again = search.run(experiment(study={"trials": 5}), 1, made_up, here)
@@ -203,7 +214,7 @@ def test_one_worker_and_one_seed_make_one_study(tmp_path: Path, monkeypatch: pyt
 
 def test_when_the_time_is_up_no_trial_is_left_open(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(0, 10_000, 20))
-    monkeypatch.setattr(search, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(search_driver, "monotonic", lambda: next(clock))
     result = search.run(experiment(study={"minutes": 2, "pruner": "none"}), 1, made_up, here)
     trials = study_of(result).trials
     assert 0 < len(trials) < 12

@@ -6,12 +6,14 @@ import textwrap
 from pathlib import Path
 
 import mlflow
+import psutil
 import pytest
+import sqlalchemy
 
 from conftest import ROOT
-from trackdl import spec
-from trackdl.errors import InputError
-from trackdl.tracking import runs
+from trackdl import processes, spec
+from trackdl.errors import InputError, TrackdlError
+from trackdl.tracking import runs, store
 from trackdl.tracking.runs import Run
 
 EXPERIMENT = spec.load(ROOT / "experiments" / "mnist.yaml", spec.MnistSpec)
@@ -83,7 +85,7 @@ def test_a_data_set_is_an_input_with_its_digest() -> None:
 CHILD = """
 import os, sys
 from trackdl import spec
-from trackdl.tracking import runs
+from trackdl.tracking import runs, store
 from pathlib import Path
 with runs.start(spec.load(Path(sys.argv[1]), spec.MnistSpec)) as run:
     print(run.id, flush=True)
@@ -119,3 +121,33 @@ def test_what_does_not_exist_is_an_input_error() -> None:
         _ = Run("nowhere").info
     with pytest.raises(InputError), runs.download("runs:/nowhere/experiment.yaml"):
         pass
+
+
+def test_a_store_of_an_older_mlflow_is_left_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from alembic import command
+    from alembic.script import ScriptDirectory
+    from mlflow.store.db import utils
+
+    url = f"sqlite:///{tmp_path / 'older.db'}"
+    config = utils._get_alembic_config(url)
+    revisions = [item.revision for item in ScriptDirectory.from_config(config).walk_revisions()]
+    engine = sqlalchemy.create_engine(url)
+    utils.InitialBase.metadata.create_all(engine)
+    # So far back that tables lack: MLflow itself would add them unasked.
+    command.upgrade(config, revisions[12])
+    assert not utils._all_tables_exist(engine)
+    engine.dispose()
+    before = (tmp_path / "older.db").read_bytes()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
+    store.client.cache_clear()
+    with pytest.raises(TrackdlError, match=f"mlflow db upgrade {url}"):
+        runs.find("mnist")
+    assert (tmp_path / "older.db").read_bytes() == before
+
+
+def test_a_process_is_known_whatever_the_clock_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = processes.tag()
+    monkeypatch.setattr(psutil.Process, "create_time", lambda _: 0.0)
+    assert processes.tag() == before
+    assert processes.alive(before)
+    assert not processes.alive("1:0")

@@ -112,6 +112,8 @@ def test_without_a_study_it_is_said_and_a_page_that_dies_ends_all(tracking: str,
         assert "No study is stored yet" in addresses["said"]
         assert "Optuna" not in addresses
         assert status(addresses["MLflow"]) == 200
+        for page in ("", "/ajax-api/2.0/mlflow/experiments/search"):
+            assert status(addresses["MLflow"] + page, "evil.example") == 403
         family = psutil.Process(process.pid).children(recursive=True)
         for child in psutil.Process(process.pid).children():
             child.kill()

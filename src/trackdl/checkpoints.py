@@ -40,7 +40,7 @@ def read_meta(path: Path) -> dict[str, str]:
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})
     except (OSError, SafetensorError, ValueError) as error:
-        raise TrackdlError(f"{path}: no whole safetensors file ({error}); it may be torn or something else") from error
+        raise TrackdlError(f"{path}: no whole safetensors file ({error}); is it torn?") from error
 
 
 def read(path: Path, like: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -54,8 +54,15 @@ def read(path: Path, like: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dic
         TrackdlError: The file is torn, no checkpoint, or one of another network.
     """
     meta = read_meta(path)
-    with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+    except (OSError, SafetensorError, TypeError, ValueError, RuntimeError) as error:
+        # A header that passes may still claim what PyTorch cannot make, such as an axis of 2**63.
+        reason = " ".join(str(error).split())[:200]
+        raise TrackdlError(
+            f"{path}: its tensors cannot be read ({reason}); it may be torn or something else"
+        ) from error
     for name, tensor in like.items():
         found = tensors.get(f"model.{name}")
         if found is None or found.shape != tensor.shape:

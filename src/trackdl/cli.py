@@ -3,6 +3,7 @@
 Nothing heavy is imported before a command's arguments have been understood: help and a wrong word are answered at once.
 """
 
+import errno
 import os
 import signal
 import sys
@@ -38,6 +39,8 @@ Seed = Annotated[int | None, typer.Option(help="Decides first weights, order and
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")]
 Precision = Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.")]
 Workers = Annotated[int | None, typer.Option(help="Processes, of one thread each; one for each core.")]
+EngineName = Annotated[str, typer.Option("--engine", help="local: this machine's processes; ray: a Ray cluster.")]
+Gpus = Annotated[float, typer.Option("--gpus-per-worker", help="With --engine ray: a part of a GPU, or several.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any other key; repeatable.")]
 
 
@@ -104,6 +107,8 @@ def fashion(
 def grid(
     file: File = None,
     workers: Workers = None,
+    engine: EngineName = "local",
+    gpus_per_worker: Gpus = 0,
     status: Annotated[
         bool, typer.Option("--status", help="Only say how the cells stand; exit 1 if any lacks.")
     ] = False,
@@ -123,7 +128,10 @@ def grid(
 
     if status:
         raise typer.Exit(0 if task.show_status(experiment) else 1)
-    task.show(task.run(experiment, workers, Path(export) if export else None))
+    from trackdl import engines
+
+    chosen, count = engines.choose(engine, workers, gpus_per_worker)
+    task.show(task.run(experiment, count, Path(export) if export else None, engine=chosen))
 
 
 @app.command()
@@ -133,6 +141,8 @@ def search(
     minutes: Annotated[float | None, typer.Option(help="End after so many minutes.")] = None,
     pareto: Annotated[bool, typer.Option("--pareto", help="Two objectives: accuracy and training time.")] = False,
     workers: Workers = None,
+    engine: EngineName = "local",
+    gpus_per_worker: Gpus = 0,
     epochs: Epochs = None,
     seed: Seed = None,
     device: Device = None,
@@ -145,9 +155,11 @@ def search(
         chosen["study.objectives"] = "accuracy and time"
     given = chosen | _training(epochs, None, None, seed, device, precision, set_)
     experiment = _read(file, spec.SearchSpec, given)
+    from trackdl import engines
     from trackdl.tasks import search as task
 
-    task.show(task.run(experiment, workers))
+    spread, count = engines.choose(engine, workers, gpus_per_worker)
+    task.show(task.run(experiment, count, engine=spread))
 
 
 @app.command()
@@ -291,11 +303,13 @@ def main() -> None:
         signal.signal(number, _terminated)
     try:
         app()
-    except TrackdlError as error:
-        if "--debug" in sys.argv:
+    except (TrackdlError, OSError) as error:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        if "--debug" in sys.argv or not (isinstance(error, TrackdlError) or full):
             raise
-        typer.echo(f"trackdl: {error}", err=True)
-        raise SystemExit(error.exit_code) from None
+        what = f"{error}. Nothing is half-written; make room, and the same command goes on" if full else str(error)
+        typer.echo(f"trackdl: {what}", err=True)
+        raise SystemExit(getattr(error, "exit_code", 1)) from None
     except KeyboardInterrupt:
         typer.echo("trackdl: interrupted; what was finished is kept", err=True)
         raise SystemExit(130) from None

@@ -7,12 +7,14 @@ import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from trackdl import plots
 from trackdl.crossfit import FoldResult, FoldTask
+from trackdl.drawing import Studio
 from trackdl.spec import GridSpec
 from trackdl.studies.grid import RUN, GridStudy, GridTrial
 from trackdl.tracking import trials
@@ -41,6 +43,7 @@ class Driver:
         self.experiment, self.studies, self.parent = experiment, studies, parent
         self.counted = time.monotonic()
         self.open: dict[str, Cell] = {}
+        self.studio = Studio()
 
     def tasks(self) -> Iterator[tuple[tuple[Cell, int], FoldTask]]:
         """Yield the folds to be trained; cells that were left with all their folds are ended in passing."""
@@ -53,25 +56,32 @@ class Driver:
                     if fold not in done and not cell.failed:
                         yield (cell, fold), FoldTask(trial.cell, spec.training, spec.data, spec.folds, fold)
                 if len(done) == spec.folds:
-                    self._complete(cell)
+                    self._draw(cell)
 
     def _open(self, study: GridStudy, trial: GridTrial) -> Cell:
         tags = {"trackdl.task": "grid", "trackdl.trial": f"{study.name}/{trial.number}"}
         run = trials.open_trial(self.parent, trial.run_id, f"{study.name}, trial {trial.number}", trial.cell, tags)
+        self.open[run.id] = Cell(study, trial, run)
         trial.note(RUN, run.id)
-        trial.note("mlflow_page", trials.page(run))
+        trial.note("mlflow_page", trials.page(self.parent, run))
         for fold, result in trial.folds().items():
             self._log_fold(run, fold, result)
-        self.open[run.id] = Cell(study, trial, run)
         return self.open[run.id]
+
+    def finish(self) -> None:
+        """End the cells whose pictures are still being drawn."""
+        self.studio.deliver(everything=True)
+        self.studio.close()
 
     def abandon(self) -> None:
         """Mark the runs of open cells KILLED; the next command takes the cells up."""
+        self.studio.close()
         for run_id in self.open:
             trials.close_trial(Run(run_id), "KILLED")
 
     def keep(self, cell: Cell, fold: int, outcome: FoldResult | Failed | Lost) -> str:
         """Take a fold's outcome into the stores, and return a few words on it."""
+        self.studio.deliver()
         now = time.monotonic()
         cell.study.add_active(now - self.counted)
         self.counted = now
@@ -83,7 +93,7 @@ class Driver:
         cell.study.keep_fold(cell.trial, fold, result)
         self._log_fold(cell.run, fold, result)
         if len(cell.trial.folds()) == self.experiment.folds:
-            self._complete(cell)
+            self._draw(cell)
         accuracy = outcome.history["val_accuracy"][-1]
         return f"trial {cell.trial.number}, fold {fold}: {accuracy:.2%}, {outcome.seconds:.0f} s"
 
@@ -101,14 +111,19 @@ class Driver:
         curves = {f"fold_{fold}_{name}": list(enumerate(values, 1)) for name, values in result["history"].items()}
         trials.log_once(run, {**curves, f"fold_{fold}_fit_seconds": [(0, result["fit_seconds"])]})
 
-    def _complete(self, cell: Cell) -> None:
+    def _draw(self, cell: Cell) -> None:
+        """Have the picture of a whole cell drawn; with it the cell is complete."""
+        folds = [result["history"] for _, result in sorted(cell.trial.folds().items())]
+        title = f"{cell.study.name}, trial {cell.trial.number}"
+        self.studio.draw(partial(self._complete, cell), plots.fold_curves, folds, title)
+
+    def _complete(self, cell: Cell, picture: bytes) -> None:
         folds = [result for _, result in sorted(cell.trial.folds().items())]
         means = {
             name: np.mean([fold["history"][name] for fold in folds], axis=0).tolist() for name in folds[0]["history"]
         }
         last = [fold["history"]["val_accuracy"][-1] for fold in folds]
-        figure = plots.fold_curves([fold["history"] for fold in folds], f"{cell.study.name}, trial {cell.trial.number}")
-        cell.run.figure(figure, "pictures/folds.png")
+        cell.run.picture(picture, "pictures/folds.png")
         curves = {name: list(enumerate(values, 1)) for name, values in means.items()}
         single = {
             "val_accuracy_std": float(np.std(last, ddof=1)),

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from trackdl.data.images import FASHION_MEAN_STD, hold_back, load_images, normalise
-from trackdl.models import FashionNet, count_parameters
+from trackdl.models import FashionNet
 from trackdl.spec import FashionSpec
 from trackdl.spec_fashion import FashionData
 from trackdl.training import Examples, Trainer, resolve_device, resolve_precision
@@ -44,11 +44,10 @@ class Epoch:
 
 @dataclass(frozen=True)
 class SegmentResult:
-    """What a segment left: its epochs, the state to go on from, and the network's size."""
+    """What a segment left: its epochs, and the state to go on from."""
 
     epochs: list[Epoch]
     state: bytes
-    parameters: int
 
 
 def train_segment(task: SegmentTask) -> SegmentResult:
@@ -80,7 +79,7 @@ def train_segment(task: SegmentTask) -> SegmentResult:
             values = (result.train_loss, result.train_accuracy, judged.loss, judged.accuracy, spent)
             epochs.append(Epoch(result.epoch, *(round(value, 6) for value in values)))
         trainer.save(path)
-        return SegmentResult(epochs, path.read_bytes(), count_parameters(trainer.model))
+        return SegmentResult(epochs, path.read_bytes())
 
 
 @cache

@@ -9,9 +9,6 @@ no record and know no store: whoever calls does, and so is the only one who writ
 
 import logging
 import os
-import signal
-import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
@@ -20,7 +17,9 @@ from typing import Generic, Protocol, TypeVar
 import torch
 from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoolExecutor
 
-__all__ = ["Engine", "Failed", "Lost", "work_through"]
+from trackdl.processes import attach, starting
+
+__all__ = ["Engine", "Failed", "Lost", "out_of_memory", "work_through"]
 
 Ticket = TypeVar("Ticket")
 Task = TypeVar("Task")
@@ -30,7 +29,6 @@ log = logging.getLogger(__name__)
 
 # The libraries' own thread pools read these when they are loaded.
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-PARENT_CHECK = 1.0  # seconds
 TRIES = 2  # of a task whose worker is lost: whatever killed it may have been somebody else's
 
 
@@ -43,7 +41,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Lost:
-    """The worker's process is gone: killed, or out of memory."""
+    """The worker's process is gone, or of no use: killed, or out of memory."""
 
 
 class Engine(Protocol):
@@ -64,9 +62,17 @@ class _Worker(Generic[Task, Result]):
         self.executor: ProcessPoolExecutor | None = None
 
     def submit(self, task: Task) -> "Future[Result]":
-        if self.executor is None:
-            self.executor = ProcessPoolExecutor(1, initializer=_prepare, initargs=(os.getpid(),), env=ONE_THREAD)
-        future: Future[Result] = self.executor.submit(self.function, task)
+        try:
+            return self._submit(task)
+        except BrokenProcessPool:  # killed while it had nothing to do
+            self.close()
+            return self._submit(task)
+
+    def _submit(self, task: Task) -> "Future[Result]":
+        with starting():
+            if self.executor is None:
+                self.executor = ProcessPoolExecutor(1, initializer=_prepare, initargs=(os.getpid(),), env=ONE_THREAD)
+            future: Future[Result] = self.executor.submit(self.function, task)
         return future
 
     def outcome(self, future: "Future[Result]") -> Result | Failed | Lost:
@@ -76,6 +82,10 @@ class _Worker(Generic[Task, Result]):
             self.close()
             return Lost()
         except Exception as error:
+            if out_of_memory(error):
+                # What it has left behind in its memory goes with it.
+                self.close()
+                return Lost()
             return Failed(error)
 
     def close(self) -> None:
@@ -119,14 +129,13 @@ def work_through(
             worker.close()
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory could not be had; PyTorch has words, not a type, for the CPU's."""
+    words = ("can't allocate memory", "not enough memory")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in words)
+
+
 def _prepare(parent: int) -> None:
-    """Make this process a worker: one thread, deaf to Ctrl-C (its parent is not), and gone when its parent is."""
+    """Make this process a worker: one thread."""
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(PARENT_CHECK)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    attach(parent)

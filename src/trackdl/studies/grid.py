@@ -153,7 +153,13 @@ class GridStudy:
         for left in self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
             yield self._opened(Trial(self.study, left._trial_id))
         while self.study.get_trials(deepcopy=False, states=[TrialState.WAITING]):
-            yield self._opened(self.study.ask())
+            trial = self._opened(self.study.ask())
+            taken = [t.state for t in self._standing()[_key(trial.cell)] if t.number != trial.number]
+            if TrialState.COMPLETE in taken or TrialState.RUNNING in taken:
+                # The store was cut off while the cell was enqueued, and it was enqueued once more.
+                self.fail(trial, "the cell stands in another trial")
+                continue
+            yield trial
 
     def _opened(self, trial: Trial) -> GridTrial:
         return GridTrial(trial, {name: trial.suggest_categorical(name, values) for name, values in self.space.items()})

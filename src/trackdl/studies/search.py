@@ -1,5 +1,6 @@
 """The study that looks for better networks: TPE with a pruner, or two objectives; each trial told truthfully."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -26,7 +27,7 @@ WHY = "why"
 class SearchTrial:
     """A trial in work: the values it was given, and the epochs it has been trained."""
 
-    def __init__(self, trial: Trial, values: dict[str, Any]) -> None:
+    def __init__(self, trial: Trial | FrozenTrial, values: dict[str, Any]) -> None:
         self.trial, self.values = trial, values
         self.history = [Epoch(**epoch) for epoch in trial.user_attrs.get(HISTORY, [])]
 
@@ -73,6 +74,14 @@ class SearchStudy:
         """Yield the trials that a process which is gone has left RUNNING."""
         for left in self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
             yield self._opened(Trial(self.study, left._trial_id))
+
+    def ended(self) -> dict[str, tuple[SearchTrial, str, str]]:
+        """Return the trials that have ended, by the ids of their runs, each with its state and why it ended so."""
+        return {
+            t.user_attrs[RUN]: (SearchTrial(t, t.params), t.state.name, t.user_attrs.get(WHY, ""))
+            for t in self.trials()
+            if t.state.is_finished() and RUN in t.user_attrs
+        }
 
     def ask(self) -> SearchTrial:
         """Begin a new trial."""
@@ -123,9 +132,9 @@ class SearchStudy:
         """Return all trials that were begun."""
         return [t for t in self.study.get_trials(deepcopy=False) if t.state != TrialState.WAITING]
 
-    def count(self, state: str) -> int:
-        """Return how many trials are in a state: COMPLETE, PRUNED, FAIL or RUNNING."""
-        return sum(trial.state.name == state for trial in self.trials())
+    def counts(self) -> Counter[str]:
+        """Return how many trials are in each state: COMPLETE, PRUNED, FAIL and RUNNING."""
+        return Counter(trial.state.name for trial in self.trials())
 
     def best(self) -> list[FrozenTrial]:
         """Return the complete trials: of one objective the best first, of two the Pareto front, by accuracy."""

@@ -1,20 +1,22 @@
 """Where studies are kept: `TRACKDL_STORAGE` where that is set, else `optuna.db` in the project's root.
 
-That is a file of its own: MLflow and Optuna cannot share one SQLite database.
+That is a store of its own: MLflow and Optuna cannot share one (`databases.refuse_shared`).
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
 
 import optuna
-from filelock import FileLock, Timeout
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
+from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from trackdl.errors import InputError, TrackdlError
+from trackdl import databases
+from trackdl.errors import TrackdlError
 from trackdl.paths import project_root
 
 __all__ = ["alone", "storage", "storage_folder", "storage_url"]
@@ -34,39 +36,101 @@ def storage() -> RDBStorage:
     """Return the studies' store, which is created first when there is none.
 
     Raises:
+        InputError: Its address is none, or it is MLflow's.
         TrackdlError: It cannot be reached or opened.
     """
     url = storage_url()
+    options = {"connect_args": {"timeout": BUSY_SECONDS}} if databases.sqlite_file(url) else {"pool_pre_ping": True}
     try:
-        if not url.startswith("sqlite:///"):
-            return RDBStorage(url)
-        # Several processes that create a fresh SQLite store at once break it for good.
-        with FileLock(f"{url.removeprefix('sqlite:///')}.lock"):
-            return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": BUSY_SECONDS}})
+        with databases.creating_alone(url):
+            databases.refuse_shared(url, "optuna")
+            return _PatientStorage(url, engine_kwargs=options)
     except (SQLAlchemyError, RuntimeError, ImportError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise TrackdlError(f"the studies' store {url}: {reason}. TRACKDL_STORAGE names another one") from error
+        raise TrackdlError(
+            f"the studies' store {databases.shown(url)}: {reason}. TRACKDL_STORAGE names another one"
+        ) from error
+
+
+class _PatientStorage(RDBStorage):
+    """A store whose outages are waited out."""
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        """Set a trial's state and values; done once, whether or not the first answer was lost."""
+        tries = 0
+
+        def attempt() -> bool:
+            nonlocal tries
+            tries += 1
+            try:
+                with databases.undisturbed(self.url):
+                    told = super(_PatientStorage, self).set_trial_state_values(trial_id, state, values)
+                if told:
+                    return True
+            except UpdateFinishedTrialError:
+                if tries == 1:
+                    raise
+            if tries == 1:
+                return False
+            found = self.get_trial(trial_id)
+            return found.state == state and found.values == (list(values) if values is not None else None)
+
+        return databases.patient(attempt, "the studies' store")()
+
+
+def _patient(name: str) -> None:
+    """Let a method of the store wait while the store is gone, and say plainly why it fails for good."""
+    call = getattr(RDBStorage, name)
+
+    def whole(self: _PatientStorage, *args: object, **kwargs: object) -> object:
+        with databases.undisturbed(self.url):
+            return call(self, *args, **kwargs)
+
+    def asked(self: _PatientStorage, *args: object, **kwargs: object) -> object:
+        where = f"the studies' store {databases.shown(self.url)}"
+        try:
+            return databases.patient(whole, where)(self, *args, **kwargs)
+        except (SQLAlchemyError, StorageInternalError) as error:
+            reason = str(list(databases.causes(error))[-1]).strip().splitlines()[0]
+            raise TrackdlError(f"{where}: {reason}. What it holds stays; the same command goes on") from error
+
+    setattr(_PatientStorage, name, asked)
+
+
+# All that Optuna asks of a store may be asked twice: attributes, parameters and values are set to what they are, and a
+# trial that is made twice stays WAITING or RUNNING, and is taken up again.
+for _name in (
+    "create_new_study",
+    "create_new_trial",
+    "get_all_trials",
+    "get_study_directions",
+    "get_study_id_from_name",
+    "get_study_name_from_id",
+    "get_study_system_attrs",
+    "get_study_user_attrs",
+    "get_trial",
+    "get_trial_id_from_study_id_trial_number",
+    "get_trial_param",
+    "set_study_system_attr",
+    "set_study_user_attr",
+    "set_trial_intermediate_value",
+    "set_trial_param",
+    "set_trial_system_attr",
+    "set_trial_user_attr",
+):
+    _patient(_name)
 
 
 def storage_folder() -> Path:
     """Return the folder for what belongs to studies and is no database row: locks, and trainings half-way."""
-    url = storage_url()
-    return Path(url.removeprefix("sqlite:///")).parent if url.startswith("sqlite:///") else project_root()
+    file = databases.sqlite_file(storage_url())
+    return file.parent if file else project_root()
 
 
-@contextmanager
-def alone(study: str) -> Iterator[None]:
-    """Let one process at a time work on a study; its lock goes when it ends, however it ends.
+def alone(study: str) -> AbstractContextManager[None]:
+    """Let one process at a time, on whichever machine, work on a study; its lock goes when it ends, however it ends.
 
     Raises:
         InputError: Another process works on it.
     """
-    lock = FileLock(storage_folder() / f".{study}.lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise InputError(f"the study {study} is being worked on by another process; `--status` shows how far") from None
-    try:
-        yield
-    finally:
-        lock.release()
+    return databases.alone(storage_url(), study)

@@ -30,7 +30,7 @@ from trackdl.grid_driver import Driver
 from trackdl.paths import whole_file
 from trackdl.spec import GridSpec
 from trackdl.spec_grid import DIMENSIONS
-from trackdl.studies.grid import Census, GridStudy, fold_results
+from trackdl.studies.grid import RUN, Census, GridStudy, fold_results
 from trackdl.studies.store import alone
 from trackdl.tracking import runs, trials
 from trackdl.tracking.runs import Run
@@ -85,11 +85,15 @@ def run(
             locks.enter_context(alone(experiment.study(grid)))
         runs.close_abandoned("grid")
         studies = _studies(experiment)
-        with runs.start(experiment, resume=trials.study_run("grid", names), name="grid") as parent:
+        known = trials.study_run("grid", names)
+        with runs.start(experiment, resume=known, name="grid") as parent:
+            if known is None:
+                trials.adopt(parent, [trial.user_attrs[RUN] for study in studies for _, trial in study.finished()])
             parent.tags({"trackdl.study": names, "trackdl.sampler": "GridSampler", "trackdl.pruner": "none"})
             driver = Driver(experiment, studies, parent)
             try:
                 _work(driver, workers or cpu_count(), fit, engine)
+                driver.finish()
             except BaseException:
                 driver.abandon()
                 raise

@@ -6,11 +6,9 @@ goes on where it was stopped, however it was stopped.
 """
 
 import logging
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
 
 from joblib import cpu_count
 
@@ -18,13 +16,14 @@ from trackdl import plots_grid, plots_search, spec
 from trackdl.console import print_table, progress, say
 from trackdl.errors import InputError
 from trackdl.paths import project_root, whole_file
+from trackdl.search_driver import STATUS, Driver
 from trackdl.segments import Epoch, SegmentResult, SegmentTask, train_segment
 from trackdl.spec import FashionSpec, SearchSpec
-from trackdl.studies.search import RUN, SearchStudy, SearchTrial, histories
-from trackdl.studies.store import alone, storage_folder
+from trackdl.studies.search import RUN, SearchStudy, histories
+from trackdl.studies.store import alone
 from trackdl.tracking import runs, trials
 from trackdl.tracking.runs import Run
-from trackdl.workers import Engine, Failed, Lost, work_through
+from trackdl.workers import Engine, work_through
 
 __all__ = ["Result", "run", "show"]
 
@@ -32,7 +31,6 @@ log = logging.getLogger(__name__)
 
 Train = Callable[[SegmentTask], SegmentResult]
 
-STATUS = {"COMPLETE": "FINISHED", "PRUNED": "FINISHED", "FAIL": "FAILED"}
 WORDS = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
 
 
@@ -45,114 +43,6 @@ class Result:
     study: SearchStudy
     best: FashionSpec | None
     file: Path | None
-
-
-@dataclass(frozen=True)
-class _Open:
-    """A trial in work."""
-
-    trial: SearchTrial
-    experiment: FashionSpec
-    run: Run
-    state: Path
-
-
-class _Driver:
-    """Asks the study, hands out epochs, keeps what comes back: the only writer to both stores."""
-
-    def __init__(self, experiment: SearchSpec, study: SearchStudy, parent: Run) -> None:
-        self.experiment, self.study, self.parent = experiment, study, parent
-        self.ready: deque[_Open] = deque()
-        self.busy: dict[int, _Open] = {}
-        minutes = experiment.study.minutes
-        self.deadline = monotonic() + 60 * minutes if minutes else None
-        for trial in study.interrupted():
-            self._begin(trial)
-
-    def next_task(self) -> tuple[_Open, SegmentTask] | None:
-        """Return the next epoch to train: of a trial in work, else of a new one, while there is time."""
-        if self.deadline and monotonic() > self.deadline:
-            return None
-        while not self.ready:
-            if len(self.study.trials()) >= self.experiment.study.trials:
-                return None
-            self._begin(self.study.ask())
-        opened = self.ready.popleft()
-        self.busy[opened.trial.number] = opened
-        state = opened.state.read_bytes() if opened.state.exists() else None
-        # The checkpoint counts: where the two differ, the process was killed between writing one and the other.
-        reached = len(opened.trial.history) if state else 0
-        return opened, SegmentTask(opened.experiment, state, reached + 1)
-
-    def _begin(self, trial: SearchTrial) -> None:
-        if why := self.experiment.refusal(trial.values):
-            # Known before anything is trained, so it is no failure.
-            self.study.prune(trial, why)
-            return
-        experiment = self.experiment.experiment(trial.values)
-        name = f"{self.study.name}, trial {trial.number}"
-        tags = {"trackdl.task": "search", "trackdl.trial": f"{self.study.name}/{trial.number}"}
-        run = trials.open_trial(self.parent, trial.run_id, name, trial.values, tags)
-        trial.note(RUN, run.id)
-        trial.note("mlflow_page", trials.page(run))
-        run.text(spec.to_yaml(experiment), "experiment.yaml")
-        state = storage_folder() / "studies" / self.study.name / f"trial-{trial.number:05d}.safetensors"
-        self.ready.append(_Open(trial, experiment, run, state))
-
-    def keep(self, opened: _Open, outcome: SegmentResult | Failed | Lost) -> str:
-        """Take an epoch's outcome into the stores, and return a few words on it."""
-        trial = opened.trial
-        del self.busy[trial.number]
-        if isinstance(outcome, Failed | Lost):
-            why = str(outcome.error) if isinstance(outcome, Failed) else "its worker was killed, twice; out of memory?"
-            self.study.fail(trial, why)
-            self._end(opened, "FAIL", why)
-            log.warning("trial %d failed: %s", trial.number, why)
-            return f"trial {trial.number} failed"
-        given_up = self.study.keep(trial, outcome.epochs)
-        with whole_file(opened.state) as part:
-            part.write_bytes(outcome.state)
-        last = trial.history[-1]
-        words = f"trial {trial.number}, epoch {last.epoch}: {last.val_accuracy:.2%}"
-        if last.epoch >= self.experiment.training.epochs:
-            self.study.complete(trial)
-            self._end(opened, "COMPLETE", "", outcome.parameters)
-            return f"{words}, complete"
-        if given_up:
-            self.study.prune(trial, f"after epoch {last.epoch}, by {self.experiment.study.pruner}")
-            self._end(opened, "PRUNED", f"after epoch {last.epoch}", outcome.parameters)
-            return f"{words}, pruned"
-        self.ready.append(opened)
-        return words
-
-    def _end(self, opened: _Open, state: str, why: str, parameters: int | None = None) -> None:
-        history = opened.trial.history
-        curves = {
-            name: [(epoch.epoch, float(getattr(epoch, name))) for epoch in history]
-            for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
-        }
-        single = {"cpu_seconds": sum(epoch.cpu_seconds for epoch in history), "epochs": float(len(history))}
-        if parameters is not None:
-            single["parameters"] = float(parameters)
-        trials.log_once(opened.run, {**curves, **{name: [(0, value)] for name, value in single.items()}})
-        if history:
-            courses = [(opened.trial.number, [epoch.val_accuracy for epoch in history], state == "COMPLETE")]
-            opened.run.figure(plots_search.courses(courses, f"Trial {opened.trial.number}"), "pictures/course.png")
-        opened.run.tags({"trackdl.trial_state": state, **({"trackdl.why": why} if why else {})})
-        trials.close_trial(opened.run, STATUS[state])
-        opened.state.unlink(missing_ok=True)
-
-    def stop(self) -> None:
-        """End the trials that the time has run out for: they have no value, and what they showed stays."""
-        for opened in self.ready:
-            self.study.prune(opened.trial, "the study's time was up")
-            self._end(opened, "PRUNED", "the study's time was up")
-        self.ready.clear()
-
-    def abandon(self) -> None:
-        """Mark the runs of open trials KILLED; the next command takes the trials up."""
-        for opened in (*self.ready, *self.busy.values()):
-            trials.close_trial(opened.run, "KILLED")
 
 
 def run(
@@ -178,30 +68,38 @@ def run(
     with alone(name):
         runs.close_abandoned("search")
         study = SearchStudy(experiment)
-        with runs.start(experiment, resume=trials.study_run("search", name), name=name) as parent:
+        known = trials.study_run("search", name)
+        with runs.start(experiment, resume=known, name=name) as parent:
+            if known is None:
+                trials.adopt(parent, [t.user_attrs[RUN] for t in study.trials() if RUN in t.user_attrs])
             settings = experiment.study
             pruner = "none" if study.two else settings.pruner
             parent.tags({"trackdl.study": name, "trackdl.sampler": settings.sampler, "trackdl.pruner": pruner})
-            driver = _Driver(experiment, study, parent)
+            driver = Driver(experiment, study, parent)
             try:
+                driver.take_up()
                 _work(driver, workers or cpu_count(), train, engine)
+                driver.stop()
             except BaseException:
                 driver.abandon()
                 raise
-            driver.stop()
             best, file = _write_best(experiment, study, parent)
             _summarise(experiment, study, parent)
     return Result(experiment, parent, study, best, file)
 
 
-def _work(driver: _Driver, workers: int, train: Train, engine: Engine) -> None:
+def _work(driver: Driver, workers: int, train: Train, engine: Engine) -> None:
     settings = driver.experiment.study
-    ended = sum(driver.study.count(state) for state in STATUS)
+
+    def count() -> int:
+        return sum(number for state, number in driver.study.counts().items() if state in STATUS)
+
+    ended = count()
     total = None if settings.minutes else settings.trials
     with progress(f"{driver.study.name}, trials", total, ended, every=1) as advance:
         for opened, outcome in engine(train, driver.next_task, workers):
             words = driver.keep(opened, outcome)
-            now = sum(driver.study.count(state) for state in STATUS)
+            now = count()
             if now > ended:
                 advance(words)
             ended = now
@@ -226,7 +124,8 @@ def _write_best(experiment: SearchSpec, study: SearchStudy, run: Run) -> tuple[F
 
 def _summarise(experiment: SearchSpec, study: SearchStudy, run: Run) -> None:
     told = study.trials()
-    run.metrics({f"trials_{state.lower()}": float(study.count(state)) for state in STATUS})
+    counts = study.counts()
+    run.metrics({f"trials_{state.lower()}": float(counts[state]) for state in STATUS})
     run.metrics({"images_trained": float(_images(experiment, study))})
     courses = [
         (trial.number, [epoch.val_accuracy for epoch in histories(trial)], trial.state.name == "COMPLETE")
@@ -267,7 +166,8 @@ def show(result: Result) -> str:
     ]
     title = "the Pareto front of accuracy and time" if study.two else "the best trials"
     print_table(f"Task 2, search: {title}; keys in which they differ", columns, lines)
-    counts = ", ".join(f"{study.count(state)} {words}" for state, words in WORDS.items())
+    states = study.counts()
+    counts = ", ".join(f"{states[state]} {words}" for state, words in WORDS.items())
     say(f"{len(study.trials())} trials: {counts}; {_images(spec_, study):,} pictures trained on")
     if result.file:
         say(f"the best one, whole: trackdl fashion --file {result.file}")

@@ -14,10 +14,10 @@ from trackdl.ledger.recipes import recipe
 from trackdl.tracking import runs
 from trackdl.tracking.runs import Run
 from trackdl.tracking.store import client, every_experiment, plainly
+from trackdl.tracking.trials import PARENT
 
 __all__ = ["contradictions", "facts", "facts_of_table", "fetch", "finished", "models_below"]
 
-PARENT = "mlflow.parentRunId"
 # What a run logged was computed in float32, its figure in the ledger in float64.
 CLOSE = 1e-4
 

@@ -12,9 +12,9 @@ from mlflow.store.db import utils
 from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from trackdl import databases, processes
 from trackdl.checkup import Finding, listed
 from trackdl.paths import project_root
-from trackdl.tracking import runs
 from trackdl.tracking.store import client, every_experiment, plainly
 
 __all__ = ["address", "aliases", "artifact_folder", "orphans", "schema", "stuck"]
@@ -36,26 +36,26 @@ def artifact_folder(uri: str) -> Path | None:
 
 def schema(uri: str) -> Finding:
     """Compare the database's schema with the one that this MLflow writes; nothing is upgraded."""
-    if not uri.startswith("sqlite:///"):
-        return Finding("store", "ok", f"{uri}: its server looks after its schema")
-    file = Path(uri.removeprefix("sqlite:///"))
-    if not file.exists():
+    shown, file = databases.shown(uri), databases.sqlite_file(uri)
+    if uri.startswith("http"):
+        return Finding("store", "ok", f"{shown}: its server looks after its schema")
+    if file and not file.exists():
         return Finding("store", "ok", f"there is no {file} yet; the first run makes it")
-    engine = create_engine(uri)
+    what = str(file or shown)
     try:
+        engine = create_engine(uri)
         found = utils._get_schema_version(engine)  # type: ignore[no-untyped-call]
-    except (SQLAlchemyError, MlflowException) as error:
-        reason = str(error).strip().splitlines()[0]
-        return Finding("store", "fault", f"{file}: {reason}", "is it MLflow's, and whole? Put a copy in its place")
-    finally:
         engine.dispose()
+    except (SQLAlchemyError, MlflowException, ImportError) as error:
+        reason = str(error).strip().splitlines()[0]
+        return Finding("store", "fault", f"{what}: {reason}", "is it MLflow's, and whole? Put a copy in its place")
     wanted = utils._get_latest_schema_revision()  # type: ignore[no-untyped-call]
+    if found is None and not file:
+        return Finding("store", "ok", f"{what} is empty; the first run makes its tables")
     if found != wanted:
-        remedy = (
-            f"copy {file.name}, then `mlflow db upgrade {uri}`; if MLflow here is the older one, install the lock's"
-        )
-        return Finding("store", "fault", f"{file}: schema {found}, this MLflow's is {wanted}", remedy)
-    return Finding("store", "ok", f"{file}: schema {found}")
+        remedy = f"keep a copy, then `mlflow db upgrade {shown}`; if MLflow here is the older one, install the lock's"
+        return Finding("store", "fault", f"{what}: schema {found}, this MLflow's is {wanted}", remedy)
+    return Finding("store", "ok", f"{what}: schema {found}")
 
 
 def stuck() -> Finding:
@@ -65,7 +65,7 @@ def stuck() -> Finding:
         found = client().search_runs(every_experiment(), "attributes.status = 'RUNNING'", max_results=PAGE)
     for item in found:
         tags, name = item.data.tags, f"{item.info.run_id[:8]} ({item.data.tags.get('trackdl.task', 'no task')})"
-        if tags.get("trackdl.host") == socket.gethostname() and not runs.alive(tags.get("trackdl.process", "")):
+        if tags.get("trackdl.host") == socket.gethostname() and not processes.alive(tags.get("trackdl.process", "")):
             gone.append(name)
         elif time.time() - item.info.start_time / 1000 > DAY and tags.get("trackdl.host") != socket.gethostname():
             old.append(name)

@@ -8,6 +8,7 @@ by the next command of its task (`close_abandoned`).
 """
 
 import importlib.metadata
+import json
 import logging
 import os
 import platform
@@ -17,26 +18,28 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import mlflow
-import psutil
 from matplotlib.figure import Figure
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.dataset import Dataset
 from mlflow.data.http_dataset_source import HTTPDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
-from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunStatus, RunTag
 from mlflow.entities import Run as MlflowRun
+from mlflow.entities import RunStatus
 
-from trackdl import __version__, spec
+from trackdl import __version__, databases, processes, spec
 from trackdl.code_digest import code_digest
 from trackdl.paths import project_root
 from trackdl.spec import Experiment
+from trackdl.tracking import outbox
+from trackdl.tracking.outbox import Letter
 from trackdl.tracking.store import client, every_experiment, home_experiment, plainly
 
-__all__ = ["Run", "alive", "close_abandoned", "describe_dataset", "download", "find", "process_tag", "start"]
+__all__ = ["Run", "close_abandoned", "describe_dataset", "download", "find", "start"]
 
 log = logging.getLogger(__name__)
 
@@ -58,18 +61,27 @@ class Run:
 
     def __init__(self, run_id: str) -> None:
         self.id = run_id
-        self._waiting: list[Metric] = []
+        self.logged: set[str] | None = None  # names of its metrics, where one process alone logs them (`trials`)
+        self._waiting: list[dict[str, Any]] = []
         self._sent = time.monotonic()
 
     @property
     def info(self) -> MlflowRun:
         """The run as MLflow has it now."""
+        outbox.settle(self.id)
         with plainly(f"run {self.id}"):
             return client().get_run(self.id)
 
-    def tags(self, tags: Mapping[str, Any]) -> None:
-        """Set tags."""
-        client().log_batch(self.id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
+    @cached_property
+    def experiment_id(self) -> str:
+        """The id of MLflow's experiment that the run is in."""
+        return str(self.info.info.experiment_id)
+
+    def tags(self, tags: Mapping[str, Any], params: Mapping[str, Any] | None = None) -> None:
+        """Set tags, and parameters, which can be set once."""
+        told = {"tags": tags, "params": params or {}}
+        words = {part: {key: str(value) for key, value in items.items()} for part, items in told.items()}
+        outbox.deliver(self.id, Letter("tags", words))
 
     def metrics(
         self, values: Mapping[str, float], step: int = 0, *, model_id: str | None = None, dataset: Dataset | None = None
@@ -77,15 +89,14 @@ class Run:
         """Log one value for each metric; `model_id` and `dataset` say what was measured, and on what."""
         now = int(time.time() * 1000)
         on = {"dataset_name": dataset.name, "dataset_digest": dataset.digest} if dataset else {}
-        self._waiting += [
-            Metric(key, value, now, step, model_id=model_id, run_id=self.id, **on) for key, value in values.items()
-        ]
+        told = {"timestamp": now, "step": step, "model_id": model_id, **on}
+        self._waiting += [{"key": key, "value": value, **told} for key, value in values.items()]
         self._send_if_due()
 
     def curve(self, name: str, points: Iterable[tuple[int, float]]) -> None:
         """Log (step, value) points of one metric."""
         now = int(time.time() * 1000)
-        self._waiting += [Metric(name, value, now, step) for step, value in points]
+        self._waiting += [{"key": name, "value": value, "timestamp": now, "step": step} for step, value in points]
         self._send_if_due()
 
     def _send_if_due(self) -> None:
@@ -95,14 +106,14 @@ class Run:
     def send(self) -> None:
         """Send the metrics that wait."""
         while self._waiting:
-            with plainly(f"run {self.id}"):
-                client().log_batch(self.id, metrics=self._waiting[:BATCH])
+            outbox.deliver(self.id, Letter("metrics", {"metrics": self._waiting[:BATCH]}))
             del self._waiting[:BATCH]
         self._sent = time.monotonic()
 
     def history(self, name: str) -> list[tuple[int, float]]:
         """Return all (step, value) points of a metric, by step; the last one logged counts where a step has several."""
         self.send()
+        outbox.settle(self.id)
         with plainly(f"run {self.id}"):
             points = client().get_metric_history(self.id, name)
         latest = {point.step: point.value for point in sorted(points, key=lambda point: point.timestamp)}
@@ -110,33 +121,50 @@ class Run:
 
     def dataset(self, dataset: Dataset, context: str) -> None:
         """Log a data set as an input of the run; `context` says what it was for, e.g. "training"."""
-        entity = dataset._to_mlflow_entity()
-        client().log_inputs(self.id, [DatasetInput(entity, [InputTag("mlflow.data.context", context)])])
+        entity = dict(dataset._to_mlflow_entity())
+        outbox.deliver(self.id, Letter("input", {"dataset": entity, "context": context}))
 
     def file(self, path: Path, folder: str | None = None) -> None:
         """Log a file as an artifact, under `folder` of the run's artifacts; the metrics before it are sent first."""
         self.send()
-        client().log_artifact(self.id, str(path), folder)
+        outbox.deliver(self.id, Letter("file", {"folder": folder}, path))
 
     def text(self, text: str, name: str) -> None:
         """Log a text as the artifact `name`."""
-        client().log_text(self.id, text, name)
+        with self._made(name) as path:
+            path.write_text(text, encoding="utf-8")
 
     def table(self, rows: Any, name: str) -> None:
         """Log a JSON value as the artifact `name`."""
-        client().log_dict(self.id, rows, name)
+        self.text(json.dumps(rows, indent=2, default=str), name)
 
     def figure(self, figure: Figure, name: str) -> None:
         """Log a figure as the artifact `name`, a picture file."""
-        client().log_figure(self.id, figure, name)
+        with self._made(name) as path:
+            figure.savefig(path)
+
+    def picture(self, png: bytes, name: str) -> None:
+        """Log a picture that is drawn already as the artifact `name`."""
+        with self._made(name) as path:
+            path.write_bytes(png)
+
+    @contextmanager
+    def _made(self, name: str) -> Iterator[Path]:
+        """Give a path for the artifact `name`, whose file is logged when the block ends."""
+        folder, _, file = name.rpartition("/")
+        with tempfile.TemporaryDirectory() as made:
+            yield Path(made) / file
+            self.file(Path(made) / file, folder or None)
 
     def artifacts(self, folder: str) -> list[str]:
         """Return the paths of the files in `folder` of the run's artifacts, sorted."""
+        outbox.settle(self.id)
         with plainly(f"run {self.id}"):
             return sorted(item.path for item in client().list_artifacts(self.id, folder) if not item.is_dir)
 
     def fetch(self, path: str, into: Path) -> Path:
         """Bring an artifact into the folder `into` and return where it lies."""
+        outbox.settle(self.id)
         with plainly(f"run {self.id}, artifact {path}"):
             return Path(client().download_artifacts(self.id, path, str(into)))
 
@@ -161,7 +189,7 @@ def start(experiment: Experiment, *, resume: Run | None = None, name: str | None
     where = {"run_id": run_id} if run_id else {"experiment_id": home_experiment()}
     mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_EVERY)  # type: ignore[no-untyped-call]
     nested = mlflow.active_run() is not None
-    with plainly("starting a run"):
+    with plainly("starting a run"), databases.undisturbed(mlflow.get_tracking_uri()):
         active = mlflow.start_run(**where, nested=nested, run_name=name, log_system_metrics=not nested)  # type: ignore[arg-type]
     run = Run(active.info.run_id)
     status = RunStatus.FINISHED
@@ -180,21 +208,20 @@ def start(experiment: Experiment, *, resume: Run | None = None, name: str | None
         try:
             run.send()
         finally:
-            mlflow.end_run(RunStatus.to_string(status))
+            outbox.end(run.id, RunStatus.to_string(status))
 
 
 def _record(run: Run, experiment: Experiment) -> None:
     """Write down what is run, by which code, where."""
     known = run.info.data.params
-    params = {key: str(value) for key, value in spec.flatten(experiment).items()}
-    fresh = [Param(key, value) for key, value in params.items() if key not in known]
+    fresh = {key: value for key, value in spec.flatten(experiment).items() if key not in known}
     tags = {
         "trackdl.task": experiment.task,
         "trackdl.version": __version__,
         "trackdl.spec_digest": spec.digest(experiment),
         "trackdl.code_digest": code_digest(experiment.task) or "",
         "trackdl.host": socket.gethostname(),
-        "trackdl.process": process_tag(),
+        "trackdl.process": processes.tag(),
         "trackdl.python": platform.python_version(),
         "trackdl.torch": importlib.metadata.version("torch"),
         "trackdl.mlflow": importlib.metadata.version("mlflow"),
@@ -202,7 +229,7 @@ def _record(run: Run, experiment: Experiment) -> None:
     commit, diff = _git("rev-parse", "HEAD"), _git("diff", "HEAD")
     if commit:
         tags |= {"mlflow.source.git.commit": commit.strip(), "trackdl.uncommitted": str(bool(diff)).lower()}
-    client().log_batch(run.id, params=fresh, tags=[RunTag(key, value) for key, value in tags.items()])
+    run.tags(tags, fresh)
     run.text(spec.to_yaml(experiment), "experiment.yaml")
     if diff:
         run.text(diff, "uncommitted.diff")
@@ -251,33 +278,23 @@ def find(task: str, where: str = "") -> list[Run]:
 def close_abandoned(task: str) -> list[Run]:
     """Mark runs of a task KILLED that stand as RUNNING although their process on this machine is gone; say so of each.
 
+    What earlier commands could not send is sent first.
+
     Returns:
         The runs that were marked.
     """
+    client()
+    with plainly("sending what was kept"):
+        outbox.send_waiting()
     closed = []
     for run in find(task, "attributes.status = 'RUNNING'"):
         tags = run.info.data.tags
-        if tags.get("trackdl.host") != socket.gethostname() or alive(tags.get("trackdl.process", "")):
+        if tags.get("trackdl.host") != socket.gethostname() or processes.alive(tags.get("trackdl.process", "")):
             continue
-        client().set_terminated(run.id, RunStatus.to_string(RunStatus.KILLED))
+        outbox.deliver(run.id, Letter("end", {"status": RunStatus.to_string(RunStatus.KILLED), "time": None}))
         closed.append(run)
         log.warning("run %s of %s was left RUNNING by a process that is gone; it is now marked KILLED", run.id, task)
     return closed
-
-
-def process_tag() -> str:
-    """Return what tells this process from all others of this machine: its number and when it began."""
-    process = psutil.Process()
-    return f"{process.pid}:{process.create_time():.0f}"
-
-
-def alive(process: str) -> bool:
-    """Return whether the process that a run names (its tag `trackdl.process`) still runs on this machine."""
-    pid, _, created = process.partition(":")
-    try:
-        return f"{psutil.Process(int(pid)).create_time():.0f}" == created
-    except (psutil.NoSuchProcess, ValueError):
-        return False
 
 
 @contextmanager

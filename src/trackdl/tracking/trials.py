@@ -5,18 +5,23 @@ writing was interrupted.
 """
 
 import socket
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import mlflow
-from mlflow.entities import Param, RunStatus, RunTag
+from mlflow.entities import RunStatus
 from mlflow.exceptions import MlflowException
 
-from trackdl.tracking.runs import Run, process_tag
+from trackdl import processes
+from trackdl.tracking import outbox
+from trackdl.tracking.outbox import Letter
+from trackdl.tracking.runs import Run
 from trackdl.tracking.store import client, plainly
 
-__all__ = ["close_trial", "log_once", "open_trial", "page", "study_run"]
+__all__ = ["PARENT", "adopt", "close_trial", "log_once", "open_trial", "page", "study_run"]
 
+PARENT = "mlflow.parentRunId"  # MLflow's own tag
 UI = "http://127.0.0.1:5000"  # where `make ui` shows the store, when it is no server's
 
 
@@ -37,16 +42,26 @@ def open_trial(parent: Run, known: str | None, name: str, params: Mapping[str, A
         params: The trial's parameters.
         tags: Further tags.
     """
-    here = {"trackdl.host": socket.gethostname(), "trackdl.process": process_tag(), "mlflow.parentRunId": parent.id}
-    said = [RunTag(key, str(value)) for key, value in {**tags, **here}.items()]
+    here = {"trackdl.host": socket.gethostname(), "trackdl.process": processes.tag(), PARENT: parent.id}
+    said = {key: str(value) for key, value in {**tags, **here}.items()}
     with plainly("opening a trial's run"):
         if known and _stands(known):
             client().update_run(known, status=RunStatus.to_string(RunStatus.RUNNING))
-            client().log_batch(known, tags=said)
-            return Run(known)
-        made = client().create_run(parent.info.info.experiment_id, run_name=name)
-        client().log_batch(made.info.run_id, params=[Param(k, str(v)) for k, v in params.items()], tags=said)
-    return Run(made.info.run_id)
+            run = Run(known)
+            run.tags(said)
+            return run
+        made = client().create_run(parent.experiment_id, run_name=name, tags=said)
+    run = Run(made.info.run_id)
+    run.logged = set()
+    run.tags({}, params)
+    return run
+
+
+def adopt(parent: Run, run_ids: Iterable[str]) -> None:
+    """Put trials' runs below `parent`, where somebody has deleted the run that they stood below."""
+    for run_id in run_ids:
+        if _stands(run_id):
+            Run(run_id).tags({PARENT: parent.id})
 
 
 def _stands(run_id: str) -> bool:
@@ -58,22 +73,23 @@ def _stands(run_id: str) -> bool:
 
 def log_once(run: Run, curves: Mapping[str, list[tuple[int, float]]]) -> None:
     """Log (step, value) points of metrics, of those metrics alone that the run has not."""
-    known = run.info.data.metrics
+    if run.logged is None:
+        run.logged = set(run.info.data.metrics)
     for name, points in curves.items():
-        if name not in known:
+        if name not in run.logged:
             run.curve(name, points)
     run.send()
+    run.logged |= curves.keys()
 
 
 def close_trial(run: Run, status: str) -> None:
     """End a trial's run: FINISHED, FAILED or KILLED."""
     run.send()
-    with plainly(f"run {run.id}"):
-        client().set_terminated(run.id, status)
+    outbox.deliver(run.id, Letter("end", {"status": status, "time": int(time.time() * 1000)}))
 
 
-def page(run: Run) -> str:
-    """Return the address of the run's page: on the tracking server, else where `make ui` will show it."""
+def page(parent: Run, run: Run) -> str:
+    """Return the address of a trial's page: on the tracking server, else where `make ui` will show it."""
     uri = mlflow.get_tracking_uri()
     base = uri.rstrip("/") if uri.startswith("http") else UI
-    return f"{base}/#/experiments/{run.info.info.experiment_id}/runs/{run.id}"
+    return f"{base}/#/experiments/{parent.experiment_id}/runs/{run.id}"

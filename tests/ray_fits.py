@@ -1,0 +1,59 @@
+"""Stand-ins for a fit that are run on the nodes of a Ray cluster."""
+
+import hashlib
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from grid_fits import made_up
+from trackdl.crossfit import FoldResult, FoldTask
+from trackdl.data import sources
+from trackdl.data.sources import DATASETS, Dataset, File
+
+CONTENT = b"data" * 1000
+
+
+def note(name: str, line: str) -> None:
+    with Path(os.environ["GRID_TEST"], name).open("a") as file:
+        file.write(line + "\n")
+
+
+class Counted:
+    """A source that notes for which data folder it was asked."""
+
+    label = "a test's source"
+
+    def open(self, wanted: Sequence[File], scratch: Path) -> Callable[[File], bytes]:  # noqa: ARG002
+        note("fetched", os.environ["TRACKDL_DATA_DIR"])
+        time.sleep(0.3)
+        return lambda _: CONTENT
+
+
+def where(task: FoldTask) -> None:
+    note("where", json.dumps([task.model, task.fold, os.environ["TRACKDL_DATA_DIR"]]))
+
+
+def fetching(task: FoldTask) -> FoldResult:
+    """Fetch a data set of one file into the node's folder."""
+    file = File("bytes", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
+    DATASETS["fashion"] = Dataset((file,), lambda: [Counted()], "nothing: these are a test's")
+    where(task)
+    sources.fetch("fashion")
+    return made_up(task)
+
+
+def slow_there(task: FoldTask) -> FoldResult:
+    where(task)
+    time.sleep(1)
+    return made_up(task)
+
+
+def gone(task: str) -> str:
+    if task == "raises":
+        raise ValueError("on purpose")
+    if task == "dies":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return task
