@@ -49,4 +49,4 @@ def _drive(experiment: Any, environment: dict[str, str]) -> None:
     import grid_fits
     from trackdl.tasks import grid
 
-    grid.run(experiment, 2, fit=grid_fits.slow, test=grid_fits.afresh)
+    grid.run(experiment, 2, fit=grid_fits.slow, test=grid_fits.afresh, clock=grid_fits.timed)

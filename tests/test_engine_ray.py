@@ -13,7 +13,7 @@ import pytest
 import test_task_grid as grids
 from conftest import ROOT
 from ray_fits import fetching, gone, slow_there
-from test_task_grid import afresh, calls, experiment, stands_once
+from test_task_grid import afresh, calls, experiment, stands_once, timed
 from trackdl import engines
 from trackdl.errors import InputError
 from trackdl.studies import store as studies
@@ -83,7 +83,7 @@ def test_what_becomes_of_tasks_is_told(cluster: Any) -> None:  # noqa: ARG001
 @pytest.mark.usefixtures("tracking")
 def test_data_are_fetched_once_a_node(cluster: Any, place: Path) -> None:  # noqa: ARG001
     engine, workers = engines.choose("ray", None, 0)
-    stands_once(grid.run(experiment(), workers, None, fetching, afresh, engine))
+    stands_once(grid.run(experiment(), workers, None, fetching, afresh, timed, engine))
     fetched = (place / "fetched").read_text().splitlines()
     used = {json.loads(line)[2] for line in (place / "where").read_text().splitlines()}
     assert len(used) > 1
@@ -104,7 +104,7 @@ def test_a_node_that_is_killed_in_mid_trial_loses_nothing(cluster: Any, place: P
     killer = threading.Thread(target=kill, daemon=True)
     killer.start()
     engine, workers = engines.choose("ray", None, 0)
-    stands_once(grid.run(experiment(), workers, None, slow_there, afresh, engine))
+    stands_once(grid.run(experiment(), workers, None, slow_there, afresh, timed, engine))
     killer.join()
     assert set(calls(place).values()) == {1}
     assert len(calls(place)) == 12

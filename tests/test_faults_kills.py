@@ -25,7 +25,7 @@ import test_task_grid as grids
 import test_task_search as searches
 from conftest import ROOT
 from forked import start_driver
-from grid_fits import afresh, made_up
+from grid_fits import afresh, made_up, timed
 from test_task_grid import calls, experiment, here, stands_once, wait_until_gone
 from test_task_ledger import DIGITS, MINE
 from trackdl.studies import store as studies
@@ -104,13 +104,15 @@ def test_kill_9_at_20_random_moments_loses_nothing(
         back.append(time.monotonic() - killed)
     os.killpg(driver.pid, signal.SIGKILL)
     driver.join()
-    stands_once(grid.run(told, 2, None, made_up, afresh, here), cells=40)
+    stands_once(grid.run(told, 2, None, made_up, afresh, timed, here), cells=40)
     again = sum(calls(tmp_path).values()) - 120
     assert again <= lost + 2 + kinds.count("worker")
     for path in (tmp_path / "mlflow.db", tmp_path / "optuna.db"):
         with closing(sqlite3.connect(path)) as plain:
             assert plain.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    record_property("fault", f"kill -9 of worker, driver, group | {len(kinds)} | {again} folds under way | {spread(back)}")
+    record_property(
+        "fault", f"kill -9 of worker, driver, group | {len(kinds)} | {again} folds under way | {spread(back)}"
+    )
 
 
 def spread(seconds: list[float]) -> str:
@@ -148,7 +150,7 @@ from trackdl import cli
 if os.environ["STAND_IN"] == "grid":
     import grid_fits
     from trackdl.tasks import grid
-    grid.run = partial(grid.run, fit=grid_fits.slow, test=grid_fits.afresh)
+    grid.run = partial(grid.run, fit=grid_fits.slow, test=grid_fits.afresh, clock=grid_fits.timed)
 if os.environ["STAND_IN"] == "search":
     import search_fits
     from trackdl.tasks import search
@@ -266,5 +268,5 @@ def test_ctrl_c_keeps_the_state_and_ends_with_130(
     wait_until_gone(process.pid)
     record_property("fault", f"{number.name}: trackdl {task}, {moment} | 1 | nothing | {seconds:.1f} s to the end")
     if task == "grid":
-        stands_once(grid.run(told, 2, None, made_up, afresh, here), cells=40)
+        stands_once(grid.run(told, 2, None, made_up, afresh, timed, here), cells=40)
         assert sum(calls(tmp_path).values()) <= 120 + 2

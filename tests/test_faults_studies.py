@@ -21,7 +21,7 @@ import torch
 
 import test_registry as models
 from conftest import ROOT
-from grid_fits import afresh, made_up, never, slow
+from grid_fits import afresh, made_up, never, slow, timed
 from openers import four_at_once
 from ray_fits import fetching
 from test_task_grid import calls, experiment, here, kept_folds, stands_once
@@ -87,7 +87,7 @@ def test_both_stores_are_locked_for_30_seconds_in_mid_grid(tmp_path: Path) -> No
             else:
                 yield pair
 
-    stands_once(grid.run(experiment(), 1, None, made_up, afresh, held))
+    stands_once(grid.run(experiment(), 1, None, made_up, afresh, timed, held))
     assert set(calls(tmp_path).values()) == {1}
 
 
@@ -220,11 +220,11 @@ def test_the_disk_of_the_studies_is_full_and_the_same_command_goes_on(
             yield pair
 
     with pytest.raises(TrackdlError, match="the same command goes on"):
-        grid.run(experiment(), 1, None, made_up, afresh, filled)
+        grid.run(experiment(), 1, None, made_up, afresh, timed, filled)
     assert len(kept_folds()) >= 4
     (small_disk / "filler").unlink()
     studies.storage.cache_clear()
-    stands_once(grid.run(experiment(), 1, None, made_up, afresh, here))
+    stands_once(grid.run(experiment(), 1, None, made_up, afresh, timed, here))
     assert sum(calls(tmp_path).values()) <= 12 + 2
     studies.storage.cache_clear()
 
@@ -244,11 +244,11 @@ def greedy(task: FoldTask) -> FoldResult:
 @pytest.mark.usefixtures("tracking")
 def test_a_worker_out_of_memory_fails_its_own_trial_at_the_second_time(tmp_path: Path) -> None:
     with pytest.raises(TrackdlError, match="1 cells have failed"):
-        grid.run(experiment(), 2, None, greedy, afresh)
+        grid.run(experiment(), 2, None, greedy, afresh, timed)
     assert (tmp_path / "greedy").read_text() == "xx"
     (failed,) = runs.find("grid", "attributes.status = 'FAILED' and tags.`trackdl.trial` != ''")
     assert "out of memory" in failed.info.data.tags["trackdl.error"]
-    stands_once(grid.run(experiment(), 1, None, made_up, afresh, here))
+    stands_once(grid.run(experiment(), 1, None, made_up, afresh, timed, here))
 
 
 @pytest.mark.fault(
@@ -267,10 +267,10 @@ def test_a_run_is_deleted_under_a_live_study(which: str, tmp_path: Path) -> None
             yield pair
 
     try:
-        result = grid.run(experiment(), 1, None, made_up, afresh, deleting)
+        result = grid.run(experiment(), 1, None, made_up, afresh, timed, deleting)
     except InputError as error:
         assert "deleted" in str(error)  # noqa: PT017
-        result = grid.run(experiment(), 1, None, made_up, afresh, here)
+        result = grid.run(experiment(), 1, None, made_up, afresh, timed, here)
     stands_once(result)
     assert sum(calls(tmp_path).values()) <= 13
 
@@ -288,7 +288,7 @@ def test_the_data_folder_is_emptied_during_a_grid(tmp_path: Path, monkeypatch: p
                 shutil.rmtree(tmp_path / "data")
             yield pair
 
-    stands_once(grid.run(experiment(), 2, None, fetching, afresh, emptied))
+    stands_once(grid.run(experiment(), 2, None, fetching, afresh, timed, emptied))
     assert len((tmp_path / "fetched").read_text().splitlines()) == 2
 
 
@@ -309,6 +309,6 @@ def test_the_clock_is_moved_back(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("tracking")
 def test_a_finished_grid_is_not_touched_by_what_failed_before(tmp_path: Path) -> None:
-    stands_once(grid.run(experiment(), 2, None, slow, afresh))
-    stands_once(grid.run(experiment(), 1, None, never, afresh, here))
+    stands_once(grid.run(experiment(), 2, None, slow, afresh, timed))
+    stands_once(grid.run(experiment(), 1, None, never, afresh, timed, here))
     assert set(calls(tmp_path).values()) == {1}

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy
 
 import test_task_grid as grids
-from grid_fits import afresh, made_up, never, slow
+from grid_fits import afresh, made_up, never, slow, timed
 from openers import four_at_once
 from postgres import Server
 from test_task_grid import calls, experiment, here, stands_once
@@ -57,9 +57,9 @@ def both(postgres: Server, template: str, tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.usefixtures("both")
 def test_a_grid_stands_once_in_both() -> None:
-    first = grid.run(experiment(), 2, None, made_up, afresh, here)
+    first = grid.run(experiment(), 2, None, made_up, afresh, timed, here)
     stands_once(first)
-    again = grid.run(experiment(), 2, None, never, afresh, here)
+    again = grid.run(experiment(), 2, None, never, afresh, timed, here)
     assert again.run.id == first.run.id
 
 
@@ -75,7 +75,7 @@ def test_the_server_is_restarted_in_mid_study(both: Server, tmp_path: Path) -> N
                 threading.Timer(1.0, both.start).start()
             yield pair
 
-    stands_once(grid.run(experiment(), 2, None, slow, afresh, restarted))
+    stands_once(grid.run(experiment(), 2, None, slow, afresh, timed, restarted))
     assert set(calls(tmp_path).values()) == {1}
     assert not list(store.spool_folder().glob("*/*"))
 
@@ -93,11 +93,11 @@ def test_a_server_that_stays_away_is_said_and_the_same_command_goes_on(
             yield pair
 
     with pytest.raises(TrackdlError, match="the same command goes on"):
-        grid.run(experiment(), 1, None, made_up, afresh, stopped)
+        grid.run(experiment(), 1, None, made_up, afresh, timed, stopped)
     both.start()
     outbox._stores.clear()
     studies.storage.cache_clear()
-    stands_once(grid.run(experiment(), 1, None, made_up, afresh, here))
+    stands_once(grid.run(experiment(), 1, None, made_up, afresh, timed, here))
     assert sum(calls(tmp_path).values()) == 13  # one fold was not kept
 
 

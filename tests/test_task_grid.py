@@ -302,5 +302,5 @@ def test_a_worker_that_is_killed_between_two_folds_is_replaced(tmp_path: Path) -
                 time.sleep(0.5)  # the executor has seen it
             yield pair
 
-    stands_once(grid.run(experiment(), 1, None, made_up, afresh, killing))
+    stands_once(grid.run(experiment(), 1, None, made_up, afresh, timed, killing))
     assert set(calls(tmp_path).values()) == {1}
