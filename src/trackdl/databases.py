@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 
 PATIENCE = 90.0  # seconds that a store which does not answer is waited for
 PING_EVERY = 5.0  # seconds
+DRIVER_HINT = "postgresql+psycopg://USER@HOST/DATABASE, with `pip install 'trackdl[postgres]'`, is an address"
 OTHERS_TABLE = {"mlflow": "trials", "optuna": "experiments"}  # each store's own is among the other's neither
 
 _FULL = ("disk is full", "No space left", "File too large", "disk I/O error", "readonly database", "unable to open")
@@ -241,8 +242,7 @@ def _connection(url: str) -> Iterator[Connection]:
     try:
         engine = sqlalchemy.create_engine(url, poolclass=NullPool)
     except (ArgumentError, ImportError) as error:
-        hint = "postgresql+psycopg://USER@HOST/DATABASE, with `pip install 'trackdl[postgres]'`, is an address"
-        raise InputError(f"{shown(url)}: {error}. {hint}") from error
+        raise InputError(f"{shown(url)}: {error}. {DRIVER_HINT}") from error
     try:
         connection = engine.connect()
     except (OperationalError, InterfaceError) as error:

@@ -48,6 +48,7 @@ def client() -> MlflowClient:
     """Return a client of the store, which is created first when there is none.
 
     Raises:
+        InputError: The address is none, or its driver is not installed.
         TrackdlError: The store cannot be reached or opened.
     """
     for noisy in (
@@ -66,11 +67,15 @@ def client() -> MlflowClient:
     # MLflow's own patience, seven tries of up to 120 s, would hold up a Ctrl-C.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-    with plainly(f"the tracking store {databases.shown(uri)}"), databases.creating_alone(uri):
-        databases.refuse_shared(uri, "mlflow")
-        _refuse_older(uri)
-        made = _PatientClient(uri)
-        MlflowClient.search_experiments(made, max_results=1)  # a wrong address is said at once
+    what = f"the tracking store {databases.shown(uri)}"
+    try:
+        with plainly(what), databases.creating_alone(uri):
+            databases.refuse_shared(uri, "mlflow")
+            _refuse_older(uri)
+            made = _PatientClient(uri)
+            MlflowClient.search_experiments(made, max_results=1)  # a wrong address is said at once
+    except ImportError as error:
+        raise InputError(f"{what}: its driver is not installed: {error}. {databases.DRIVER_HINT}") from error
     # MLflow's imports leave so many objects that one full garbage collection takes 0.4 s, in the midst of a fit.
     gc.freeze()
     return made
@@ -206,7 +211,8 @@ def plainly(what: str) -> Iterator[None]:
     except requests.RequestException as error:
         raise TrackdlError(f"{what}: {error} (tracking store: {databases.shown(mlflow.get_tracking_uri())})") from error
     except OSError as error:
-        raise TrackdlError(f"{what}: {error}. Is the disk full? Make room; the same command goes on") from error
+        todo = "Make room; the same command goes on" if databases.disk_full(error) else "Can it be written there?"
+        raise TrackdlError(f"{what}: {error}. {todo}") from error
     except SQLAlchemyError as error:
         reason = str(error).strip().splitlines()[0]
         raise TrackdlError(f"{what}: the database fails: {reason}. Is it one of MLflow's, and whole?") from error
