@@ -175,12 +175,16 @@ def _artifact_place() -> str | None:
     return (folder.resolve() / "mlruns").as_uri()
 
 
-def every_experiment() -> list[str]:
-    """Return the ids of all experiments: runs are found by their tags, wherever `mlflow run` put them."""
+def every_experiment(view: int = ViewType.ACTIVE_ONLY) -> list[str]:
+    """Return the ids of all experiments: runs are found by their tags, wherever `mlflow run` put them.
+
+    Args:
+        view: MLflow's `ViewType`: deleted ones only where it takes them in.
+    """
     ids: list[str] = []
     token = None
     while True:
-        page: PagedList[Experiment] = client().search_experiments(ViewType.ACTIVE_ONLY, page_token=token)
+        page: PagedList[Experiment] = client().search_experiments(view, page_token=token)
         ids += [experiment.experiment_id for experiment in page]
         token = page.token
         if not token:
