@@ -131,6 +131,7 @@ class TrainedSpec(Strict):
     `unknown` says what the report leaves out of the protocol, where that concerns all of its numbers.
     """
 
+    task: str
     training: Training
     unknown: str = ""
     reported: list[Reported] = []

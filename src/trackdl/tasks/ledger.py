@@ -26,8 +26,8 @@ from trackdl.ledger.recipes import GRID_TABLE, recipe
 from trackdl.ledger.store import Member, Stamp, Store, Want
 from trackdl.ledger.verdict import Spread
 from trackdl.paths import project_root, whole_file
-from trackdl.spec import FashionSpec, GridSpec, HeartSpec, LedgerSpec, MnistSpec, TransferSpec
-from trackdl.tasks import fashion, heart, mnist, transfer
+from trackdl.spec import TRAINED, GridSpec, HeartSpec, LedgerSpec, TrainedSpec, TransferSpec
+from trackdl.tasks import _start
 from trackdl.tracking import evidence, registry, runs
 from trackdl.tracking.runs import Run
 
@@ -35,8 +35,7 @@ __all__ = ["Result", "committed", "hypotheses", "published", "run", "show", "ver
 
 log = logging.getLogger(__name__)
 
-Task = MnistSpec | FashionSpec | TransferSpec | HeartSpec
-TASKS = ("mnist", "fashion", "transfer", "heart")
+TASKS = tuple(TRAINED)
 # Stands for a run where a committed table does.
 CHECKOUT = "checkout"
 SOURCE = "trackdl.source_weights_sha256"
@@ -105,7 +104,7 @@ def verify(file: Path) -> list[str]:
     return check.differences(ledger, experiment, published(), _facts, _fetch, hypotheses(), committed(), _digest)
 
 
-def published() -> dict[str, Task]:
+def published() -> dict[str, TrainedSpec]:
     """Return the experiments whose published numbers the ledger holds, by task."""
     return {task: _load(task, {}) for task in TASKS}
 
@@ -155,15 +154,9 @@ def _file(task: str) -> Path:
     return project_root() / "experiments" / f"{task}.yaml"
 
 
-def _load(task: str, changes: Mapping[str, object]) -> Task:
+def _load(task: str, changes: Mapping[str, object]) -> TrainedSpec:
     """Return a task's own experiment with single keys set otherwise."""
-    if task == "mnist":
-        return spec.load(_file(task), MnistSpec, changes)
-    if task == "fashion":
-        return spec.load(_file(task), FashionSpec, changes)
-    if task == "transfer":
-        return spec.load(_file(task), TransferSpec, changes)
-    return spec.load(_file(task), HeartSpec, changes)
+    return spec.load(_file(task), TRAINED[task], changes)
 
 
 class Finder:
@@ -209,10 +202,10 @@ class Finder:
                 source = _champion(one) if isinstance(one, TransferSpec) else {}
                 if _newest(one, source) is None:
                     log.info("%s, seed %d is missing: running it", task, one.training.seed)
-                    _start(one)
+                    _start.start(one)
         self._members.cache_clear()
 
-    def _by_seed(self, task: str, changes: dict[str, object]) -> Iterator[Task]:
+    def _by_seed(self, task: str, changes: dict[str, object]) -> Iterator[TrainedSpec]:
         """Return the experiment by each seed; Task 4 has its seeds within."""
         base = _load(task, changes)
         yield base
@@ -236,7 +229,7 @@ class Finder:
         return members
 
 
-def _collect(experiment: LedgerSpec, tasks: Mapping[str, Task], finder: Finder, run: Run) -> Ledger:
+def _collect(experiment: LedgerSpec, tasks: Mapping[str, TrainedSpec], finder: Finder, run: Run) -> Ledger:
     stamp = Stamp(
         version=__version__,
         commit=run.info.data.tags.get("mlflow.source.git.commit"),
@@ -258,7 +251,7 @@ def _champion(one: TransferSpec) -> dict[str, str]:
     return {SOURCE: registry.fetch_model(one.source).card.weights_sha256} if registry.exists(one.source) else {}
 
 
-def _newest(one: Task, more: Mapping[str, str]) -> Run | None:
+def _newest(one: TrainedSpec, more: Mapping[str, str]) -> Run | None:
     """Return the newest finished run of exactly this experiment on today's data by today's code."""
     tags = {
         **more,
@@ -279,14 +272,3 @@ def _data_digest(task: str) -> str:
 
 def _seed_of(run: Run) -> int:
     return int(run.info.data.params.get("training.seed", 0))
-
-
-def _start(one: Task) -> None:
-    if isinstance(one, MnistSpec):
-        mnist.show(mnist.run(one))
-    elif isinstance(one, FashionSpec):
-        fashion.show(fashion.run(one))
-    elif isinstance(one, TransferSpec):
-        transfer.show(transfer.run(one))
-    else:
-        heart.show(heart.run(one))
