@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from trackdl.paths import UI
 from trackdl.spec_base import Reported, Strict
 
 __all__ = ["BeyondItem", "Claimed", "HeadItem", "LedgerSpec", "Number"]
@@ -61,7 +62,7 @@ class LedgerSpec(Strict):
 
     task: Literal["ledger"]
     seeds: int | None = Field(None, ge=1, le=100)
-    ui: str = Field("http://127.0.0.1:5000", pattern=r"^https?://[^\s\"'<>]+$")
+    ui: str = Field(UI, pattern=r"^https?://[^\s\"'<>]+$")
     head: list[HeadItem] = Field(min_length=1)
     beyond: list[BeyondItem]
     reported: list[Claimed] = Field(default_factory=list)
