@@ -97,7 +97,9 @@ def test_underscores_are_dashes() -> None:
 @pytest.mark.parametrize(
     ("address", "code", "words"),
     [
-        ("mysql://me:secret@127.0.0.1/none", 2, ["***", "driver is not installed", "postgresql+psycopg"]),
+        ("mysql://me:secret@127.0.0.1/none", 2, ["***", "MySQLdb", "postgresql+psycopg"]),
+        ("postgresql+psycopg://me:secret@127.0.0.1:port/none", 2, ["***", "port"]),
+        ("http://me:secret@127.0.0.1:9", 1, ["***"]),
         ("sqlite:////proc/none/none.db", 1, ["/proc/none"]),
     ],
 )

@@ -21,6 +21,7 @@ from typing import IO
 
 import psutil
 
+from trackdl import databases
 from trackdl.console import say
 from trackdl.errors import TrackdlError
 from trackdl.paths import UI, project_root
@@ -74,7 +75,7 @@ def shown() -> Iterator[list[Page]]:
     pages: list[Page] = []
     try:
         if tracked.startswith("http"):
-            say(f"MLflow           {tracked} (the tracking server itself)")
+            say(f"MLflow           {databases.shown(tracked)} (the tracking server itself)")
         else:
             pages.append(_mlflow(tracked))
         if studies := _studies():
@@ -168,7 +169,10 @@ def _living(page: Page) -> None:
 
 def _words(page: Page) -> str:
     page.log.seek(0)
-    return page.log.read().decode(errors="replace")[-_LAST_WORDS:].strip()
+    words = page.log.read().decode(errors="replace")
+    for uri in (os.environ["MLFLOW_TRACKING_URI"], storage_url()):
+        words = databases.hidden(words, uri)
+    return words[-_LAST_WORDS:].strip()
 
 
 def _stop(pages: list[Page]) -> None:

@@ -74,8 +74,8 @@ def client() -> MlflowClient:
             _refuse_older(uri)
             made = _PatientClient(uri)
             MlflowClient.search_experiments(made, max_results=1)  # a wrong address is said at once
-    except ImportError as error:
-        raise InputError(f"{what}: its driver is not installed: {error}. {databases.DRIVER_HINT}") from error
+    except (ImportError, ValueError) as error:  # no driver; a port that is no number
+        raise InputError(f"{what}: {error}. {databases.DRIVER_HINT}") from error
     # MLflow's imports leave so many objects that one full garbage collection takes 0.4 s, in the midst of a fit.
     gc.freeze()
     return made
@@ -208,15 +208,21 @@ def plainly(what: str) -> Iterator[None]:
         if databases.disk_full(error):
             where = databases.shown(mlflow.get_tracking_uri())
             raise TrackdlError(f"{what}: the disk of {where} is full. Make room; the same command goes on") from error
-        text = f"{what}: {str(error.message).strip()} (tracking store: {databases.shown(mlflow.get_tracking_uri())})"
+        text = _with_address(f"{what}: {str(error.message).strip()}")
         if error.error_code in _WRONG_INPUT:
             raise InputError(text) from error
         raise TrackdlError(text) from error
     except requests.RequestException as error:
-        raise TrackdlError(f"{what}: {error} (tracking store: {databases.shown(mlflow.get_tracking_uri())})") from error
+        raise TrackdlError(_with_address(f"{what}: {error}")) from error
     except OSError as error:
         todo = "Make room; the same command goes on" if databases.disk_full(error) else "Can it be written there?"
         raise TrackdlError(f"{what}: {error}. {todo}") from error
     except SQLAlchemyError as error:
         reason = str(error).strip().splitlines()[0]
         raise TrackdlError(f"{what}: the database fails: {reason}. Is it one of MLflow's, and whole?") from error
+
+
+def _with_address(text: str) -> str:
+    """Return a text with the store's address, which nowhere in it has its password."""
+    uri = mlflow.get_tracking_uri()
+    return f"{databases.hidden(text, uri)} (tracking store: {databases.shown(uri)})"

@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import mlflow
 from mlflow.entities import RunStatus
@@ -91,5 +92,9 @@ def close_trial(run: Run, status: str) -> None:
 def page(parent: Run, run: Run) -> str:
     """Return the address of a trial's page: on the tracking server, else where `trackdl ui` will show it."""
     uri = mlflow.get_tracking_uri()
-    base = uri.rstrip("/") if uri.startswith("http") else UI
+    if uri.startswith("http"):
+        web = urlsplit(uri.rstrip("/"))
+        base = web._replace(netloc=web.netloc.rpartition("@")[2]).geturl()  # no user, no password
+    else:
+        base = UI
     return f"{base}/#/experiments/{parent.experiment_id}/runs/{run.id}"
