@@ -49,8 +49,9 @@ def test_the_working_tree_runs_without_being_installed() -> None:
         ),
         (["fashion", "--resume", "abc", "--seeds", "2"], ["--resume", "only --epochs"]),
         (["transfer", "--preprocessing", "none"], ["data.preprocessing", "'report' or 'mnist'"]),
-        (["transfer", "--source", "mnist-cnn"], ["source", "models:/"]),
+        (["transfer", "--source", "mnist-cnn"], ["source", "must be models:/NAME@ALIAS"]),
         (["ledger", "--seeds", "0"], ["ledger.yaml", "seeds", "greater than or equal to 1"]),
+        (["ledger", "--ui", "foo"], ["key 'ui'", "must be a page's address, e.g. http://127.0.0.1:5000"]),
         (["verify", "nowhere.json"], ["nowhere.json", "cannot be read"]),
         (["verify", "pyproject.toml"], ["pyproject.toml", "no ledger"]),
         (["transfr"], ["No such command"]),
@@ -131,12 +132,14 @@ def test_what_nobody_foresaw_takes_one_line(
     def broken(_: list[str]) -> None:
         raise KeyError("first\nsecond")
 
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "true")
     monkeypatch.setattr(cli, "app", broken)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(sys, "argv", ["trackdl", "models"])
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 1
+    assert os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false", "a pickle may be loaded"
     said = capsys.readouterr().err
     assert "unexpected: KeyError" in said
     assert "trackdl --debug COMMAND" in said

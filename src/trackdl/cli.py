@@ -236,8 +236,8 @@ def _terminated(number: int, frame: object) -> NoReturn:  # noqa: ARG001 - the s
 
 def main() -> None:
     """Run the command line; exit code 2 for wrong input, 1 for a failure, 130 when interrupted."""
-    # No pickle in any model that trackdl loads, whoever else has made it.
-    os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    # No pickle in any model that trackdl loads, whoever else has made it, and whatever was set for others.
+    os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
     # What is trained here is nobody else's business.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     for number in (signal.SIGTERM, signal.SIGHUP):

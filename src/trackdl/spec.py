@@ -10,13 +10,13 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from trackdl.errors import InputError
-from trackdl.spec_base import Augmentation, Optimizer, Reported, Strict, TrainedSpec, Training
+from trackdl.spec_base import Augmentation, Optimizer, Reported, Strict, TrainedSpec, Training, like
 from trackdl.spec_fashion import FashionSpec
 from trackdl.spec_grid import GridSpec
 from trackdl.spec_heart import HeartSpec
@@ -94,7 +94,7 @@ class TransferSpec(TrainedSpec):
     """Task 3: the MNIST network from the registry learns Greek letters."""
 
     task: Literal["transfer"]
-    source: str = Field(pattern=r"^models:/[^/@]+(@[^/@]+|/[^/@]+)$")
+    source: Annotated[str, like(r"models:/[^/@]+(@[^/@]+|/[^/@]+)", "models:/NAME@ALIAS or models:/NAME/VERSION")]
     data: GreekData
 
 
