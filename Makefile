@@ -53,8 +53,8 @@ check: $(READY) ## Lint and types alone.
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-ui: $(READY) ## Show runs and models in a browser: http://127.0.0.1:5000
-	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000
+ui: $(READY) ## Show runs, models and studies in a browser: http://127.0.0.1:5000, as `trackdl ui` does.
+	$(BIN)/trackdl ui
 
 lock: $(READY) ## Resolve the pins anew: the lock files, and conda.yaml from the first.
 	$(COMPILE) --extra dev pyproject.toml -o requirements.lock

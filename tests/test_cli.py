@@ -8,8 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from conftest import ROOT
+from trackdl import cli
 from trackdl.tracking import runs
 
 
@@ -47,8 +49,9 @@ def test_the_working_tree_runs_without_being_installed() -> None:
         ),
         (["fashion", "--resume", "abc", "--seeds", "2"], ["--resume", "only --epochs"]),
         (["transfer", "--preprocessing", "none"], ["data.preprocessing", "'report' or 'mnist'"]),
-        (["transfer", "--source", "mnist-cnn"], ["source", "models:/"]),
+        (["transfer", "--source", "mnist-cnn"], ["source", "must be models:/NAME@ALIAS"]),
         (["ledger", "--seeds", "0"], ["ledger.yaml", "seeds", "greater than or equal to 1"]),
+        (["ledger", "--ui", "foo"], ["key 'ui'", "must be a page's address, e.g. http://127.0.0.1:5000"]),
         (["verify", "nowhere.json"], ["nowhere.json", "cannot be read"]),
         (["verify", "pyproject.toml"], ["pyproject.toml", "no ledger"]),
         (["transfr"], ["No such command"]),
@@ -63,8 +66,9 @@ def test_wrong_input_is_told_and_ends_with_2(arguments: list[str], words: list[s
     assert "Traceback" not in done.stderr
 
 
-def test_debug_shows_where_it_happened() -> None:
-    done = trackdl("--debug", "mnist", "--epochs", "0")
+@pytest.mark.parametrize("arguments", [["--debug", "mnist", "--epochs", "0"], ["mnist", "--epochs", "0", "--debug"]])
+def test_debug_shows_where_it_happened(arguments: list[str]) -> None:
+    done = trackdl(*arguments)
     assert done.returncode != 0
     assert "Traceback" in done.stderr
 
@@ -89,6 +93,60 @@ def test_underscores_are_dashes() -> None:
     done = trackdl("mnist", "--batch_size", "0")
     assert done.returncode == 2
     assert "training.batch_size" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("address", "code", "words"),
+    [
+        ("mysql://me:secret@127.0.0.1/none", 2, ["***", "MySQLdb", "postgresql+psycopg"]),
+        ("postgresql+psycopg://me:secret@127.0.0.1:port/none", 2, ["***", "port"]),
+        ("http://me:secret@127.0.0.1:9", 1, ["***"]),
+        ("sqlite:////proc/none/none.db", 1, ["/proc/none"]),
+    ],
+)
+def test_a_store_that_cannot_be_had_is_told(address: str, code: int, words: list[str]) -> None:
+    done = trackdl("models", MLFLOW_TRACKING_URI=address)
+    assert done.returncode == code, done.stderr
+    for word in words:
+        assert word in done.stderr
+    assert "secret" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the device is here")
+@pytest.mark.parametrize("task", ["grid", "search", "heart"])
+def test_a_device_that_is_not_here_is_told(task: str, tmp_path: Path) -> None:
+    stores = {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'm.db'}",
+        "TRACKDL_STORAGE": f"sqlite:///{tmp_path / 'o.db'}",
+    }
+    done = trackdl(task, "--device", "cuda", **stores)
+    assert done.returncode == 2, done.stderr
+    assert "--device cuda" in done.stderr
+    assert not (tmp_path / "o.db").exists()
+
+
+def test_what_nobody_foresaw_takes_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(_: list[str]) -> None:
+        raise KeyError("first\nsecond")
+
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "true")
+    monkeypatch.setattr(cli, "app", broken)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(sys, "argv", ["trackdl", "models"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    assert os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false", "a pickle may be loaded"
+    said = capsys.readouterr().err
+    assert "unexpected: KeyError" in said
+    assert "trackdl --debug COMMAND" in said
+    assert said.count("\n") == 1
+    monkeypatch.setattr(sys, "argv", ["trackdl", "models", "--debug"])
+    with pytest.raises(KeyError):
+        cli.main()
 
 
 @pytest.mark.real

@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 import sqlalchemy
 import torch
+from optuna.storages import RDBStorage
+from sqlalchemy import NullPool
 
 from conftest import ROOT
 from trackdl import checkup, doctor, processes
@@ -24,6 +26,7 @@ from trackdl.data import sources
 from trackdl.data.fetchers import Folder, Mirror
 from trackdl.data.packages import NpmPackage
 from trackdl.errors import TrackdlError
+from trackdl.studies import health as studies
 from trackdl.tracking import health, runs, store
 
 
@@ -156,6 +159,42 @@ def test_schema(tracking: str, tmp_path: Path) -> None:
     assert health.schema(f"sqlite:///{tmp_path / 'torn.db'}").level == "fault"
 
 
+@pytest.mark.parametrize("url", ["mysql://me:secret@127.0.0.1/none", "postgresql+none://me:secret@127.0.0.1/none"])
+def test_a_database_without_a_driver_is_a_fault(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACKDL_STORAGE", url)
+    for found in (health.schema(url), *doctor._tried("studies", lambda: [studies.schema()])):
+        assert found.level == "fault"
+        assert "secret" not in found.words
+        assert "127.0.0.1" in found.words
+
+
+def test_only_a_server_looks_after_its_schema() -> None:
+    assert health.schema("http://127.0.0.1:9").level == "ok"
+
+
+def test_schema_of_studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "studies.db"
+    monkeypatch.setenv("TRACKDL_STORAGE", f"sqlite:///{file}")
+    assert studies.schema().level == "ok"
+    assert not file.exists()
+    sqlite3.connect(file).close()
+    file.touch()
+    assert "is empty" in studies.schema().words
+    made = RDBStorage(f"sqlite:///{file}", {"poolclass": NullPool})
+    made.remove_session()
+    assert studies.schema().level == "ok"
+    with sqlite3.connect(file) as connection:
+        connection.execute("update alembic_version set version_num = 'v2.6.0.a'")
+    connection.close()
+    before = file.read_bytes()
+    found = studies.schema()
+    assert found.level == "fault"
+    assert "optuna storage upgrade" in found.remedy
+    assert file.read_bytes() == before
+    file.write_bytes(b"no database" * 100)
+    assert studies.schema().level == "fault"
+
+
 def started(**tags: str) -> str:
     client = mlflow.MlflowClient()
     return client.create_run("0", tags={"trackdl.task": "mnist", **tags}).info.run_id
@@ -215,9 +254,50 @@ def test_aliases_and_orphans(tracking: str, tmp_path: Path) -> None:
     assert "is deleted" in found.words
 
 
-def test_a_check_that_fails_is_a_fault_and_the_others_go_on(tracking: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001
+def test_stale_champions(tracking: str) -> None:  # noqa: ARG001
+    client = health.client()
+    for name in ("source", "pupil"):
+        client.create_registered_model(name)
+    for _ in range(2):
+        client.create_model_version("source", "file:///none")
+    learnt_from = {"trackdl.source_model": "source", "trackdl.source_version": "1"}
+    client.create_model_version("pupil", "file:///none", tags=learnt_from)
+    client.set_registered_model_alias("source", "champion", "1")
+    client.set_registered_model_alias("pupil", "champion", "1")
+    assert health.stale().level == "ok"
+    client.set_registered_model_alias("source", "champion", "2")
+    found = health.stale()
+    assert found.level == "warn"
+    assert "pupil version 1: its source source version 1 is no longer champion" in found.words
+    assert "trackdl promote" in found.remedy
+
+
+def test_models_of_deleted_experiments_are_no_orphans(tracking: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "PAGE", 1)
+    client = health.client()
+    folder = health.artifact_folder(tracking)
+    assert folder
+    experiment = client.create_experiment("toy", artifact_location=folder.as_uri() + "/7")
+    for _ in range(2):
+        model = client.create_logged_model(experiment)
+        (folder / "7" / "models" / model.model_id / "artifacts").mkdir(parents=True)
+    assert health.orphans(folder).level == "ok"
+    client.delete_experiment(experiment)
+    assert health.orphans(folder).level == "ok"
+    (folder / "7" / "models" / "m-lost").mkdir()
+    found = health.orphans(folder)
+    assert found.level == "warn"
+    assert found.remedy.startswith("`mlflow gc` first")
+
+
+@pytest.mark.parametrize("error", [OSError("no"), ModuleNotFoundError("no"), KeyError("no")])
+def test_a_check_that_fails_is_a_fault_and_the_others_go_on(
+    tracking: str,  # noqa: ARG001
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
     def broken() -> checkup.Finding:
-        raise OSError("no")
+        raise error
 
     monkeypatch.setattr(health, "stuck", broken)
     monkeypatch.setattr(checkup, "reachable", lambda _: [])

@@ -14,7 +14,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ORDER = [
     {"__main__"},
     {"cli"},
-    {"cli_models", "cli_ledger"},
+    {"cli_models", "cli_ledger", "cli_options"},
     {"doctor"},
     {"tasks", "apps"},
     {"grid_after", "grid_driver", "grid_conclusions", "grid_hypotheses", "search_driver"},
@@ -35,6 +35,7 @@ ORDER = [
         "plots",
         "models",
         "data",
+        "devices",
         "checkpoints",
         "stats",
         "console",
@@ -51,7 +52,11 @@ ORDER = [
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 
 # Who alone may import what.
-FACES = {"mlflow": {"tracking", "serving"}, "optuna": {"studies"}, "typer": {"cli", "cli_ledger", "cli_models"}}
+FACES = {
+    "mlflow": {"tracking", "serving"},
+    "optuna": {"studies"},
+    "typer": {"cli", "cli_ledger", "cli_models", "cli_options"},
+}
 HEAVY = {"torch", "torchvision", "mlflow", "optuna", "sklearn", "pandas", "matplotlib", "scipy", "numpy"}
 
 

@@ -1,13 +1,19 @@
 """A task has one name in five places, and there is one list of pins."""
 
 import importlib.util
+import inspect
 from pathlib import Path
+from typing import get_args
 
+import pytest
 import yaml
+from pydantic import ValidationError
 
 from tools import conda_env
 from trackdl import spec
 from trackdl.cli import app
+from trackdl.ledger import page
+from trackdl.spec_ledger import Measuring
 
 ROOT = Path(__file__).resolve().parents[1]
 ENTRIES = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]
@@ -20,6 +26,21 @@ def test_one_name_in_all_places() -> None:
     assert {spec.task_of(kind) for kind in spec.Experiment.__args__} == names
     commands = {command.name or command.callback.__name__ for command in app.registered_commands}
     assert names <= commands
+
+
+@pytest.mark.parametrize("name", spec.STEPS)
+def test_what_main_can_run_has_a_run_and_a_show(name: str) -> None:
+    module = importlib.import_module(f"trackdl.tasks.{name}")
+    needed = [item for item in inspect.signature(module.run).parameters.values() if item.default is item.empty]
+    assert len(needed) == 1
+    assert inspect.signature(module.show).return_annotation is str
+
+
+def test_what_the_ledger_tells_of_has_a_title_and_a_class() -> None:
+    assert set(spec.TRAINED) <= set(get_args(Measuring)) == set(page.TITLES)
+    assert list(spec.TRAINED) == ["mnist", "fashion", "transfer", "heart"]
+    with pytest.raises(ValidationError, match="mnist, fashion"):
+        spec.Step(task="grid")
 
 
 def test_entry_points_run_the_working_tree() -> None:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import ModuleType
 from urllib.parse import urlparse
 
 import mlflow
@@ -16,6 +17,7 @@ from trackdl import spec
 from trackdl.errors import InputError, TrackdlError
 from trackdl.models import DigitNet
 from trackdl.serving import PictureCard, ServedPictures, read_model, write_model
+from trackdl.tasks import fashion, heart, mnist, transfer
 from trackdl.tracking import artifacts, registry, runs
 from trackdl.tracking.registry import Decision, Score
 from trackdl.training import seeded
@@ -203,3 +205,11 @@ def test_the_champion_is_moved_or_removed_while_it_is_fetched(tracking: str, mon
     with pytest.raises(InputError, match="mnist-cnn@champion"):
         registry.fetch_model("models:/mnist-cnn@champion")
     assert add(0.5).champion  # there is none to be better than
+
+
+@pytest.mark.parametrize("task", [mnist, fashion, transfer, heart])
+def test_a_model_that_is_not_there_is_told_with_what_makes_it(tracking: str, task: ModuleType) -> None:  # noqa: ARG001
+    command = task.__name__.rpartition(".")[2]
+    for uri in (f"models:/{task.MODEL}@champion", f"models:/{task.MODEL}/1"):
+        with pytest.raises(InputError, match=rf"`trackdl {command}` makes {task.MODEL}; `trackdl models` lists"):
+            artifacts.find(uri)

@@ -133,6 +133,7 @@ def test_seeds_are_run_once_and_every_figure_can_be_computed_again(root: Path) -
     assert "known from 3 in docs/ledger" in one.ledger.entries[0].words
     assert task.verify(one.data) == []
     (root / "docs" / "ledger" / "ledger.json").write_text("{}")
+    assert task.verify(one.data) == [], "a ledger is wrong because another one was committed since"
     assert made(root, seeds=1).ledger.entries[0].spread is None, "a broken ledger stands in the way of a new one"
     first.data.write_text(json.dumps(said))
 
@@ -142,6 +143,17 @@ def test_seeds_are_run_once_and_every_figure_can_be_computed_again(root: Path) -
     _put(said["entries"][0]["figure"]["evidence"][0], "0" * 32)
     (root / "changed.json").write_text(json.dumps(said))
     assert any("0" * 32 in words for words in task.verify(root / "changed.json"))
+
+
+def test_a_ledger_of_another_file_is_checked_by_that_file(root: Path) -> None:
+    mine = root / "mine.yaml"
+    mine.write_text(MINE.replace("Never searched", "Searched by nobody"))
+    experiment = spec.load(mine, LedgerSpec)
+    result = task.run(experiment)
+    assert any("Searched by nobody" in words for words in task.verify(result.data))
+    assert task.verify(result.data, experiment) == []
+    assert result.check.endswith(f"--file runs:/{result.run.id}/experiment.yaml")
+    assert made(root).check == f"trackdl verify {result.data}"
 
 
 def test_a_run_by_other_code_or_on_other_data_does_not_count(root: Path) -> None:

@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 
 from conftest import blobs
-from trackdl.errors import Diverged
+from trackdl.devices import resolve_device, resolve_precision
+from trackdl.errors import Diverged, InputError
 from trackdl.models import DigitNet, FashionNet, freeze, replace_head
 from trackdl.spec import Augmentation, Optimizer, Training
-from trackdl.training import Examples, Trainer, resolve_precision, seeded
+from trackdl.training import Examples, Trainer, seeded
 
 SGD = Optimizer(name="sgd", lr=0.05, momentum=0.5)
 ADAM = Optimizer(name="adam", lr=0.001)
@@ -214,3 +215,12 @@ def test_precision_is_what_was_asked_for() -> None:
     assert resolve_precision("bfloat16", cpu) is torch.bfloat16
     assert resolve_precision("auto", cpu) in (torch.float32, torch.bfloat16)
     assert resolve_precision("auto", torch.device("mps")) is torch.float32
+
+
+@pytest.mark.parametrize("name", ["cuda", "mps"])
+def test_a_device_that_is_not_here_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(InputError, match=f"--device {name} .*which has cpu"):
+        resolve_device(name)
+    assert resolve_device("auto").type == "cpu"

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -20,8 +21,11 @@ from browser import needs_browser
 from conftest import ROOT
 from served import EXPERIMENT
 from tools import screens
+from trackdl import paths
+from trackdl.apps import ui
 from trackdl.apps.dashboard import only_for
-from trackdl.tracking import runs, store
+from trackdl.spec_ledger import LedgerSpec
+from trackdl.tracking import runs, store, trials
 
 
 @contextmanager
@@ -121,6 +125,19 @@ def test_without_a_study_it_is_said_and_a_page_that_dies_ends_all(tracking: str,
         assert process.stdout
         assert "MLflow ended" in process.stdout.read()
         assert not psutil.wait_procs(family, timeout=20)[1]
+
+
+def test_mlflow_is_where_links_lead_or_says_that_it_is_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(ui, "UI", f"http://127.0.0.1:{port}")
+        assert ui._usual_port() != port
+        assert f"Port {port} is taken" in capsys.readouterr().out
+    assert ui._usual_port() == port
+    assert not capsys.readouterr().out
+    assert LedgerSpec.model_fields["ui"].default == trials.UI == paths.UI
 
 
 def test_the_dashboard_answers_its_own_names_only() -> None:

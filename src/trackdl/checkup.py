@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from trackdl.data import sources
 from trackdl.data.fetchers import Folder, Mirror, Source
 from trackdl.data.packages import DebianPackage, NpmPackage
-from trackdl.training import resolve_device, resolve_precision
+from trackdl.devices import resolve_device, resolve_precision
 
 __all__ = ["Finding", "data", "disk", "hardware", "pickles", "reachable", "versions"]
 

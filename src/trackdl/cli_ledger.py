@@ -43,14 +43,20 @@ def add_to(app: typer.Typer, read: Read) -> None:
         task.show(task.run(experiment))
 
     @app.command()
-    def verify(file: Annotated[Path, typer.Argument(help="A ledger.json.")]) -> None:
+    def verify(
+        data: Annotated[Path, typer.Argument(metavar="LEDGER", help="A ledger.json.")],
+        file: Annotated[
+            str | None, typer.Option(help="The experiment file that it was made by, as of `ledger`.")
+        ] = None,
+    ) -> None:
         """Compute every figure of a ledger again from its runs' predictions and histories; exit 1 on any difference."""
         from trackdl.tasks import ledger as task
 
-        found = task.verify(file)
+        found = task.verify(data, read(file, LedgerSpec, {}) if file else None)
         if found:
-            raise TrackdlError("\n".join([f"{file}: {len(found)} differences:", *found]))
-        say(f"{file}: every figure is what its runs' predictions and histories give")
+            hint = [] if file else ["(a ledger of `trackdl ledger --file FILE` is checked with the same --file)"]
+            raise TrackdlError("\n".join([f"{data}: {len(found)} differences:", *found, *hint]))
+        say(f"{data}: every figure is what its runs' predictions and histories give")
 
     @app.command()
     def doctor(

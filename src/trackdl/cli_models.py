@@ -61,7 +61,7 @@ def demo(
 
 
 def ui() -> None:
-    """Start the MLflow UI and the Optuna dashboard on free ports of this machine; Ctrl-C stops both."""
+    """Start the MLflow UI (port 5000, if it is free) and the Optuna dashboard on this machine; Ctrl-C stops both."""
     from trackdl.apps import ui as command
 
     command.run()

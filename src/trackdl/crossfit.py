@@ -16,10 +16,11 @@ import torch.nn.functional as F
 from sklearn.model_selection import StratifiedKFold
 
 from trackdl.data.images import FASHION_MEAN_STD, hold_back, load_images, normalise
+from trackdl.devices import resolve_device, resolve_precision
 from trackdl.models import FashionNet, count_parameters
 from trackdl.spec import Training
 from trackdl.spec_fashion import FashionData
-from trackdl.training import Examples, Trainer, resolve_device, resolve_precision
+from trackdl.training import Examples, Trainer
 
 __all__ = ["HISTORY", "FoldResult", "FoldTask", "FreshTask", "TimeTask", "fit_fold", "fit_fresh", "time_batch"]
 

@@ -7,6 +7,7 @@ tracking server. Each has tables of its own and a table `alembic_version` that t
 import hashlib
 import logging
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ __all__ = [
     "creating_alone",
     "database_gone",
     "disk_full",
+    "hidden",
     "patient",
     "refuse_shared",
     "shown",
@@ -41,6 +43,7 @@ log = logging.getLogger(__name__)
 
 PATIENCE = 90.0  # seconds that a store which does not answer is waited for
 PING_EVERY = 5.0  # seconds
+DRIVER_HINT = "postgresql+psycopg://USER@HOST/DATABASE, with `pip install 'trackdl[postgres]'`, is an address"
 OTHERS_TABLE = {"mlflow": "trials", "optuna": "experiments"}  # each store's own is among the other's neither
 
 _FULL = ("disk is full", "No space left", "File too large", "disk I/O error", "readonly database", "unable to open")
@@ -57,9 +60,15 @@ def sqlite_file(url: str) -> Path | None:
 def shown(url: str) -> str:
     """Return a store's address as it may be shown: without its password."""
     try:
-        return make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
-        return url
+        told = make_url(url).render_as_string(hide_password=True)
+    except (ArgumentError, ValueError):  # a port that is no number is a ValueError
+        told = re.sub(r"(://[^/@:]*:).*@", r"\1***@", url)
+    return re.sub(r"([?&]password=)[^&]*", r"\1***", told)
+
+
+def hidden(text: str, url: str) -> str:
+    """Return a text, another program's, in which a store's address has no password."""
+    return text.replace(url.rstrip("/"), shown(url).rstrip("/"))
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
@@ -173,7 +182,7 @@ def alone(url: str, name: str) -> Iterator[None]:
     Raises:
         InputError: Another process works on it, or the store is no SQLite file and no PostgreSQL database.
     """
-    busy = f"the study {name} is being worked on by another process; `--status` shows how far"
+    busy = f"the study {name} is being worked on by another process; `trackdl ui` shows how far"
     if file := sqlite_file(url):
         lock = FileLock(file.parent / f".{name}.lock", timeout=0)
         try:
@@ -251,9 +260,8 @@ def _connection(url: str) -> Iterator[Connection]:
     """
     try:
         engine = sqlalchemy.create_engine(url, poolclass=NullPool)
-    except (ArgumentError, ImportError) as error:
-        hint = "postgresql+psycopg://USER@HOST/DATABASE, with `pip install 'trackdl[postgres]'`, is an address"
-        raise InputError(f"{shown(url)}: {error}. {hint}") from error
+    except (ArgumentError, ImportError, ValueError) as error:
+        raise InputError(f"{shown(url)}: {error}. {DRIVER_HINT}") from error
     try:
         connection = engine.connect()
     except (OperationalError, InterfaceError) as error:

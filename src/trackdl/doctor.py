@@ -1,12 +1,12 @@
 """Everything that can be looked at before something goes wrong: all checks in a row, each with what to do."""
 
 from collections.abc import Callable
-from pathlib import Path
 
-from trackdl import checkup
+from trackdl import checkup, databases
 from trackdl.checkup import Finding
 from trackdl.errors import TrackdlError
 from trackdl.paths import data_root, project_root
+from trackdl.studies import health as studies
 from trackdl.tracking import health
 
 __all__ = ["examine"]
@@ -26,10 +26,12 @@ def examine() -> list[Finding]:
     ]
     store = _tried("store", lambda: [health.schema(uri)])
     found += store
-    made = not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).exists()
-    if made and all(item.level == "ok" for item in store):
+    found += _tried("studies", lambda: [studies.schema()])
+    file = databases.sqlite_file(uri)
+    if (file is None or file.exists()) and all(item.level == "ok" for item in store):
         found += _tried("stuck runs", lambda: [health.stuck()])
         found += _tried("aliases", lambda: [health.aliases()])
+        found += _tried("stale champions", lambda: [health.stale()])
         if artifacts and artifacts.is_dir():
             found += _tried("orphan artifacts", lambda: [health.orphans(artifacts)])
     if artifacts and artifacts.is_dir():
@@ -40,5 +42,7 @@ def examine() -> list[Finding]:
 def _tried(name: str, check: Callable[[], list[Finding]]) -> list[Finding]:
     try:
         return check()
-    except (TrackdlError, OSError) as error:
-        return [Finding(name, "fault", f"this cannot be looked at: {error}", "mend that, and look again")]
+    except Exception as error:
+        # Whatever keeps a check from looking is what the doctor is asked for.
+        what = str(error) if isinstance(error, TrackdlError) else f"{type(error).__name__}: {error}"
+        return [Finding(name, "fault", f"this cannot be looked at: {what}", "mend that, and look again")]

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+UI = "http://127.0.0.1:5000"  # where `trackdl ui` shows runs, and links to them lead
+
 
 def project_root() -> Path:
     """Return the checkout that this code lies in (it holds `MLproject`), else the working folder."""

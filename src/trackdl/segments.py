@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 
 from trackdl.data.images import FASHION_MEAN_STD, hold_back, load_images, normalise
+from trackdl.devices import resolve_device, resolve_precision
 from trackdl.models import FashionNet
 from trackdl.spec import FashionSpec
 from trackdl.spec_fashion import FashionData
-from trackdl.training import Examples, Trainer, resolve_device, resolve_precision
+from trackdl.training import Examples, Trainer
 
 __all__ = ["Epoch", "SegmentResult", "SegmentTask", "train_segment"]
 

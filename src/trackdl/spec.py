@@ -10,13 +10,13 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from trackdl.errors import InputError
-from trackdl.spec_base import Augmentation, Optimizer, Reported, Strict, TrainedSpec, Training
+from trackdl.spec_base import Augmentation, Optimizer, Reported, Strict, TrainedSpec, Training, like
 from trackdl.spec_fashion import FashionSpec
 from trackdl.spec_grid import GridSpec
 from trackdl.spec_heart import HeartSpec
@@ -24,6 +24,9 @@ from trackdl.spec_ledger import LedgerSpec
 from trackdl.spec_search import SearchSpec
 
 __all__ = [
+    "KINDS",
+    "STEPS",
+    "TRAINED",
     "Augmentation",
     "DataSpec",
     "Experiment",
@@ -91,7 +94,7 @@ class TransferSpec(TrainedSpec):
     """Task 3: the MNIST network from the registry learns Greek letters."""
 
     task: Literal["transfer"]
-    source: str = Field(pattern=r"^models:/[^/@]+(@[^/@]+|/[^/@]+)$")
+    source: Annotated[str, like(r"models:/[^/@]+(@[^/@]+|/[^/@]+)", "models:/NAME@ALIAS or models:/NAME/VERSION")]
     data: GreekData
 
 
@@ -105,8 +108,15 @@ class DataSpec(Strict):
 class Step(Strict):
     """One step of `main`: a task's own experiment file, with single keys set otherwise."""
 
-    task: Literal["mnist", "transfer", "fashion", "heart", "search", "ledger"]
+    task: str
     set: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("task")
+    @classmethod
+    def _is_one(cls, task: str) -> str:
+        if task not in STEPS:
+            raise ValueError(f"must be one of {', '.join(STEPS)}")
+        return task
 
 
 class MainSpec(Strict):
@@ -117,11 +127,9 @@ class MainSpec(Strict):
 
 
 Experiment = (
-    MnistSpec | TransferSpec | FashionSpec | GridSpec | SearchSpec | HeartSpec | DataSpec | LedgerSpec | MainSpec
+    MnistSpec | FashionSpec | TransferSpec | HeartSpec | GridSpec | SearchSpec | DataSpec | LedgerSpec | MainSpec
 )
-Spec = TypeVar(
-    "Spec", MnistSpec, TransferSpec, FashionSpec, GridSpec, SearchSpec, HeartSpec, DataSpec, LedgerSpec, MainSpec
-)
+Spec = TypeVar("Spec", bound=BaseModel)
 
 
 class _Loader(yaml.SafeLoader):
@@ -184,9 +192,17 @@ def parse(text: str, name: str, kind: type[Spec], overrides: Mapping[str, Any] |
         raise InputError("\n".join(_explain(name, kind, problem, given) for problem in error.errors())) from error
 
 
-def task_of(kind: type[Spec]) -> str:
+def task_of(kind: type[BaseModel]) -> str:
     """Return the name of the task that an experiment class describes."""
     return str(get_args(kind.model_fields["task"].annotation)[0])
+
+
+# All tasks, each with the class of its experiment file, in the order in which the ledger tells of them.
+KINDS: dict[str, type[Experiment]] = {task_of(kind): kind for kind in get_args(Experiment)}
+# Those that train the report's networks, and so have its numbers.
+TRAINED: dict[str, type[TrainedSpec]] = {task: kind for task, kind in KINDS.items() if issubclass(kind, TrainedSpec)}
+# Those that `main` can run: their module has `run(experiment)`, and `show`, which returns the result in a line.
+STEPS = [task for task in KINDS if task not in ("data", "grid", "main")]
 
 
 def to_yaml(experiment: Experiment) -> str:
@@ -198,7 +214,7 @@ def to_yaml(experiment: Experiment) -> str:
     )
 
 
-def digest(experiment: Experiment) -> str:
+def digest(experiment: BaseModel) -> str:
     """Return the SHA-256 (hex) of what decides the run's outcome: all keys but what the report says."""
     content = experiment.model_dump(mode="json", exclude={*PUBLISHED, "margin"})
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,8 +1,17 @@
 """The sections that experiment files have in common."""
 
+import re
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 __all__ = [
     "Augmentation",
@@ -14,11 +23,23 @@ __all__ = [
     "TrainedSpec",
     "Training",
     "Unit",
+    "like",
 ]
 
 Schedule = Literal["constant", "one_cycle", "cosine"]
 Unit = Literal["fraction", "nats", "squared error", "rank"]
 Comparable = Literal["same protocol", "protocol unknown in part", "not measured in the report"]
+
+
+def like(pattern: str, what: str) -> AfterValidator:
+    """Return a check of a text by a regular expression, whose message says in words what it must be."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"must be {what}")
+        return text
+
+    return AfterValidator(check)
 
 
 class Strict(BaseModel):
@@ -131,6 +152,7 @@ class TrainedSpec(Strict):
     `unknown` says what the report leaves out of the protocol, where that concerns all of its numbers.
     """
 
+    task: str
     training: Training
     unknown: str = ""
     reported: list[Reported] = []

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from trackdl.spec_base import Augmentation, Optimizer, Strict, TrainedSpec, Training
+from trackdl.spec_base import Augmentation, Optimizer, Strict, TrainedSpec, Training, like
 
 __all__ = ["EarlyStopping", "HeartData", "HeartInputs", "HeartNetwork", "HeartProtocol", "HeartSpec", "Variant"]
 
@@ -98,7 +98,7 @@ class HeartNetwork(Strict):
     One that takes long may be left out of the cross-validation.
     """
 
-    name: str = Field(pattern=r"^[\w-]+$")
+    name: Annotated[str, like(r"[\w-]+", "letters, digits, _ and -")]
     hidden: list[Annotated[int, Field(ge=1)]]
     epochs: int | None = Field(None, ge=1)
     cross_validate: bool = True

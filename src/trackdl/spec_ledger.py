@@ -1,10 +1,11 @@
 """The schema of the ledger's file: which numbers lead, and what goes beyond the report."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from trackdl.spec_base import Reported, Strict
+from trackdl.paths import UI
+from trackdl.spec_base import Reported, Strict, like
 
 __all__ = ["BeyondItem", "Claimed", "HeadItem", "LedgerSpec", "Number"]
 
@@ -61,7 +62,7 @@ class LedgerSpec(Strict):
 
     task: Literal["ledger"]
     seeds: int | None = Field(None, ge=1, le=100)
-    ui: str = Field("http://127.0.0.1:5000", pattern=r"^https?://[^\s\"'<>]+$")
+    ui: Annotated[str, like(r"https?://[^\s\"'<>]+", f"a page's address, e.g. {UI}")] = UI
     head: list[HeadItem] = Field(min_length=1)
     beyond: list[BeyondItem]
     reported: list[Claimed] = Field(default_factory=list)

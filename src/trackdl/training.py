@@ -1,4 +1,4 @@
-"""Training: seeds, device, precision, fit and evaluate. Yields a result an epoch; knows no tracker.
+"""Training: seeds, fit and evaluate. Yields a result an epoch; knows no tracker.
 
     trainer = Trainer(lambda: DigitNet(), spec.training, loss=F.nll_loss)
     for result in trainer.fit(train, epochs=8):
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from trackdl import checkpoints
 from trackdl.augmentation import augment
+from trackdl.devices import resolve_device, resolve_precision
 from trackdl.errors import Diverged
 from trackdl.recipes import Loss, make_optimizer, rate, smoothed
 from trackdl.spec import Training
@@ -35,8 +36,6 @@ __all__ = [
     "Loss",
     "Trainer",
     "outputs_of",
-    "resolve_device",
-    "resolve_precision",
     "seeded",
 ]
 
@@ -100,33 +99,6 @@ class EpochResult:
     losses: NDArray[np.float32] = field(compare=False)
     right: NDArray[np.int32] = field(compare=False)
     sizes: NDArray[np.int32] = field(compare=False)
-
-
-def resolve_device(name: str) -> torch.device:
-    """Return the device that `name` asks for; auto is CUDA, then MPS, then the CPU."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    if name == "cuda":
-        # Some CUDA kernels have no deterministic form: those warn instead of failing.
-        torch.use_deterministic_algorithms(True, warn_only=True)
-    return torch.device(name)
-
-
-def resolve_precision(name: str, device: torch.device) -> torch.dtype:
-    """Return the dtype that the layers compute in; auto is bfloat16 where the hardware computes in it.
-
-    The weights, the optimiser's state and every evaluation stay float32.
-    """
-    if name == "auto":
-        name = "bfloat16" if _computes_bfloat16(device) else "float32"
-    return torch.bfloat16 if name == "bfloat16" else torch.float32
-
-
-def _computes_bfloat16(device: torch.device) -> bool:
-    if device.type == "cpu":
-        able = torch.cpu.get_capabilities()
-        return any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 @contextmanager

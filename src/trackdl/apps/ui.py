@@ -1,4 +1,7 @@
-"""`trackdl ui`: MLflow's pages and Optuna's dashboard on free ports of this machine, started and stopped together."""
+"""`trackdl ui`: MLflow's pages and Optuna's dashboard on this machine, started and stopped together.
+
+MLflow's are on the port that the ledger and the studies' trials link to, where that is free.
+"""
 
 import contextlib
 import os
@@ -18,9 +21,10 @@ from typing import IO
 
 import psutil
 
+from trackdl import databases
 from trackdl.console import say
 from trackdl.errors import TrackdlError
-from trackdl.paths import project_root
+from trackdl.paths import UI, project_root
 from trackdl.studies.store import storage_url
 from trackdl.tracking import store
 
@@ -71,7 +75,7 @@ def shown() -> Iterator[list[Page]]:
     pages: list[Page] = []
     try:
         if tracked.startswith("http"):
-            say(f"MLflow           {tracked} (the tracking server itself)")
+            say(f"MLflow           {databases.shown(tracked)} (the tracking server itself)")
         else:
             pages.append(_mlflow(tracked))
         if studies := _studies():
@@ -97,7 +101,7 @@ def _studies() -> str | None:
 
 
 def _mlflow(uri: str) -> Page:
-    port = _free_port()
+    port = _usual_port()
     hosts = f"{_HOST}:{port},localhost:{port}"
     words = ["ui", "--host", _HOST, "--port", str(port), "--workers", "1", "--allowed-hosts", hosts]
     # The address may hold a password, which the list of processes would show.
@@ -108,6 +112,17 @@ def _mlflow(uri: str) -> Page:
 def _dashboard(url: str) -> Page:
     port = _free_port()
     return _start("Optuna dashboard", port, ["trackdl.apps.dashboard", str(port)], {"TRACKDL_STORAGE": url})
+
+
+def _usual_port() -> int:
+    """Return the port of `UI`, or another one, said, where something listens there already."""
+    port = int(UI.rpartition(":")[2])
+    try:
+        socket.create_server((_HOST, port)).close()
+    except OSError:
+        say(f"Port {port} is taken; MLflow takes another. Links from the ledger and from trials lead to {UI}.")
+        return _free_port()
+    return port
 
 
 def _free_port() -> int:
@@ -154,7 +169,10 @@ def _living(page: Page) -> None:
 
 def _words(page: Page) -> str:
     page.log.seek(0)
-    return page.log.read().decode(errors="replace")[-_LAST_WORDS:].strip()
+    words = page.log.read().decode(errors="replace")
+    for uri in (os.environ["MLFLOW_TRACKING_URI"], storage_url()):
+        words = databases.hidden(words, uri)
+    return words[-_LAST_WORDS:].strip()
 
 
 def _stop(pages: list[Page]) -> None:

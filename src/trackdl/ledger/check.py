@@ -16,7 +16,7 @@ from trackdl.ledger.verdict import FEWEST, Spread, rounded
 from trackdl.spec_base import TrainedSpec
 from trackdl.spec_ledger import LedgerSpec
 
-__all__ = ["differences", "load", "spreads"]
+__all__ = ["borrowed", "differences", "load", "spreads"]
 
 MAX_BYTES = 50_000_000
 
@@ -53,6 +53,17 @@ def spreads(ledger: Ledger) -> dict[str, Spread]:
             key = key_of(entry.task, entry.metric, entry.epoch, entry.published.series)
             found[key] = Spread(rounded(float(np.std(values, ddof=1))), len(values))
     return found
+
+
+def borrowed(ledger: Ledger) -> dict[str, Spread]:
+    """Return the spreads between seeds, by `key_of`, that a ledger says it took from another one."""
+    return {
+        key_of(entry.task, entry.metric, entry.epoch, entry.published.series): Spread(
+            entry.spread.deviation, entry.spread.seeds
+        )
+        for entry in ledger.entries
+        if entry.spread
+    }
 
 
 def differences(

@@ -21,6 +21,7 @@ from torch import Tensor
 from trackdl import ledger, plots
 from trackdl.console import print_table, progress, say
 from trackdl.data.images import FASHION_MEAN_STD, ImageSet, hold_back, load_images, normalise
+from trackdl.devices import resolve_device, resolve_precision
 from trackdl.errors import InputError
 from trackdl.models import FashionNet
 from trackdl.serving import PictureCard
@@ -29,7 +30,7 @@ from trackdl.stats import mean_interval
 from trackdl.tracking import epochs, registry, runs
 from trackdl.tracking.registry import Decision, Score
 from trackdl.tracking.runs import Run
-from trackdl.training import Evaluation, Examples, Trainer, resolve_device, resolve_precision
+from trackdl.training import Evaluation, Examples, Trainer
 
 __all__ = ["Result", "run", "show"]
 

@@ -26,8 +26,8 @@ from trackdl.ledger.recipes import GRID_TABLE, recipe
 from trackdl.ledger.store import Member, Stamp, Store, Want
 from trackdl.ledger.verdict import Spread
 from trackdl.paths import project_root, whole_file
-from trackdl.spec import FashionSpec, GridSpec, HeartSpec, LedgerSpec, MnistSpec, TransferSpec
-from trackdl.tasks import fashion, heart, mnist, transfer
+from trackdl.spec import TRAINED, GridSpec, HeartSpec, LedgerSpec, TrainedSpec, TransferSpec
+from trackdl.tasks import _start
 from trackdl.tracking import evidence, registry, runs
 from trackdl.tracking.runs import Run
 
@@ -35,8 +35,7 @@ __all__ = ["Result", "committed", "hypotheses", "published", "run", "show", "ver
 
 log = logging.getLogger(__name__)
 
-Task = MnistSpec | FashionSpec | TransferSpec | HeartSpec
-TASKS = ("mnist", "fashion", "transfer", "heart")
+TASKS = tuple(TRAINED)
 # Stands for a run where a committed table does.
 CHECKOUT = "checkout"
 SOURCE = "trackdl.source_weights_sha256"
@@ -46,12 +45,13 @@ MOST_SEEDS = 100
 
 @dataclass(frozen=True)
 class Result:
-    """What the task leaves: its run, the ledger, and the two files."""
+    """What the task leaves: its run, the ledger, the two files, and the command that checks the data."""
 
     run: Run
     ledger: Ledger
     page: Path
     data: Path
+    check: str
 
 
 def run(experiment: LedgerSpec) -> Result:
@@ -78,7 +78,10 @@ def run(experiment: LedgerSpec) -> Result:
         for file in (data, html):
             run.file(file)
         run.metrics({f"verdict_{name.replace(' ', '_')}": count for name, count in page.counts(made).items()})
-    return Result(run, made, html, data)
+    own = spec.load(_file("ledger"), LedgerSpec)
+    other = experiment.model_copy(update={"seeds": own.seeds, "ui": own.ui}) != own
+    named = f" --file runs:/{run.id}/experiment.yaml" if other else ""
+    return Result(run, made, html, data, f"trackdl verify {data}{named}")
 
 
 def show(result: Result) -> str:
@@ -87,12 +90,18 @@ def show(result: Result) -> str:
     counts = page.counts(result.ledger)
     told = ", ".join(f"{count} {name}" for name, count in counts.items())
     say(f"{len(result.ledger.entries)} published numbers: {told}")
-    say(f"page {result.page}, data {result.data}; `trackdl verify {result.data}` computes all of it again")
+    say(f"page {result.page}, data {result.data}; `{result.check}` computes all of it again")
     return f"The ledger: {told}; {result.page}"
 
 
-def verify(file: Path) -> list[str]:
+def verify(file: Path, experiment: LedgerSpec | None = None) -> list[str]:
     """Compute every figure of a ledger again from what its runs keep, and build the rest anew.
+
+    Spreads between seeds that it borrowed are taken as it says: the committed ledger they are of may be another today.
+
+    Args:
+        file: The ledger.
+        experiment: What it was made by; None for experiments/ledger.yaml.
 
     Returns:
         Each difference in words; none where all is as the ledger says.
@@ -101,11 +110,14 @@ def verify(file: Path) -> list[str]:
         InputError: The file is no ledger.
     """
     ledger = check.load(file)
-    experiment = spec.load(_file("ledger"), LedgerSpec)
-    return check.differences(ledger, experiment, published(), _facts, _fetch, hypotheses(), committed(), _digest)
+    experiment = experiment or spec.load(_file("ledger"), LedgerSpec)
+    borrowed, today = check.borrowed(ledger), committed()
+    if other := [key for key, spread in borrowed.items() if spread != today.get(key)]:
+        log.warning("%d borrowed spreads are not those of docs/ledger/ledger.json today: %s", len(other), other[0])
+    return check.differences(ledger, experiment, published(), _facts, _fetch, hypotheses(), borrowed, _digest)
 
 
-def published() -> dict[str, Task]:
+def published() -> dict[str, TrainedSpec]:
     """Return the experiments whose published numbers the ledger holds, by task."""
     return {task: _load(task, {}) for task in TASKS}
 
@@ -155,15 +167,9 @@ def _file(task: str) -> Path:
     return project_root() / "experiments" / f"{task}.yaml"
 
 
-def _load(task: str, changes: Mapping[str, object]) -> Task:
+def _load(task: str, changes: Mapping[str, object]) -> TrainedSpec:
     """Return a task's own experiment with single keys set otherwise."""
-    if task == "mnist":
-        return spec.load(_file(task), MnistSpec, changes)
-    if task == "fashion":
-        return spec.load(_file(task), FashionSpec, changes)
-    if task == "transfer":
-        return spec.load(_file(task), TransferSpec, changes)
-    return spec.load(_file(task), HeartSpec, changes)
+    return spec.load(_file(task), TRAINED[task], changes)
 
 
 class Finder:
@@ -209,10 +215,10 @@ class Finder:
                 source = _champion(one) if isinstance(one, TransferSpec) else {}
                 if _newest(one, source) is None:
                     log.info("%s, seed %d is missing: running it", task, one.training.seed)
-                    _start(one)
+                    _start.start(one)
         self._members.cache_clear()
 
-    def _by_seed(self, task: str, changes: dict[str, object]) -> Iterator[Task]:
+    def _by_seed(self, task: str, changes: dict[str, object]) -> Iterator[TrainedSpec]:
         """Return the experiment by each seed; Task 4 has its seeds within."""
         base = _load(task, changes)
         yield base
@@ -236,7 +242,7 @@ class Finder:
         return members
 
 
-def _collect(experiment: LedgerSpec, tasks: Mapping[str, Task], finder: Finder, run: Run) -> Ledger:
+def _collect(experiment: LedgerSpec, tasks: Mapping[str, TrainedSpec], finder: Finder, run: Run) -> Ledger:
     stamp = Stamp(
         version=__version__,
         commit=run.info.data.tags.get("mlflow.source.git.commit"),
@@ -258,7 +264,7 @@ def _champion(one: TransferSpec) -> dict[str, str]:
     return {SOURCE: registry.fetch_model(one.source).card.weights_sha256} if registry.exists(one.source) else {}
 
 
-def _newest(one: Task, more: Mapping[str, str]) -> Run | None:
+def _newest(one: TrainedSpec, more: Mapping[str, str]) -> Run | None:
     """Return the newest finished run of exactly this experiment on today's data by today's code."""
     tags = {
         **more,
@@ -279,14 +285,3 @@ def _data_digest(task: str) -> str:
 
 def _seed_of(run: Run) -> int:
     return int(run.info.data.params.get("training.seed", 0))
-
-
-def _start(one: Task) -> None:
-    if isinstance(one, MnistSpec):
-        mnist.show(mnist.run(one))
-    elif isinstance(one, FashionSpec):
-        fashion.show(fashion.run(one))
-    elif isinstance(one, TransferSpec):
-        transfer.show(transfer.run(one))
-    else:
-        heart.show(heart.run(one))

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from trackdl import spec
 from trackdl.console import say
 from trackdl.paths import project_root
-from trackdl.spec import FashionSpec, HeartSpec, LedgerSpec, MainSpec, MnistSpec, SearchSpec, Step, TransferSpec
-from trackdl.tasks import fashion, heart, ledger, mnist, search, transfer
+from trackdl.spec import KINDS, MainSpec, Step
+from trackdl.tasks import _start
 from trackdl.tracking import runs
 
 __all__ = ["run"]
@@ -41,20 +41,5 @@ def _sum_up(sums: list[str]) -> None:
 def _prepare(step: Step) -> Callable[[], str]:
     """Read a step's experiment; return what runs it, prints its result and returns that in a line."""
     path = project_root() / "experiments" / f"{step.task}.yaml"
-    if step.task == "mnist":
-        digits = spec.load(path, MnistSpec, step.set)
-        return lambda: mnist.show(mnist.run(digits))
-    if step.task == "fashion":
-        clothes = spec.load(path, FashionSpec, step.set)
-        return lambda: fashion.show(fashion.run(clothes))
-    if step.task == "transfer":
-        letters = spec.load(path, TransferSpec, step.set)
-        return lambda: transfer.show(transfer.run(letters))
-    if step.task == "search":
-        wider = spec.load(path, SearchSpec, step.set)
-        return lambda: search.show(search.run(wider))
-    if step.task == "ledger":
-        beside = spec.load(path, LedgerSpec, step.set)
-        return lambda: ledger.show(ledger.run(beside))
-    hearts = spec.load(path, HeartSpec, step.set)
-    return lambda: heart.show(heart.run(hearts))
+    experiment = spec.load(path, KINDS[step.task], step.set)
+    return lambda: _start.start(experiment)

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import torch.nn.functional as F
 
-from trackdl import ledger, plots, spec
+from trackdl import ledger, plots
 from trackdl.console import print_table, progress, say
 from trackdl.data.images import MNIST_MEAN_STD, ImageSet, load_images, normalise
-from trackdl.errors import InputError
 from trackdl.models import DigitNet
 from trackdl.serving import PictureCard
 from trackdl.spec import MnistSpec
@@ -19,7 +18,7 @@ from trackdl.tracking.registry import Decision, Score
 from trackdl.tracking.runs import Run
 from trackdl.training import Evaluation, Examples, Trainer
 
-__all__ = ["Result", "resumed_experiment", "run"]
+__all__ = ["Result", "run", "show"]
 
 MODEL = "mnist-cnn"
 HOME = "http://yann.lecun.com/exdb/mnist/"
@@ -32,21 +31,6 @@ class Result:
     run: Run
     decision: Decision
     rows: list[ledger.Row]
-
-
-def resumed_experiment(run_id: str) -> MnistSpec:
-    """Return the experiment that a run was started with.
-
-    Raises:
-        InputError: There is no such run, or it is not one of this task.
-    """
-    task = Run(run_id).info.data.tags.get("trackdl.task")
-    if task != "mnist":
-        raise InputError(
-            f"run {run_id} is of task {task!r}: `trackdl mnist --resume` goes on with runs of 'mnist' only"
-        )
-    with runs.download(f"runs:/{run_id}/experiment.yaml") as path:
-        return spec.load(path, MnistSpec)
 
 
 def run(experiment: MnistSpec, resume: str | None = None) -> Result:

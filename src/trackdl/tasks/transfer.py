@@ -117,7 +117,7 @@ def _folder(named: str | None) -> Path | None:
 def _source(uri: str) -> Source:
     if not registry.exists(uri):
         if uri != f"models:/{mnist.MODEL}@champion":
-            raise InputError(f"{uri}: there is no such version or alias in the registry; see `mlflow ui`, page Models")
+            raise InputError(f"{uri}: there is no such version or alias in the registry; `trackdl models` lists them")
         log.warning("the registry has no %s yet: training it first, by experiments/mnist.yaml", uri)
         mnist.show(mnist.run(spec.load(project_root() / "experiments" / "mnist.yaml", MnistSpec)))
     source = registry.fetch_model(uri)

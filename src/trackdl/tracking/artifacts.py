@@ -6,6 +6,7 @@ it is loaded. Who can write to the registry's database can also change the tag: 
 
 import hashlib
 import json
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from trackdl.tracking.store import client, plainly
 __all__ = ["DIGESTS", "digests", "exists", "find", "verified"]
 
 DIGESTS = "trackdl.files"
+# Which command registers a model.
+MADE_BY = {"mnist-cnn": "mnist", "fashion-cnn": "fashion", "greek-cnn": "transfer", "heart-mlp": "heart"}
 
 # MLflow adds this file, with the version's name, whenever it fetches one.
 _ADDED_BY_MLFLOW = "registered_model_meta"
@@ -33,6 +36,15 @@ def find(uri: str) -> ModelVersion:
         InputError: There is none, or it is no such address.
     """
     rest = uri.removeprefix("models:/")
+    try:
+        return _find(uri, rest)
+    except InputError as error:
+        name = re.split("[@/]", rest)[0]
+        makes = f"`trackdl {MADE_BY[name]}` makes {name}; " if name in MADE_BY else ""
+        raise InputError(f"{error}. {makes}`trackdl models` lists what there is") from error
+
+
+def _find(uri: str, rest: str) -> ModelVersion:
     with plainly(uri):
         if "@" in rest:
             return client().get_model_version_by_alias(*rest.split("@", 1))

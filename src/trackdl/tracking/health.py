@@ -9,19 +9,21 @@ from pathlib import Path
 from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.db import utils
-from sqlalchemy import create_engine
+from sqlalchemy import NullPool, create_engine, inspect
 from sqlalchemy.exc import SQLAlchemyError
 
 from trackdl import databases, processes
 from trackdl.checkup import Finding, listed
 from trackdl.paths import project_root
 from trackdl.tracking.store import client, every_experiment, plainly
+from trackdl.tracking.versions import every_model, registered
 
-__all__ = ["address", "aliases", "artifact_folder", "orphans", "schema", "stuck"]
+__all__ = ["address", "aliases", "artifact_folder", "orphans", "schema", "stale", "stuck"]
 
 DAY = 24 * 3600
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 PAGE = 1000
+PROMOTE = "trackdl promote MODEL VERSION --why WORDS"
 
 
 def address() -> str:
@@ -36,26 +38,25 @@ def artifact_folder(uri: str) -> Path | None:
 
 def schema(uri: str) -> Finding:
     """Compare the database's schema with the one that this MLflow writes; nothing is upgraded."""
-    shown, file = databases.shown(uri), databases.sqlite_file(uri)
-    if uri.startswith("http"):
+    shown = databases.shown(uri)
+    if uri.startswith(("http://", "https://")):
         return Finding("store", "ok", f"{shown}: its server looks after its schema")
+    file = databases.sqlite_file(uri)
     if file and not file.exists():
         return Finding("store", "ok", f"there is no {file} yet; the first run makes it")
-    what = str(file or shown)
     try:
-        engine = create_engine(uri)
+        engine = create_engine(uri, poolclass=NullPool)
+        if not inspect(engine).get_table_names():
+            return Finding("store", "ok", f"{shown} is empty; the first run fills it")
         found = utils._get_schema_version(engine)  # type: ignore[no-untyped-call]
-        engine.dispose()
     except (SQLAlchemyError, MlflowException, ImportError) as error:
         reason = str(error).strip().splitlines()[0]
-        return Finding("store", "fault", f"{what}: {reason}", "is it MLflow's, and whole? Put a copy in its place")
+        return Finding("store", "fault", f"{shown}: {reason}", "is it MLflow's, and whole? Put a copy in its place")
     wanted = utils._get_latest_schema_revision()  # type: ignore[no-untyped-call]
-    if found is None and not file:
-        return Finding("store", "ok", f"{what} is empty; the first run makes its tables")
     if found != wanted:
-        remedy = f"keep a copy, then `mlflow db upgrade {shown}`; if MLflow here is the older one, install the lock's"
-        return Finding("store", "fault", f"{what}: schema {found}, this MLflow's is {wanted}", remedy)
-    return Finding("store", "ok", f"{what}: schema {found}")
+        remedy = f"copy it, then `mlflow db upgrade {shown}`; if MLflow here is the older one, install the lock's"
+        return Finding("store", "fault", f"{shown}: schema {found}, this MLflow's is {wanted}", remedy)
+    return Finding("store", "ok", f"{shown}: schema {found}")
 
 
 def stuck() -> Finding:
@@ -82,19 +83,35 @@ def aliases() -> Finding:
     """Look whether each alias leads to a version whose run and files are there."""
     wrong, count = [], 0
     with plainly("the model registry"):
-        models = client().search_registered_models()
+        models = registered()
     for model in models:
         for alias, version in model.aliases.items():
             count += 1
-            if reason := _stale(model.name, str(version)):
+            if reason := _broken(model.name, str(version)):
                 wrong.append(f"{model.name}@{alias} (version {version}): {reason}")
     if wrong:
-        remedy = "run the model's task again: a new version takes the alias; or set it in the MLflow UI"
+        remedy = f"run the model's task again: a new version takes the alias; or `{PROMOTE}`"
         return Finding("aliases", "fault", listed(wrong), remedy)
     return Finding("aliases", "ok", f"{count} aliases, each leads to a model")
 
 
-def _stale(name: str, version: str) -> str:
+def stale() -> Finding:
+    """Look for champions that were trained from a model which is no longer champion itself."""
+    found = [
+        f"{model.name} version {version.version}: {version.stale}"
+        for model in every_model()
+        for version in model.versions
+        if "champion" in version.aliases and version.stale
+    ]
+    if found:
+        remedy = (
+            "run the model's task again, which starts from the champion of today; or make another version champion: "
+        )
+        return Finding("stale champions", "warn", listed(found), f"{remedy}`{PROMOTE}`")
+    return Finding("stale champions", "ok", "none was trained from a model that is out of use")
+
+
+def _broken(name: str, version: str) -> str:
     """Return why a version cannot be used, or nothing."""
     try:
         found = client().get_model_version(name, version)
@@ -113,14 +130,7 @@ def _stale(name: str, version: str) -> str:
 
 def orphans(folder: Path) -> Finding:
     """Look for folders of artifacts that belong to no run and no logged model."""
-    known = _known_runs()
-    with plainly("searching logged models"):
-        experiments = every_experiment()
-        models = {
-            model.model_id
-            for experiment in experiments
-            for model in client().search_logged_models([experiment], max_results=PAGE)
-        }
+    known, models = _known_runs(), _known_models()
     found = []
     for place in sorted(folder.glob("*/*")):
         if RUN_ID.fullmatch(place.name) and place.name not in known:
@@ -129,7 +139,10 @@ def orphans(folder: Path) -> Finding:
         if place.name not in models:
             found.append(str(place.relative_to(folder)))
     if found:
-        remedy = f"they only take room: delete these folders of {folder}"
+        remedy = (
+            "`mlflow gc` first, which removes what deleted runs and models leave; what is told here after that only "
+            f"takes room, and can be deleted from {folder}"
+        )
         return Finding("orphan artifacts", "warn", f"no run owns {listed(found)}", remedy)
     return Finding("orphan artifacts", "ok", f"every folder of {folder} belongs to a run or a model")
 
@@ -137,12 +150,26 @@ def orphans(folder: Path) -> Finding:
 def _known_runs() -> set[str]:
     """Return the ids of all runs, deleted ones included."""
     with plainly("searching runs"):
-        experiments = [item.experiment_id for item in client().search_experiments(ViewType.ALL)]
+        experiments = every_experiment(ViewType.ALL)
         known: set[str] = set()
         token = None
         while True:
             page = client().search_runs(experiments, "", ViewType.ALL, PAGE, page_token=token)
             known |= {item.info.run_id for item in page}
+            token = page.token
+            if not token:
+                return known
+
+
+def _known_models() -> set[str]:
+    """Return the ids of all logged models, those of deleted experiments included."""
+    with plainly("searching logged models"):
+        experiments = every_experiment(ViewType.ALL)
+        known: set[str] = set()
+        token = None
+        while True:
+            page = client().search_logged_models(experiments, max_results=PAGE, page_token=token)
+            known |= {item.model_id for item in page}
             token = page.token
             if not token:
                 return known

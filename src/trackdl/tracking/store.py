@@ -48,6 +48,7 @@ def client() -> MlflowClient:
     """Return a client of the store, which is created first when there is none.
 
     Raises:
+        InputError: The address is none, or its driver is not installed.
         TrackdlError: The store cannot be reached or opened.
     """
     for noisy in (
@@ -66,11 +67,15 @@ def client() -> MlflowClient:
     # MLflow's own patience, seven tries of up to 120 s, would hold up a Ctrl-C.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-    with plainly(f"the tracking store {databases.shown(uri)}"), databases.creating_alone(uri):
-        databases.refuse_shared(uri, "mlflow")
-        _refuse_older(uri)
-        made = _PatientClient(uri)
-        MlflowClient.search_experiments(made, max_results=1)  # a wrong address is said at once
+    what = f"the tracking store {databases.shown(uri)}"
+    try:
+        with plainly(what), databases.creating_alone(uri):
+            databases.refuse_shared(uri, "mlflow")
+            _refuse_older(uri)
+            made = _PatientClient(uri)
+            MlflowClient.search_experiments(made, max_results=1)  # a wrong address is said at once
+    except (ImportError, ValueError) as error:  # no driver; a port that is no number
+        raise InputError(f"{what}: {error}. {databases.DRIVER_HINT}") from error
     # MLflow's imports leave so many objects that one full garbage collection takes 0.4 s, in the midst of a fit.
     gc.freeze()
     return made
@@ -178,12 +183,16 @@ def _artifact_place() -> str | None:
     return (folder.resolve() / "mlruns").as_uri()
 
 
-def every_experiment() -> list[str]:
-    """Return the ids of all experiments: runs are found by their tags, wherever `mlflow run` put them."""
+def every_experiment(view: int = ViewType.ACTIVE_ONLY) -> list[str]:
+    """Return the ids of all experiments: runs are found by their tags, wherever `mlflow run` put them.
+
+    Args:
+        view: MLflow's `ViewType`: deleted ones only where it takes them in.
+    """
     ids: list[str] = []
     token = None
     while True:
-        page: PagedList[Experiment] = client().search_experiments(ViewType.ACTIVE_ONLY, page_token=token)
+        page: PagedList[Experiment] = client().search_experiments(view, page_token=token)
         ids += [experiment.experiment_id for experiment in page]
         token = page.token
         if not token:
@@ -207,14 +216,21 @@ def plainly(what: str) -> Iterator[None]:
         if databases.disk_full(error):
             where = databases.shown(mlflow.get_tracking_uri())
             raise TrackdlError(f"{what}: the disk of {where} is full. Make room; the same command goes on") from error
-        text = f"{what}: {str(error.message).strip()} (tracking store: {databases.shown(mlflow.get_tracking_uri())})"
+        text = _with_address(f"{what}: {str(error.message).strip()}")
         if error.error_code in _WRONG_INPUT:
             raise InputError(text) from error
         raise TrackdlError(text) from error
     except requests.RequestException as error:
-        raise TrackdlError(f"{what}: {error} (tracking store: {databases.shown(mlflow.get_tracking_uri())})") from error
+        raise TrackdlError(_with_address(f"{what}: {error}")) from error
     except OSError as error:
-        raise TrackdlError(f"{what}: {error}. Is the disk full? Make room; the same command goes on") from error
+        todo = "Make room; the same command goes on" if databases.disk_full(error) else "Can it be written there?"
+        raise TrackdlError(f"{what}: {error}. {todo}") from error
     except SQLAlchemyError as error:
         reason = str(error).strip().splitlines()[0]
         raise TrackdlError(f"{what}: the database fails: {reason}. Is it one of MLflow's, and whole?") from error
+
+
+def _with_address(text: str) -> str:
+    """Return a text with the store's address, which nowhere in it has its password."""
+    uri = mlflow.get_tracking_uri()
+    return f"{databases.hidden(text, uri)} (tracking store: {databases.shown(uri)})"

@@ -8,12 +8,14 @@ import socket
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import mlflow
 from mlflow.entities import RunStatus
 from mlflow.exceptions import MlflowException
 
 from trackdl import processes
+from trackdl.paths import UI
 from trackdl.tracking import outbox
 from trackdl.tracking.outbox import Letter
 from trackdl.tracking.runs import Run
@@ -22,7 +24,6 @@ from trackdl.tracking.store import client, plainly
 __all__ = ["PARENT", "adopt", "close_trial", "log_once", "open_trial", "page", "study_run"]
 
 PARENT = "mlflow.parentRunId"  # MLflow's own tag
-UI = "http://127.0.0.1:5000"  # where `make ui` shows the store, when it is no server's
 
 
 def study_run(task: str, study: str) -> Run | None:
@@ -89,7 +90,11 @@ def close_trial(run: Run, status: str) -> None:
 
 
 def page(parent: Run, run: Run) -> str:
-    """Return the address of a trial's page: on the tracking server, else where `make ui` will show it."""
+    """Return the address of a trial's page: on the tracking server, else where `trackdl ui` will show it."""
     uri = mlflow.get_tracking_uri()
-    base = uri.rstrip("/") if uri.startswith("http") else UI
+    if uri.startswith("http"):
+        web = urlsplit(uri.rstrip("/"))
+        base = web._replace(netloc=web.netloc.rpartition("@")[2]).geturl()  # no user, no password
+    else:
+        base = UI
     return f"{base}/#/experiments/{parent.experiment_id}/runs/{run.id}"

@@ -15,7 +15,7 @@ from trackdl.errors import InputError
 from trackdl.tracking.artifacts import DIGESTS, find, verified
 from trackdl.tracking.store import client, plainly
 
-__all__ = ["Model", "Move", "Version", "every_model", "holder", "mark_if_stale", "move", "promote"]
+__all__ = ["Model", "Move", "Version", "every_model", "holder", "mark_if_stale", "move", "promote", "registered"]
 
 _HISTORY = "trackdl.history."
 STALE = "trackdl.stale"
@@ -134,7 +134,7 @@ def promote(name: str, version: str, why: str) -> Move:
 def _mark_stale(name: str) -> None:
     """Bring the tag `trackdl.stale` up to date on all versions that were trained from a model."""
     champions = {name: _champion_number(name)}
-    for model in _registered():
+    for model in registered():
         for found in _versions(model):
             if found.tags.get("trackdl.source_model") != name:
                 continue
@@ -165,7 +165,8 @@ def _stale(found: ModelVersion, champions: dict[str, str | None]) -> str:
     return f"its source {name} version {version} is no longer champion; version {champions[name]} is"
 
 
-def _registered() -> list[RegisteredModel]:
+def registered() -> list[RegisteredModel]:
+    """Return all registered models."""
     found: list[RegisteredModel] = []
     token = None
     while True:
@@ -190,10 +191,10 @@ def _versions(model: RegisteredModel) -> list[ModelVersion]:
 def every_model() -> list[Model]:
     """Return all registered models with what is known of their versions and aliases."""
     with plainly("the registered models"):
-        registered = _registered()
-        champions = {model.name: model.aliases.get("champion") for model in registered}
+        models = registered()
+        champions = {model.name: model.aliases.get("champion") for model in models}
         champions = {name: str(version) if version else None for name, version in champions.items()}
-        return [_model(model, champions) for model in registered]
+        return [_model(model, champions) for model in models]
 
 
 def _model(model: RegisteredModel, champions: dict[str, str | None]) -> Model:

@@ -1,0 +1,42 @@
+"""Which device a training runs on, and which numbers its layers compute in."""
+
+import torch
+
+from trackdl.errors import InputError
+
+__all__ = ["resolve_device", "resolve_precision"]
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device that `name` asks for; auto is CUDA, then MPS, then the CPU.
+
+    Raises:
+        InputError: It is not here.
+    """
+    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(device for device, there in here.items() if there)
+    if not here[name]:
+        names = ", ".join(device for device, there in here.items() if there)
+        raise InputError(f"--device {name} (key training.device): not on this machine, which has {names}; auto chooses")
+    if name == "cuda":
+        # Some CUDA kernels have no deterministic form: those warn instead of failing.
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    return torch.device(name)
+
+
+def resolve_precision(name: str, device: torch.device) -> torch.dtype:
+    """Return the dtype that the layers compute in; auto is bfloat16 where the hardware computes in it.
+
+    The weights, the optimiser's state and every evaluation stay float32.
+    """
+    if name == "auto":
+        name = "bfloat16" if _computes_bfloat16(device) else "float32"
+    return torch.bfloat16 if name == "bfloat16" else torch.float32
+
+
+def _computes_bfloat16(device: torch.device) -> bool:
+    if device.type == "cpu":
+        able = torch.cpu.get_capabilities()
+        return any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)

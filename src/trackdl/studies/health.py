@@ -1,0 +1,47 @@
+"""What can be wrong with the studies' store: it cannot be reached, or another Optuna made it."""
+
+import optuna
+import sqlalchemy
+from optuna.storages import RDBStorage
+from sqlalchemy.exc import SQLAlchemyError
+
+from trackdl import databases
+from trackdl.checkup import Finding
+from trackdl.studies.store import storage_url
+
+__all__ = ["schema"]
+
+
+def schema() -> Finding:
+    """Compare the schema of the studies' store with the one that this Optuna writes; nothing is made or upgraded.
+
+    Raises:
+        InputError: Its address is none, or MLflow's store is there.
+        TrackdlError: It cannot be reached.
+    """
+    url = storage_url()
+    file, shown = databases.sqlite_file(url), databases.shown(url)
+    if file and not file.exists():
+        return Finding("studies", "ok", f"there is no {file} yet; the first study makes it")
+    try:
+        databases.refuse_shared(url, "optuna")
+        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+        if not sqlalchemy.inspect(engine).has_table("studies"):
+            return Finding("studies", "ok", f"{shown} is empty; the first study fills it")
+        # Opened without its own check: that one's message names no address.
+        store = RDBStorage(
+            url, {"poolclass": sqlalchemy.NullPool}, skip_compatibility_check=True, skip_table_creation=True
+        )
+        found, wanted = store.get_current_version(), store.get_head_version()
+        store.remove_session()
+    except (SQLAlchemyError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0]
+        return Finding("studies", "fault", f"{shown}: {reason}", "is it Optuna's, and whole? Put a copy in its place")
+    if found != wanted:
+        words = f"{shown}: schema {found}, that of Optuna {optuna.__version__} is {wanted}"
+        remedy = (
+            f"copy it, then `optuna storage upgrade --storage {shown}`; "
+            "if Optuna here is the older one, install the lock's"
+        )
+        return Finding("studies", "fault", words, remedy)
+    return Finding("studies", "ok", f"{shown}: schema {found}")

@@ -1,0 +1,52 @@
+"""A store's address is shown without its password, wherever it comes from and however odd it is."""
+
+from pathlib import Path
+
+import mlflow
+import pytest
+from filelock import FileLock
+
+from trackdl import databases
+from trackdl.errors import InputError, TrackdlError
+from trackdl.tracking.store import plainly
+
+ADDRESSES = [
+    "postgresql+psycopg://me:secret@host/runs",
+    "postgresql+psycopg://me:secret@host:port/runs",
+    "postgresql://me:se/cr@et:secret@host/runs",
+    "postgresql://host/runs?user=me&password=secret&sslmode=require",
+    "http://me:secret@host:5000/",
+    "nonsense://me:secret@",
+]
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_no_password_is_shown(address: str) -> None:
+    assert "secret" not in databases.shown(address)
+    assert "***" in databases.shown(address)
+    assert "secret" not in databases.hidden(f"no answer of {address}/runs/get", address)
+
+
+@pytest.mark.parametrize(
+    "address", ["sqlite:///mlflow.db", "http://127.0.0.1:5000", "postgresql://me@host/runs", "mlruns"]
+)
+def test_what_has_none_is_shown_as_it_is(address: str) -> None:
+    assert databases.shown(address) == address
+
+
+def test_mlflows_own_words_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = "http://me:secret@host:5000"
+    monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: uri)
+    with pytest.raises(TrackdlError) as told, plainly("a run"):
+        raise mlflow.MlflowException(f"API request to {uri}/api/2.0 failed")
+    assert "secret" not in str(told.value)
+
+
+def test_who_comes_second_is_told_what_every_study_has(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/optuna.db"
+    with (
+        FileLock(f"{tmp_path}/.search.lock"),
+        pytest.raises(InputError, match="`trackdl ui` shows"),
+        databases.alone(url, "search"),
+    ):
+        pass
