@@ -69,7 +69,7 @@ class Contrast:
             taken in training mode, with dropout at work, so more dropout narrows the gap by that alone.
         alone: `accuracy` by the folds' mean differences alone, nothing pooled (Nadeau and Bengio). No verdict uses it.
         ratio: Of accuracy, the variance of the folds' means by that of the pairs within folds, a pair's share of each;
-            NaN for one pair.
+            None for one pair.
         factor: The mean of all contrasts' ratios, at least 1: what the pairs' variance is taken times.
         shared: What all pairs have in common though the report's grid has several values of it, by dimension.
     """
@@ -86,7 +86,7 @@ class Contrast:
     seconds: Estimate
     overfitting: Estimate
     alone: Estimate
-    ratio: float
+    ratio: float | None
     factor: float
     shared: Mapping[str, Any]
 
@@ -263,14 +263,14 @@ def _estimates(differences: Sequence[Floats], contrasts: int) -> list[tuple[Esti
     ]
 
 
-def _factor(ratios: Sequence[float]) -> float:
-    known = [one for one in ratios if np.isfinite(one)]
+def _factor(ratios: Sequence[float | None]) -> float:
+    known = [one for one in ratios if one is not None]
     return max(1.0, float(np.mean(known))) if known else 1.0
 
 
-def _ratio_of_variances(differences: Floats) -> float:
+def _ratio_of_variances(differences: Floats) -> float | None:
     within = _within(differences)
-    return _between(differences) / within if within > 0 else float("nan")
+    return _between(differences) / within if within > 0 else None
 
 
 def _between(differences: Floats) -> float:
