@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 
 from grid_fits import afresh, fails_once, killed_always, killed_once, made_up, never
 from trackdl import spec
+from trackdl.data.sources import DATASETS
 from trackdl.errors import InputError, TrackdlError
 from trackdl.spec import GridSpec
 from trackdl.studies import store as studies
@@ -104,6 +105,10 @@ def test_every_fold_is_trained_once_and_a_second_command_finds_all_done(tmp_path
     pd.testing.assert_frame_equal(exported, first.table)
     origin = json.loads((tmp_path / "results" / "grid.json").read_text())
     assert origin["versions"]["optuna"] == optuna.__version__
+    assert origin["data"] == DATASETS["fashion"].digest
+    assert origin["code"] == first.run.info.data.tags["trackdl.code_digest"]
+    assert origin["fresh"]["best_cell"]["dropout"] == 0.3
+    assert origin["fresh"]["best"] == pytest.approx([0.601, 0.602, 0.603, 0.604, 0.605])
     assert "val_accuracy_2" in exported.columns
     assert "pictures/folds.png" in runs.Run(runs.find("grid", "attributes.run_name LIKE '%trial%'")[0].id).artifacts(
         "pictures"

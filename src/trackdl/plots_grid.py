@@ -224,7 +224,7 @@ def cell_courses(table: pd.DataFrame, report_cell: Mapping[str, Any], title: str
 
 
 def importance_bars(importances: Mapping[str, float], title: str) -> Figure:
-    """Draw each dimension's importance, a share, the largest above."""
+    """Draw each dimension's importance, a share of the variance, the largest above; the rest are interactions."""
     ranked = sorted(importances.items(), key=lambda item: item[1])
     figure = Figure(figsize=(8, 0.42 * len(ranked) + 1.3), layout="constrained")
     axes = figure.add_subplot()
@@ -234,7 +234,10 @@ def importance_bars(importances: Mapping[str, float], title: str) -> Figure:
     axes.set_xlim(0, 1.12 * max([*values, 1e-9]))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes.set_title(title)
-    axes.set_xlabel("Share of the scores' variance (fANOVA)")
+    axes.set_xlabel(
+        "Share of the scores' variance that each explains alone (fANOVA)\n"
+        f"interactions, not drawn: {max(0.0, 1 - sum(values)):.1%}"
+    )
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
     return figure

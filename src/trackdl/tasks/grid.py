@@ -23,6 +23,7 @@ from joblib import cpu_count
 from trackdl import grid_table
 from trackdl.console import print_table, progress, say
 from trackdl.crossfit import FoldResult, FoldTask, FreshTask, fit_fold, fit_fresh
+from trackdl.data.sources import DATASETS
 from trackdl.errors import InputError, TrackdlError
 from trackdl.grid_conclusions import Conclusions, conclude, show_conclusions
 from trackdl.grid_driver import Driver
@@ -44,6 +45,7 @@ Test = Callable[[FreshTask], float]
 Ask = Callable[[], tuple[str, FreshTask] | None]
 Told = tuple[str, float | Failed | Lost]
 
+TEST_PICTURES = 10_000
 NEW_SEEDS = 1000  # so far from the experiment's seed are the seeds of cells that are tested afresh
 
 
@@ -101,7 +103,7 @@ def run(
             fresh = _test_afresh(experiment, main, table, lambda ask: engine(test, ask, workers or cpu_count()))
             importances = main.importances(experiment.training.seed)
             conclusions = conclude(parent, experiment, table, fresh, importances)
-            _keep_table(parent, table, _origin(studies), export)
+            _keep_table(parent, table, _origin(experiment, parent, studies) | _fresh(conclusions), export)
     return Result(experiment, parent, table, conclusions)
 
 
@@ -174,9 +176,18 @@ def _table(experiment: GridSpec, studies: list[GridStudy]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _origin(studies: list[GridStudy]) -> dict[str, Any]:
-    """Return what made the table: machine, versions, command, time."""
+def _fresh(found: Conclusions) -> dict[str, Any]:
+    """Return the test accuracies of the best cell and the report's choice, trained from new seeds."""
+    cells = {"best": found.curse.fresh, "choice": found.curse.report_fresh}
+    kept = {name: list(accuracies) for name, accuracies in cells.items()}
+    return {"fresh": {"best_cell": found.curse.winner, "test_pictures": TEST_PICTURES, **kept}}
+
+
+def _origin(experiment: GridSpec, run: Run, studies: list[GridStudy]) -> dict[str, Any]:
+    """Return what made the table: machine, versions, data, the code of the command that finished it, time."""
     return {
+        "data": DATASETS[experiment.data.dataset].digest,
+        "code": run.info.data.tags["trackdl.code_digest"],
         "command": " ".join(["trackdl", *sys.argv[1:]]),
         "machine": {
             "processor": _processor(),
