@@ -138,7 +138,8 @@ class SearchStudy:
     def importances(self) -> dict[str, float]:
         """Return how much of the accuracy's variance each key explains by itself, by fANOVA (Hutter et al., 2014).
 
-        What is left to 1 are interactions, as in `GridStudy.importances`. Over complete trials only; empty where there are fewer than four, or all are alike.
+        What is left to 1 are interactions, as in `GridStudy.importances`. Over complete trials only; empty
+        where there are fewer than four, or all are alike.
         """
         complete = [trial for trial in self.trials() if trial.state == TrialState.COMPLETE]
         if len(complete) < 4 or len({trial.values[0] for trial in complete}) < 2:
