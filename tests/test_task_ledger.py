@@ -204,7 +204,7 @@ def test_what_made_the_grids_table_stands_beside_it(root: Path) -> None:
     facts = plain.runs["checkout"]
     assert (facts.version, facts.data_digest, facts.code_digest) == ("", None, None)
     assert facts.name.endswith("grid.csv, in the checkout")
-    assert plain.beyond[1].words.startswith("no evidence: experiments/results/grid.json cannot be read")
+    assert plain.beyond[1].words == "not run yet: `trackdl grid`"
 
     fresh = {"best_cell": BEST | {"pool_size": 2}, "test_pictures": 10_000, "best": [0.91, 0.92], "choice": [0.9, 0.9]}
     origin = {

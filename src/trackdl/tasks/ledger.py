@@ -185,8 +185,9 @@ class Finder:
 
     def pick(self, want: Want) -> Sequence[Member]:
         """Return the runs that a figure is computed from, by seed; none where there are none."""
-        if want.task == "grid" and (project_root() / GRID_TABLE).is_file():
-            return [Member(CHECKOUT, 0)]
+        if want.task == "grid":
+            files = recipe(want.task, want.metric, want.epoch, 0).artifacts
+            return [Member(CHECKOUT, 0)] if all((project_root() / path).is_file() for path in files) else []
         if want.tags:
             newest: dict[int, str] = {}
             for item in evidence.finished(want.task, want.tags):
