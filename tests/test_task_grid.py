@@ -22,6 +22,7 @@ from trackdl.data.sources import DATASETS
 from trackdl.errors import InputError, TrackdlError
 from trackdl.spec import GridSpec
 from trackdl.studies import store as studies
+from trackdl.studies.grid import GridStudy
 from trackdl.tasks import grid
 from trackdl.tracking import runs
 from trackdl.tracking.store import client
@@ -172,6 +173,7 @@ DRIVER = """
 import sys
 sys.path[:0] = sys.argv[2:]
 from trackdl.studies import store as studies
+from trackdl.studies.grid import GridStudy
 from trackdl.tasks import grid
 import grid_fits
 import test_task_grid as tests
@@ -267,3 +269,14 @@ def test_the_reports_grid_has_96_cells_and_its_first_is_the_reports_choice() -> 
     assert len(cells) == 96
     choice = spec.load(REPOSITORY / "experiments" / "fashion.yaml", spec.FashionSpec).model.model_dump()
     assert cells[0] == {name: choice[name] for name in cells[0]}
+
+
+@pytest.mark.usefixtures("tracking")
+def test_importances_leave_out_what_dimensions_do_only_together() -> None:
+    cells = [{"x": x, "y": y, "z": z} for x in (0, 1) for y in (0, 1) for z in (0, 1)]
+    study = GridStudy("made up", {name: [0, 1] for name in "xyz"}, cells, 0)
+    for trial in study.take_up():
+        study.complete(trial, trial.cell["x"] + 2 * (trial.cell["y"] ^ trial.cell["z"]))
+    found = study.importances(1)
+    assert found["x"] > max(found["y"], found["z"])
+    assert sum(found.values()) < 0.9
