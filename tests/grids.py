@@ -39,6 +39,8 @@ def made_table(
     noise: float = 0.3,
     common: float = 0.03,
     folds: int = 3,
+    lasting: float = 0.0,
+    louder: dict[str, float] | None = None,
 ) -> pd.DataFrame:
     """Return the table of the report's 96 configurations and our 8.
 
@@ -48,16 +50,21 @@ def made_table(
         noise: Deviation of one fit, points.
         common: Deviation of what each value adds in one fold, in all configurations alike, points.
         folds: How many.
+        lasting: The share of a fit's variance that all folds of its configuration have in common.
+        louder: What the noise is times, by activation.
     """
     random = np.random.default_rng(seed)
     shared = {(d, v): random.normal(0, common, folds) for d, values in VALUES.items() for v in [*values, 3]}
+    constant = np.random.default_rng([seed, 1])
     rows = []
     for grid, space in (("report", VALUES), ("pool", EXTRA)):
         for values in product(*(space[name] for name in DIMENSIONS)):
             cell = dict(zip(DIMENSIONS, values, strict=True))
+            scale = noise * (louder or {}).get(str(cell["activation"]), 1.0)
+            kept = constant.normal(0, scale * lasting**0.5)
             for fold in range(folds):
                 added = [effects.get(d, {}).get(v, 0.0) + shared[d, v][fold] for d, v in cell.items()]
-                final = 0.9 + (sum(added) + random.normal(0, noise)) / 100
+                final = 0.9 + (sum(added) + kept + random.normal(0, scale * (1 - lasting) ** 0.5)) / 100
                 seconds = 60 * np.prod([COST.get(d, {}).get(v, 1.0) for d, v in cell.items()])
                 seconds *= np.exp(random.normal(0, 0.02))
                 rows.append({"grid": grid, **cell, "fold": fold, "seed": 1 + fold, "parameters": 100_000})

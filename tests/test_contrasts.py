@@ -10,7 +10,8 @@ from scipy.stats import t
 
 from grids import EFFECTS, VALUES, made_table
 from trackdl import contrasts
-from trackdl.contrasts import compare, compare_within, interaction, matched
+from trackdl.contrasts import compare, compare_within, matched
+from trackdl.plots_grid import interaction
 from trackdl.spec_grid import DIMENSIONS
 from trackdl.stats import corrected_estimate, holm
 
@@ -84,6 +85,7 @@ def test_one_contrast_alone_is_nadeau_and_bengios() -> None:
     assert (one.pairs, one.accuracy.mean) == (1, pytest.approx(expected.mean))
     assert (one.accuracy.low, one.accuracy.high) == (pytest.approx(expected.low), pytest.approx(expected.high))
     assert one.p_holm == pytest.approx(expected.p)
+    assert (one.ratio, one.factor) == (None, 1)
     assert (one.seconds.low, one.seconds.high > 1e300) == (0, True)  # one pair says nothing of its error
 
 
@@ -107,6 +109,37 @@ def test_intervals_hold_the_truth_as_often_as_they_say(common: float) -> None:
         grids = common * part[:, None] + random.normal(0, 0.4, (9, 48, 3))
         held += [one.low < 0 < one.high for one, *_ in contrasts._estimates(list(grids), 9)]
     assert np.mean(held) > 0.95
+
+
+def test_where_folds_differ_unlike_the_largest_is_too_sure_and_the_small_ones_are_not() -> None:
+    """As the module's text says of ratios that are as far apart as the report's grid's."""
+    random = np.random.default_rng(3)
+    ratios = np.array([10, 7, 1, 1, 1, 1, 1, 3.5, 1])
+    common = 0.4 * np.sqrt((ratios - 1) * 1.5 / 48)  # two thirds of a common part's variance show between folds
+    held = []
+    for _ in range(300):
+        part = np.sqrt(1 / 3) * random.normal(size=(9, 1)) + np.sqrt(2 / 3) * random.normal(size=(9, 3))
+        grids = (common[:, None] * part)[:, None] + random.normal(0, 0.4, (9, 48, 3))
+        held.append([one.low < 0 < one.high for one, *_ in contrasts._estimates(list(grids), 9)])
+    shares = np.mean(held, axis=0)
+    assert 0.84 < shares[0] < 0.94
+    assert shares[ratios == 1].min() > 0.98
+
+
+def test_each_contrast_tells_its_own_folds_and_what_was_pooled() -> None:
+    report = TABLE[TABLE["grid"] == "report"]
+    one = by_values(FOUND)["filters", 16, 32]
+    folds = 100 * matched(report, "filters", 16, 32, report["val_accuracy_10"]).mean(axis=0)
+    expected = corrected_estimate(folds, 1 / 2)
+    assert (one.alone.low, one.alone.high) == (pytest.approx(expected.low), pytest.approx(expected.high))
+    factor = max(1, np.mean([found.ratio for found in FOUND]))
+    assert [found.factor for found in FOUND] == pytest.approx([factor] * len(FOUND))
+
+
+def test_what_all_pairs_have_in_common_is_told() -> None:
+    shared = {one.dimension: one.shared for one in FOUND}
+    assert shared.pop("pool_size") == {"activation": "relu", "dense_nodes": 128, "dropout": 0.1}
+    assert list(shared.values()) == [{}] * len(shared)
 
 
 def test_pairs_as_units_would_hold_it_less_often() -> None:

@@ -1,5 +1,6 @@
 """The ledger's page and schema: made of the data alone, whole in one file, and safe whatever a run is called."""
 
+import html
 import html.parser
 import re
 import xml.etree.ElementTree as ElementTree
@@ -8,9 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import ROOT
 from tools import ledger_schema
+from trackdl import spec
 from trackdl.ledger import charts, page
 from trackdl.ledger.model import Ledger
+from trackdl.spec import GridSpec
+from trackdl.verdicts import SCOPE
 
 SHA = "a" * 64
 EVIL = "<script>alert('x')</script>"
@@ -130,6 +135,47 @@ def test_the_head_and_the_counts_say_what_is_missing(ledger: Ledger) -> None:
     columns, rows = page.head_table(ledger)
     assert len(columns) == len(rows[0])
     assert rows[1][2:] == ["not run yet", "", "not run yet"]
+
+
+def with_hypotheses(ledger: Ledger, *verdicts: str | None, words: str = "w") -> Ledger:
+    made = [
+        {"dimension": "Filters", "quote": "q", "verdict": verdict, "words": words, "figure": ""} for verdict in verdicts
+    ]
+    return Ledger.model_validate(ledger.model_dump() | {"hypotheses": made})
+
+
+def test_every_hypothesis_is_counted_on_the_cards(ledger: Ledger) -> None:
+    kinds = ("supported", "contradicted", "no practical difference", "not decidable")
+    text = page.render(with_hypotheses(ledger, *kinds, "supported", "supported"), UI)
+    assert "3 of 6 hypotheses are supported." in text
+    assert "1 hypothesis is contradicted, 1 without practical difference, 1 not decidable." in text
+    assert "1 hypotheses" not in text
+    assert "1 are" not in text
+    two = page.render(with_hypotheses(ledger, "contradicted", "contradicted", "supported"), UI)
+    assert "1 of 3 hypotheses is supported." in two
+    assert "2 hypotheses are contradicted." in two
+
+
+@pytest.mark.parametrize("why", ["not judged", "not run yet"])
+def test_an_open_hypothesis_wears_the_reason(why: str, ledger: Ledger) -> None:
+    text = page.render(with_hypotheses(ledger, None, words=f"{why}: `trackdl grid`"), UI)
+    section = text.partition('<section id="hypotheses"')[2].partition("</section>")[0]
+    assert re.findall(r'class="chip [^"]*"><span[^>]*>[^<]*</span>([^<]*)<', section) == [why]
+
+
+def test_the_hypotheses_rule_stands_above_them(ledger: Ledger) -> None:
+    text = page.render(ledger, UI)
+    section = text.partition('<section id="hypotheses"')[2].partition("</section>")[0]
+    assert SCOPE in html.unescape(section)
+    assert f"margin of {spec.load(ROOT / 'experiments' / 'grid.yaml', GridSpec).margin:g} points" in section
+    assert "Holm" in section
+    assert "Holm" not in page.render(with_hypotheses(ledger), UI)
+
+
+def test_a_table_of_which_nothing_is_known_is_shown(ledger: Ledger) -> None:
+    (facts,) = ledger.runs.values()
+    unknown = facts.model_copy(update={"data_digest": None, "version": ""})
+    assert "not known" in page.render(ledger.model_copy(update={"runs": {"r" * 32: unknown}}), UI)
 
 
 def test_the_committed_schema_is_the_models() -> None:

@@ -56,8 +56,9 @@ def test_every_course_is_drawn_once() -> None:
 
 
 def test_importances_are_ranked() -> None:
-    figure = plots_grid.importance_bars({"filters": 0.2, "activation": 0.7, "dropout": 0.1}, "title")
+    figure = plots_grid.importance_bars({"filters": 0.15, "activation": 0.7, "dropout": 0.1}, "title")
     assert {"70.0%", "Activation"} <= texts(figure)
+    assert figure.axes[0].get_xlabel().endswith("interactions, not drawn: 5.0%")
     widths = [bar.get_width() for bar in figure.axes[0].patches]
     assert widths == sorted(widths)
 

@@ -19,9 +19,11 @@ from optuna.trial import TrialState
 from grid_fits import afresh, fails_once, killed_always, killed_once, made_up, never, timed
 from trackdl import spec
 from trackdl.crossfit import TimeTask, time_batch
+from trackdl.data.sources import DATASETS
 from trackdl.errors import InputError, TrackdlError
 from trackdl.spec import GridSpec
 from trackdl.studies import store as studies
+from trackdl.studies.grid import GridStudy
 from trackdl.tasks import grid
 from trackdl.tracking import runs
 from trackdl.tracking.store import client
@@ -106,6 +108,10 @@ def test_every_fold_is_trained_once_and_a_second_command_finds_all_done(tmp_path
     pd.testing.assert_frame_equal(exported, first.table)
     origin = json.loads((tmp_path / "results" / "grid.json").read_text())
     assert origin["versions"]["optuna"] == optuna.__version__
+    assert origin["data"] == DATASETS["fashion"].digest
+    assert origin["code"] == first.run.info.data.tags["trackdl.code_digest"]
+    assert origin["fresh"]["best_cell"]["dropout"] == 0.3
+    assert origin["fresh"]["best"] == pytest.approx([0.601, 0.602, 0.603, 0.604, 0.605])
     assert "val_accuracy_2" in exported.columns
     assert "pictures/folds.png" in runs.Run(runs.find("grid", "attributes.run_name LIKE '%trial%'")[0].id).artifacts(
         "pictures"
@@ -189,6 +195,7 @@ DRIVER = """
 import sys
 sys.path[:0] = sys.argv[2:]
 from trackdl.studies import store as studies
+from trackdl.studies.grid import GridStudy
 from trackdl.tasks import grid
 import grid_fits
 import test_task_grid as tests
@@ -304,3 +311,14 @@ def test_a_worker_that_is_killed_between_two_folds_is_replaced(tmp_path: Path) -
 
     stands_once(grid.run(experiment(), 1, None, made_up, afresh, timed, killing))
     assert set(calls(tmp_path).values()) == {1}
+
+
+@pytest.mark.usefixtures("tracking")
+def test_importances_leave_out_what_dimensions_do_only_together() -> None:
+    cells = [{"x": x, "y": y, "z": z} for x in (0, 1) for y in (0, 1) for z in (0, 1)]
+    study = GridStudy("made up", {name: [0, 1] for name in "xyz"}, cells, 0)
+    for trial in study.take_up():
+        study.complete(trial, trial.cell["x"] + 2 * (trial.cell["y"] ^ trial.cell["z"]))
+    found = study.importances(1)
+    assert found["x"] > max(found["y"], found["z"])
+    assert sum(found.values()) < 0.9

@@ -30,6 +30,7 @@ beyond:
     metric: test_accuracy
     epoch: 1
     against: {task: mnist, metric: test_accuracy, epoch: 2}
+  - {title: The best of the grid again, task: grid, metric: fresh_test_accuracy}
   - {title: Never searched, task: search, metric: best_test_accuracy, tags: {trackdl.role: finalist}}
 """
 DIGITS = """
@@ -99,7 +100,7 @@ def test_seeds_are_run_once_and_every_figure_can_be_computed_again(root: Path) -
     assert ledger.faults[0].title == "This is none"
     assert len(ledger.faults[0].runs) == 3
     assert ledger.beyond[0].figure.interval == "examples"
-    assert ledger.beyond[1].words == "not run yet: `trackdl search`"
+    assert ledger.beyond[2].words == "not run yet: `trackdl search`"
     assert {path.name for path in map(Path, first.run.artifacts(""))} >= {"ledger.json", "ledger.html"}
     assert task.verify(first.data) == []
 
@@ -202,6 +203,54 @@ def test_the_grids_committed_table_stands_for_its_runs(root: Path) -> None:
     assert any("grid.csv" in words for words in task.verify(result.data))
     table.write_text("\n".join(text.splitlines()[:-2]))
     assert "some without all folds" in made(root).ledger.entries[-1].words
+
+
+BEST = {"activation": "relu", "filter_size": 5, "dense_nodes": 128, "dropout": 0.1, "filters": 16, "conv_layers": 2}
+
+
+def test_what_made_the_grids_table_stands_beside_it(root: Path) -> None:
+    results = root / "experiments" / "results"
+    results.mkdir()
+    (results / "grid.csv").write_text(cells())
+    plain = made(root).ledger
+    facts = plain.runs["checkout"]
+    assert (facts.version, facts.data_digest, facts.code_digest) == ("", None, None)
+    assert facts.name.endswith("grid.csv, in the checkout")
+    assert plain.beyond[1].words == "not run yet: `trackdl grid`"
+
+    fresh = {"best_cell": BEST | {"pool_size": 2}, "test_pictures": 10_000, "best": [0.91, 0.92], "choice": [0.9, 0.9]}
+    origin = {
+        "versions": {"trackdl": "0.0.7"},
+        "data": "d" * 64,
+        "code": "c" * 64,
+        "command": "trackdl grid --workers 2",
+    }
+    (results / "grid.json").write_text(json.dumps(origin | {"fresh": fresh}))
+    result = made(root)
+    facts = result.ledger.runs["checkout"]
+    assert (facts.version, facts.data_digest, facts.code_digest) == ("0.0.7", "d" * 64, "c" * 64)
+    assert facts.command == "trackdl grid --workers 2"
+    figure = result.ledger.beyond[1].figure
+    assert (figure.mean, figure.examples, figure.interval) == (pytest.approx(0.915), 10_000, "examples")
+    assert task.verify(result.data) == []
+    (results / "grid.json").write_text(json.dumps(origin | {"fresh": fresh | {"best": [0.91, 0.93]}}))
+    assert any("grid.json" in words for words in task.verify(result.data))
+    other = fresh | {"best_cell": fresh["best_cell"] | {"filters": 32}}
+    (results / "grid.json").write_text(json.dumps(origin | {"fresh": other}))
+    assert "not the table's best" in made(root).ledger.beyond[1].words
+    (results / "grid.json").write_text("{")
+    assert "grid.json cannot be read" in made(root).ledger.entries[-1].words
+
+
+def test_pictures_are_not_compared_but_what_they_show_is(root: Path) -> None:
+    result = made(root)
+    said = result.ledger.model_dump(mode="json")
+    said["hypotheses"][0]["figure"] = "data:image/png;base64,AAAA"
+    result.data.write_text(json.dumps(said))
+    assert task.verify(result.data) == []
+    said["hypotheses"][0]["words"] += "."
+    result.data.write_text(json.dumps(said))
+    assert task.verify(result.data)
 
 
 def cells() -> str:

@@ -10,7 +10,7 @@ from trackdl.contrasts import Contrast, compare
 from trackdl.spec_grid import DIMENSIONS
 from trackdl.spec_hypotheses import DimensionName, Hypothesis
 from trackdl.stats import Estimate
-from trackdl.verdicts import LABELS, contrast_rows, decide, judge
+from trackdl.verdicts import LABELS, SCOPE, contrast_rows, contrast_words, decide, judge
 
 FOUND = compare(made_table(), 0.25)
 
@@ -29,6 +29,10 @@ def contrast(mean: float = 0.31, half: float = 0.09, **changes: Any) -> Contrast
         p_equal=0.8,
         seconds=Estimate(1.4, 1.35, 1.45, 0.0),
         overfitting=Estimate(0.012, 0.005, 0.019, 0.001),
+        alone=Estimate(mean, mean - 3 * half, mean + 3 * half, 0.2),
+        ratio=0.8,
+        factor=2.7,
+        shared={},
     )
     return replace(made, **changes)
 
@@ -81,9 +85,9 @@ def test_a_smaller_p_of_equality_never_makes_a_difference(p: float, q: float, sh
 def test_the_words_can_be_quoted() -> None:
     verdict = judge(hypothesis(), [contrast()], 0.25)
     assert verdict.words == (
-        "Filter size 5 against 3: +0.31 points (95 % interval +0.22 to +0.40, Holm p < 0.001; ahead in 40 of 48 "
-        "pairs), 1.40× the training time (1.35 to 1.45): the report's hypothesis that larger filters raise accuracy "
-        "is supported. Whether the difference is more than 0.25 points is open."
+        "Filter size 5 against 3: +0.31 points (95 % interval +0.22 to +0.40; different, Holm p < 0.001; ahead in 40 "
+        "of 48 pairs), 1.40× the training time (1.35 to 1.45): the report's hypothesis that larger filters raise "
+        "accuracy is supported. Whether the difference is more than 0.25 points is open."
     )
     assert "is open" not in judge(hypothesis(), [contrast(half=0.01)], 0.25).words
 
@@ -97,9 +101,46 @@ def test_words_of_the_other_verdicts() -> None:
         "no practical difference (less than 0.25 points): the report's hypothesis that larger filters raise accuracy "
         "is not borne out."
     )
-    assert words(p_holm=0.2).endswith("is not decidable by this grid.")
-    assert "Holm p = 0.200" in words(p_holm=0.2)
-    assert "rests on 48 pairs with configurations of ours" in words(ours=True)
+    assert "is not decidable by this grid. " in words(p_holm=0.2)
+    assert "rests on 48 pairs with configurations of ours." in words(ours=True)
+    assert "of ours, all of them with activation relu, dense nodes 128." in words(
+        ours=True, shared={"activation": "relu", "dense_nodes": 128}
+    )
+
+
+def test_the_words_say_which_test_shows_what() -> None:
+    assert "(95 % interval +0.22 to +0.40; different, Holm p < 0.001; ahead" in contrast_words(contrast(), 0.25)
+    alike = contrast_words(contrast(p_holm=0.01, p_equal=0.003), 0.25)
+    assert "; equivalent within 0.25 points, Holm p = 0.003; ahead" in alike
+    assert "0.010" not in alike  # of a difference, which is none in practice
+    assert "; not shown different, Holm p = 0.200, nor equivalent within 0.25 points, Holm p = 0.800; ahead" in (
+        contrast_words(contrast(p_holm=0.2), 0.25)
+    )
+
+
+def test_an_open_verdict_tells_the_own_folds_and_who_widened_the_error() -> None:
+    other = contrast(dimension="activation", low="relu", high="sigmoid", ratio=10.0)
+    end = "its own folds alone give +0.04 to +0.58, which decides nothing."
+    said = judge(hypothesis(), [contrast(p_holm=0.2), other], 0.25).words
+    assert said.endswith(
+        "Errors are pooled over all contrasts, and activation sigmoid against relu, whose folds differ most, widens "
+        f"that of 5 against 3; {end}"
+    )
+    for ratio in (2.8, None):
+        own = judge(hypothesis(), [contrast(p_holm=0.2, ratio=ratio), other], 0.25).words
+        assert own.endswith(f"grid. Of 5 against 3, {end}")
+    assert "pooled" not in judge(hypothesis(), [contrast(), other], 0.25).words
+
+
+def test_activations_are_told_apart_where_there_are_several() -> None:
+    within = {"relu": [contrast(0.35)], "sigmoid": [contrast(1.32), contrast(dimension="filters")]}
+    said = judge(hypothesis(), [contrast()], 0.25, within).words
+    assert said.endswith(" By activation: relu +0.35, sigmoid +1.32 points (exploratory).")
+    assert "By activation" not in judge(hypothesis(), [contrast()], 0.25, {"relu": [contrast(0.35)]}).words
+    two = {name: [contrast(), contrast(0.5, high=7)] for name in ("relu", "tanh")}
+    assert "By activation, 7 against 3: relu +0.50, tanh +0.50" in (
+        judge(hypothesis(), [contrast(), contrast(high=7)], 0.25, two).words
+    )
 
 
 @pytest.mark.parametrize(
@@ -112,13 +153,17 @@ def test_words_of_the_other_verdicts() -> None:
 )
 def test_overfitting_is_told_beside(expected: str, low: float, high: float, met: str) -> None:
     found = contrast(overfitting=Estimate(0.006, low, high, 0.1))
-    assert f"by +0.006 ({low:+.3f} to {high:+.3f}): {met}" in judge(hypothesis(overfitting=expected), [found], 1).words
+    said = judge(hypothesis(overfitting=expected), [found], 1).words
+    assert f"by +0.006 ({low:+.3f} to {high:+.3f}), not corrected for several tests: {met}" in said
 
 
-def test_dropouts_own_part_in_the_gap_is_told() -> None:
-    said = hypothesis(dimension="dropout", overfitting="less")
-    assert "with dropout at work" in judge(said, [contrast(dimension="dropout")], 1).words
-    assert "with dropout at work" not in judge(hypothesis(overfitting="less"), [contrast()], 1).words
+def test_dropouts_overfitting_is_not_decided_by_what_dropout_narrows_itself() -> None:
+    less = {"overfitting": Estimate(-0.02, -0.03, -0.01, 0.001)}
+    said = judge(hypothesis(dimension="dropout", overfitting="less"), [contrast(dimension="dropout", **less)], 1).words
+    assert "with dropout at work" in said
+    assert said.endswith("which this measure cannot decide.")
+    assert "so it is" not in said
+    assert judge(hypothesis(overfitting="less"), [contrast(**less)], 1).words.endswith("several tests: so it is.")
 
 
 def test_every_dimension_has_a_label_and_can_be_named() -> None:
@@ -164,3 +209,8 @@ def test_the_table_has_a_row_for_each_contrast() -> None:
     assert {len(row) for row in rows} == {len(columns)}
     assert all(isinstance(cell, str) for row in rows for cell in row)
     assert rows[-1][0] == "pool size (ours)"
+
+
+def test_the_scope_tells_accuracy_from_time() -> None:
+    assert SCOPE.startswith("Intervals of accuracy are")
+    assert "those of training time are over the pairs as a sample" in SCOPE

@@ -21,9 +21,10 @@ TITLE = "Fashion-MNIST grid"
 
 @dataclass(frozen=True)
 class Conclusions:
-    """What the grid says: every contrast, the verdict on each hypothesis, and what is left of the best score."""
+    """What the grid says: every contrast, the same within each activation, the verdicts, and the winner's curse."""
 
     contrasts: list[Contrast]
+    within: dict[Any, list[Contrast]]
     verdicts: list[Verdict]
     curse: Curse
 
@@ -46,8 +47,9 @@ def conclude(
     """
     first = experiment.grids["report"].cells()[0]
     contrasts = compare(table, experiment.margin)
-    verdicts = [judge(hypothesis, contrasts, experiment.margin) for hypothesis in experiment.hypotheses]
-    found = Conclusions(contrasts, verdicts, curse(table, first, *fresh))
+    within = compare_within(table, "activation", experiment.margin)
+    verdicts = [judge(one, contrasts, experiment.margin, within) for one in experiment.hypotheses]
+    found = Conclusions(contrasts, within, verdicts, curse(table, first, *fresh))
     figures = {
         "effects": plots_grid.effects_chart(contrasts, experiment.margin, f"{TITLE}: what each dimension does"),
         "accuracy_against_time": plots_grid.accuracy_against_time(table, first, f"{TITLE}: accuracy against time"),
@@ -57,14 +59,11 @@ def conclude(
     }
     for name, figure in figures.items():
         run.figure(figure, f"pictures/{name}.png")
-    run.table(_as_json(experiment, table, found, importances), "verdicts.json")
+    run.table(_as_json(experiment, found, importances), "verdicts.json")
     return found
 
 
-def _as_json(
-    experiment: GridSpec, table: pd.DataFrame, found: Conclusions, importances: Mapping[str, float]
-) -> dict[str, Any]:
-    within = compare_within(table, "activation", experiment.margin)
+def _as_json(experiment: GridSpec, found: Conclusions, importances: Mapping[str, float]) -> dict[str, Any]:
     return {
         "margin": experiment.margin,
         "scope": SCOPE,
@@ -79,7 +78,7 @@ def _as_json(
             for verdict in found.verdicts
         ],
         "contrasts": [asdict(contrast) for contrast in found.contrasts],
-        "exploratory": {str(value): [asdict(contrast) for contrast in own] for value, own in within.items()},
+        "exploratory": {str(value): [asdict(contrast) for contrast in own] for value, own in found.within.items()},
         "winner": {**asdict(found.curse), "words": found.curse.words},
         "importances": dict(importances),
     }

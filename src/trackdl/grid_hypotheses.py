@@ -2,15 +2,17 @@
 
 import base64
 import io
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from trackdl import plots_grid
-from trackdl.contrasts import compare
+from trackdl.contrasts import compare, compare_within
 from trackdl.ledger.model import Hypothesis
 from trackdl.spec import GridSpec
+from trackdl.spec_grid import DIMENSIONS
 from trackdl.verdicts import LABELS, judge
 
 __all__ = ["told"]
@@ -26,10 +28,13 @@ def told(experiment: GridSpec, table: Path) -> list[Hypothesis]:
     if not table.is_file():
         return _open(experiment, "not run yet: `trackdl grid`")
     try:
-        contrasts = compare(pd.read_csv(table), experiment.margin)
+        rows = pd.read_csv(table)
+        _check_whole(experiment, rows)
+        contrasts = compare(rows, experiment.margin)
+        within = compare_within(rows, "activation", experiment.margin)
     except (ValueError, KeyError, OSError) as error:
         return _open(experiment, f"not judged: {table.name} is no whole grid's table ({error})")
-    verdicts = [judge(hypothesis, contrasts, experiment.margin) for hypothesis in experiment.hypotheses]
+    verdicts = [judge(hypothesis, contrasts, experiment.margin, within) for hypothesis in experiment.hypotheses]
     return [
         Hypothesis(
             dimension=LABELS[verdict.hypothesis.dimension],
@@ -42,6 +47,24 @@ def told(experiment: GridSpec, table: Path) -> list[Hypothesis]:
         )
         for verdict in verdicts
     ]
+
+
+def _check_whole(experiment: GridSpec, rows: pd.DataFrame) -> None:
+    """Raise ValueError unless the table has each of the experiment's cells, each fold of it once, and nothing else."""
+    wanted = Counter(
+        (grid, *(cell[name] for name in DIMENSIONS), fold)
+        for grid, space in experiment.grids.items()
+        for cell in space.cells()
+        for fold in range(experiment.folds)
+    )
+    found = Counter(rows[["grid", *DIMENSIONS, "fold"]].itertuples(index=False, name=None))
+    lacking, foreign = wanted - found, found - wanted
+    if lacking or foreign:
+        words = ", ".join(map(str, next(iter(lacking or foreign))))
+        raise ValueError(
+            f"of the experiment's fits {lacking.total()} are missing, and {foreign.total()} are none of them; "
+            f"the first is {words}"
+        )
 
 
 def _open(experiment: GridSpec, words: str) -> list[Hypothesis]:

@@ -11,14 +11,21 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from trackdl.contrasts import REPORT, Contrast, epochs_of, interaction
+from trackdl.contrasts import REPORT, Contrast, epochs_of
 from trackdl.grid_table import scores
 from trackdl.plots import BLUE, GREEN, GREY, ORANGE
 from trackdl.spec_grid import DIMENSIONS
 from trackdl.stats import Estimate
 from trackdl.verdicts import LABELS
 
-__all__ = ["accuracy_against_time", "cell_courses", "effects_chart", "importance_bars", "interaction_maps"]
+__all__ = [
+    "accuracy_against_time",
+    "cell_courses",
+    "effects_chart",
+    "importance_bars",
+    "interaction",
+    "interaction_maps",
+]
 
 # By shape as well, so that they are told apart in grey.
 STYLES = ((BLUE, "o", "-"), (ORANGE, "s", "--"), (GREEN, "^", ":"), ("#CC79A7", "D", "-."))
@@ -72,6 +79,20 @@ def _interval(axes: Axes, found: Estimate, place: int, colour: str, marker: str)
 def _label(contrast: Contrast) -> str:
     ours = " (ours)" if contrast.ours else ""
     return f"{LABELS[contrast.dimension]}{ours}: {contrast.high} against {contrast.low}"
+
+
+def interaction(table: pd.DataFrame, first: str, second: str) -> tuple[pd.DataFrame, float]:
+    """Return how two dimensions act together in the report's grid.
+
+    Returns:
+        The mean score, a row a value of `first`, a column a value of `second`; and the strength of what the two do
+        beyond their own effects: the root mean square of the table less its rows' and columns' means, in points.
+    """
+    report = scores(table[table["grid"] == REPORT])
+    means = report.pivot_table(index=first, columns=second, values="score", aggfunc="mean")
+    grid = means.to_numpy()
+    rest = grid - grid.mean(axis=0) - grid.mean(axis=1, keepdims=True) + grid.mean()
+    return means, float(100 * np.sqrt((rest**2).mean()))
 
 
 def interaction_maps(table: pd.DataFrame, title: str, maps: int = 2) -> Figure:
@@ -203,7 +224,7 @@ def cell_courses(table: pd.DataFrame, report_cell: Mapping[str, Any], title: str
 
 
 def importance_bars(importances: Mapping[str, float], title: str) -> Figure:
-    """Draw each dimension's importance, a share, the largest above."""
+    """Draw each dimension's importance, a share of the variance, the largest above; the rest are interactions."""
     ranked = sorted(importances.items(), key=lambda item: item[1])
     figure = Figure(figsize=(8, 0.42 * len(ranked) + 1.3), layout="constrained")
     axes = figure.add_subplot()
@@ -213,7 +234,10 @@ def importance_bars(importances: Mapping[str, float], title: str) -> Figure:
     axes.set_xlim(0, 1.12 * max([*values, 1e-9]))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes.set_title(title)
-    axes.set_xlabel("Share of the scores' variance (fANOVA)")
+    axes.set_xlabel(
+        "Share of the scores' variance that each explains alone (fANOVA)\n"
+        f"interactions, not drawn: {max(0.0, 1 - sum(values)):.1%}"
+    )
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
     return figure

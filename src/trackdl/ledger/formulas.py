@@ -156,6 +156,18 @@ def _cell_rank(content: bytes, select: str) -> Computed:
     return Computed(float((cells > mine).sum() + 1))
 
 
+def _fresh(origin: bytes, table: bytes) -> Computed:
+    """Return the mean test accuracy of the table's best cell over new seeds.
+
+    Raises:
+        ValueError: Another cell was trained again.
+    """
+    fresh, cells = json.loads(origin)["fresh"], _cells(table)
+    if cells.loc[tuple(fresh["best_cell"][name] for name in DIMENSIONS)] < cells.max():
+        raise ValueError("the cell that was trained again is not the table's best")
+    return Computed(float(np.mean(fresh["best"])), int(fresh["test_pictures"]))
+
+
 Formula = Callable[[Sequence[bytes], str, int], Computed]
 
 FORMULAS: dict[str, Formula] = {
@@ -173,5 +185,6 @@ FORMULAS: dict[str, Formula] = {
     "rank of a cell": lambda files, select, _: _cell_rank(files[0], select),
     "accuracy of a cell": lambda files, select, _: Computed(_cell(files[0], select)[1]),
     "accuracy of the best cell": lambda files, _, __: Computed(float(_cells(files[0]).max())),
+    "accuracy of the best cell trained again": lambda files, _, __: _fresh(*files),
     "last batch's loss": lambda files, _, seed: _last_batch(files[0], seed),
 }

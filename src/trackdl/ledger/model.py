@@ -36,7 +36,8 @@ class RunFacts(Strict):
     """A run that the ledger rests on: where it is, what it ran, and the SHA-256 of each artifact that is read of it.
 
     `model` names it where a task judges several models, a run each; `seed` is the training's, null where it has more
-    than one. A table that is committed in place of hours of runs stands here too, with no experiment to it.
+    than one. A table that lies in the checkout in place of hours of runs stands here too, with no experiment to it;
+    what is not known of its making is empty or null.
     """
 
     task: str
@@ -49,7 +50,7 @@ class RunFacts(Strict):
     commit: str | None
     uncommitted: bool
     spec_digest: Sha256 | None
-    data_digest: Sha256
+    data_digest: Sha256 | None
     code_digest: Sha256 | None
     command: str
     artifacts: dict[str, Sha256]

@@ -1,5 +1,6 @@
 """The ledger as a page: one self-contained HTML file, made of what `ledger.json` holds and nothing else."""
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
@@ -8,14 +9,23 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from trackdl.ledger import charts
-from trackdl.ledger.model import Entry, Figure, Ledger
+from trackdl.ledger.model import Entry, Figure, Hypothesis, Ledger
 from trackdl.ledger.verdict import form
+from trackdl.verdicts import SCOPE
 
 __all__ = ["counts", "head_table", "render"]
 
 ORDER = ("reproduced", "better", "worse", "fault in the report", "not comparable", "inconclusive", "not run yet")
 SIGNS = dict(zip(ORDER, "✓▲▼✕≠?…", strict=True))
-SIGNS |= {"supported": "✓", "contradicted": "✕", "no practical difference": "≈", "not decidable": "?"}
+SIGNS |= {
+    "supported": "✓",
+    "contradicted": "✕",
+    "no practical difference": "≈",
+    "not decidable": "?",
+    "not judged": "…",
+}
+# Points of accuracy; `margin` in experiments/grid.yaml.
+GRID_MARGIN = 0.25
 TITLES = {
     "mnist": "Task 1, MNIST",
     "fashion": "Task 2, Fashion-MNIST",
@@ -78,11 +88,13 @@ def render(ledger: Ledger, ui: str) -> str:
         lstrip_blocks=True,
     )
     environment.globals.update(form=form, signs=SIGNS, titles=TITLES, verdict=_verdict, ours=_ours, tally=_tally)
+    environment.globals.update(standing=_standing, some=_some, margin=GRID_MARGIN, scope=SCOPE)
     environment.globals.update(run_link=lambda run: _link(ledger, ui, run), short=lambda run: _short(ledger, run))
     told = counts(ledger)
     return environment.get_template("page.html.j2").render(
         ledger=ledger,
         counts=told,
+        standings=Counter(_standing(item) for item in ledger.hypotheses),
         head=[(item.title, ledger.entries[item.entry]) for item in ledger.head],
         share=Markup(charts.shares("Verdicts on all numbers", list(told.items()))),  # noqa: S704 - made here, escaped there
         charts=_charts(ledger),
@@ -104,6 +116,15 @@ def _short(ledger: Ledger, run: str) -> str:
 
 def _verdict(entry: Entry) -> str:
     return entry.verdict or "not run yet"
+
+
+def _standing(item: Hypothesis) -> str:
+    """Return a hypothesis's verdict, or why it has none: its words begin with that."""
+    return item.verdict or item.words.partition(":")[0]
+
+
+def _some(count: int, one: str, several: str) -> str:
+    return f"{count} {one if count == 1 else several}"
 
 
 def _ours(figure: Figure | None) -> tuple[str, str]:

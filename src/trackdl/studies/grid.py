@@ -184,16 +184,17 @@ class GridStudy:
         self.study.set_user_attr(MEASURED.format(what, key), value)
 
     def importances(self, seed: int) -> dict[str, float]:
-        """Return how much of the scores' variance each dimension explains, by fANOVA (Hutter et al., 2014).
+        """Return how much of the scores' variance each dimension explains by itself, by fANOVA (Hutter et al., 2014).
 
-        The evaluator is named, because Optuna's default is another one. Empty where all scores are alike.
+        What is left to 1 are interactions. The evaluator is asked directly, because `get_param_importances` makes the
+        sum 1 and calls it experimental not to. Empty where all scores are alike.
         """
         complete = [trial for trial in self.study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
         varied = [name for name, values in self.space.items() if len(values) > 1]
         if len({trial.value for trial in complete}) < 2 or not varied:
             return {}
         evaluator = FanovaImportanceEvaluator(seed=seed)
-        return dict(optuna.importance.get_param_importances(self.study, evaluator=evaluator, params=varied))
+        return dict(evaluator.evaluate(self.study, params=varied))
 
     def keep_fold(self, trial: GridTrial, fold: int, result: dict[str, Any]) -> None:
         """Keep a finished fold with its trial: from here on it is not trained again."""

@@ -145,18 +145,16 @@ class SearchStudy:
         )
 
     def importances(self) -> dict[str, float]:
-        """Return how much of the accuracy's variance each key explains, by fANOVA (Hutter et al., 2014).
+        """Return how much of the accuracy's variance each key explains by itself, by fANOVA (Hutter et al., 2014).
 
-        Over complete trials only; empty where there are fewer than four, or all are alike.
+        What is left to 1 are interactions, as in `GridStudy.importances`. Over complete trials only; empty
+        where there are fewer than four, or all are alike.
         """
         complete = [trial for trial in self.trials() if trial.state == TrialState.COMPLETE]
         if len(complete) < 4 or len({trial.values[0] for trial in complete}) < 2:
             return {}
         evaluator = FanovaImportanceEvaluator(seed=self.spec.training.seed)
-        found = optuna.importance.get_param_importances(
-            self.study, evaluator=evaluator, target=lambda trial: trial.values[0]
-        )
-        return dict(found)
+        return dict(evaluator.evaluate(self.study, target=lambda trial: trial.values[0]))
 
 
 def histories(trial: FrozenTrial) -> list[Epoch]:

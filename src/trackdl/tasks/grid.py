@@ -23,6 +23,7 @@ from joblib import cpu_count
 from trackdl import grid_table
 from trackdl.console import print_table, progress, say
 from trackdl.crossfit import FoldResult, FoldTask, FreshTask, TimeTask, fit_fold, fit_fresh, time_batch
+from trackdl.data.sources import DATASETS
 from trackdl.errors import InputError, TrackdlError
 from trackdl.grid_after import tested_afresh, time_cells
 from trackdl.grid_conclusions import Conclusions, conclude, show_conclusions
@@ -41,6 +42,8 @@ __all__ = ["Result", "run", "show", "show_status"]
 Fit = Callable[[FoldTask], FoldResult]
 Test = Callable[[FreshTask], float]
 Clock = Callable[[TimeTask], float]
+
+TEST_PICTURES = 10_000
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ def run(
             fresh = tested_afresh(experiment, main, table, partial(engine, test), workers or cpu_count())
             importances = main.importances(experiment.training.seed)
             conclusions = conclude(parent, experiment, table, fresh, importances)
-            _keep_table(parent, table, _origin(studies), export)
+            _keep_table(parent, table, _origin(experiment, parent, studies) | _fresh(conclusions), export)
     return Result(experiment, parent, table, conclusions)
 
 
@@ -144,9 +147,18 @@ def _table(experiment: GridSpec, studies: list[GridStudy], times: list[list[floa
     return pd.DataFrame(rows)
 
 
-def _origin(studies: list[GridStudy]) -> dict[str, Any]:
-    """Return what made the table: machine, versions, command, time."""
+def _fresh(found: Conclusions) -> dict[str, Any]:
+    """Return the test accuracies of the best cell and the report's choice, trained from new seeds."""
+    cells = {"best": found.curse.fresh, "choice": found.curse.report_fresh}
+    kept = {name: list(accuracies) for name, accuracies in cells.items()}
+    return {"fresh": {"best_cell": found.curse.winner, "test_pictures": TEST_PICTURES, **kept}}
+
+
+def _origin(experiment: GridSpec, run: Run, studies: list[GridStudy]) -> dict[str, Any]:
+    """Return what made the table: machine, versions, data, the code of the command that finished it, time."""
     return {
+        "data": DATASETS[experiment.data.dataset].digest,
+        "code": run.info.data.tags["trackdl.code_digest"],
         "command": " ".join(["trackdl", *sys.argv[1:]]),
         "machine": {
             "processor": _processor(),

@@ -22,7 +22,7 @@ from trackdl.errors import InputError, TrackdlError
 from trackdl.ledger import check, page
 from trackdl.ledger.build import build
 from trackdl.ledger.model import Hypothesis, Ledger, RunFacts
-from trackdl.ledger.recipes import GRID_TABLE, recipe
+from trackdl.ledger.recipes import GRID_ORIGIN, GRID_TABLE, recipe
 from trackdl.ledger.store import Member, Stamp, Store, Want
 from trackdl.ledger.verdict import Spread
 from trackdl.paths import project_root, whole_file
@@ -36,7 +36,7 @@ __all__ = ["Result", "committed", "hypotheses", "published", "run", "show", "ver
 log = logging.getLogger(__name__)
 
 TASKS = tuple(TRAINED)
-# Stands for a run where a committed table does.
+# Stands for a run where a table in the checkout does.
 CHECKOUT = "checkout"
 SOURCE = "trackdl.source_weights_sha256"
 # Where nobody asks for a number of seeds, so many are looked for at most.
@@ -149,14 +149,19 @@ def _digest(want: Want, seed: int) -> str | None:
 def _facts(run: str) -> RunFacts:
     if run != CHECKOUT:
         return evidence.facts(run)
-    return evidence.facts_of_table("grid", GRID_TABLE, DATASETS["fashion"].digest)
+    file = project_root() / GRID_ORIGIN
+    try:
+        origin = json.loads(file.read_bytes()) if file.is_file() else {}
+    except (OSError, ValueError) as error:
+        raise TrackdlError(f"{GRID_ORIGIN} cannot be read: {error}") from error
+    return evidence.facts_of_table("grid", GRID_TABLE, origin)
 
 
 def _fetch(run: str, path: str) -> bytes:
     if run != CHECKOUT:
         return evidence.fetch(run, path)
-    if path != GRID_TABLE:
-        raise TrackdlError(f"{path} is no table that is committed in place of runs")
+    if path not in (GRID_TABLE, GRID_ORIGIN):
+        raise TrackdlError(f"{path} is no table that lies in the checkout in place of runs")
     try:
         return (project_root() / path).read_bytes()
     except OSError as error:
@@ -186,8 +191,9 @@ class Finder:
 
     def pick(self, want: Want) -> Sequence[Member]:
         """Return the runs that a figure is computed from, by seed; none where there are none."""
-        if want.task == "grid" and (project_root() / GRID_TABLE).is_file():
-            return [Member(CHECKOUT, 0)]
+        if want.task == "grid":
+            files = recipe(want.task, want.metric, want.epoch, 0).artifacts
+            return [Member(CHECKOUT, 0)] if all((project_root() / path).is_file() for path in files) else []
         if want.tags:
             newest: dict[int, str] = {}
             for item in evidence.finished(want.task, want.tags):

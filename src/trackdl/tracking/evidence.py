@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-from trackdl import __version__
 from trackdl.errors import TrackdlError
 from trackdl.ledger.model import Ledger, RunFacts
 from trackdl.ledger.recipes import recipe
@@ -83,22 +83,28 @@ def facts(run_id: str) -> RunFacts:
     )
 
 
-def facts_of_table(task: str, path: str, data_digest: str) -> RunFacts:
-    """Return what is known of a table that is committed in place of a task's runs."""
+def facts_of_table(task: str, path: str, origin: Mapping[str, Any]) -> RunFacts:
+    """Return what is known of a table that lies in the checkout in place of a task's runs.
+
+    Args:
+        task: Whose table it is.
+        path: Where it lies.
+        origin: What stands beside it of its making (`grid.json`); what that lacks is not known.
+    """
     return RunFacts(
         task=task,
-        name=f"{path}, committed",
+        name=f"{path}, in the checkout",
         model="",
         seed=None,
         experiment_id="",
         started="",
-        version=__version__,
+        version=origin.get("versions", {}).get("trackdl", ""),
         commit=None,
         uncommitted=False,
         spec_digest=None,
-        data_digest=data_digest,
-        code_digest=None,
-        command=f"trackdl {task}",
+        data_digest=origin.get("data"),
+        code_digest=origin.get("code"),
+        command=origin.get("command") or f"trackdl {task}",
         artifacts={},
     )
 
