@@ -15,7 +15,7 @@ from search_fits import made_up
 from trackdl import search_driver, spec
 from trackdl.drawing import Studio
 from trackdl.errors import Diverged, InputError
-from trackdl.segments import train_segment
+from trackdl.segments import SegmentResult, SegmentTask, train_segment
 from trackdl.spec import FashionSpec, SearchSpec
 from trackdl.spec_fashion import FashionModel, multiply_adds
 from trackdl.studies import store
@@ -212,15 +212,26 @@ def test_one_worker_and_one_seed_make_one_study(tmp_path: Path, monkeypatch: pyt
     assert params("one") == params("two")
 
 
-def test_when_the_time_is_up_no_trial_is_left_open(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_when_the_time_is_up_the_next_command_goes_on_with_open_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    segments: Counter[tuple[str, int]] = Counter()
+
+    def counted(task: SegmentTask) -> SegmentResult:
+        segments[str(task.experiment), task.until] += 1
+        return made_up(task)
+
     clock = iter(range(0, 10_000, 20))
-    monkeypatch.setattr(search_driver, "monotonic", lambda: next(clock))
-    result = search.run(experiment(study={"minutes": 2, "pruner": "none"}), 1, made_up, here)
+    with monkeypatch.context() as patched:
+        patched.setattr(search_driver, "monotonic", lambda: next(clock))
+        result = search.run(experiment(study={"minutes": 2, "pruner": "none"}), 1, counted, here)
     trials = study_of(result).trials
     assert 0 < len(trials) < 12
-    assert not [trial for trial in trials if not trial.state.is_finished()]
-    assert any("time" in trial.user_attrs.get("why", "") for trial in trials)
-    is_truthful(result)
+    left = [trial for trial in trials if not trial.state.is_finished()]
+    assert len(left) == 1
+    assert runs.Run(left[0].user_attrs["mlflow_run"]).info.info.status == "KILLED"
+    again = search.run(experiment(study={"trials": len(trials), "pruner": "none"}), 1, counted, here)
+    assert study_of(again).trials[left[0].number].state == TrialState.COMPLETE
+    assert set(segments.values()) == {1}
+    is_truthful(again)
 
 
 def test_two_objectives_prune_nothing_and_give_a_front() -> None:

@@ -158,13 +158,11 @@ class Driver:
         del self.open[opened.trial.number]
 
     def stop(self) -> None:
-        """End what is open: trials that the time has run out for have no value, and what they showed stays."""
-        for opened in self.ready:
-            self.study.prune(opened.trial, "the study's time was up")
-            self._end(opened, "PRUNED", "the study's time was up")
-        self.ready.clear()
+        """Close what has ended; trials that the time has run out for are taken up by the next command."""
         self.studio.deliver(everything=True)
-        self.studio.close()
+        if self.ready:
+            log.info("time is up with %d trials under way: the same command goes on with them", len(self.ready))
+        self.abandon()
 
     def abandon(self) -> None:
         """Mark the runs of open trials KILLED; the next command takes the trials up."""
