@@ -31,7 +31,9 @@ def test_each_has_a_verdict_and_a_picture_and_twice_the_same(table: pd.DataFrame
 
 def test_without_a_table_they_are_open_and_say_what_to_run(tmp_path: Path) -> None:
     found = told(GRID, tmp_path / "grid.csv")
-    assert {(one.verdict, one.words, one.figure) for one in found} == {(None, "not run yet: `trackdl grid`", "")}
+    assert {(one.verdict, one.words, one.figure) for one in found} == {
+        (None, "not run yet: `trackdl grid --export experiments/results`", "")
+    }
 
 
 def test_a_table_that_lacks_a_fold_judges_nothing(table: pd.DataFrame, tmp_path: Path) -> None:

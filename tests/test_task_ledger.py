@@ -75,10 +75,10 @@ def test_without_runs_everything_is_named_as_missing_and_nothing_is_made_up(root
     result = made(root)
     assert [entry.figure for entry in result.ledger.entries] == [None] * 5
     assert {entry.words for entry in result.ledger.entries[:4]} == {"not run yet: `trackdl mnist`"}
-    assert result.ledger.faults[-1].words == "None was made. (not run yet: `trackdl grid`)"
+    assert result.ledger.faults[-1].words == "None was made. (not run yet: `trackdl grid --export experiments/results`)"
     page = result.page.read_text()
     assert "not run yet" in page
-    assert "<code>trackdl grid</code>" in page
+    assert "<code>trackdl grid --export experiments/results</code>" in page
     assert task.verify(result.data) == []
 
 
@@ -216,7 +216,7 @@ def test_what_made_the_grids_table_stands_beside_it(root: Path) -> None:
     facts = plain.runs["checkout"]
     assert (facts.version, facts.data_digest, facts.code_digest) == ("", None, None)
     assert facts.name.endswith("grid.csv, in the checkout")
-    assert plain.beyond[1].words == "not run yet: `trackdl grid`"
+    assert plain.beyond[1].words == "not run yet: `trackdl grid --export experiments/results`"
 
     fresh = {"best_cell": BEST | {"pool_size": 2}, "test_pictures": 10_000, "best": [0.91, 0.92], "choice": [0.9, 0.9]}
     origin = {

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from trackdl import plots_grid
 from trackdl.contrasts import compare, compare_within
 from trackdl.ledger.model import Hypothesis
+from trackdl.ledger.recipes import COMMANDS
 from trackdl.spec import GridSpec
 from trackdl.spec_grid import DIMENSIONS
 from trackdl.verdicts import LABELS, judge
@@ -26,7 +27,7 @@ def told(experiment: GridSpec, table: Path) -> list[Hypothesis]:
         table: The grid's table (`grid_table`).
     """
     if not table.is_file():
-        return _open(experiment, "not run yet: `trackdl grid`")
+        return _open(experiment, f"not run yet: {COMMANDS[experiment.task]}")
     try:
         rows = pd.read_csv(table)
         _check_whole(experiment, rows)

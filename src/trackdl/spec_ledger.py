@@ -38,7 +38,8 @@ class BeyondItem(Strict):
     """A number of ours that the report has not.
 
     `set` changes single keys of the task's experiment file; `tags` must be those of its runs. `against` is the
-    published number that stands for the same thing. `lead`: it is among what the page leads with.
+    published number that stands for the same thing. `lead`: it is among what the page leads with. `command`: what makes
+    it, where it is not the task's own.
     """
 
     title: str = Field(min_length=1)
@@ -49,6 +50,7 @@ class BeyondItem(Strict):
     tags: dict[str, str] = Field(default_factory=dict)
     against: Number | None = None
     words: str = ""
+    command: str = ""
     lead: bool = True
 
 

@@ -22,7 +22,7 @@ from trackdl.ledger.model import (
     Published,
     VerdictName,
 )
-from trackdl.ledger.recipes import recipe
+from trackdl.ledger.recipes import COMMANDS, recipe
 from trackdl.ledger.store import Member, Stamp, Store, Want
 from trackdl.ledger.verdict import FEWEST, Claim, Spread, form_difference, judge, rounded
 from trackdl.spec_base import Comparable, Reported, TrainedSpec, Unit
@@ -130,8 +130,8 @@ def _figure(want: Want, unit: Unit, store: Store, *, over_examples: bool = False
     """Return a figure of ours, or None and what to do about it; `over_examples` as in `_interval`."""
     members = store.pick(want)
     if not members:
-        which = " on the report's letters" if want.task == "transfer" else ""
-        return None, f"not run yet{which}: `trackdl {want.task}`"
+        which = " on the report's letters (`TRACKDL_GREEK_DIR`)" if want.task == "transfer" else ""
+        return None, f"not run yet{which}: {want.command or COMMANDS.get(want.task, f'`trackdl {want.task}`')}"
     try:
         found = [_computed(want, member, store) for member in members]
     except TrackdlError as error:
@@ -210,7 +210,7 @@ def _faults(entries: Sequence[Entry]) -> list[Fault]:
 
 
 def _beyond(item: BeyondItem, against: Entry | None, store: Store) -> Beyond:
-    want = Want(item.title, item.task, item.metric, item.epoch, item.set, item.tags)
+    want = Want(item.title, item.task, item.metric, item.epoch, item.set, item.tags, item.command)
     unit: Unit = "fraction" if item.metric.endswith("accuracy") or "accuracy_" in item.metric else "nats"
     figure, missing = _figure(want, unit, store, over_examples=True)
     words = item.words if figure else missing

@@ -5,13 +5,15 @@ from dataclasses import dataclass
 
 from trackdl.errors import InputError
 
-__all__ = ["GRID_ORIGIN", "GRID_TABLE", "Recipe", "recipe"]
+__all__ = ["COMMANDS", "GRID_ORIGIN", "GRID_TABLE", "Recipe", "recipe"]
 
 
 # The grid's figures come of its committed table, whose cells were fitted once, for hours.
 GRID_TABLE = "experiments/results/grid.csv"
 # What made the table, and what came of the best cell and the report's choice when they were trained again.
 GRID_ORIGIN = "experiments/results/grid.json"
+# What makes a task's figures, where it is not its own command alone.
+COMMANDS = {"grid": "`trackdl grid --export experiments/results`"}
 GRID = {
     "rank_of_choice": "rank of a cell",
     "choice_cv_accuracy": "accuracy of a cell",

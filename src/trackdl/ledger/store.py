@@ -22,7 +22,7 @@ class Member:
 class Want:
     """What is looked for: the runs of a figure.
 
-    `key` is the place in the ledger that they are for; `set` and `tags` are as in `BeyondItem`.
+    `key` is the place in the ledger that they are for; `set`, `tags` and `command` are as in `BeyondItem`.
     """
 
     key: str
@@ -31,6 +31,7 @@ class Want:
     epoch: int | None
     set: Mapping[str, object] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+    command: str = ""
 
 
 @dataclass(frozen=True)

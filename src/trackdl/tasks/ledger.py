@@ -195,10 +195,7 @@ class Finder:
             files = recipe(want.task, want.metric, want.epoch, 0).artifacts
             return [Member(CHECKOUT, 0)] if all((project_root() / path).is_file() for path in files) else []
         if want.tags:
-            newest: dict[int, str] = {}
-            for item in evidence.finished(want.task, want.tags):
-                newest.setdefault(_seed_of(item), item.id)
-            return [Member(newest[seed], seed) for seed in sorted(newest)]
+            return _tagged(want)
         if want.task not in TASKS:
             return []
         members = self._members(want.task, json.dumps(dict(want.set), sort_keys=True))
@@ -246,6 +243,25 @@ class Finder:
             inner = one.seeds if isinstance(one, HeartSpec) else 1
             members += [Member(found.id, one.training.seed + number) for number in range(inner)]
         return members
+
+
+def _tagged(want: Want) -> list[Member]:
+    """Return the runs with the tags that were asked for, of the experiment that the newest of them ran, by seed."""
+    tags = {
+        **want.tags,
+        "trackdl.code_digest": str(code_digest(want.task)),
+        "trackdl.data_digest": _data_digest(want.task),
+    }
+    found = evidence.finished(want.task, tags)
+    newest: dict[int, str] = {}
+    for item in found:
+        if _without_seed(item) == _without_seed(found[0]):
+            newest.setdefault(_seed_of(item), item.id)
+    return [Member(newest[seed], seed) for seed in sorted(newest)]
+
+
+def _without_seed(run: Run) -> dict[str, str]:
+    return {key: value for key, value in run.info.data.params.items() if key != "training.seed"}
 
 
 def _collect(experiment: LedgerSpec, tasks: Mapping[str, TrainedSpec], finder: Finder, run: Run) -> Ledger:
