@@ -62,6 +62,7 @@ def card_of(page: Any, name: str) -> Any:
 def test_a_drawing_is_answered_by_every_model(page_at: str) -> None:
     with opened() as page:
         page.goto(page_at)
+        page.locator("article").first.wait_for()
         assert page.locator("article").count() == 3
         assert "Tells 0, 1, 2" in card_of(page, "mnist-cnn").inner_text()
         assert "not those that were registered" in card_of(page, "fashion-cnn").inner_text()

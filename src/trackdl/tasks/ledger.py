@@ -194,10 +194,10 @@ class Finder:
         if want.task == "grid":
             files = recipe(want.task, want.metric, want.epoch, 0).artifacts
             return [Member(CHECKOUT, 0)] if all((project_root() / path).is_file() for path in files) else []
-        if want.tags:
-            return _tagged(want)
         if want.task not in TASKS:
             return []
+        if want.tags:
+            return _tagged(want)
         members = self._members(want.task, json.dumps(dict(want.set), sort_keys=True))
         if want.task != "heart" or not members:
             return members
