@@ -228,7 +228,8 @@ def test_ctrl_c_keeps_the_state_and_ends_with_130(
         (tmp_path / "experiments").mkdir()
         (tmp_path / "experiments" / "mnist.yaml").write_text(DIGITS.replace("epochs: 2", "epochs: 9999"))
         shutil.copy(ROOT / "experiments" / "grid.yaml", tmp_path / "experiments")
-        file.write_text(MINE)
+        file.write_text(MINE.replace("task: ledger", "task: ledger\nseeds: 1"))
+        shutil.copy(file, tmp_path / "experiments")
     else:
         content = told.model_dump(mode="json") if task == "grid" else searches.CONTENT
         file.write_text(yaml.safe_dump(content))

@@ -91,7 +91,8 @@ def run(
         known = trials.study_run("grid", names)
         with runs.start(experiment, resume=known, name="grid") as parent:
             if known is None:
-                trials.adopt(parent, [trial.user_attrs[RUN] for study in studies for _, trial in study.finished()])
+                known_trials = [trial for study in studies for trial in study.trials_in_grid()]
+                trials.adopt(parent, [trial.user_attrs[RUN] for trial in known_trials if RUN in trial.user_attrs])
             parent.tags({"trackdl.study": names, "trackdl.sampler": "GridSampler", "trackdl.pruner": "none"})
             driver = Driver(experiment, studies, parent)
             try:
