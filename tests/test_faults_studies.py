@@ -261,7 +261,7 @@ def test_a_run_is_deleted_under_a_live_study(which: str, tmp_path: Path) -> None
         function: Callable[[Any], Any], next_task: Callable[[], Any], workers: int
     ) -> Iterator[tuple[Any, Any]]:
         for number, pair in enumerate(here(function, next_task, workers)):
-            if number == 4:
+            if number == 4 and function is made_up:
                 (cell, _), _ = pair
                 client().delete_run(cell.run.id if which == "trial" else runs.find("grid")[-1].id)
             yield pair

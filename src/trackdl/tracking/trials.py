@@ -59,17 +59,10 @@ def open_trial(parent: Run, known: str | None, name: str, params: Mapping[str, A
 
 
 def adopt(parent: Run, run_ids: Iterable[str]) -> None:
-    """Put trials' runs below `parent`, where somebody has deleted the run that they stood below.
-
-    MLflow deletes what stands below a run along with it: that is restored. What is gone for good stays gone.
-    """
+    """Put trials' runs below `parent`, where somebody has deleted the run that they stood below."""
     for run_id in run_ids:
-        try:
-            if not _stands(run_id):
-                client().restore_run(run_id)
-        except MlflowException:
-            continue
-        Run(run_id).tags({PARENT: parent.id})
+        if _stands(run_id):
+            Run(run_id).tags({PARENT: parent.id})
 
 
 def _stands(run_id: str) -> bool:
