@@ -27,7 +27,7 @@ PLACE = ROOT / "docs" / "pictures"
 
 # The README's file: the task, what its run must say of itself, and the run's own picture.
 PICTURES = {
-    "fashion_training_curve.png": ("fashion", "", "training_curve.png"),
+    "fashion_training_curve.png": ("fashion", "params.`training.epochs` = '20'", "training_curve.png"),
     "grid_effects.png": ("grid", "tags.`trackdl.sampler` = 'GridSampler'", "effects.png"),
     "mnist_training_curve.png": ("mnist", "", "training_curve_continued.png"),
     "greek_held_out.png": (
