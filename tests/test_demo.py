@@ -1,18 +1,14 @@
 """The page to try the models on: in a real browser, with a drawing made by the test, and asked directly."""
 
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
-from starlette.applications import Starlette
 
 from browser import needs_browser
 from served import GREEK, ask, card, content, letter, network
-from tools.screens import draw, opened
+from tools.screens import draw, opened, served
 from trackdl.apps import demo
 from trackdl.apps.demo import Tried
 from trackdl.apps.serve import listening
@@ -32,22 +28,9 @@ def models() -> list[Tried]:
     ]
 
 
-@contextmanager
-def running(app: Starlette) -> Iterator[str]:
-    with listening("127.0.0.1", 0) as (listener, address):
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            yield address
-        finally:
-            server.should_exit = True
-            thread.join()
-
-
 @pytest.fixture
 def page_at() -> Iterator[str]:
-    with running(demo.build(models(), ["127.0.0.1"])) as address:
+    with served(demo.build(models(), ["127.0.0.1"])) as address:
         yield address
 
 
@@ -123,7 +106,7 @@ def test_a_picture_is_answered_and_what_is_none_is_said(page_at: str, tmp_path: 
 
 @needs_browser
 def test_without_models_the_page_says_what_to_do() -> None:
-    with running(demo.build([], ["127.0.0.1"])) as address, opened() as page:
+    with served(demo.build([], ["127.0.0.1"])) as address, opened() as page:
         page.goto(address)
         page.get_by_text("No model of pictures is registered yet").wait_for()
 

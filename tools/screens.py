@@ -2,9 +2,15 @@
 
 import os
 import shutil
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+
+from trackdl.apps.serve import listening
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 _QUIET = [
@@ -79,3 +85,17 @@ def open_study(page: Any, address: str, name: str | None = None) -> None:
     (listed.filter(has_text=name) if name else listed).first.click()
     page.wait_for_url("**/dashboard/studies/*")
     page.locator(".js-plotly-plot").first.wait_for()
+
+
+@contextmanager
+def served(app: Starlette) -> Iterator[str]:
+    """Serve an application on a free port of 127.0.0.1 while the block runs; give its address."""
+    with listening("127.0.0.1", 0) as (listener, address):
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield address
+        finally:
+            server.should_exit = True
+            thread.join()
