@@ -14,12 +14,11 @@ import importlib.util
 import json
 import os
 import platform
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from statistics import mean, median
 from typing import Any
+
+from measuring import columns, in_a_fresh_process, say
 
 __all__ = ["main", "measure", "summarise", "tables"]
 
@@ -51,9 +50,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     Raises:
         subprocess.CalledProcessError: It failed; its standard error has been shown.
     """
-    program = Path(__file__).with_name("one_fit.py")
-    done = subprocess.run([sys.executable, program, json.dumps(job)], stdout=subprocess.PIPE, text=True, check=True)
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    result: dict[str, Any] = in_a_fresh_process("one_fit.py", json.dumps(job))
     return result
 
 
@@ -136,7 +133,7 @@ def tables(measured: dict[str, Any], summary: dict[str, Any]) -> str:
     lines = [f"torch {machine['torch']}, {threads}; GEMM peak, GFLOP/s: {gemm}"]
     lines += [f"epochs: {epochs}; {options['rounds']} rounds, one seed each{limit}"]
     if summary["fits"]:
-        lines += ["", *_grid([_HEADS, *(_cells(fit) for fit in summary["fits"])])]
+        lines += ["", *columns([_HEADS, *(_cells(fit) for fit in summary["fits"])])]
         lines += [f"wanted of accuracy: trackdl within {WANTED_POINTS} points of the plain loop"]
     lines += [f"not installed, so not measured: {name} (pip install '.[bench]')" for name in measured["missing"]]
     if "tracking" in summary:
@@ -174,19 +171,6 @@ def _tracking_lines(cost: dict[str, Any]) -> list[str]:
 
 def _list(seconds: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.2f} s" for name, value in seconds.items())
-
-
-def _grid(rows: list[list[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    aligned = ("<", "<", *[">"] * len(widths))
-    return [
-        "  ".join(f"{cell:{to}{width}}" for cell, to, width in zip(row, aligned, widths, strict=False)) for row in rows
-    ]
-
-
-def say(text: str) -> None:
-    """Tell on standard error how far the measurement is."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def main(arguments: list[str] | None = None, measure: Measure = measure) -> None:

@@ -16,12 +16,11 @@ starting processes and their waiting in the end.
 import argparse
 import importlib.util
 import json
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
 from typing import Any
+
+from measuring import columns, in_a_fresh_process, say
 
 __all__ = ["SMALL", "main", "measure", "rates", "summarise", "tables"]
 
@@ -39,9 +38,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     Raises:
         subprocess.CalledProcessError: It failed; its standard error has been shown.
     """
-    program = Path(__file__).with_name("one_grid.py")
-    done = subprocess.run([sys.executable, program, json.dumps(job)], stdout=subprocess.PIPE, text=True, check=True)
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    result: dict[str, Any] = in_a_fresh_process("one_grid.py", json.dumps(job))
     return result
 
 
@@ -126,7 +123,7 @@ def tables(measured: dict[str, Any], summary: dict[str, Any]) -> str:
     asked, untrained = measured["options"], summary["untrained"]
     heads = ["side", "cells", "images/s", "trackdl is", "(spread)", "wanted", "threads", "accuracy"]
     lines = [f"two processes; {asked['epochs']} epochs; {asked['rounds']} rounds, one seed each", ""]
-    lines += _grid([heads, *(_cells(one) for one in summary["sides"])])
+    lines += columns([heads, *(_cells(one) for one in summary["sides"])])
     lines += [
         "",
         f"a trial's seconds not spent training: {untrained['between']:.2f} between its fits (wanted at most "
@@ -149,19 +146,6 @@ def _cells(one: dict[str, Any]) -> list[str]:
         *(["", "", ""] if one["side"] == "trackdl" else ratio),
         *(str(one["threads"]), f"{one['accuracy']:.2%}"),
     ]
-
-
-def _grid(rows: list[list[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    aligned = ("<", "<", *[">"] * len(widths))
-    return [
-        "  ".join(f"{cell:{to}{width}}" for cell, to, width in zip(row, aligned, widths, strict=False)) for row in rows
-    ]
-
-
-def say(text: str) -> None:
-    """Tell on standard error how far the measurement is."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def main(arguments: list[str] | None = None, measure: Measure = measure) -> None:

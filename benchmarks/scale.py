@@ -17,7 +17,6 @@ the stores, the pictures of every trial and the writing of states are the real o
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,6 +25,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from measuring import in_a_fresh_process, say
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests"))
@@ -130,9 +131,7 @@ def measure_images(workers: int, epochs: int, validation: float) -> float:
 
 
 def _fresh(job: dict[str, Any]) -> Any:
-    """Measure in a process of its own."""
-    done = subprocess.run([sys.executable, __file__, "--one", json.dumps(job)], stdout=subprocess.PIPE, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    return in_a_fresh_process("scale.py", "--one", json.dumps(job))
 
 
 def _one(job: dict[str, Any]) -> Any:
@@ -175,7 +174,7 @@ def main() -> None:
             job["trials"] = options.trials_each * workers
             found = [_fresh(job | {"seconds": seconds}) for seconds in (0.0, options.seconds)]
             lines.append(summarise(kind, workers, *found))
-            print(lines[-1], file=sys.stderr)
+            say(str(lines[-1]))
     images = {}
     if not options.no_images:
         for workers in (1, 2):

@@ -31,6 +31,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from measuring import columns, say
+
 __all__ = ["main", "summarise", "table"]
 
 CONCURRENCY = (1, 8, 32)
@@ -228,14 +230,11 @@ def table(measured: dict[str, Any], summary: dict[str, Any]) -> str:
         rates = [f"{one['rates'][str(number)]:,.0f}" for number in CONCURRENCY]
         figures = [f"{1e3 * one['p50']:.2f}", f"{1e3 * one['p99']:.2f}", *ratio, *rates, f"{one['images']:,.0f}"]
         rows.append([one["side"], *figures])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         f"{options['requests']} requests at each concurrency, {options['batches']} batches, {options['rounds']} rounds"
     ]
     lines += [f"{measured['machine']['cores']} cores, shared by servers and client", ""]
-    for row in rows:
-        first, *others = zip(row, widths, strict=True)
-        lines.append("  ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]))
+    lines += columns(rows, left=1)
     lines += ["", f"wanted of {OURS}: p50 at most {WANTED_P50}×; {WANTED_IMAGES:,} images/s from pixels or files"]
     for name, seen in measured["memory"].items():
         lines.append(
@@ -243,11 +242,6 @@ def table(measured: dict[str, Any], summary: dict[str, Any]) -> str:
             f" first tenth within {summary['memory_drift'][name]:.1%} (wanted ± {WANTED_MEMORY:.0%})"
         )
     return "\n".join(lines)
-
-
-def say(text: str) -> None:
-    """Tell on standard error how far the measurement is."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def main(arguments: list[str] | None = None, run: Callable[[argparse.Namespace], dict[str, Any]] = run) -> None:

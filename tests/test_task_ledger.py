@@ -14,6 +14,7 @@ from trackdl import spec
 from trackdl.errors import InputError, TrackdlError
 from trackdl.ledger import check, page
 from trackdl.ledger.model import Ledger
+from trackdl.ledger.store import Member, Want
 from trackdl.spec import LedgerSpec
 from trackdl.tasks import ledger as task
 from trackdl.tracking import runs
@@ -166,6 +167,28 @@ def test_a_run_by_other_code_or_on_other_data_does_not_count(root: Path) -> None
         assert made(root).ledger.entries[0].figure is None, tag
         run.tags({tag: known[tag]})
         assert made(root).ledger.entries[0].figure is not None, tag
+
+
+def test_of_runs_found_by_tags_one_experiments_stand_a_run_a_seed_the_newest(root: Path) -> None:
+    """Two searches have had their finalists trained; the ledger shows one network, not a mixture of both."""
+
+    def trained(lr: float, seed: int, **tags: str) -> str:
+        keys = {"training.optimizer.lr": lr, "training.seed": seed}
+        experiment = spec.load(root / "experiments" / "mnist.yaml", spec.MnistSpec, keys)
+        with runs.start(experiment, name="finalist") as run:
+            run.tags({"trackdl.role": "finalist", "trackdl.data_digest": task._data_digest("mnist"), **tags})
+        return run.id
+
+    for seed in (1, 2, 3):
+        trained(0.01, seed)
+    trained(0.02, 2)
+    first = trained(0.02, 1)
+    second = trained(0.02, 2)
+    trained(0.03, 1, **{"trackdl.code_digest": "0" * 64})
+    want = Want("beyond 1", "mnist", "test_accuracy", None, tags={"trackdl.role": "finalist"})
+    assert task.Finder(None).pick(want) == [Member(first, 1), Member(second, 2)]
+    nobody = Want("beyond 1", "mnist", "test_accuracy", None, tags={"trackdl.role": "nobody"})
+    assert task.Finder(None).pick(nobody) == []
 
 
 def test_what_a_run_logged_must_be_what_its_artifacts_hold(root: Path) -> None:

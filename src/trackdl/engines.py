@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import torch
-from joblib import cpu_count
 
 from trackdl.errors import InputError, TrackdlError
-from trackdl.workers import TRIES, Engine, Failed, Lost, out_of_memory, work_through
+from trackdl.workers import TRIES, Engine, Failed, Lost, count_workers, out_of_memory, work_through
 
 __all__ = ["ENGINES", "choose"]
 
@@ -40,12 +39,11 @@ def choose(name: str, workers: int | None, gpus_per_worker: float) -> tuple[Engi
     """
     if name not in ENGINES:
         raise InputError(f"--engine {name}: expected {' or '.join(ENGINES)}")
-    if workers is not None and workers < 1:
-        raise InputError(f"--workers {workers}: at least one is needed")
+    count = count_workers(workers)
     if gpus_per_worker < 0 or (gpus_per_worker and name != "ray"):
         raise InputError(f"--gpus-per-worker {gpus_per_worker:g}: a part of a GPU, for --engine ray")
     if name == "local":
-        return work_through, workers or cpu_count()
+        return work_through, count
     ray = _connected()
     has = ray.cluster_resources()
     if gpus_per_worker and has.get("GPU", 0) < gpus_per_worker:

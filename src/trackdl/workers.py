@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 import torch
+from joblib import cpu_count
 from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoolExecutor
 
+from trackdl.errors import InputError
 from trackdl.processes import attach, starting
 
-__all__ = ["Engine", "Failed", "Lost", "out_of_memory", "work_through"]
+__all__ = ["Engine", "Failed", "Lost", "count_workers", "out_of_memory", "work_through"]
 
 Ticket = TypeVar("Ticket")
 Task = TypeVar("Task")
@@ -92,6 +94,17 @@ class _Worker(Generic[Task, Result]):
         if self.executor is not None:
             self.executor.shutdown(wait=True, kill_workers=True)
             self.executor = None
+
+
+def count_workers(asked: int | None) -> int:
+    """Return how many workers there are to be: as many as are asked for, else one for each core of this machine.
+
+    Raises:
+        InputError: There are to be none.
+    """
+    if asked is not None and asked < 1:
+        raise InputError(f"--workers {asked}: at least one is needed")
+    return asked or cpu_count()
 
 
 def work_through(

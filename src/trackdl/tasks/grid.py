@@ -18,13 +18,12 @@ from typing import Any
 
 import pandas as pd
 import psutil
-from joblib import cpu_count
 
 from trackdl import grid_table
 from trackdl.console import print_table, progress, say
 from trackdl.crossfit import FoldResult, FoldTask, FreshTask, TimeTask, fit_fold, fit_fresh, time_batch
 from trackdl.data.sources import DATASETS
-from trackdl.errors import InputError, TrackdlError
+from trackdl.errors import TrackdlError
 from trackdl.grid_after import tested_afresh, time_cells
 from trackdl.grid_conclusions import Conclusions, conclude, show_conclusions
 from trackdl.grid_driver import Driver
@@ -35,7 +34,7 @@ from trackdl.studies.grid import RUN, Census, GridStudy, fold_results
 from trackdl.studies.store import alone
 from trackdl.tracking import runs, trials
 from trackdl.tracking.runs import Run
-from trackdl.workers import Engine, work_through
+from trackdl.workers import Engine, count_workers, work_through
 
 __all__ = ["Result", "run", "show", "show_status"]
 
@@ -80,8 +79,7 @@ def run(
         InputError: Another process works on this grid, or there are to be no workers.
         TrackdlError: Cells have failed; the others stand.
     """
-    if workers is not None and workers < 1:
-        raise InputError(f"--workers {workers}: at least one is needed")
+    count = count_workers(workers)
     names = " ".join(experiment.study(grid) for grid in experiment.grids)
     with ExitStack() as locks:
         for grid in experiment.grids:
@@ -96,16 +94,16 @@ def run(
             parent.tags({"trackdl.study": names, "trackdl.sampler": "GridSampler", "trackdl.pruner": "none"})
             driver = Driver(experiment, studies, parent)
             try:
-                _work(driver, workers or cpu_count(), fit, engine)
+                _work(driver, count, fit, engine)
                 driver.finish()
             except BaseException:
                 driver.abandon()
                 raise
             _check_complete(studies)
-            times = time_cells(experiment, studies, partial(engine, clock), workers or cpu_count())
+            times = time_cells(experiment, studies, partial(engine, clock), count)
             table = _table(experiment, studies, times)
             main = studies[list(experiment.grids).index("report")]
-            fresh = tested_afresh(experiment, main, table, partial(engine, test), workers or cpu_count())
+            fresh = tested_afresh(experiment, main, table, partial(engine, test), count)
             importances = main.importances(experiment.training.seed)
             conclusions = conclude(parent, experiment, table, fresh, importances)
             _keep_table(parent, table, _origin(experiment, parent, studies) | _fresh(conclusions), export)

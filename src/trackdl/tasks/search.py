@@ -10,11 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from joblib import cpu_count
-
 from trackdl import plots_grid, plots_search, spec
 from trackdl.console import print_table, progress, say
-from trackdl.errors import InputError
 from trackdl.paths import project_root, whole_file
 from trackdl.search_driver import STATUS, Driver
 from trackdl.segments import Epoch, SegmentResult, SegmentTask, train_segment
@@ -23,7 +20,7 @@ from trackdl.studies.search import RUN, SearchStudy, histories
 from trackdl.studies.store import alone
 from trackdl.tracking import runs, trials
 from trackdl.tracking.runs import Run
-from trackdl.workers import Engine, work_through
+from trackdl.workers import Engine, count_workers, work_through
 
 __all__ = ["Result", "run", "show"]
 
@@ -62,8 +59,7 @@ def run(
     Raises:
         InputError: Another process works on this study, or there are to be no workers.
     """
-    if workers is not None and workers < 1:
-        raise InputError(f"--workers {workers}: at least one is needed")
+    count = count_workers(workers)
     name = experiment.study_name
     with alone(name):
         runs.close_abandoned("search")
@@ -78,7 +74,7 @@ def run(
             driver = Driver(experiment, study, parent)
             try:
                 driver.take_up()
-                _work(driver, workers or cpu_count(), train, engine)
+                _work(driver, count, train, engine)
                 driver.stop()
             except BaseException:
                 driver.abandon()

@@ -1,0 +1,37 @@
+"""What the benchmarks share: a measurement in a process of its own, word on how far it is, and columns of a table.
+
+Imports no library: a child process begins with its parent's peak memory.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+__all__ = ["columns", "in_a_fresh_process", "say"]
+
+
+def in_a_fresh_process(program: str, *arguments: str) -> Any:
+    """Let a program of this folder run by itself and return the JSON that the last line of its output is.
+
+    Raises:
+        subprocess.CalledProcessError: It failed; its standard error has been shown.
+    """
+    command = [sys.executable, str(Path(__file__).with_name(program)), *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def say(text: str) -> None:
+    """Tell on standard error how far the measurement is."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def columns(rows: list[list[str]], left: int = 2) -> list[str]:
+    """Return rows of cells as lines: the first `left` columns begin below one another, the others end so."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    sides = ["<"] * left + [">"] * (len(widths) - left)
+    return [
+        "  ".join(f"{cell:{to}{width}}" for cell, to, width in zip(row, sides, widths, strict=True)) for row in rows
+    ]
