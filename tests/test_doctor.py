@@ -15,7 +15,6 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
-import sqlalchemy
 import torch
 from optuna.storages import RDBStorage
 from sqlalchemy import NullPool
@@ -25,9 +24,8 @@ from trackdl import checkup, doctor, processes
 from trackdl.data import sources
 from trackdl.data.fetchers import Folder, Mirror
 from trackdl.data.packages import NpmPackage
-from trackdl.errors import TrackdlError
 from trackdl.studies import health as studies
-from trackdl.tracking import health, runs, store
+from trackdl.tracking import health
 
 
 def refused(address: tuple[str, int], seconds: float) -> socket.socket:
@@ -320,54 +318,6 @@ def test_the_command_ends_with_1_and_says_so_in_json(tmp_path: Path) -> None:
     assert found["pickles"]["level"] == "fault"
     assert "pickles" in done.stderr
     assert not (tmp_path / "mlflow.db").exists(), "looking made a store"
-
-
-@pytest.mark.fault("a store of the MLflow before", recovery="`mlflow db upgrade`")
-@pytest.mark.faults
-def test_a_store_of_the_version_before_is_told_left_alone_and_upgraded_by_the_remedy(
-    tracking: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    client = store.client()
-    run = client.create_run("0", tags={"trackdl.task": "mnist"}).info.run_id
-    store.client.cache_clear()
-    file = tmp_path / "before.db"
-    older(f"sqlite:///{file}", tracking)
-    content = file.read_bytes()
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{file}")
-    monkeypatch.setattr(checkup, "reachable", lambda _: [])
-    found = {item.name: item for item in doctor.examine()}
-    assert found["store"].level == "fault"
-    assert f"mlflow db upgrade sqlite:///{file}" in found["store"].remedy
-    assert "stuck runs" not in found  # nothing that would open it is tried
-    with pytest.raises(TrackdlError, match=f"mlflow db upgrade sqlite:///{file}"):
-        runs.find("mnist")
-    assert file.read_bytes() == content
-    command = found["store"].remedy.partition("`")[2].partition("`")[0].split()
-    subprocess.run([sys.executable, "-m", *command], check=True, capture_output=True)
-    assert health.schema(f"sqlite:///{file}").level == "ok"
-    assert [item.id for item in runs.find("mnist")] == [run]
-    store.client.cache_clear()
-
-
-def older(url: str, now: str) -> None:
-    """Make a store as the MLflow version before made it: some migrations back, with today's runs in it."""
-    from alembic import command
-    from alembic.script import ScriptDirectory
-    from mlflow.store.db import utils
-
-    config = utils._get_alembic_config(url)
-    revisions = [item.revision for item in ScriptDirectory.from_config(config).walk_revisions()]
-    engine = sqlalchemy.create_engine(url)
-    utils.InitialBase.metadata.create_all(engine)
-    command.upgrade(config, revisions[BACK])
-    with engine.begin() as connection:
-        connection.exec_driver_sql(f"ATTACH '{database(now)}' AS now")
-        for table in ("experiments", "runs", "tags"):
-            connection.exec_driver_sql(f"DELETE FROM main.{table}")
-            names = [row[1] for row in connection.exec_driver_sql(f"PRAGMA main.table_info({table})")]
-            same = ", ".join(names)
-            connection.exec_driver_sql(f"INSERT INTO main.{table} ({same}) SELECT {same} FROM now.{table}")
-    engine.dispose()
 
 
 def test_a_run_says_which_process_it_is_of() -> None:
