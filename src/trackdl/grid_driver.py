@@ -60,8 +60,10 @@ class Driver:
 
     def _open(self, study: GridStudy, trial: GridTrial) -> Cell:
         tags = {"trackdl.task": "grid", "trackdl.trial": f"{study.name}/{trial.number}"}
-        run = trials.open_trial(self.parent, trial.run_id, f"{study.name}, trial {trial.number}", trial.cell, tags)
-        self.open[run.id] = Cell(study, trial, run)
+        name = f"{study.name}, trial {trial.number}"
+        with trials.opening():
+            run = trials.open_trial(self.parent, trial.run_id, name, trial.cell, tags)
+            self.open[run.id] = Cell(study, trial, run)
         trial.note(RUN, run.id)
         trial.note("mlflow_page", trials.page(self.parent, run))
         for fold, result in trial.folds().items():

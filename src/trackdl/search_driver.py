@@ -87,8 +87,9 @@ class Driver:
             return
         name = f"{self.study.name}, trial {trial.number}"
         tags = {"trackdl.task": "search", "trackdl.trial": f"{self.study.name}/{trial.number}"}
-        run = trials.open_trial(self.parent, trial.run_id, name, trial.values, tags)
-        opened = self._opened(trial, run)
+        with trials.opening():
+            run = trials.open_trial(self.parent, trial.run_id, name, trial.values, tags)
+            opened = self._opened(trial, run)
         trial.note(RUN, run.id)
         trial.note("mlflow_page", trials.page(self.parent, run))
         run.text(spec.to_yaml(opened.experiment), "experiment.yaml")

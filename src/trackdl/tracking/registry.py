@@ -21,7 +21,7 @@ from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from mlflow.types.schema import AnyType, Map
 from torch import nn
 
-from trackdl import serving
+from trackdl import databases, serving
 from trackdl.data.heart_schema import FEATURES
 from trackdl.tracking import versions
 from trackdl.tracking.artifacts import DIGESTS, digests, exists, find, verified
@@ -124,7 +124,8 @@ def log_model(
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "model"
         full = serving.write_model(data, model, card)
-        with plainly(f"logging the model of run {run.id}"):
+        # MLflow's own client, not ours; half-way through, the model would stand as one that is still to come.
+        with plainly(f"logging the model of run {run.id}"), databases.undisturbed(mlflow.get_tracking_uri()):
             info = mlflow.pyfunc.log_model(
                 name="model",
                 loader_module="trackdl.serving",
@@ -164,8 +165,9 @@ def register(name: str, run: Run, model_id: str, score: Score, lineage: Mapping[
             decided |= {"trackdl.rival": old.version, "trackdl.rival_score": old.tags.get("trackdl.score", "unknown")}
         tags = {**{key: str(value) for key, value in lineage.items()}, **decided}
         tags[DIGESTS] = digests(f"models:/{model_id}")
-        made = client().create_model_version(name, f"models:/{model_id}", run.id, tags=tags, model_id=model_id)
-        versions.move(name, "champion" if better else "challenger", str(made.version), reason)
+        with databases.undisturbed(mlflow.get_tracking_uri()):  # a version and its alias come together
+            made = client().create_model_version(name, f"models:/{model_id}", run.id, tags=tags, model_id=model_id)
+            versions.move(name, "champion" if better else "challenger", str(made.version), reason)
         versions.mark_if_stale(made)
     return Decision(name, str(made.version), better, reason)
 

@@ -189,11 +189,13 @@ def start(experiment: Experiment, *, resume: Run | None = None, name: str | None
     where = {"run_id": run_id} if run_id else {"experiment_id": home_experiment()}
     mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_EVERY)  # type: ignore[no-untyped-call]
     nested = mlflow.active_run() is not None
-    with plainly("starting a run"), databases.undisturbed(mlflow.get_tracking_uri()):
-        active = mlflow.start_run(**where, nested=nested, run_name=name, log_system_metrics=not nested)  # type: ignore[arg-type]
-    run = Run(active.info.run_id)
     status = RunStatus.FINISHED
+    run = None
     try:
+        # An interruption that was put off is heard where the block ends: there the run has to be known already.
+        with plainly("starting a run"), databases.undisturbed(mlflow.get_tracking_uri()):
+            active = mlflow.start_run(**where, nested=nested, run_name=name, log_system_metrics=not nested)  # type: ignore[arg-type]
+            run = Run(active.info.run_id)
         with plainly(f"run {run.id}"):
             _record(run, experiment)
         yield run
@@ -205,10 +207,11 @@ def start(experiment: Experiment, *, resume: Run | None = None, name: str | None
         status = RunStatus.FAILED
         raise
     finally:
-        try:
-            run.send()
-        finally:
-            outbox.end(run.id, RunStatus.to_string(status))
+        if run is not None:
+            try:
+                run.send()
+            finally:
+                outbox.end(run.id, RunStatus.to_string(status))
 
 
 def _record(run: Run, experiment: Experiment) -> None:

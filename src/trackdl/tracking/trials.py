@@ -7,6 +7,7 @@ writing was interrupted.
 import socket
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,14 +15,14 @@ import mlflow
 from mlflow.entities import RunStatus
 from mlflow.exceptions import MlflowException
 
-from trackdl import processes
+from trackdl import databases, processes
 from trackdl.paths import UI
 from trackdl.tracking import outbox
 from trackdl.tracking.outbox import Letter
 from trackdl.tracking.runs import Run
 from trackdl.tracking.store import client, plainly
 
-__all__ = ["PARENT", "adopt", "close_trial", "log_once", "open_trial", "page", "study_run"]
+__all__ = ["PARENT", "adopt", "close_trial", "log_once", "open_trial", "opening", "page", "study_run"]
 
 PARENT = "mlflow.parentRunId"  # MLflow's own tag
 
@@ -31,6 +32,15 @@ def study_run(task: str, study: str) -> Run | None:
     from trackdl.tracking import runs
 
     return next(iter(runs.find(task, f"tags.`trackdl.study` = '{study}'")), None)
+
+
+def opening() -> AbstractContextManager[None]:
+    """Put an interruption off until the caller has the run that it opens in hand: one that nobody knows stays RUNNING.
+
+    Where the store is a server, which may take long to answer, nothing is put off: such a run is marked KILLED by the
+    next command (`runs.close_abandoned`).
+    """
+    return databases.undisturbed(mlflow.get_tracking_uri())
 
 
 def open_trial(parent: Run, known: str | None, name: str, params: Mapping[str, Any], tags: Mapping[str, Any]) -> Run:
