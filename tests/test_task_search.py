@@ -299,6 +299,12 @@ def test_multiply_adds_are_those_that_torch_counts() -> None:
         ({"space": {"model.filters": {"low": 0, "high": 2, "log": True}}}, "above 0"),
         ({"space": {"training.optimizer.name": ["sgd", "rmsprop"]}}, "rmsprop"),
         ({"first": [{"model.pool_size": 2}]}, "not searched"),
+        ({"first": [{"model.conv_layers": 3}]}, "does not hold"),
+        ({"first": [{"model.filters": 17}]}, "does not hold"),
+        ({"first": [{"model.filters": 2.5}]}, "does not hold"),
+        ({"first": [{"training.optimizer.lr": "0.01"}]}, "does not hold"),
+        ({"space": {"training.epochs": [2, 4]}}, "trained as long"),
+        ({"space": {"training.seed": [1, 2]}}, "luckiest"),
     ],
 )
 def test_a_wrong_space_is_refused_before_anything_runs(changes: dict[str, Any], said: str) -> None:

@@ -124,7 +124,9 @@ def grid(
 @app.command()
 def search(
     file: options.File = None,
-    trials: Annotated[int | None, typer.Option(help="End after so many trials, those of earlier commands too.")] = None,
+    trials: Annotated[
+        int | None, typer.Option(help="End after so many trials, earlier commands' and refused ones too.")
+    ] = None,
     minutes: Annotated[float | None, typer.Option(help="End after so many minutes.")] = None,
     pareto: Annotated[bool, typer.Option("--pareto", help="Two objectives: accuracy and training time.")] = False,
     workers: options.Workers = None,

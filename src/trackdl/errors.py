@@ -11,6 +11,10 @@ class TrackdlError(Exception):
     exit_code = 1
 
 
+class DataMissing(TrackdlError):  # noqa: N818 - it says what happened
+    """A data set is not here and cannot be had: nothing that learns from it can be trained on this machine."""
+
+
 class Diverged(TrackdlError):  # noqa: N818 - it says what happened
     """A training's loss is no longer a finite number."""
 

@@ -78,8 +78,7 @@ class Driver:
     def abandon(self) -> None:
         """Mark the runs of open cells KILLED; the next command takes the cells up."""
         self.studio.close()
-        for run_id in self.open:
-            trials.close_trial(Run(run_id), "KILLED")
+        trials.kill(cell.run for cell in self.open.values())
 
     def keep(self, cell: Cell, fold: int, outcome: FoldResult | Failed | Lost) -> str:
         """Take a fold's outcome into the stores, and return a few words on it."""

@@ -14,6 +14,7 @@ import torch
 
 from trackdl import plots_search, spec
 from trackdl.drawing import Studio
+from trackdl.errors import DataMissing, TrackdlError
 from trackdl.models import FashionNet, count_parameters
 from trackdl.paths import whole_file
 from trackdl.segments import SegmentResult, SegmentTask
@@ -25,7 +26,7 @@ from trackdl.tracking.runs import Run
 from trackdl.tracking.trials import PARENT
 from trackdl.workers import Failed, Lost
 
-__all__ = ["STATUS", "Driver"]
+__all__ = ["Driver"]
 
 log = logging.getLogger(__name__)
 
@@ -104,9 +105,16 @@ class Driver:
         return self.open[trial.number]
 
     def keep(self, opened: _Open, outcome: SegmentResult | Failed | Lost) -> str:
-        """Take an epoch's outcome into the stores, and return a few words on it."""
+        """Take an epoch's outcome into the stores, and return a few words on it.
+
+        Raises:
+            DataMissing: Not the trial is at fault but the machine; it stays open.
+            OSError: The same, of its disk.
+        """
         trial = opened.trial
         self.studio.deliver()
+        if isinstance(outcome, Failed) and isinstance(outcome.error, DataMissing | OSError):
+            raise outcome.error  # every other trial would fail of it too, and none could win any more
         if isinstance(outcome, Failed | Lost):
             why = str(outcome.error) if isinstance(outcome, Failed) else "its worker was killed, twice; out of memory?"
             self.study.fail(trial, why)
@@ -166,7 +174,11 @@ class Driver:
         self.abandon()
 
     def abandon(self) -> None:
-        """Mark the runs of open trials KILLED; the next command takes the trials up."""
-        self.studio.close()
-        for opened in self.open.values():
-            trials.close_trial(opened.run, "KILLED")
+        """Tell of trials that have ended, and mark the runs of the others KILLED: the next command takes them up."""
+        try:
+            self.studio.deliver(everything=True)
+        except TrackdlError as error:
+            log.warning("a trial that has ended could not be told of: %s", error)
+        finally:
+            self.studio.close()
+            trials.kill(opened.run for opened in self.open.values())

@@ -13,6 +13,12 @@ __all__ = ["Range", "SearchSpec", "StudySettings"]
 
 Scalar = bool | int | float | str
 
+# What all trials have in common, and why.
+COMMON = {
+    "training.epochs": "all trials are trained as long, or the pruner would compare unlike with unlike",
+    "training.seed": "all trials have one seed; of several the luckiest would win",
+}
+
 
 class Range(Strict):
     """Numbers from `low` to `high`, both included; `log` searches their logarithm, `whole` takes integers only."""
@@ -53,6 +59,13 @@ class StudySettings(Strict):
     max_multiply_adds: int | None = Field(default=None, ge=1)
 
 
+def _among(value: Scalar, choices: list[Scalar] | Range) -> bool:
+    if isinstance(choices, list):
+        return any(value == choice and isinstance(value, bool) == isinstance(choice, bool) for choice in choices)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and choices.low <= float(value) <= choices.high and (not choices.whole or float(value).is_integer())
+
+
 class SearchSpec(Strict):
     """The search for a better Task 2 network.
 
@@ -76,19 +89,25 @@ class SearchSpec(Strict):
         for key, values in self.space.items():
             if not key.startswith(("model.", "training.")):
                 raise ValueError(f"space: {key}: searched keys are those of model and training, as model.filters")
+            if key in COMMON:
+                raise ValueError(f"space: {key}: {COMMON[key]}")
             for value in values if isinstance(values, list) else [values.low, values.high]:
                 self._try(key, int(value) if isinstance(values, Range) and values.whole else value)
         for number, trial in enumerate(self.first, 1):
             if unknown := trial.keys() - self.space.keys():
                 raise ValueError(f"first: trial {number} sets {', '.join(sorted(unknown))}, which is not searched")
+            for key, value in trial.items():
+                if not _among(value, self.space[key]):
+                    raise ValueError(f"first: trial {number} sets {key} to {value}, which the space does not hold")
             self.experiment(trial)
         self.experiment(self.finalist)
         return self
 
     def refusal(self, values: dict[str, Scalar]) -> str | None:
-        """Return why a trial is not to be trained, if it is not: nothing left to pool, or too large a network."""
+        """Return why a trial is not to be trained, if it is not: nothing left to pool, say, or too large a network."""
         try:
             cost = multiply_adds(self.experiment(values).model)
+            self.experiment(values | self.finalist)  # the best one is written down so
         except ValidationError as error:
             return f"impossible: {error.errors()[0]['msg'].removeprefix('Value error, ')}"
         limit = self.study.max_multiply_adds

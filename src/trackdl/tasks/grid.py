@@ -102,6 +102,7 @@ def run(
             _check_complete(studies)
             times = time_cells(experiment, studies, partial(engine, clock), count)
             table = _table(experiment, studies, times)
+            parent.text(_csv(table), "grid.csv")  # it stands whatever becomes of its analysis
             main = studies[list(experiment.grids).index("report")]
             fresh = tested_afresh(experiment, main, table, partial(engine, test), count)
             importances = main.importances(experiment.training.seed)
@@ -180,13 +181,15 @@ def _processor() -> str:
     return names[0] if names else platform.machine()
 
 
+def _csv(table: pd.DataFrame) -> str:
+    return table.to_csv(index=False, lineterminator="\n")
+
+
 def _keep_table(run: Run, table: pd.DataFrame, origin: dict[str, Any], export: Path | None) -> None:
-    text = table.to_csv(index=False, lineterminator="\n")
-    run.text(text, "grid.csv")
     run.table(origin, "grid.json")
     best = grid_table.best_cells(table, "report")
     run.metrics({"best_val_accuracy": float(best.score[0])})
-    for name, content in (("grid.csv", text), ("grid.json", json.dumps(origin, indent=2) + "\n")):
+    for name, content in (("grid.csv", _csv(table)), ("grid.json", json.dumps(origin, indent=2) + "\n")):
         if export is not None:
             with whole_file(export / name) as part:
                 part.write_text(content, encoding="utf-8")

@@ -13,7 +13,7 @@ from pathlib import Path
 from trackdl import plots_grid, plots_search, spec
 from trackdl.console import print_table, progress, say
 from trackdl.paths import project_root, whole_file
-from trackdl.search_driver import STATUS, Driver
+from trackdl.search_driver import Driver
 from trackdl.segments import Epoch, SegmentResult, SegmentTask, train_segment
 from trackdl.spec import FashionSpec, SearchSpec
 from trackdl.studies.search import RUN, SearchStudy, histories
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 Train = Callable[[SegmentTask], SegmentResult]
 
-WORDS = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
+WORDS = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "REFUSED": "refused untrained"}
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def _work(driver: Driver, workers: int, train: Train, engine: Engine) -> None:
     settings = driver.experiment.study
 
     def count() -> int:
-        return sum(number for state, number in driver.study.counts().items() if state in STATUS)
+        return sum(number for state, number in driver.study.counts().items() if state in WORDS)
 
     ended = count()
     total = None if settings.minutes else settings.trials
@@ -121,7 +121,7 @@ def _write_best(experiment: SearchSpec, study: SearchStudy, run: Run) -> tuple[F
 def _summarise(experiment: SearchSpec, study: SearchStudy, run: Run) -> None:
     told = study.trials()
     counts = study.counts()
-    run.metrics({f"trials_{state.lower()}": float(counts[state]) for state in STATUS})
+    run.metrics({f"trials_{state.lower()}": float(counts[state]) for state in WORDS})
     run.metrics({"images_trained": float(_images(experiment, study))})
     courses = [
         (trial.number, [epoch.val_accuracy for epoch in histories(trial)], trial.state.name == "COMPLETE")

@@ -4,6 +4,7 @@ The study's own store says what is done; what is written here follows it, and is
 writing was interrupted.
 """
 
+import logging
 import socket
 import time
 from collections.abc import Iterable, Mapping
@@ -16,13 +17,16 @@ from mlflow.entities import RunStatus
 from mlflow.exceptions import MlflowException
 
 from trackdl import databases, processes
+from trackdl.errors import TrackdlError
 from trackdl.paths import UI
 from trackdl.tracking import outbox
 from trackdl.tracking.outbox import Letter
 from trackdl.tracking.runs import Run
 from trackdl.tracking.store import client, plainly
 
-__all__ = ["PARENT", "adopt", "close_trial", "log_once", "open_trial", "opening", "page", "study_run"]
+__all__ = ["PARENT", "adopt", "close_trial", "kill", "log_once", "open_trial", "opening", "page", "study_run"]
+
+log = logging.getLogger(__name__)
 
 PARENT = "mlflow.parentRunId"  # MLflow's own tag
 
@@ -97,6 +101,15 @@ def close_trial(run: Run, status: str) -> None:
     """End a trial's run: FINISHED, FAILED or KILLED."""
     run.send()
     outbox.deliver(run.id, Letter("end", {"status": status, "time": int(time.time() * 1000)}))
+
+
+def kill(opened: Iterable[Run]) -> None:
+    """Mark runs KILLED, each whatever becomes of the others: one may have been deleted."""
+    for run in opened:
+        try:
+            close_trial(run, "KILLED")
+        except TrackdlError as error:
+            log.warning("a trial's run could not be marked KILLED: %s", error)
 
 
 def page(parent: Run, run: Run) -> str:
