@@ -243,7 +243,8 @@ def main() -> None:
     # What is trained here is nobody else's business.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _terminated)
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup's
+            signal.signal(number, _terminated)
     words = sys.argv[1:]
     debug = "--debug" in words
     try:

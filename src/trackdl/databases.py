@@ -28,6 +28,7 @@ from trackdl.processes import uninterrupted
 __all__ = [
     "alone",
     "causes",
+    "connect_args",
     "creating_alone",
     "database_gone",
     "disk_full",
@@ -111,7 +112,8 @@ def patient(
     @wraps(call)
     def asked(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
         tries = Retrying(
-            retry=retry_if_exception(gone),
+            # Ctrl-C that is heard while an error is on its way has that error as its context.
+            retry=retry_if_exception(lambda error: isinstance(error, Exception) and gone(error)),
             wait=wait_exponential(0.2, max=5),
             stop=stop_after_delay(PATIENCE),
             before_sleep=say,
@@ -120,6 +122,14 @@ def patient(
         return tries(call, *args, **kwargs)
 
     return asked
+
+
+def connect_args(url: str) -> dict[str, int]:
+    """Return what a database's driver is told besides its address: a dead server is noticed, within a minute."""
+    if not url.startswith("postgresql+psycopg:"):
+        return {}
+    alive = {"keepalives_idle": 20, "keepalives_interval": 10, "keepalives_count": 3}
+    return {"connect_timeout": 10, "tcp_user_timeout": 30_000, **alive}
 
 
 def undisturbed(url: str) -> AbstractContextManager[None]:
@@ -217,10 +227,9 @@ class _Keeper:
         self.connection: Connection | None = None
 
     def take(self) -> bool:
-        # Dead peers are noticed within a minute, from both ends.
-        alive = {"keepalives_idle": 20, "keepalives_interval": 10, "keepalives_count": 3}
+        arguments = connect_args(self.url)
         engine = sqlalchemy.create_engine(
-            self.url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=alive
+            self.url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=arguments
         )
         self.connection = patient(engine.connect, shown(self.url))()
         found = self.connection.execute(sqlalchemy.text("SELECT pg_try_advisory_lock(:key)"), {"key": self.key})
@@ -259,7 +268,7 @@ def _connection(url: str) -> Iterator[Connection]:
         TrackdlError: The database cannot be reached.
     """
     try:
-        engine = sqlalchemy.create_engine(url, poolclass=NullPool)
+        engine = sqlalchemy.create_engine(url, poolclass=NullPool, connect_args=connect_args(url))
     except (ArgumentError, ImportError, ValueError) as error:
         raise InputError(f"{shown(url)}: {error}. {DRIVER_HINT}") from error
     try:

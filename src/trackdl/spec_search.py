@@ -71,8 +71,8 @@ class SearchSpec(Strict):
 
     `data`, `model` and `training` are an experiment of `fashion`; each key of `space`, dotted, is one that trials set
     otherwise: to one of a list's values, or to a number of a range. `first` are trials to begin with, by their keys.
-    `finalist` are keys that the best one is written down with, to be trained in full: more epochs, say. The test
-    pictures are not touched.
+    `finalist` are keys that the best one is written down with, to be trained in full: more epochs, say; of them
+    `model.mirrored` counts only for one that learns from mirrored pictures. The test pictures are not touched.
     """
 
     task: Literal["search"]
@@ -107,13 +107,25 @@ class SearchSpec(Strict):
         """Return why a trial is not to be trained, if it is not: nothing left to pool, say, or too large a network."""
         try:
             cost = multiply_adds(self.experiment(values).model)
-            self.experiment(values | self.finalist)  # the best one is written down so
+            self.in_full(values)
         except ValidationError as error:
             return f"impossible: {error.errors()[0]['msg'].removeprefix('Value error, ')}"
         limit = self.study.max_multiply_adds
         if limit is not None and cost > limit:
             return f"too large: {cost:,} multiply-adds a picture, the study allows {limit:,}"
         return None
+
+    def in_full(self, values: dict[str, Scalar]) -> FashionSpec:
+        """Return the experiment that a trial is written down as, to be trained in full: with the keys of `finalist`.
+
+        Raises:
+            ValidationError: The values do not go together.
+        """
+        full = self.experiment(values | self.finalist)
+        if full.model.mirrored and not full.training.augmentation.flip:
+            # It has not learnt from mirrored pictures: to ask it of them would spoil its answers.
+            full = self.experiment(values | self.finalist | {"model.mirrored": False})
+        return full
 
     def _try(self, key: str, value: Scalar) -> None:
         try:

@@ -31,7 +31,7 @@ from trackdl.paths import whole_file
 from trackdl.spec import GridSpec
 from trackdl.spec_grid import DIMENSIONS
 from trackdl.studies.grid import RUN, Census, GridStudy, fold_results
-from trackdl.studies.store import alone
+from trackdl.studies.store import alone, storage
 from trackdl.tracking import runs, trials
 from trackdl.tracking.runs import Run
 from trackdl.workers import Engine, count_workers, work_through
@@ -80,6 +80,7 @@ def run(
         TrackdlError: Cells have failed; the others stand.
     """
     count = count_workers(workers)
+    storage()  # what is wrong with it is said before anything else is asked of it
     names = " ".join(experiment.study(grid) for grid in experiment.grids)
     with ExitStack() as locks:
         for grid in experiment.grids:

@@ -17,7 +17,7 @@ from trackdl.search_driver import Driver
 from trackdl.segments import Epoch, SegmentResult, SegmentTask, train_segment
 from trackdl.spec import FashionSpec, SearchSpec
 from trackdl.studies.search import RUN, SearchStudy, histories
-from trackdl.studies.store import alone
+from trackdl.studies.store import alone, storage
 from trackdl.tracking import runs, trials
 from trackdl.tracking.runs import Run
 from trackdl.workers import Engine, count_workers, work_through
@@ -60,6 +60,7 @@ def run(
         InputError: Another process works on this study, or there are to be no workers.
     """
     count = count_workers(workers)
+    storage()  # what is wrong with it is said before anything else is asked of it
     name = experiment.study_name
     with alone(name):
         runs.close_abandoned("search")
@@ -108,7 +109,7 @@ def _write_best(experiment: SearchSpec, study: SearchStudy, run: Run) -> tuple[F
         log.warning("no trial was trained to its last epoch: there is no best one yet; more --minutes may bring one")
         return None, None
     values = {key: complete[0].params[key] for key in experiment.space}
-    best = experiment.experiment(values | experiment.finalist).model_copy(update={"found_by": study.name})
+    best = experiment.in_full(values).model_copy(update={"found_by": study.name})
     file = project_root() / "reports" / f"{study.name}-best.yaml"
     text = spec.to_yaml(best)
     with whole_file(file) as part:

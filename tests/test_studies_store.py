@@ -1,0 +1,103 @@
+"""The studies' store: what Optuna asks of it waits while it is away, says plainly why it fails, and hears Ctrl-C."""
+
+import inspect
+import os
+import re
+import signal
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.storages import _cached_storage
+from optuna.trial import Trial
+
+from trackdl import databases
+from trackdl.errors import TrackdlError
+from trackdl.studies import store
+
+NOT_ASKED = {  # by trackdl: studies are never deleted or listed through it, trials have no heartbeat
+    "_get_best_trial_id",
+    "_get_stale_trial_ids",
+    "delete_study",
+    "get_all_studies",
+    "get_heartbeat_interval",
+    "get_heartbeat_stale_trial_callback",
+    "record_heartbeat",
+}
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[optuna.Study]:
+    monkeypatch.setenv("TRACKDL_STORAGE", f"sqlite:///{tmp_path / 'optuna.db'}")
+    monkeypatch.setattr(store, "BUSY_SECONDS", 0.05)
+    store.storage.cache_clear()
+    yield optuna.create_study(study_name="a", storage=store.storage())
+    store.storage.cache_clear()
+
+
+@contextmanager
+def locked(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    """Hold the file against all others, as another process does in a long transaction."""
+    other = sqlite3.connect(tmp_path / "optuna.db", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN EXCLUSIVE")
+    try:
+        yield other
+    finally:
+        if other.in_transaction:
+            other.execute("ROLLBACK")
+        other.close()
+
+
+def test_all_that_optunas_cache_asks_is_patient() -> None:
+    """Optuna is free to ask by other names tomorrow: this says which."""
+    asked = set(re.findall(r"_backend\.(\w+)\(", inspect.getsource(_cached_storage)))
+    assert asked - NOT_ASKED <= {*store.PATIENT, "set_trial_state_values"}
+
+
+CALLS: dict[str, Callable[[optuna.Study, Trial], object]] = {
+    "ask": lambda study, _: study.ask(),
+    "enqueue": lambda study, _: study.enqueue_trial({"x": 0.5}),
+    "look at trials": lambda study, _: study.get_trials(),
+    "note of a study": lambda study, _: study.set_user_attr("a", 1),
+    "note of a trial": lambda _, trial: trial.set_user_attr("a", 1),
+    "report": lambda _, trial: trial.report(0.5, 1),
+    "suggest": lambda _, trial: trial.suggest_float("x", 0, 1),
+    "tell": lambda study, trial: study.tell(trial, 0.5),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_locked_store_is_waited_for(call: str, study: optuna.Study, tmp_path: Path) -> None:
+    trial = study.ask()
+    with locked(tmp_path) as other:
+        timer = threading.Timer(0.5, other.execute, ["ROLLBACK"])
+        timer.start()
+        CALLS[call](study, trial)
+        timer.join()
+    assert len(study.get_trials()) == 2 if call in ("ask", "enqueue") else 1
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_store_that_stays_locked_is_said(
+    call: str, study: optuna.Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(databases, "PATIENCE", 0.2)
+    trial = study.ask()
+    with locked(tmp_path), pytest.raises(TrackdlError, match=r"optuna\.db: .*locked.* the same command goes on"):
+        CALLS[call](study, trial)
+    CALLS[call](study, trial)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_ctrl_c_is_heard_while_the_store_is_locked(call: str, study: optuna.Study, tmp_path: Path) -> None:
+    """The lock is let go of only after it: who is deaf to it ends with the store's error instead."""
+    trial = study.ask()
+    with locked(tmp_path):
+        threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGINT]).start()
+        with pytest.raises(KeyboardInterrupt):
+            CALLS[call](study, trial)
+    CALLS[call](study, trial)
