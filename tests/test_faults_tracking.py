@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from conftest import ROOT
 from trackdl import databases, spec
 from trackdl.errors import InputError, TrackdlError
-from trackdl.tracking import outbox, runs, store
+from trackdl.tracking import letters, outbox, runs, store
 from trackdl.tracking.runs import Run
 from tracking_server import TrackingServer
 
@@ -89,12 +89,12 @@ def test_the_server_is_killed_in_mid_fit_and_comes_back(server: TrackingServer, 
         epoch(run, 1, tmp_path)
         server.kill()
         assert sum(epoch(run, number, tmp_path) for number in range(2, 8)) < LONGEST
-        assert outbox.waiting(run.id)
+        assert letters.waiting(run.id)
         server.start()
         outbox._stores[server.uri].answers.wait()
         epoch(run, 8, tmp_path)
         outbox.settle(run.id)
-        assert not outbox.waiting(run.id)
+        assert not letters.waiting(run.id)
         epoch(run, 9, tmp_path)
     stands_once(run.id, 9, server.uri, "FINISHED")
 
@@ -135,7 +135,7 @@ def test_the_server_never_comes_back_and_the_next_command_sends_what_waits(
     outbox._stores.clear()  # as a new process has none
     server.start()
     runs.close_abandoned("mnist")
-    assert not outbox.waiting(run.id)
+    assert not letters.waiting(run.id)
     stands_once(run.id, 5, server.uri, "FAILED")
     assert run.artifacts("pictures") == ["pictures/empty.png"]
     (found,) = run.info.inputs.dataset_inputs
@@ -152,9 +152,9 @@ def test_what_was_half_sent_arrives_once(tmp_path: Path, monkeypatch: pytest.Mon
             patch.setattr(outbox, "_post", gone)
             epoch(run, 2, tmp_path)
         # The letters arrive, and the process is gone before it has thrown them away.
-        for place in outbox.waiting(run.id):
-            outbox._post(run.id, outbox._read(place))
-        assert outbox.waiting(run.id)
+        for place in letters.waiting(run.id):
+            outbox._post(run.id, letters.read(place))
+        assert letters.waiting(run.id)
         outbox.send_waiting()
     stands_once(run.id, 2, tracking, "FINISHED")
 
@@ -207,12 +207,12 @@ def test_a_run_that_was_deleted_meanwhile_is_told_and_its_rest_is_kept(
         with pytest.raises(InputError, match=f"run {run.id}.*deleted"):
             epoch(run, 2, tmp_path)
         mlflow.MlflowClient().restore_run(run.id)
-    outbox._keep(run.id, outbox.Letter("tags", {"tags": {"a": "b"}}))
+    letters.keep(run.id, letters.Letter("tags", {"tags": {"a": "b"}}))
     mlflow.MlflowClient().delete_run(run.id)
     with caplog.at_level("ERROR", "trackdl"):
         runs.close_abandoned("mnist")
     assert "the store refuses" in caplog.text
-    assert outbox.waiting(run.id)
+    assert letters.waiting(run.id)
 
 
 def test_the_server_refuses_a_foreign_host(server: TrackingServer) -> None:

@@ -6,19 +6,14 @@ Nothing arrives twice: MLflow knows a point by its name, step, value and time, w
 and a file or a tag that is sent again replaces itself.
 """
 
-import json
 import logging
 import os
-import re
-import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import requests
@@ -30,9 +25,10 @@ from mlflow.tracking import MlflowClient
 
 from trackdl import databases
 from trackdl.errors import TrackdlError
+from trackdl.tracking.letters import Letter, discard, keep, read, run_folders, sweep, waiting
 from trackdl.tracking.store import client, plainly, spool_folder, store_gone
 
-__all__ = ["Letter", "deliver", "end", "send_waiting", "settle", "waiting"]
+__all__ = ["deliver", "end", "send_waiting", "settle"]
 
 log = logging.getLogger(__name__)
 
@@ -41,28 +37,12 @@ LOOK_EVERY = 2.0  # seconds
 LOOK_SECONDS = 2.0  # how long an answer is waited for
 
 
-@dataclass(frozen=True)
-class Letter:
-    """One thing that is told of a run.
-
-    Attributes:
-        kind: "metrics", "tags", "file", "input" or "end".
-        content: What it says, a JSON value.
-        file: The file that goes with it.
-    """
-
-    kind: str
-    content: dict[str, Any]
-    file: Path | None = None
-
-
 @dataclass
 class _Store:
     """Whether a store answers, as far as this process knows."""
 
     gone_since: float | None = None
     answers: threading.Event = field(default_factory=threading.Event)
-    lost: float = 0.0
 
 
 _stores: dict[str, _Store] = {}
@@ -81,7 +61,7 @@ def deliver(run_id: str, letter: Letter) -> None:
     """
     store = _store()
     if store.gone_since is not None and not store.answers.is_set():
-        _keep(run_id, letter)
+        keep(run_id, letter)
         return
     try:
         if store.gone_since is not None or waiting(run_id):
@@ -93,7 +73,7 @@ def deliver(run_id: str, letter: Letter) -> None:
         if not store_gone(error):
             with plainly(f"run {run_id}"):
                 raise
-        _keep(run_id, letter)
+        keep(run_id, letter)
         _went_away(store, error)
 
 
@@ -172,37 +152,6 @@ def _answers(uri: str) -> bool:
     return True
 
 
-def _keep(run_id: str, letter: Letter) -> None:
-    """Put a letter behind those that wait: whole or not at all."""
-    folder = spool_folder() / run_id
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(dir=folder, prefix=".part-"))
-        (made / "letter.json").write_text(json.dumps({"kind": letter.kind, "content": letter.content}))
-        if letter.file:
-            (made / "file").mkdir()
-            shutil.copyfile(letter.file, made / "file" / letter.file.name)
-        for path in (path for path in made.rglob("*") if path.is_file()):
-            with path.open("rb+") as written:
-                os.fsync(written.fileno())
-        number = max((int(path.name) for path in _letters(folder)), default=0) + 1
-        made.rename(folder / f"{number:08d}")
-    except OSError as error:
-        raise TrackdlError(
-            f"the tracking store does not answer, and {folder} cannot keep what is for it: {error}. Make room"
-        ) from error
-
-
-def _letters(folder: Path) -> list[Path]:
-    found = folder.iterdir() if folder.is_dir() else []
-    return sorted(path for path in found if re.fullmatch(r"\d{8}", path.name))
-
-
-def waiting(run_id: str) -> list[Path]:
-    """Return where the letters of a run lie that the store has not taken yet, in order."""
-    return _letters(spool_folder() / run_id)
-
-
 def send_waiting() -> None:
     """Send all letters that wait for this store, of whatever process, each run's in order.
 
@@ -213,28 +162,27 @@ def send_waiting() -> None:
     if not root.is_dir():
         return
     with FileLock(root / ".lock"):
-        for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-            letters = _letters(folder)
-            for place in letters:
-                try:
-                    with databases.undisturbed(mlflow.get_tracking_uri()):
-                        _post(folder.name, _read(place))
-                except MlflowException as error:
-                    if store_gone(error):
-                        raise
-                    log.error("%s holds what the store refuses: %s. Delete it to give that up", folder, error)
-                    break
-                shutil.rmtree(place)
-            else:
-                if letters:
-                    log.info("run %s: %d things that had been kept were sent", folder.name, len(letters))
-                shutil.rmtree(folder)
+        for folder in run_folders():
+            _send_of(folder)
 
 
-def _read(place: Path) -> Letter:
-    said = json.loads((place / "letter.json").read_text())
-    files = list((place / "file").iterdir()) if (place / "file").is_dir() else []
-    return Letter(said["kind"], said["content"], files[0] if files else None)
+def _send_of(folder: Path) -> None:
+    """Send a run's letters, those too that another process keeps meanwhile."""
+    sent = 0
+    while places := waiting(folder.name):
+        try:
+            with databases.undisturbed(mlflow.get_tracking_uri()):
+                _post(folder.name, read(places[0]))
+        except (MlflowException, requests.RequestException) as error:
+            if store_gone(error):
+                raise
+            log.error("%s holds what the store refuses: %s. Delete it to give that up", places[0], error)
+            return
+        discard(places[0])
+        sent += 1
+    sweep(folder)
+    if sent:
+        log.info("run %s: %d things that had been kept were sent", folder.name, sent)
 
 
 def end(run_id: str, status: str) -> None:
@@ -250,7 +198,7 @@ def end(run_id: str, status: str) -> None:
         if not store_gone(error):
             with plainly(f"run {run_id}"):
                 raise
-        _keep(run_id, Letter("end", {"status": status, "time": now}))
+        keep(run_id, Letter("end", {"status": status, "time": now}))
         _went_away(store, error)
 
 

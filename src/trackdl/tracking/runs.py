@@ -36,7 +36,7 @@ from trackdl.code_digest import code_digest
 from trackdl.paths import project_root
 from trackdl.spec import Experiment
 from trackdl.tracking import outbox
-from trackdl.tracking.outbox import Letter
+from trackdl.tracking.letters import Letter
 from trackdl.tracking.store import client, every_experiment, home_experiment, plainly
 
 __all__ = ["Run", "close_abandoned", "describe_dataset", "download", "find", "start"]

@@ -18,7 +18,7 @@ from mlflow.exceptions import MlflowException
 from trackdl import databases, processes
 from trackdl.paths import UI
 from trackdl.tracking import outbox
-from trackdl.tracking.outbox import Letter
+from trackdl.tracking.letters import Letter
 from trackdl.tracking.runs import Run
 from trackdl.tracking.store import client, plainly
 
