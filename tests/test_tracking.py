@@ -116,6 +116,34 @@ def test_a_run_whose_process_was_killed_is_found_and_said(caplog: pytest.LogCapt
     assert runs.close_abandoned("mnist") == []
 
 
+DYING = """
+import os, sys
+from pathlib import Path
+from trackdl import spec
+from trackdl.tracking import runs
+runs._git = lambda *_: os._exit(9)
+resume = runs.Run(sys.argv[2]) if len(sys.argv) > 2 else None
+with runs.start(spec.load(Path(sys.argv[1]), spec.MnistSpec), resume=resume):
+    pass
+"""
+
+
+@pytest.mark.parametrize("how", ["new", "resumed", "made by mlflow run"])
+def test_a_run_whose_process_ends_while_it_is_started_is_found(how: str, tracking: str) -> None:
+    client = mlflow.MlflowClient(tracking)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, "-c", DYING, str(ROOT / "experiments" / "mnist.yaml")]
+    made = None if how == "new" else client.create_run("0").info.run_id
+    if how == "resumed":
+        command.append(str(made))
+    elif made:
+        environment["MLFLOW_RUN_ID"] = made
+    assert subprocess.run(command, env=environment, check=False).returncode == 9
+    (closed,) = runs.close_abandoned("mnist")
+    assert made in (None, closed.id)
+    assert status(closed) == "KILLED"
+
+
 def test_what_does_not_exist_is_an_input_error() -> None:
     with pytest.raises(InputError, match=r"run nowhere.*tracking store"):
         _ = Run("nowhere").info

@@ -175,6 +175,10 @@ def start(experiment: Experiment, *, resume: Run | None = None, name: str | None
 
     `mlflow run` has made a run already and names it in MLFLOW_RUN_ID: the first run that is started takes it.
 
+    A run has its task and its process from the first, so that one whose process ends while it is being started is found
+    by `close_abandoned`. So is one that Ctrl-C, in a call of a tracking server, leaves unknown to this process: once
+    this process has ended.
+
     Args:
         experiment: What is run; its settings become the run's parameters, its text the artifact `experiment.yaml`.
         resume: Go on with this run instead of a new one.
@@ -187,6 +191,7 @@ def start(experiment: Experiment, *, resume: Run | None = None, name: str | None
     made_by_caller = os.environ.pop("MLFLOW_RUN_ID", None)
     run_id = resume.id if resume else made_by_caller
     where = {"run_id": run_id} if run_id else {"experiment_id": home_experiment()}
+    tags = {"trackdl.task": experiment.task, "trackdl.host": socket.gethostname(), "trackdl.process": processes.tag()}
     mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_EVERY)  # type: ignore[no-untyped-call]
     nested = mlflow.active_run() is not None
     status = RunStatus.FINISHED
@@ -194,7 +199,8 @@ def start(experiment: Experiment, *, resume: Run | None = None, name: str | None
     try:
         # An interruption that was put off is heard where the block ends: there the run has to be known already.
         with plainly("starting a run"), databases.undisturbed(mlflow.get_tracking_uri()):
-            active = mlflow.start_run(**where, nested=nested, run_name=name, log_system_metrics=not nested)  # type: ignore[arg-type]
+            settings = {"nested": nested, "run_name": name, "tags": tags, "log_system_metrics": not nested}
+            active = mlflow.start_run(**where, **settings)  # type: ignore[arg-type]
             run = Run(active.info.run_id)
         with plainly(f"run {run.id}"):
             _record(run, experiment)
@@ -219,12 +225,9 @@ def _record(run: Run, experiment: Experiment) -> None:
     known = run.info.data.params
     fresh = {key: value for key, value in spec.flatten(experiment).items() if key not in known}
     tags = {
-        "trackdl.task": experiment.task,
         "trackdl.version": __version__,
         "trackdl.spec_digest": spec.digest(experiment),
         "trackdl.code_digest": code_digest(experiment.task) or "",
-        "trackdl.host": socket.gethostname(),
-        "trackdl.process": processes.tag(),
         "trackdl.python": platform.python_version(),
         "trackdl.torch": importlib.metadata.version("torch"),
         "trackdl.mlflow": importlib.metadata.version("mlflow"),
