@@ -9,11 +9,14 @@ import mlflow
 import psutil
 import pytest
 import sqlalchemy
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, TEMPORARILY_UNAVAILABLE
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from conftest import ROOT
-from trackdl import processes, spec
+from trackdl import databases, processes, spec
 from trackdl.errors import InputError, TrackdlError
-from trackdl.tracking import runs, store
+from trackdl.tracking import runs, store, trials
 from trackdl.tracking.runs import Run
 
 EXPERIMENT = spec.load(ROOT / "experiments" / "mnist.yaml", spec.MnistSpec)
@@ -85,7 +88,7 @@ def test_a_data_set_is_an_input_with_its_digest() -> None:
 CHILD = """
 import os, sys
 from trackdl import spec
-from trackdl.tracking import runs, store
+from trackdl.tracking import runs, store, trials
 from pathlib import Path
 with runs.start(spec.load(Path(sys.argv[1]), spec.MnistSpec)) as run:
     print(run.id, flush=True)
@@ -142,6 +145,34 @@ def test_a_run_whose_process_ends_while_it_is_started_is_found(how: str, trackin
     (closed,) = runs.close_abandoned("mnist")
     assert made in (None, closed.id)
     assert status(closed) == "KILLED"
+
+
+@pytest.mark.parametrize("code", [TEMPORARILY_UNAVAILABLE, INTERNAL_ERROR])
+def test_a_trial_has_no_second_run_where_the_store_does_not_answer(
+    code: int, tracking: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(databases, "PATIENCE", 0.1)
+    client = mlflow.MlflowClient(tracking)
+    parent, known = (Run(client.create_run("0").info.run_id) for _ in range(2))
+
+    def fails(*_: object, **__: object) -> None:
+        raise MlflowException("the store fails", code)
+
+    monkeypatch.setattr(SqlAlchemyStore, "get_run", fails)
+    with pytest.raises(TrackdlError):
+        trials.open_trial(parent, known.id, "a trial", {}, {})
+    with pytest.raises(TrackdlError):
+        trials.adopt(parent, [known.id])
+    assert len(client.search_runs(["0"])) == 2
+
+
+def test_a_trial_whose_run_was_deleted_gets_another(tracking: str) -> None:
+    client = mlflow.MlflowClient(tracking)
+    parent, deleted = (Run(client.create_run("0").info.run_id) for _ in range(2))
+    client.delete_run(deleted.id)
+    for known in (deleted.id, "f" * 32):
+        assert trials.open_trial(parent, known, "a trial", {}, {}).id != known
+    trials.adopt(parent, [deleted.id, "f" * 32])
 
 
 def test_what_does_not_exist_is_an_input_error() -> None:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import mlflow
 from mlflow.entities import RunStatus
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from trackdl import databases, processes
 from trackdl.paths import UI
@@ -25,6 +26,7 @@ from trackdl.tracking.store import client, plainly
 __all__ = ["PARENT", "adopt", "close_trial", "log_once", "open_trial", "opening", "page", "study_run"]
 
 PARENT = "mlflow.parentRunId"  # MLflow's own tag
+_NO_SUCH_RUN = ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)
 
 
 def study_run(task: str, study: str) -> Run | None:
@@ -71,14 +73,19 @@ def open_trial(parent: Run, known: str | None, name: str, params: Mapping[str, A
 def adopt(parent: Run, run_ids: Iterable[str]) -> None:
     """Put trials' runs below `parent`, where somebody has deleted the run that they stood below."""
     for run_id in run_ids:
-        if _stands(run_id):
+        with plainly(f"run {run_id}"):
+            stands = _stands(run_id)
+        if stands:
             Run(run_id).tags({PARENT: parent.id})
 
 
 def _stands(run_id: str) -> bool:
+    """Return whether a run is there; a store that does not answer says nothing of that."""
     try:
         return bool(client().get_run(run_id).info.lifecycle_stage == "active")
-    except MlflowException:
+    except MlflowException as error:
+        if error.error_code != _NO_SUCH_RUN:
+            raise
         return False
 
 
