@@ -68,8 +68,7 @@ class Run:
     @property
     def info(self) -> MlflowRun:
         """The run as MLflow has it now."""
-        outbox.settle(self.id)
-        with plainly(f"run {self.id}"):
+        with outbox.asked(f"run {self.id}", self.id):
             return client().get_run(self.id)
 
     @cached_property
@@ -113,8 +112,7 @@ class Run:
     def history(self, name: str) -> list[tuple[int, float]]:
         """Return all (step, value) points of a metric, by step; the last one logged counts where a step has several."""
         self.send()
-        outbox.settle(self.id)
-        with plainly(f"run {self.id}"):
+        with outbox.asked(f"run {self.id}", self.id):
             points = client().get_metric_history(self.id, name)
         latest = {point.step: point.value for point in sorted(points, key=lambda point: point.timestamp)}
         return sorted(latest.items())
@@ -158,14 +156,12 @@ class Run:
 
     def artifacts(self, folder: str) -> list[str]:
         """Return the paths of the files in `folder` of the run's artifacts, sorted."""
-        outbox.settle(self.id)
-        with plainly(f"run {self.id}"):
+        with outbox.asked(f"run {self.id}", self.id):
             return sorted(item.path for item in client().list_artifacts(self.id, folder) if not item.is_dir)
 
     def fetch(self, path: str, into: Path) -> Path:
         """Bring an artifact into the folder `into` and return where it lies."""
-        outbox.settle(self.id)
-        with plainly(f"run {self.id}, artifact {path}"):
+        with outbox.asked(f"run {self.id}, artifact {path}", self.id):
             return Path(client().download_artifacts(self.id, path, str(into)))
 
 
@@ -187,21 +183,21 @@ def start(experiment: Experiment, *, resume: Run | None = None, name: str | None
     Yields:
         The run.
     """
-    client()  # opens the store, and tells MLflow which one it is
     made_by_caller = os.environ.pop("MLFLOW_RUN_ID", None)
     run_id = resume.id if resume else made_by_caller
-    where = {"run_id": run_id} if run_id else {"experiment_id": home_experiment()}
     tags = {"trackdl.task": experiment.task, "trackdl.host": socket.gethostname(), "trackdl.process": processes.tag()}
     mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_EVERY)  # type: ignore[no-untyped-call]
     nested = mlflow.active_run() is not None
+    settings = {"nested": nested, "run_name": name, "tags": tags, "log_system_metrics": not nested}
     status = RunStatus.FINISHED
     run = None
     try:
-        # An interruption that was put off is heard where the block ends: there the run has to be known already.
-        with plainly("starting a run"), databases.undisturbed(mlflow.get_tracking_uri()):
-            settings = {"nested": nested, "run_name": name, "tags": tags, "log_system_metrics": not nested}
-            active = mlflow.start_run(**where, **settings)  # type: ignore[arg-type]
-            run = Run(active.info.run_id)
+        with outbox.asked("starting a run", run_id):
+            where = {"run_id": run_id} if run_id else {"experiment_id": home_experiment()}
+            # An interruption that was put off is heard where the block ends: there the run has to be known already.
+            with databases.undisturbed(mlflow.get_tracking_uri()):
+                active = mlflow.start_run(**where, **settings)  # type: ignore[arg-type]
+                run = Run(active.info.run_id)
         with plainly(f"run {run.id}"):
             _record(run, experiment)
         yield run
