@@ -4,18 +4,23 @@ import signal
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pytest
 import requests
 from matplotlib.figure import Figure
 
+import test_task_grid as grids
 from conftest import ROOT
+from grid_fits import afresh, made_up, timed
 from trackdl import databases, spec
 from trackdl.errors import InputError, TrackdlError
+from trackdl.studies import store as studies
+from trackdl.tasks import grid
 from trackdl.tracking import letters, outbox, runs, store
 from trackdl.tracking.runs import Run
 from tracking_server import TrackingServer
@@ -157,6 +162,60 @@ def test_what_was_half_sent_arrives_once(tmp_path: Path, monkeypatch: pytest.Mon
         assert letters.waiting(run.id)
         outbox.send_waiting()
     stands_once(run.id, 2, tracking, "FINISHED")
+
+
+@pytest.fixture
+def own_studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TRACKDL_STORAGE", f"sqlite:///{tmp_path / 'optuna.db'}")
+    monkeypatch.setenv("GRID_TEST", str(tmp_path))
+    studies.storage.cache_clear()
+    yield
+    studies.storage.cache_clear()
+
+
+@pytest.mark.fault("the tracking server killed in mid-grid, and back", recovery="waits, or by itself")
+@pytest.mark.usefixtures("own_studies")
+def test_the_server_is_killed_in_mid_grid_and_comes_back(server: TrackingServer, tmp_path: Path) -> None:
+    back = threading.Timer(1.0, server.start)
+
+    def killed(function: Callable[[Any], Any], next_task: Callable[[], Any], _: int) -> Iterator[tuple[Any, Any]]:
+        for number, pair in enumerate(grids.here(function, next_task, 1)):
+            if number == 3 and server.process and not back.ident:
+                server.kill()
+                back.start()
+            yield pair
+
+    grids.stands_once(grid.run(grids.experiment(), 1, None, made_up, afresh, timed, killed))
+    back.join()
+    assert set(grids.calls(tmp_path).values()) == {1}
+    assert not letters.run_folders()
+
+
+@pytest.mark.fault("the tracking server stays away from a grid", recovery="the next command")
+@pytest.mark.usefixtures("own_studies")
+def test_a_grid_whose_server_stays_away_says_what_waits_and_the_same_command_goes_on(
+    server: TrackingServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def killed(function: Callable[[Any], Any], next_task: Callable[[], Any], _: int) -> Iterator[tuple[Any, Any]]:
+        for number, pair in enumerate(grids.here(function, next_task, 1)):
+            if number == 2:
+                server.kill()
+                monkeypatch.setattr(databases, "PATIENCE", 0.5)
+            yield pair
+
+    protocol = grids.experiment(folds=2)
+    said = r"opening a trial's run: .*does not answer. \d+ things told of .* wait in .* a study by the same command"
+    with pytest.raises(TrackdlError, match=said):
+        grid.run(protocol, 1, None, made_up, afresh, timed, killed)
+    assert "things told of" in caplog.messages[-1]
+    assert letters.run_folders()
+    monkeypatch.setattr(databases, "PATIENCE", 90.0)
+    outbox._stores.clear()  # as a new process has none
+    studies.storage.cache_clear()
+    server.start()
+    grids.stands_once(grid.run(protocol, 1, None, made_up, afresh, timed, grids.here), folds=2)
+    assert set(grids.calls(tmp_path).values()) == {1}
+    assert not letters.run_folders()
 
 
 def gone(*_: object) -> None:

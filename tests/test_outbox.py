@@ -1,6 +1,7 @@
 """What waits for the tracking store arrives: whole, in order, whoever sends it, and nobody waits long for it."""
 
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import mlflow
 import pytest
 import requests
 from filelock import FileLock
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking.fluent import run_id_to_system_metrics_monitor
 
@@ -49,7 +51,7 @@ def seen() -> None:
     outbox._stores[mlflow.get_tracking_uri()].answers.set()
 
 
-def gone(*_: object) -> None:
+def gone(*_: object, **__: object) -> None:
     raise requests.ConnectionError("nobody is there")
 
 
@@ -239,3 +241,38 @@ def test_a_trial_that_cannot_be_opened_says_what_waits(run: Run, monkeypatch: py
         TrackdlError, match=r"opening a trial's run: .* does not answer. 1 things .*by the same command"
     ):
         trials.open_trial(run, None, "a trial", {}, {})
+
+
+def test_a_trial_that_is_the_first_to_find_the_store_away_says_what_waits(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(databases, "PATIENCE", 0.1)
+    monkeypatch.setattr(SqlAlchemyStore, "create_run", gone)
+    letters.keep("another run", tag("first"))
+    with pytest.raises(TrackdlError, match=r"opening a trial's run: .* does not answer. 1 things .* the same command"):
+        trials.open_trial(run, None, "a trial", {}, {})
+    monkeypatch.setattr(outbox, "_post", never)
+    run.tags({"second": "told"})  # it is known to be away now
+    assert len(letters.waiting(run.id)) == 1
+
+
+def test_how_a_run_ended_is_not_guessed_while_another_command_sends_it(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(databases, "PATIENCE", 0.1)
+    run.tags({"trackdl.task": "mnist", "trackdl.host": socket.gethostname(), "trackdl.process": "1:0"})
+    letters.keep(run.id, Letter("end", {"status": "FINISHED", "time": 1}))
+    with FileLock(store.spool_folder() / ".lock"):
+        assert runs.close_abandoned("mnist") == []
+    assert runs.close_abandoned("mnist") == []
+    assert run.info.info.status == "FINISHED"
+
+
+def test_what_somebody_else_put_among_the_letters_stays_and_stops_nothing(run: Run) -> None:
+    letters.keep(run.id, tag("first"))
+    (folder,) = letters.run_folders()
+    (folder / ".note").write_text("mine")
+    outbox.send_waiting()
+    assert told(run) == {"first"}
+    assert (folder / ".note").exists()
+    assert not letters.waiting(run.id)

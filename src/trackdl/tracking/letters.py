@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,9 +95,10 @@ def sweep(folder: Path) -> None:
     """Remove a run's folder, unless letters wait in it; what processes that were killed left there goes too."""
     with _changing():
         if not waiting(folder.name):
-            for left in folder.glob(".*"):
+            for left in [*folder.glob(".part-*"), *folder.glob(".sent-*")]:
                 shutil.rmtree(left)
-            folder.rmdir()
+            with suppress(OSError):  # somebody else's files lie there: it stays
+                folder.rmdir()
 
 
 def _changing() -> FileLock:

@@ -36,7 +36,7 @@ from trackdl.code_digest import code_digest
 from trackdl.paths import project_root
 from trackdl.spec import Experiment
 from trackdl.tracking import outbox
-from trackdl.tracking.letters import Letter
+from trackdl.tracking.letters import Letter, waiting
 from trackdl.tracking.store import client, every_experiment, home_experiment, plainly
 
 __all__ = ["Run", "close_abandoned", "describe_dataset", "download", "find", "start"]
@@ -287,9 +287,11 @@ def close_abandoned(task: str) -> list[Run]:
     """
     client()
     with plainly("sending what was kept"):
-        outbox.send_waiting()
+        sent = outbox.send_waiting(databases.PATIENCE)
     closed = []
     for run in find(task, "attributes.status = 'RUNNING'"):
+        if not sent and waiting(run.id):
+            continue  # how it ended may be among what another process is sending
         tags = run.info.data.tags
         if tags.get("trackdl.host") != socket.gethostname() or processes.alive(tags.get("trackdl.process", "")):
             continue
