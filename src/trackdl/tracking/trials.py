@@ -57,7 +57,7 @@ def open_trial(parent: Run, known: str | None, name: str, params: Mapping[str, A
     """
     here = {"trackdl.host": socket.gethostname(), "trackdl.process": processes.tag(), PARENT: parent.id}
     said = {key: str(value) for key, value in {**tags, **here}.items()}
-    with outbox.asked("opening a trial's run", parent.id):
+    with outbox.asked("opening a trial's run", known or parent.id):
         if known and _stands(known):
             client().update_run(known, status=RunStatus.to_string(RunStatus.RUNNING))
             run = Run(known)
