@@ -4,19 +4,24 @@ import signal
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pytest
 import requests
 from matplotlib.figure import Figure
 
+import test_task_grid as grids
 from conftest import ROOT
+from grid_fits import afresh, made_up, timed
 from trackdl import databases, spec
 from trackdl.errors import InputError, TrackdlError
-from trackdl.tracking import outbox, runs, store
+from trackdl.studies import store as studies
+from trackdl.tasks import grid
+from trackdl.tracking import letters, outbox, runs, store
 from trackdl.tracking.runs import Run
 from tracking_server import TrackingServer
 
@@ -89,12 +94,12 @@ def test_the_server_is_killed_in_mid_fit_and_comes_back(server: TrackingServer, 
         epoch(run, 1, tmp_path)
         server.kill()
         assert sum(epoch(run, number, tmp_path) for number in range(2, 8)) < LONGEST
-        assert outbox.waiting(run.id)
+        assert letters.waiting(run.id)
         server.start()
         outbox._stores[server.uri].answers.wait()
         epoch(run, 8, tmp_path)
-        outbox.settle(run.id)
-        assert not outbox.waiting(run.id)
+        assert run.info.info.status == "RUNNING"
+        assert not letters.waiting(run.id)
         epoch(run, 9, tmp_path)
     stands_once(run.id, 9, server.uri, "FINISHED")
 
@@ -129,13 +134,13 @@ def test_the_server_never_comes_back_and_the_next_command_sends_what_waits(
             run.history("train_loss")
 
     begun: list[Run] = []
-    with pytest.raises(TrackdlError, match=r"things told of run .* wait in .*next trackdl command sends them"):
+    with pytest.raises(TrackdlError, match=r"things told of 1 runs .* wait in .*next command of any task sends them"):
         training()
     (run,) = begun
     outbox._stores.clear()  # as a new process has none
     server.start()
     runs.close_abandoned("mnist")
-    assert not outbox.waiting(run.id)
+    assert not letters.waiting(run.id)
     stands_once(run.id, 5, server.uri, "FAILED")
     assert run.artifacts("pictures") == ["pictures/empty.png"]
     (found,) = run.info.inputs.dataset_inputs
@@ -152,11 +157,65 @@ def test_what_was_half_sent_arrives_once(tmp_path: Path, monkeypatch: pytest.Mon
             patch.setattr(outbox, "_post", gone)
             epoch(run, 2, tmp_path)
         # The letters arrive, and the process is gone before it has thrown them away.
-        for place in outbox.waiting(run.id):
-            outbox._post(run.id, outbox._read(place))
-        assert outbox.waiting(run.id)
+        for place in letters.waiting(run.id):
+            outbox._post(run.id, letters.read(place))
+        assert letters.waiting(run.id)
         outbox.send_waiting()
     stands_once(run.id, 2, tracking, "FINISHED")
+
+
+@pytest.fixture
+def own_studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TRACKDL_STORAGE", f"sqlite:///{tmp_path / 'optuna.db'}")
+    monkeypatch.setenv("GRID_TEST", str(tmp_path))
+    studies.storage.cache_clear()
+    yield
+    studies.storage.cache_clear()
+
+
+@pytest.mark.fault("the tracking server killed in mid-grid, and back", recovery="waits, or by itself")
+@pytest.mark.usefixtures("own_studies")
+def test_the_server_is_killed_in_mid_grid_and_comes_back(server: TrackingServer, tmp_path: Path) -> None:
+    back = threading.Timer(1.0, server.start)
+
+    def killed(function: Callable[[Any], Any], next_task: Callable[[], Any], _: int) -> Iterator[tuple[Any, Any]]:
+        for number, pair in enumerate(grids.here(function, next_task, 1)):
+            if number == 3 and server.process and not back.ident:
+                server.kill()
+                back.start()
+            yield pair
+
+    grids.stands_once(grid.run(grids.experiment(), 1, None, made_up, afresh, timed, killed))
+    back.join()
+    assert set(grids.calls(tmp_path).values()) == {1}
+    assert not letters.run_folders()
+
+
+@pytest.mark.fault("the tracking server stays away from a grid", recovery="the next command")
+@pytest.mark.usefixtures("own_studies")
+def test_a_grid_whose_server_stays_away_says_what_waits_and_the_same_command_goes_on(
+    server: TrackingServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def killed(function: Callable[[Any], Any], next_task: Callable[[], Any], _: int) -> Iterator[tuple[Any, Any]]:
+        for number, pair in enumerate(grids.here(function, next_task, 1)):
+            if number == 2:
+                server.kill()
+                monkeypatch.setattr(databases, "PATIENCE", 0.5)
+            yield pair
+
+    protocol = grids.experiment(folds=2)
+    said = r"opening a trial's run: .*does not answer. \d+ things told of .* wait in .* a study by the same command"
+    with pytest.raises(TrackdlError, match=said):
+        grid.run(protocol, 1, None, made_up, afresh, timed, killed)
+    assert "things told of" in caplog.messages[-1]
+    assert letters.run_folders()
+    monkeypatch.setattr(databases, "PATIENCE", 90.0)
+    outbox._stores.clear()  # as a new process has none
+    studies.storage.cache_clear()
+    server.start()
+    grids.stands_once(grid.run(protocol, 1, None, made_up, afresh, timed, grids.here), folds=2)
+    assert set(grids.calls(tmp_path).values()) == {1}
+    assert not letters.run_folders()
 
 
 def gone(*_: object) -> None:
@@ -207,12 +266,12 @@ def test_a_run_that_was_deleted_meanwhile_is_told_and_its_rest_is_kept(
         with pytest.raises(InputError, match=f"run {run.id}.*deleted"):
             epoch(run, 2, tmp_path)
         mlflow.MlflowClient().restore_run(run.id)
-    outbox._keep(run.id, outbox.Letter("tags", {"tags": {"a": "b"}}))
+    letters.keep(run.id, letters.Letter("tags", {"tags": {"a": "b"}}))
     mlflow.MlflowClient().delete_run(run.id)
     with caplog.at_level("ERROR", "trackdl"):
         runs.close_abandoned("mnist")
     assert "the store refuses" in caplog.text
-    assert outbox.waiting(run.id)
+    assert letters.waiting(run.id)
 
 
 def test_the_server_refuses_a_foreign_host(server: TrackingServer) -> None:

@@ -9,11 +9,14 @@ import mlflow
 import psutil
 import pytest
 import sqlalchemy
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, TEMPORARILY_UNAVAILABLE
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from conftest import ROOT
-from trackdl import processes, spec
+from trackdl import databases, processes, spec
 from trackdl.errors import InputError, TrackdlError
-from trackdl.tracking import runs, store
+from trackdl.tracking import runs, store, trials
 from trackdl.tracking.runs import Run
 
 EXPERIMENT = spec.load(ROOT / "experiments" / "mnist.yaml", spec.MnistSpec)
@@ -85,7 +88,7 @@ def test_a_data_set_is_an_input_with_its_digest() -> None:
 CHILD = """
 import os, sys
 from trackdl import spec
-from trackdl.tracking import runs, store
+from trackdl.tracking import runs, store, trials
 from pathlib import Path
 with runs.start(spec.load(Path(sys.argv[1]), spec.MnistSpec)) as run:
     print(run.id, flush=True)
@@ -114,6 +117,62 @@ def test_a_run_whose_process_was_killed_is_found_and_said(caplog: pytest.LogCapt
     assert run.id in caplog.text
     assert status(run) == "KILLED"
     assert runs.close_abandoned("mnist") == []
+
+
+DYING = """
+import os, sys
+from pathlib import Path
+from trackdl import spec
+from trackdl.tracking import runs
+runs._git = lambda *_: os._exit(9)
+resume = runs.Run(sys.argv[2]) if len(sys.argv) > 2 else None
+with runs.start(spec.load(Path(sys.argv[1]), spec.MnistSpec), resume=resume):
+    pass
+"""
+
+
+@pytest.mark.parametrize("how", ["new", "resumed", "made by mlflow run"])
+def test_a_run_whose_process_ends_while_it_is_started_is_found(how: str, tracking: str) -> None:
+    client = mlflow.MlflowClient(tracking)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, "-c", DYING, str(ROOT / "experiments" / "mnist.yaml")]
+    made = None if how == "new" else client.create_run("0").info.run_id
+    if how == "resumed":
+        command.append(str(made))
+    elif made:
+        environment["MLFLOW_RUN_ID"] = made
+    assert subprocess.run(command, env=environment, check=False).returncode == 9
+    (closed,) = runs.close_abandoned("mnist")
+    assert made in (None, closed.id)
+    assert status(closed) == "KILLED"
+
+
+@pytest.mark.parametrize("code", [TEMPORARILY_UNAVAILABLE, INTERNAL_ERROR])
+def test_a_trial_has_no_second_run_where_the_store_does_not_answer(
+    code: int, tracking: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(databases, "PATIENCE", 0.1)
+    client = mlflow.MlflowClient(tracking)
+    parent, known = (Run(client.create_run("0").info.run_id) for _ in range(2))
+
+    def fails(*_: object, **__: object) -> None:
+        raise MlflowException("the store fails", code)
+
+    monkeypatch.setattr(SqlAlchemyStore, "get_run", fails)
+    with pytest.raises(TrackdlError):
+        trials.open_trial(parent, known.id, "a trial", {}, {})
+    with pytest.raises(TrackdlError):
+        trials.adopt(parent, [known.id])
+    assert len(client.search_runs(["0"])) == 2
+
+
+def test_a_trial_whose_run_was_deleted_gets_another(tracking: str) -> None:
+    client = mlflow.MlflowClient(tracking)
+    parent, deleted = (Run(client.create_run("0").info.run_id) for _ in range(2))
+    client.delete_run(deleted.id)
+    for known in (deleted.id, "f" * 32):
+        assert trials.open_trial(parent, known, "a trial", {}, {}).id != known
+    trials.adopt(parent, [deleted.id, "f" * 32])
 
 
 def test_what_does_not_exist_is_an_input_error() -> None:

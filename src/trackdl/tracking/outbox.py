@@ -6,54 +6,37 @@ Nothing arrives twice: MLflow knows a point by its name, step, value and time, w
 and a file or a tag that is sent again replaces itself.
 """
 
-import json
 import logging
 import os
-import re
-import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import requests
 import sqlalchemy
-from filelock import FileLock
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from filelock import FileLock, Timeout
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from trackdl import databases
 from trackdl.errors import TrackdlError
+from trackdl.tracking import monitors
+from trackdl.tracking.letters import Letter, discard, keep, read, run_folders, sweep, waiting
 from trackdl.tracking.store import client, plainly, spool_folder, store_gone
 
-__all__ = ["Letter", "deliver", "end", "send_waiting", "settle", "waiting"]
+__all__ = ["asked", "deliver", "end", "send_waiting"]
 
 log = logging.getLogger(__name__)
 
 QUICK = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "3", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}  # seconds; for a training's writes
+FINISHED = RunStatus.to_string(RunStatus.FINISHED)
 LOOK_EVERY = 2.0  # seconds
 LOOK_SECONDS = 2.0  # how long an answer is waited for
-
-
-@dataclass(frozen=True)
-class Letter:
-    """One thing that is told of a run.
-
-    Attributes:
-        kind: "metrics", "tags", "file", "input" or "end".
-        content: What it says, a JSON value.
-        file: The file that goes with it.
-    """
-
-    kind: str
-    content: dict[str, Any]
-    file: Path | None = None
 
 
 @dataclass
@@ -62,7 +45,6 @@ class _Store:
 
     gone_since: float | None = None
     answers: threading.Event = field(default_factory=threading.Event)
-    lost: float = 0.0
 
 
 _stores: dict[str, _Store] = {}
@@ -81,20 +63,32 @@ def deliver(run_id: str, letter: Letter) -> None:
     """
     store = _store()
     if store.gone_since is not None and not store.answers.is_set():
-        _keep(run_id, letter)
+        keep(run_id, letter)
         return
     try:
-        if store.gone_since is not None or waiting(run_id):
-            send_waiting()
-            _came_back(store)
-        with _quickly(), databases.undisturbed(mlflow.get_tracking_uri()):
-            _post(run_id, letter)
+        with _quickly():
+            if not _send_before(store, run_id):
+                keep(run_id, letter)
+                return
+            with databases.undisturbed(mlflow.get_tracking_uri()):
+                _post(run_id, letter)
     except Exception as error:
         if not store_gone(error):
             with plainly(f"run {run_id}"):
                 raise
-        _keep(run_id, letter)
+        keep(run_id, letter)
         _went_away(store, error)
+    else:
+        monitors.revive(run_id)
+
+
+def _send_before(store: _Store, run_id: str) -> bool:
+    """Send what waits before a run's next letter; return whether that can be sent now."""
+    if store.gone_since is not None or waiting(run_id):
+        if not send_waiting():
+            return False
+        _came_back(store)
+    return True
 
 
 @contextmanager
@@ -161,7 +155,9 @@ def _came_back(store: _Store) -> None:
 def _answers(uri: str) -> bool:
     try:
         if uri.startswith("http"):
-            return requests.get(f"{uri.rstrip('/')}/health", timeout=LOOK_SECONDS).status_code < 500
+            # Its /health says that it is there, even where its database is not.
+            question = f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1"
+            return requests.get(question, timeout=LOOK_SECONDS).status_code < 500
         limit = {"timeout": LOOK_SECONDS} if databases.sqlite_file(uri) else {"connect_timeout": int(LOOK_SECONDS)}
         engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool, connect_args=limit)
         with engine.connect() as connection:
@@ -172,113 +168,110 @@ def _answers(uri: str) -> bool:
     return True
 
 
-def _keep(run_id: str, letter: Letter) -> None:
-    """Put a letter behind those that wait: whole or not at all."""
-    folder = spool_folder() / run_id
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(dir=folder, prefix=".part-"))
-        (made / "letter.json").write_text(json.dumps({"kind": letter.kind, "content": letter.content}))
-        if letter.file:
-            (made / "file").mkdir()
-            shutil.copyfile(letter.file, made / "file" / letter.file.name)
-        for path in (path for path in made.rglob("*") if path.is_file()):
-            with path.open("rb+") as written:
-                os.fsync(written.fileno())
-        number = max((int(path.name) for path in _letters(folder)), default=0) + 1
-        made.rename(folder / f"{number:08d}")
-    except OSError as error:
-        raise TrackdlError(
-            f"the tracking store does not answer, and {folder} cannot keep what is for it: {error}. Make room"
-        ) from error
-
-
-def _letters(folder: Path) -> list[Path]:
-    found = folder.iterdir() if folder.is_dir() else []
-    return sorted(path for path in found if re.fullmatch(r"\d{8}", path.name))
-
-
-def waiting(run_id: str) -> list[Path]:
-    """Return where the letters of a run lie that the store has not taken yet, in order."""
-    return _letters(spool_folder() / run_id)
-
-
-def send_waiting() -> None:
+def send_waiting(patience: float = 0) -> bool:
     """Send all letters that wait for this store, of whatever process, each run's in order.
+
+    Args:
+        patience: For how many seconds another process, which sends them already, is waited for.
+
+    Returns:
+        Whether it was done; False where another process is still at it.
 
     Raises:
         MlflowException: The store does not answer.
     """
-    root = spool_folder()
-    if not root.is_dir():
-        return
-    with FileLock(root / ".lock"):
-        for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-            letters = _letters(folder)
-            for place in letters:
-                try:
-                    with databases.undisturbed(mlflow.get_tracking_uri()):
-                        _post(folder.name, _read(place))
-                except MlflowException as error:
-                    if store_gone(error):
-                        raise
-                    log.error("%s holds what the store refuses: %s. Delete it to give that up", folder, error)
-                    break
-                shutil.rmtree(place)
-            else:
-                if letters:
-                    log.info("run %s: %d things that had been kept were sent", folder.name, len(letters))
-                shutil.rmtree(folder)
+    if not run_folders():
+        return True
+    try:
+        with FileLock(spool_folder() / ".lock", timeout=patience):
+            for folder in run_folders():
+                _send_of(folder)
+    except Timeout:
+        log.info("another process is sending what waits in %s", spool_folder())
+        return False
+    return True
 
 
-def _read(place: Path) -> Letter:
-    said = json.loads((place / "letter.json").read_text())
-    files = list((place / "file").iterdir()) if (place / "file").is_dir() else []
-    return Letter(said["kind"], said["content"], files[0] if files else None)
+def _send_of(folder: Path) -> None:
+    """Send a run's letters, those too that another process keeps meanwhile."""
+    sent = 0
+    while places := waiting(folder.name):
+        try:
+            with databases.undisturbed(mlflow.get_tracking_uri()):
+                _post(folder.name, read(places[0]))
+        except (MlflowException, requests.RequestException) as error:
+            if store_gone(error):
+                raise
+            log.error("%s holds what the store refuses: %s. Delete it to give that up", places[0], error)
+            return
+        discard(places[0])
+        sent += 1
+    sweep(folder)
+    if sent:
+        log.info("run %s: %d things that had been kept were sent", folder.name, sent)
 
 
 def end(run_id: str, status: str) -> None:
-    """End the run that is open in MLflow, or keep for later that it has ended."""
-    now = int(time.time() * 1000)
-    store = _store()
+    """End a run that was opened here, or keep behind what waits for it that it has ended."""
+    store, uri = _store(), mlflow.get_tracking_uri()
+    letter = Letter("end", {"status": status, "time": int(time.time() * 1000)})
+    if status == FINISHED and store.gone_since is not None and _answers(uri):
+        store.answers.set()  # since the thread has looked last; whoever is interrupted does not wait for this
     try:
-        if waiting(run_id) and (store.gone_since is None or store.answers.is_set()):
-            send_waiting()
-        with _quickly(), databases.undisturbed(mlflow.get_tracking_uri()):
-            mlflow.end_run(status)
-    except Exception as error:
-        if not store_gone(error):
-            with plainly(f"run {run_id}"):
-                raise
-        _keep(run_id, Letter("end", {"status": status, "time": now}))
-        _went_away(store, error)
+        deliver(run_id, letter)
+    finally:
+        with _quickly():
+            monitors.let_go(run_id, wait=store.gone_since is None)
+    if mlflow.active_run() is None and any(map(_waits, run_folders())):
+        log.warning("%s: %s", databases.shown(uri), _what_waits())
 
 
-def settle(run_id: str) -> None:
-    """Make sure that the store has everything told of a run, before it is asked about it; wait for it if need be.
+def _waits(folder: Path) -> bool:
+    return bool(waiting(folder.name))
+
+
+def _what_waits() -> str:
+    """Say how much waits for the store, where, and how it is sent."""
+    kept = [place for folder in run_folders() for place in waiting(folder.name)]
+    size = sum(path.stat().st_size for place in kept for path in place.rglob("*") if path.is_file())
+    return (
+        f"{len(kept)} things told of {len({place.parent for place in kept})} runs ({size / 1e6:.1f} MB) wait in "
+        f"{spool_folder()}; the next command of any task sends them once the store answers (`trackdl data`, say)"
+    )
+
+
+@contextmanager
+def asked(what: str, run_id: str | None = None) -> Iterator[None]:
+    """Ask the store in the block; it has everything by then that was told of a run, and is waited for if need be.
+
+    Args:
+        what: What is asked for, e.g. "run 3f2a".
+        run_id: The run that is asked about.
 
     Raises:
-        TrackdlError: It does not answer; what waits is said, and how it is sent.
+        InputError: What is asked for does not exist, or its name is none.
+        TrackdlError: The store failed; or does not answer: what waits for it is said, and how it is sent.
     """
-    store = _store()
-    if store.gone_since is not None:
-        try:
+    store, uri = _store(), mlflow.get_tracking_uri()
+    try:
+        if store.gone_since is not None or (run_id and waiting(run_id)):
             databases.patient(_send_back, "the tracking store", store_gone)(store)
-        except Exception as error:
-            if not store_gone(error):
+        yield
+    except Exception as error:
+        if not store_gone(error):
+            with plainly(what):
                 raise
-            kept = waiting(run_id)
-            size = sum(path.stat().st_size for place in kept for path in place.rglob("*") if path.is_file())
-            raise TrackdlError(
-                f"the tracking store {databases.shown(mlflow.get_tracking_uri())} has not answered for "
-                f"{time.monotonic() - store.gone_since:.0f} s. {len(kept)} things told of run {run_id} "
-                f"({size / 1e6:.1f} MB) wait in {spool_folder() / run_id}; the next trackdl command sends them once "
-                f"the store answers. A training then ends by --resume {run_id}, a study by the same command"
-            ) from error
+        if store.gone_since is None or store.answers.is_set():
+            _went_away(store, error)
+        raise TrackdlError(
+            f"{what}: the tracking store {databases.shown(uri)} does not answer. {_what_waits()}. "
+            f"A training then ends by --resume {run_id or 'RUN_ID'}, a study by the same command"
+        ) from error
 
 
 def _send_back(store: _Store) -> None:
     with _quickly():
         MlflowClient.search_experiments(client(), max_results=1)
-    send_waiting()
+    if not send_waiting(databases.PATIENCE):
+        raise TrackdlError(f"another process has been sending for {databases.PATIENCE:.0f} s. {_what_waits()}")
     _came_back(store)

@@ -36,7 +36,7 @@ from trackdl.code_digest import code_digest
 from trackdl.paths import project_root
 from trackdl.spec import Experiment
 from trackdl.tracking import outbox
-from trackdl.tracking.outbox import Letter
+from trackdl.tracking.letters import Letter, waiting
 from trackdl.tracking.store import client, every_experiment, home_experiment, plainly
 
 __all__ = ["Run", "close_abandoned", "describe_dataset", "download", "find", "start"]
@@ -68,8 +68,7 @@ class Run:
     @property
     def info(self) -> MlflowRun:
         """The run as MLflow has it now."""
-        outbox.settle(self.id)
-        with plainly(f"run {self.id}"):
+        with outbox.asked(f"run {self.id}", self.id):
             return client().get_run(self.id)
 
     @cached_property
@@ -113,8 +112,7 @@ class Run:
     def history(self, name: str) -> list[tuple[int, float]]:
         """Return all (step, value) points of a metric, by step; the last one logged counts where a step has several."""
         self.send()
-        outbox.settle(self.id)
-        with plainly(f"run {self.id}"):
+        with outbox.asked(f"run {self.id}", self.id):
             points = client().get_metric_history(self.id, name)
         latest = {point.step: point.value for point in sorted(points, key=lambda point: point.timestamp)}
         return sorted(latest.items())
@@ -158,14 +156,12 @@ class Run:
 
     def artifacts(self, folder: str) -> list[str]:
         """Return the paths of the files in `folder` of the run's artifacts, sorted."""
-        outbox.settle(self.id)
-        with plainly(f"run {self.id}"):
+        with outbox.asked(f"run {self.id}", self.id):
             return sorted(item.path for item in client().list_artifacts(self.id, folder) if not item.is_dir)
 
     def fetch(self, path: str, into: Path) -> Path:
         """Bring an artifact into the folder `into` and return where it lies."""
-        outbox.settle(self.id)
-        with plainly(f"run {self.id}, artifact {path}"):
+        with outbox.asked(f"run {self.id}, artifact {path}", self.id):
             return Path(client().download_artifacts(self.id, path, str(into)))
 
 
@@ -175,6 +171,10 @@ def start(experiment: Experiment, *, resume: Run | None = None, name: str | None
 
     `mlflow run` has made a run already and names it in MLFLOW_RUN_ID: the first run that is started takes it.
 
+    A run has its task and its process from the first, so that one whose process ends while it is being started is found
+    by `close_abandoned`. So is one that Ctrl-C, in a call of a tracking server, leaves unknown to this process: once
+    this process has ended.
+
     Args:
         experiment: What is run; its settings become the run's parameters, its text the artifact `experiment.yaml`.
         resume: Go on with this run instead of a new one.
@@ -183,19 +183,21 @@ def start(experiment: Experiment, *, resume: Run | None = None, name: str | None
     Yields:
         The run.
     """
-    client()  # opens the store, and tells MLflow which one it is
     made_by_caller = os.environ.pop("MLFLOW_RUN_ID", None)
     run_id = resume.id if resume else made_by_caller
-    where = {"run_id": run_id} if run_id else {"experiment_id": home_experiment()}
+    tags = {"trackdl.task": experiment.task, "trackdl.host": socket.gethostname(), "trackdl.process": processes.tag()}
     mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_EVERY)  # type: ignore[no-untyped-call]
     nested = mlflow.active_run() is not None
+    settings = {"nested": nested, "run_name": name, "tags": tags, "log_system_metrics": not nested}
     status = RunStatus.FINISHED
     run = None
     try:
-        # An interruption that was put off is heard where the block ends: there the run has to be known already.
-        with plainly("starting a run"), databases.undisturbed(mlflow.get_tracking_uri()):
-            active = mlflow.start_run(**where, nested=nested, run_name=name, log_system_metrics=not nested)  # type: ignore[arg-type]
-            run = Run(active.info.run_id)
+        with outbox.asked("starting a run", run_id):
+            where = {"run_id": run_id} if run_id else {"experiment_id": home_experiment()}
+            # An interruption that was put off is heard where the block ends: there the run has to be known already.
+            with databases.undisturbed(mlflow.get_tracking_uri()):
+                active = mlflow.start_run(**where, **settings)  # type: ignore[arg-type]
+                run = Run(active.info.run_id)
         with plainly(f"run {run.id}"):
             _record(run, experiment)
         yield run
@@ -219,12 +221,9 @@ def _record(run: Run, experiment: Experiment) -> None:
     known = run.info.data.params
     fresh = {key: value for key, value in spec.flatten(experiment).items() if key not in known}
     tags = {
-        "trackdl.task": experiment.task,
         "trackdl.version": __version__,
         "trackdl.spec_digest": spec.digest(experiment),
         "trackdl.code_digest": code_digest(experiment.task) or "",
-        "trackdl.host": socket.gethostname(),
-        "trackdl.process": processes.tag(),
         "trackdl.python": platform.python_version(),
         "trackdl.torch": importlib.metadata.version("torch"),
         "trackdl.mlflow": importlib.metadata.version("mlflow"),
@@ -288,9 +287,11 @@ def close_abandoned(task: str) -> list[Run]:
     """
     client()
     with plainly("sending what was kept"):
-        outbox.send_waiting()
+        sent = outbox.send_waiting(databases.PATIENCE)
     closed = []
     for run in find(task, "attributes.status = 'RUNNING'"):
+        if not sent and waiting(run.id):
+            continue  # how it ended may be among what another process is sending
         tags = run.info.data.tags
         if tags.get("trackdl.host") != socket.gethostname() or processes.alive(tags.get("trackdl.process", "")):
             continue

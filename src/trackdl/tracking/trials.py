@@ -15,12 +15,13 @@ from urllib.parse import urlsplit
 import mlflow
 from mlflow.entities import RunStatus
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from trackdl import databases, processes
 from trackdl.errors import TrackdlError
 from trackdl.paths import UI
 from trackdl.tracking import outbox
-from trackdl.tracking.outbox import Letter
+from trackdl.tracking.letters import Letter
 from trackdl.tracking.runs import Run
 from trackdl.tracking.store import client, plainly
 
@@ -29,6 +30,7 @@ __all__ = ["PARENT", "adopt", "close_trial", "kill", "log_once", "open_trial", "
 log = logging.getLogger(__name__)
 
 PARENT = "mlflow.parentRunId"  # MLflow's own tag
+_NO_SUCH_RUN = ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)
 
 
 def study_run(task: str, study: str) -> Run | None:
@@ -59,7 +61,7 @@ def open_trial(parent: Run, known: str | None, name: str, params: Mapping[str, A
     """
     here = {"trackdl.host": socket.gethostname(), "trackdl.process": processes.tag(), PARENT: parent.id}
     said = {key: str(value) for key, value in {**tags, **here}.items()}
-    with plainly("opening a trial's run"):
+    with outbox.asked("opening a trial's run", known or parent.id):
         if known and _stands(known):
             client().update_run(known, status=RunStatus.to_string(RunStatus.RUNNING))
             run = Run(known)
@@ -75,14 +77,19 @@ def open_trial(parent: Run, known: str | None, name: str, params: Mapping[str, A
 def adopt(parent: Run, run_ids: Iterable[str]) -> None:
     """Put trials' runs below `parent`, where somebody has deleted the run that they stood below."""
     for run_id in run_ids:
-        if _stands(run_id):
+        with plainly(f"run {run_id}"):
+            stands = _stands(run_id)
+        if stands:
             Run(run_id).tags({PARENT: parent.id})
 
 
 def _stands(run_id: str) -> bool:
+    """Return whether a run is there; a store that does not answer says nothing of that."""
     try:
         return bool(client().get_run(run_id).info.lifecycle_stage == "active")
-    except MlflowException:
+    except MlflowException as error:
+        if error.error_code != _NO_SUCH_RUN:
+            raise
         return False
 
 
