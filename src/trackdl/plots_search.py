@@ -36,7 +36,8 @@ def courses(trials: Sequence[tuple[int, Sequence[float], bool]], title: str) -> 
         axes.plot([], [], color=BLUE, label="trained to the end")
         axes.plot([], [], color=GREY, label="pruned, failed or stopped")
     # The best one's course fills the figure: one trial that learnt nothing would press all others together.
-    least = min(best[1]) if best else median(values[-1] for _, values, _ in shown)
+    whole = best or (shown[0] if len(shown) == 1 else None)
+    least = min(whole[1]) if whole else median(values[-1] for _, values, _ in shown)
     axes.set_ylim(bottom=max(0.0, least - 0.02))
     axes.set_title(title)
     axes.set_xlabel("Epoch")
