@@ -61,7 +61,8 @@ def pareto(points: Sequence[tuple[float, float]], front: Sequence[tuple[float, f
     """
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
-    axes.scatter(*zip(*points, strict=True), color=GREY, s=25, label="complete trials")
+    seconds, accuracies = zip(*points, strict=True)
+    axes.scatter(seconds, accuracies, color=GREY, s=25, label="complete trials")
     # In steps: so much time buys the accuracy of the front's last trial before it, and none between two.
     (line,) = axes.plot(*zip(*sorted(front), strict=True), "o-", drawstyle="steps-post", color=ORANGE)
     line.set_label("Pareto front: no trial is better and as quick, or as good and quicker")
