@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import optuna
+import pandas as pd
 import pytest
 
+from conftest import ROOT
 from grids import made_table
+from trackdl import spec
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import search
 
@@ -73,3 +76,15 @@ def test_it_prints_one_json_object_or_a_table(tmp_path: Path, capsys: pytest.Cap
     search.main(["--table", str(path), "--seeds", "2"])
     assert f"{said['default']} (default)" in " ".join(capsys.readouterr().out.split())
     assert said["default"] in SEARCHES
+
+
+def test_the_default_search_comes_near_the_grids_best_with_a_tenth_of_its_images() -> None:
+    told = spec.load(ROOT / "experiments" / "search.yaml", spec.SearchSpec).study
+    table = search.Table.of(pd.read_csv(ROOT / "experiments" / "results" / "grid.csv"))
+    assert (len(table.scores), table.images) == (96, 96 * 3 * 10 * 32_000)
+    found = search.measure(table, told, seeds=10)
+    assert 0 < found["near"] < 96  # there is something to miss
+    default = found["searches"][found["default"]]
+    assert default["arrived"] == 10
+    assert default["median_share"] <= search.WANTED
+    assert search.WANTED == 0.1

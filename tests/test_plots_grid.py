@@ -1,6 +1,7 @@
 import io
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,6 +54,36 @@ def test_every_course_is_drawn_once() -> None:
     figure = plots_grid.cell_courses(TABLE, FIRST, "title")
     assert [len(axes.lines) for axes in figure.axes] == [98, 98]  # the best and the report's once more
     assert {"relu", "sigmoid", "tanh", "best", "the report's choice"} <= texts(figure)
+
+
+SIX = ["elu", "gelu", "relu", "sigmoid", "silu", "tanh"]
+
+
+def of_six_activations() -> pd.DataFrame:
+    """Return the report's configurations, with every activation of three under another name as well."""
+    report = TABLE[TABLE["grid"] == "report"]
+    names = {"relu": "elu", "sigmoid": "gelu", "tanh": "silu"}
+    return pd.concat([report, report.assign(activation=report["activation"].map(names))], ignore_index=True)
+
+
+def test_every_configuration_of_six_activations_is_drawn_and_named() -> None:
+    table = of_six_activations()
+    figure = plots_grid.accuracy_against_time(table, FIRST, "title")
+    groups = figure.axes[0].collections
+    assert sum(len(points.get_offsets()) for points in groups) == 192
+    assert set(SIX) <= texts(figure)
+    assert len({tuple(points.get_facecolor()[0]) for points in groups}) == len(groups) == 6
+    figure = plots_grid.cell_courses(table, FIRST, "title")
+    assert [len(axes.lines) for axes in figure.axes] == [194, 194]
+    assert set(SIX) <= texts(figure)
+
+
+def test_styles_are_told_apart_by_colour_and_shape() -> None:
+    values = pd.Series([f"activation {number}" for number in range(9)])
+    styled = plots_grid._styled(values)
+    assert [value for value, *_ in styled] == values.tolist()
+    assert len({(colour, marker) for _, colour, marker, _ in styled}) == 9
+    assert len({(colour, line) for _, colour, _, line in styled}) == 9
 
 
 def test_importances_are_ranked() -> None:

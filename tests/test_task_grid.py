@@ -155,6 +155,24 @@ def test_a_batch_takes_longer_where_there_is_more_to_compute() -> None:
 PICTURES = ("accuracy_against_time", "courses", "effects", "importances", "interactions")
 
 
+@pytest.mark.usefixtures("tracking")
+@pytest.mark.parametrize(
+    ("dropouts", "missing"),
+    [([0.1], {"interactions", "effects", "importances"}), ([0.1, 0.3], {"interactions"})],
+)
+def test_a_grid_of_fewer_than_two_dimensions_has_its_table_and_the_pictures_there_can_be(
+    dropouts: list[float], missing: set[str], tmp_path: Path
+) -> None:
+    told = experiment(grids={"report": SPACE | {"activation": ["relu"], "dropout": dropouts}})
+    result = grid.run(told, 1, tmp_path / "results", made_up, afresh, timed, here)
+    stands_once(result, cells=len(dropouts))
+    assert {"grid.csv", "verdicts.json"} <= set(result.run.artifacts(""))
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "results" / "grid.csv"), result.table)
+    assert [contrast.dimension for contrast in result.conclusions.contrasts] == ["dropout"] * (len(dropouts) - 1)
+    assert set(result.run.artifacts("pictures")) == {f"pictures/{name}.png" for name in set(PICTURES) - missing}
+    assert grid.show(result)
+
+
 def seeds_tested(tmp_path: Path) -> list[int]:
     return [json.loads(line) for line in (tmp_path / "tested").read_text().splitlines()]
 

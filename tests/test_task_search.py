@@ -10,9 +10,11 @@ import optuna
 import pytest
 import torch
 from optuna.trial import TrialState
+from typer.testing import CliRunner
 
 from search_fits import made_up
-from trackdl import search_driver, spec
+from trackdl import plots_search, search_driver, spec
+from trackdl.cli import app
 from trackdl.drawing import Studio
 from trackdl.errors import Diverged, InputError
 from trackdl.segments import SegmentResult, SegmentTask, train_segment
@@ -47,6 +49,7 @@ CONTENT: dict[str, Any] = {
     },
     "study": {"min_epochs": 1, "reduction_factor": 2, "trials": 12},
 }
+PRUNERS = {"halving": "SuccessiveHalvingPruner", "hyperband": "HyperbandPruner", "none": "NopPruner"}
 
 
 @pytest.fixture(autouse=True)
@@ -243,6 +246,87 @@ def test_two_objectives_prune_nothing_and_give_a_front() -> None:
     assert front
     assert all(trial.state == TrialState.COMPLETE for trial in front)
     assert "front" not in search.show(result)
+
+
+def front_of(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the (seconds, accuracy) that no other beats in one and equals in the other, the best first."""
+    return sorted(
+        (one for one in points if not any(s <= one[0] and a >= one[1] and (s, a) != one for s, a in points)),
+        key=lambda point: -point[1],
+    )
+
+
+def test_the_front_is_of_high_accuracy_and_little_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[tuple[Any, ...]] = []
+    pareto = plots_search.pareto
+
+    def seen(*arguments: Any) -> Any:
+        drawn.append(arguments)
+        return pareto(*arguments)
+
+    monkeypatch.setattr(plots_search, "pareto", seen)
+    space = {"model.filters": [2, 4, 8], "training.optimizer.lr": {"low": 0.001, "high": 1, "log": True}}
+    told = experiment(space=space, study={"objectives": "accuracy and time", "trials": 14})
+    result = search.run(told, 1, made_up, here)
+    study = study_of(result)
+    assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE"]
+    points = []
+    for trial in study.trials:
+        filters, rate = trial.params["model.filters"], trial.params["training.optimizer.lr"]
+        if rate <= 0.5:  # else it diverges
+            points.append((4 * filters / 2, (0.6 + filters / 100 - abs(rate - 0.03) / 10) * (1 - 0.1 / 4)))
+    front = front_of(points)
+    assert 1 < len(front) < len(points) < 14
+    assert [(trial.values[1], trial.values[0]) for trial in result.study.best()] == front
+    ((told_points, told_front, _),) = drawn
+    assert sorted(told_points) == sorted(points)
+    assert told_front == front
+    assert result.best is not None
+    assert result.best.model.filters == 8
+
+
+@pytest.mark.parametrize(("flags", "objectives"), [([], "accuracy"), (["--pareto"], "accuracy and time")])
+def test_the_command_has_two_objectives_if_asked(
+    flags: list[str], objectives: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[search.Result] = []
+    run = search.run
+
+    def made_up_here(told: SearchSpec, count: int, **_: Any) -> search.Result:
+        done.append(run(told, count, made_up, here))
+        return done[-1]
+
+    monkeypatch.setattr(search, "run", made_up_here)
+    file = tmp_path / "search.yaml"
+    file.write_text(spec.to_yaml(experiment()))
+    said = CliRunner().invoke(app, ["search", "--file", str(file), "--trials", "3", "--workers", "1", *flags])
+    assert said.exit_code == 0, said.output
+    (result,) = done
+    assert result.experiment.study.objectives == objectives
+    assert len(study_of(result).directions) == (2 if flags else 1)
+    assert ("Pareto front" in said.output) == bool(flags)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+@pytest.mark.parametrize("pruner", ["halving", "hyperband", "none"])
+def test_every_pruner_and_sampler_searches(pruner: str, sampler: str) -> None:
+    settings = {"pruner": pruner, "sampler": sampler, "min_epochs": 1, "reduction_factor": 2, "trials": 14}
+    space = {"model.filters": [2, 4, 8, 16], "training.optimizer.lr": {"low": 0.01, "high": 0.1}}
+    result = search.run(experiment(space=space, study=settings), 1, made_up, here)
+    is_truthful(result)
+    study = result.study.study
+    assert type(study.sampler).__name__ == {"tpe": "TPESampler", "random": "RandomSampler"}[sampler]
+    assert type(study.pruner).__name__ == PRUNERS[pruner]
+    tags = result.run.info.data.tags
+    assert (tags["trackdl.sampler"], tags["trackdl.pruner"]) == (sampler, pruner)
+    states = Counter(trial.state.name for trial in study.trials)
+    assert states["COMPLETE"] + states["PRUNED"] == 14
+    assert states["COMPLETE"] >= 1
+    assert (states["PRUNED"] > 0) == (pruner != "none")
+    for trial in study.trials:
+        epochs = len(trial.user_attrs["history"])
+        assert epochs == 4 if trial.state == TrialState.COMPLETE else 1 <= epochs < 4
+    assert result.best is not None
 
 
 def test_first_trials_come_first_and_impossible_ones_are_not_trained() -> None:

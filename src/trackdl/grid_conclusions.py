@@ -36,7 +36,7 @@ def conclude(
     fresh: tuple[Sequence[float], Sequence[float]],
     importances: Mapping[str, float],
 ) -> Conclusions:
-    """Draw the conclusions and log them: `verdicts.json` and pictures.
+    """Draw the conclusions and log them: `verdicts.json` and the pictures that there is something to see in.
 
     Args:
         run: The grid's run.
@@ -51,12 +51,18 @@ def conclude(
     verdicts = [judge(one, contrasts, experiment.margin, within) for one in experiment.hypotheses]
     found = Conclusions(contrasts, within, verdicts, curse(table, first, *fresh))
     figures = {
-        "effects": plots_grid.effects_chart(contrasts, experiment.margin, f"{TITLE}: what each dimension does"),
         "accuracy_against_time": plots_grid.accuracy_against_time(table, first, f"{TITLE}: accuracy against time"),
         "courses": plots_grid.cell_courses(table, first, f"{TITLE}: every configuration"),
-        "interactions": plots_grid.interaction_maps(table, f"{TITLE}: dimensions that act together"),
-        "importances": plots_grid.importance_bars(importances, f"{TITLE}: importance"),
     }
+    # A grid in which little varies has nothing to compare, to act together or to be important.
+    if contrasts:
+        figures["effects"] = plots_grid.effects_chart(
+            contrasts, experiment.margin, f"{TITLE}: what each dimension does"
+        )
+    if sum(len(values) > 1 for _, values in experiment.grids["report"]) > 1:
+        figures["interactions"] = plots_grid.interaction_maps(table, f"{TITLE}: dimensions that act together")
+    if importances:
+        figures["importances"] = plots_grid.importance_bars(importances, f"{TITLE}: importance")
     for name, figure in figures.items():
         run.figure(figure, f"pictures/{name}.png")
     run.table(_as_json(experiment, found, importances), "verdicts.json")

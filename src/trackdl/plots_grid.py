@@ -1,7 +1,7 @@
 """Figures of a grid, from its table and what was made of it: effects, interactions, accuracy against time, courses."""
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, cycle
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from trackdl.contrasts import REPORT, Contrast, epochs_of
 from trackdl.grid_table import scores
-from trackdl.plots import BLUE, GREEN, GREY, ORANGE
+from trackdl.plots import BLUE, FOLD_COLOURS, GREEN, GREY
 from trackdl.spec_grid import DIMENSIONS
 from trackdl.stats import Estimate
 from trackdl.verdicts import LABELS
@@ -27,8 +27,10 @@ __all__ = [
     "interaction_maps",
 ]
 
-# By shape as well, so that they are told apart in grey.
-STYLES = ((BLUE, "o", "-"), (ORANGE, "s", "--"), (GREEN, "^", ":"), ("#CC79A7", "D", "-."))
+# By shape as well, so that they are told apart in grey: 6 colours, 7 markers, 5 lines. These numbers have no common
+# factor, so a colour comes back with another marker and another line.
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LINES = ("-", "--", ":", "-.", (0, (8, 2)))
 INK = "#222222"
 FINDINGS = {
     "different": (BLUE, "o", "different"),
@@ -156,7 +158,7 @@ def accuracy_against_time(table: pd.DataFrame, report_cell: Mapping[str, Any], t
     axes = figure.add_subplot()
     front = _front(seconds, score)
     axes.plot(seconds[front], score[front], color=INK, linewidth=1, label="Pareto front", zorder=1)
-    for (colour, marker, _), value in zip(STYLES, sorted(found["activation"].unique()), strict=False):
+    for value, colour, marker, _ in _styled(found["activation"]):
         own = (found["activation"] == value).to_numpy()
         axes.scatter(seconds[own], score[own], s=42, color=colour, marker=marker, alpha=0.8, linewidths=0, label=value)
     for places, words, marker in (
@@ -172,6 +174,11 @@ def accuracy_against_time(table: pd.DataFrame, report_cell: Mapping[str, Any], t
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=6, frameon=False)
     return figure
+
+
+def _styled(values: "pd.Series[str]") -> list[tuple[str, str, str, Any]]:
+    """Return each value there is, in the alphabet's order, with a colour, a marker and a line of its own."""
+    return list(zip(sorted(values.unique()), cycle(FOLD_COLOURS), cycle(MARKERS), cycle(LINES), strict=False))
 
 
 def _is_cell(found: pd.DataFrame, cell: Mapping[str, Any]) -> NDArray[np.bool_]:
@@ -205,7 +212,7 @@ def cell_courses(table: pd.DataFrame, report_cell: Mapping[str, Any], title: str
     panels = (("val_accuracy", 100, "Validation accuracy, %"), ("val_loss", 1, "Validation loss, cross-entropy"))
     for axes, (name, scale, label) in zip(figure.subplots(1, 2), panels, strict=True):
         columns = [f"{name}_{epoch}" for epoch in epochs]
-        for (colour, _, line), value in zip(STYLES, sorted(found["activation"].unique()), strict=False):
+        for value, colour, _, line in _styled(found["activation"]):
             courses = scale * found.loc[found["activation"] == value, columns].to_numpy().T
             lines = axes.plot(epochs, courses, color=colour, linestyle=line, linewidth=0.8, alpha=0.55)
             lines[0].set_label(value)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from trackdl.plots import BLUE, GREY, ORANGE
 
@@ -36,34 +36,45 @@ def courses(trials: Sequence[tuple[int, Sequence[float], bool]], title: str) -> 
         axes.plot([], [], color=BLUE, label="trained to the end")
         axes.plot([], [], color=GREY, label="pruned, failed or stopped")
     # The best one's course fills the figure: one trial that learnt nothing would press all others together.
-    least = min(best[1]) if best else median(values[-1] for _, values, _ in shown)
-    axes.set_ylim(bottom=max(0.0, least - 0.02))
+    whole = best or (shown[0] if len(shown) == 1 else None)
+    least = min(whole[1]) if whole else median(values[-1] for _, values, _ in shown)
+    most = max(max(values) for _, values, _ in shown)
+    axes.set_ylim(max(0.0, least - 0.02), most + 0.05 * (most - least) + 0.002)
     axes.set_title(title)
     axes.set_xlabel("Epoch")
     axes.set_ylabel("Validation accuracy")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
     axes.grid(alpha=0.3)
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="lower right")
+        figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 
 def pareto(points: Sequence[tuple[float, float]], front: Sequence[tuple[float, float]], title: str) -> Figure:
-    """Draw trials by training time (processor seconds) and accuracy (fractions), and the front that none beats."""
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    """Draw trials by what they took and what they reached, and the front that none beats.
+
+    Args:
+        points: (processor seconds of training, validation accuracy as a fraction) of every complete trial.
+        front: Those of the points that none is better and as quick as, or as good and quicker than.
+        title: The figure's title.
+    """
+    figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
     seconds, accuracies = zip(*points, strict=True)
-    axes.scatter(seconds, accuracies, color=GREY, s=25, label="trials")
-    axes.plot(
-        *zip(*sorted(front), strict=True), "o-", color=ORANGE, label="Pareto front: none is both better and quicker"
-    )
+    axes.scatter(seconds, accuracies, color=GREY, s=25, label="complete trials")
+    # In steps: so much time buys the accuracy of the front's last trial before it, and none between two.
+    (line,) = axes.plot(*zip(*sorted(front), strict=True), "o-", drawstyle="steps-post", color=ORANGE)
+    line.set_label("Pareto front: no trial is better and as quick, or as good and quicker")
     axes.set_xscale("log")
-    axes.set_xlabel("Processor seconds of training")
-    axes.set_ylabel("Validation accuracy")
+    axes.set_xlabel("Training time, processor seconds")
+    axes.set_ylabel("Validation accuracy, %")
+    # Of less than a decade minor ticks would be labelled too, as powers of ten.
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}")
     axes.set_title(title)
-    axes.grid(alpha=0.3, which="both")
-    axes.legend(loc="lower right")
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, scatteryoffsets=[0.5])
     return figure
