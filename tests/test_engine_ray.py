@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 
 import test_task_grid as grids
+import test_task_search as searches
 from conftest import ROOT
-from ray_fits import fetching, gone, slow_there
+from ray_fits import data_folder, fetching, gone, slow_there
+from search_fits import made_up as epochs
 from test_task_grid import afresh, calls, experiment, stands_once, timed
 from trackdl import engines
 from trackdl.errors import InputError
 from trackdl.studies import store as studies
-from trackdl.tasks import grid
+from trackdl.tasks import grid, search
 from trackdl.workers import Failed, Lost
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'trackdl[ray]'")
@@ -32,10 +34,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cluster(place: Path) -> Iterator[Any]:
-    """Three nodes of one CPU each, each with a data folder of its own; the work's notes go to `place`."""
+    """Three nodes, one with a GPU by its own account, each with its data folder; the work's notes go to `place`."""
     from ray.cluster_utils import Cluster
 
-    own = {"RAY_USAGE_STATS_ENABLED": "0", "GRID_TEST": str(place), "OMP_NUM_THREADS": "1"}
+    own = {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"} | dict.fromkeys(
+        ("GRID_TEST", "SEARCH_TEST"), str(place)
+    )
     own["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")])  # the nodes' workers load the fits
     before = {name: os.environ.get(name) for name in own}
     os.environ |= own
@@ -45,6 +49,7 @@ def cluster(place: Path) -> Iterator[Any]:
         folder.mkdir()
         made.add_node(
             num_cpus=2 if number == 0 else 1,
+            num_gpus=1 if number == 1 else 0,  # said to be there: what counts is who is given it
             object_store_memory=100 * 2**20,
             include_dashboard=False,
             env_vars={"TRACKDL_DATA_DIR": str(folder)},
@@ -63,6 +68,7 @@ def cluster(place: Path) -> Iterator[Any]:
 def _own_studies(tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRACKDL_STORAGE", f"sqlite:///{tmp_path / 'optuna.db'}")
     monkeypatch.setenv("GRID_TEST", str(place))
+    monkeypatch.setenv("SEARCH_TEST", str(place))
     studies.storage.cache_clear()
     (place / "calls").unlink(missing_ok=True)
 
@@ -76,8 +82,27 @@ def test_what_becomes_of_tasks_is_told(cluster: Any) -> None:  # noqa: ARG001
     assert isinstance(found["raises"], Failed)
     assert "on purpose" in str(found["raises"].error)
     assert isinstance(found["dies"], Lost)
-    with pytest.raises(InputError, match="has 0 GPUs"):
-        engines.choose("ray", None, 0.5)
+
+
+def test_a_part_of_a_gpu_is_given_where_there_is_one(cluster: Any, place: Path) -> None:  # noqa: ARG001
+    engine, workers = engines.choose("ray", None, 0.5)
+    assert workers == 2
+    tasks = iter(range(4))
+    found = dict(engine(data_folder, lambda: (n, n) if (n := next(tasks, None)) is not None else None, workers))
+    assert found == dict.fromkeys(range(4), str(place / "node1"))
+    with pytest.raises(InputError, match="has 1 GPUs"):
+        engines.choose("ray", None, 2)
+
+
+@pytest.mark.usefixtures("tracking")
+def test_a_search_is_the_same_study_as_on_one_machine(
+    cluster: Any,  # noqa: ARG001
+    place: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(search, "project_root", lambda: place)
+    engine, workers = engines.choose("ray", None, 0)
+    searches.is_truthful(search.run(searches.experiment(), workers, epochs, engine))
 
 
 @pytest.mark.usefixtures("tracking")
