@@ -8,6 +8,7 @@ from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from multiprocessing.pool import Pool
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from conftest import ROOT
 __all__ = ["pool", "start_driver"]
 
 CONTEXT: ForkServerContext = multiprocessing.get_context("forkserver")
-HEAVY = ["trackdl.tasks.grid", "trackdl.studies.grid", "trackdl.tracking.runs", "grid_fits"]
+HEAVY = ["trackdl.tasks.grid", "trackdl.tasks.search", "trackdl.tracking.runs", "grid_fits", "search_fits"]
 
 
 @cache
@@ -36,7 +37,7 @@ def pool(processes: int) -> Pool:
 
 
 def start_driver(experiment: Any, environment: Mapping[str, str]) -> BaseProcess:
-    """Start a grid with two workers, at the head of a group of its own."""
+    """Start a grid, or a search, with two workers, at the head of a group of its own."""
     _server()
     made = CONTEXT.Process(target=_drive, args=(experiment, dict(environment)))
     made.start()
@@ -46,6 +47,13 @@ def start_driver(experiment: Any, environment: Mapping[str, str]) -> BaseProcess
 def _drive(experiment: Any, environment: dict[str, str]) -> None:
     os.setsid()
     os.environ.update(environment)
+    if experiment.task == "search":
+        import search_fits
+        from trackdl.tasks import search
+
+        search.project_root = lambda: Path(environment["SEARCH_TEST"])  # type: ignore[attr-defined]
+        search.run(experiment, 2, search_fits.slow)
+        return
     import grid_fits
     from trackdl.tasks import grid
 

@@ -25,7 +25,7 @@ from trackdl.data import sources
 from trackdl.data.fetchers import Folder, Mirror
 from trackdl.data.packages import NpmPackage
 from trackdl.studies import health as studies
-from trackdl.tracking import health
+from trackdl.tracking import health, letters, store
 
 
 def refused(address: tuple[str, int], seconds: float) -> socket.socket:
@@ -318,6 +318,18 @@ def test_the_command_ends_with_1_and_says_so_in_json(tmp_path: Path) -> None:
     assert found["pickles"]["level"] == "fault"
     assert "pickles" in done.stderr
     assert not (tmp_path / "mlflow.db").exists(), "looking made a store"
+
+
+@pytest.mark.usefixtures("tracking")
+def test_what_waits_for_the_tracking_store() -> None:
+    assert health.unsent().level == "ok"
+    for number in range(3):
+        letters.keep("a" * 32, letters.Letter("tags", {"tags": {"number": str(number)}, "params": {}}))
+    found = health.unsent()
+    assert found.level == "warn"
+    assert "3 things told of 1 runs" in found.words
+    assert str(store.spool_folder().parent) in found.words
+    assert "`trackdl data`" in found.remedy
 
 
 def test_a_run_says_which_process_it_is_of() -> None:

@@ -21,6 +21,7 @@ import psutil
 import pytest
 import yaml
 
+import search_fits
 import test_task_grid as grids
 import test_task_search as searches
 from conftest import ROOT
@@ -29,7 +30,7 @@ from grid_fits import afresh, made_up, timed
 from test_task_grid import calls, experiment, here, stands_once, wait_until_gone
 from test_task_ledger import DIGITS, MINE
 from trackdl.studies import store as studies
-from trackdl.tasks import grid
+from trackdl.tasks import grid, search
 from trackdl.tracking import runs
 
 pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("tracking")]
@@ -54,7 +55,9 @@ def wait_for_calls(tmp_path: Path, count: int, alive: Callable[[], bool]) -> Non
 
 def settings() -> dict[str, str]:
     return {
-        name: value for name, value in os.environ.items() if name.startswith(("MLFLOW_", "TRACKDL_", "GRID_", "OMP"))
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(("MLFLOW_", "TRACKDL_", "GRID_", "SEARCH_", "OMP"))
     }
 
 
@@ -116,6 +119,45 @@ def test_kill_9_at_20_random_moments_loses_nothing(
     )
 
 
+@pytest.mark.timeout(600)
+def test_kill_9_of_a_search_loses_the_epochs_under_way_at_most(
+    tmp_path: Path,
+    start: Callable[[Any], BaseProcess],
+    monkeypatch: pytest.MonkeyPatch,
+    record_property: Callable[..., None],
+) -> None:
+    monkeypatch.setattr(search, "project_root", lambda: tmp_path)
+    moments = random.Random(11)
+    kinds = ["driver", "group"] * 3
+    told = searches.experiment(study={"trials": 40, "pruner": "halving", "min_epochs": 1, "reduction_factor": 2})
+    driver = start(told)
+    back = []
+    for kind in kinds:
+        wait_for_calls(tmp_path, sum(calls(tmp_path).values()) + moments.randint(2, 5), driver.is_alive)
+        time.sleep(moments.uniform(0, 0.3))
+        killed = time.monotonic()
+        (os.killpg if kind == "group" else os.kill)(driver.pid, signal.SIGKILL)
+        driver.join()
+        assert driver.exitcode == -signal.SIGKILL
+        wait_until_gone(driver.pid)
+        driver = start(told)
+        wait_for_calls(tmp_path, sum(calls(tmp_path).values()) + 1, driver.is_alive)
+        back.append(time.monotonic() - killed)
+    os.killpg(driver.pid, signal.SIGKILL)
+    driver.join()
+    wait_until_gone(driver.pid)
+    result = search.run(told, 2, search_fits.made_up, searches.here)
+    searches.is_truthful(result)
+    trials = searches.study_of(result).trials
+    assert len(trials) == 40
+    assert {trial.state.name for trial in trials} <= {"COMPLETE", "PRUNED", "FAIL"}
+    assert {run.info.info.status for run in runs.find("search")} <= {"FINISHED", "FAILED"}
+    again = sum(calls(tmp_path).values()) - len(calls(tmp_path))
+    assert again <= 2 * (len(kinds) + 1)  # an epoch a worker
+    words = f"kill -9 of a search's driver, group | {len(kinds)} | {again} epochs under way | {spread(back)}"
+    record_property("fault", words)
+
+
 def spread(seconds: list[float]) -> str:
     return f"{min(seconds):.1f} to {max(seconds):.1f} s"
 
@@ -150,7 +192,7 @@ what = sys.argv[1]
 from trackdl import cli
 if os.environ["STAND_IN"] == "grid":
     import grid_fits
-    from trackdl.tasks import grid
+    from trackdl.tasks import grid, search
     grid.run = partial(grid.run, fit=grid_fits.slow, test=grid_fits.afresh, clock=grid_fits.timed)
 if os.environ["STAND_IN"] == "search":
     import search_fits

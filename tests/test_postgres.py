@@ -11,17 +11,20 @@ import mlflow
 import optuna
 import pytest
 import sqlalchemy
+from optuna.storages import _CachedStorage
 
 import test_task_grid as grids
+import test_task_search as searches
 from grid_fits import afresh, made_up, never, slow, timed
 from openers import four_at_once
 from postgres import Server
+from search_fits import made_up as epochs
 from test_task_grid import calls, experiment, here, stands_once
 from trackdl import databases
 from trackdl.cli import _terminated
 from trackdl.errors import InputError, TrackdlError
 from trackdl.studies import store as studies
-from trackdl.tasks import grid
+from trackdl.tasks import grid, search
 from trackdl.tracking import outbox, runs, store
 from trackdl.workers import work_through
 
@@ -78,6 +81,36 @@ def test_the_server_is_restarted_in_mid_study(both: Server, tmp_path: Path) -> N
     stands_once(grid.run(experiment(), 2, None, slow, afresh, timed, restarted))
     assert set(calls(tmp_path).values()) == {1}
     assert not list(store.spool_folder().glob("*/*"))
+
+
+@pytest.mark.fault("PostgreSQL restarted under a search's questions", times=3, recovery="waits")
+def test_the_server_is_restarted_while_it_is_being_asked(
+    both: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two outcomes the driver asks tens of times: here the server goes in the midst of them."""
+    monkeypatch.setenv("SEARCH_TEST", str(tmp_path))
+    monkeypatch.setattr(search, "project_root", lambda: tmp_path)
+
+    def going_away(call: Callable[..., Any]) -> Callable[..., Any]:
+        asked = 0
+
+        def away_at_the_fifth(*args: Any, **kwargs: Any) -> Any:
+            nonlocal asked
+            asked += 1
+            if asked == 5:
+                both.stop()
+                threading.Timer(1.0, both.start).start()
+            return call(*args, **kwargs)
+
+        return away_at_the_fifth
+
+    for name in ("get_all_trials", "create_new_trial", "set_trial_param"):
+        monkeypatch.setattr(_CachedStorage, name, going_away(getattr(_CachedStorage, name)))
+    result = search.run(searches.experiment(), 1, epochs, searches.here)
+    searches.is_truthful(result)
+    assert len(searches.study_of(result).trials) == 12
+    told = (tmp_path / "calls").read_text().splitlines()
+    assert len(told) == len(set(told))  # no epoch twice
 
 
 @pytest.mark.fault("PostgreSQL stays away", lost="a fold under way", recovery="the next command")

@@ -26,6 +26,7 @@ def examine() -> list[Finding]:
     ]
     store = _tried("store", lambda: [health.schema(uri)])
     found += store
+    found += _tried("unsent", lambda: [health.unsent()])
     found += _tried("studies", lambda: [studies.schema()])
     file = databases.sqlite_file(uri)
     if (file is None or file.exists()) and all(item.level == "ok" for item in store):

@@ -15,10 +15,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from trackdl import databases, processes
 from trackdl.checkup import Finding, listed
 from trackdl.paths import project_root
-from trackdl.tracking.store import client, every_experiment, plainly
+from trackdl.tracking.store import client, every_experiment, plainly, spool_folder
 from trackdl.tracking.versions import every_model, registered
 
-__all__ = ["address", "aliases", "artifact_folder", "orphans", "schema", "stale", "stuck"]
+__all__ = ["address", "aliases", "artifact_folder", "orphans", "schema", "stale", "stuck", "unsent"]
 
 DAY = 24 * 3600
 RUN_ID = re.compile(r"[0-9a-f]{32}")
@@ -77,6 +77,17 @@ def stuck() -> Finding:
         remedy = "if nothing runs them there, end them in the MLflow UI"
         return Finding("stuck runs", "warn", f"RUNNING for more than a day on other machines: {listed(old)}", remedy)
     return Finding("stuck runs", "ok", f"{len(found)} running, none stuck")
+
+
+def unsent() -> Finding:
+    """Look for what a tracking store could not take while it was away; each store has a folder of its own."""
+    folder = spool_folder().parent
+    counts = [len(list(run.glob("[0-9]*"))) for run in folder.glob("*/*") if run.is_dir()]
+    if not any(counts):
+        return Finding("unsent", "ok", "nothing waits for a tracking store")
+    words = f"{sum(counts)} things told of {sum(map(bool, counts))} runs wait in {folder}"
+    remedy = "once their store answers, the next command of any task sends them: `trackdl data`, say"
+    return Finding("unsent", "warn", words, remedy)
 
 
 def aliases() -> Finding:
