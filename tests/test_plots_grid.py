@@ -109,3 +109,11 @@ def test_the_front_is_what_nothing_surpasses(points: list[tuple[int, int]]) -> N
 @pytest.mark.parametrize("folds", [2, 5])
 def test_other_numbers_of_folds(folds: int) -> None:
     assert len(compare(made_table(folds=folds), 0.25)) == 9
+
+
+def test_the_importances_axis_says_what_its_ticks_are() -> None:
+    figure = plots_grid.importance_bars({"a": 0.199, "b": 0.1}, "a study")
+    figure.canvas.draw()
+    axis = figure.axes[0].xaxis
+    for place, label in zip(axis.get_majorticklocs(), axis.get_majorticklabels(), strict=True):
+        assert float(label.get_text().rstrip("%")) == pytest.approx(100 * place)

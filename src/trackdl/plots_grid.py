@@ -239,7 +239,7 @@ def importance_bars(importances: Mapping[str, float], title: str) -> Figure:
     bars = axes.barh([LABELS.get(name, name) for name, _ in ranked], values, color=BLUE)
     axes.bar_label(bars, [f"{value:.1%}" for value in values], padding=4)
     axes.set_xlim(0, 1.12 * max([*values, 1e-9]))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
     axes.set_title(title)
     axes.set_xlabel(
         "Share of the scores' variance that each explains alone (fANOVA)\n"
