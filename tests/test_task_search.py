@@ -343,8 +343,11 @@ def test_first_trials_come_first_and_impossible_ones_are_not_trained() -> None:
     assert all("pixels are left" in trial.user_attrs["why"] for trial in impossible)
 
 
-def test_a_network_that_is_too_large_is_not_trained_and_the_finalist_is_trained_in_full() -> None:
+@pytest.mark.parametrize("flip", [True, False])
+def test_a_network_that_is_too_large_is_not_trained_and_the_finalist_is_trained_in_full(flip: bool) -> None:
+    """It is shown mirrored pictures only where it has learnt from some."""
     told = experiment(
+        training=CONTENT["training"] | {"augmentation": {"flip": flip}},
         space={"model.filters": [4, 512]},
         study={"trials": 8, "pruner": "none", "max_multiply_adds": 10_000_000},
         finalist={"training.epochs": 30, "model.mirrored": True},
@@ -354,7 +357,7 @@ def test_a_network_that_is_too_large_is_not_trained_and_the_finalist_is_trained_
     assert large
     assert all(trial.user_attrs["why"].startswith("too large") for trial in large)
     assert result.best is not None
-    assert (result.best.training.epochs, result.best.model.mirrored) == (30, True)
+    assert (result.best.training.epochs, result.best.model.mirrored) == (30, flip)
 
 
 def test_multiply_adds_are_those_that_torch_counts() -> None:
