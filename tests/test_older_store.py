@@ -4,7 +4,6 @@ import importlib.metadata
 import os
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
@@ -35,14 +34,14 @@ def test_it_is_the_minor_version_before_ours() -> None:
 @pytest.fixture
 def older(tmp_path: Path) -> Path:
     """Return the Python of a new environment with MLflow as it was; all that it needs is as in the lock."""
-    uv = Path(sysconfig.get_path("scripts")) / "uv"
     lock = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
     pins = tmp_path / "pins.txt"
     pins.write_text("\n".join(line for line in lock if not line.startswith("mlflow")), encoding="utf-8")
     place = tmp_path / "older"
     python = place / "bin" / "python"
-    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, place], check=True)
-    command = [uv, "pip", "install", "--quiet", "--python", python, "--constraint", pins, f"mlflow=={BEFORE}"]
+    subprocess.run([sys.executable, "-m", "venv", place], check=True)
+    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]  # it is set up where make worked
+    command = [*pip, "--constraint", pins, f"mlflow=={BEFORE}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(f"MLflow {BEFORE} cannot be had: {done.stderr.strip().splitlines()[-1]}")
@@ -51,6 +50,7 @@ def older(tmp_path: Path) -> Path:
 
 @pytest.mark.fault("a store made by the MLflow before", recovery="`mlflow db upgrade`")
 @pytest.mark.faults
+@pytest.mark.timeout(600)
 def test_a_store_of_the_version_before_is_told_left_alone_and_upgraded_by_the_remedy(
     older: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
