@@ -36,7 +36,8 @@ def time_cells(
     tasks: dict[Place, TimeTask] = {}
     for study in studies:
         for cell in study.cells:
-            task = TimeTask(cell, experiment.training, experiment.data, experiment.folds, experiment.timing.batches)
+            model, batches = experiment.model(cell), experiment.timing.batches
+            task = TimeTask(model, experiment.training, experiment.data, experiment.folds, batches)
             tasks |= {(study, _key(cell, repeat)): task for repeat in range(experiment.timing.repeats)}
     order = list(tasks)
     random.Random(experiment.training.seed).shuffle(order)
@@ -62,7 +63,7 @@ def tested_afresh(
     for cell in cells:
         for seed in seeds:
             training = experiment.training.model_copy(update={"seed": seed})
-            tasks[study, _key(cell, seed)] = FreshTask(cell, training, experiment.data)
+            tasks[study, _key(cell, seed)] = FreshTask(experiment.model(cell), training, experiment.data)
     _measure("fresh", tasks, spread, workers, "grid, best and first cell from new seeds", "{:.2%}".format)
     kept = study.measured("fresh")
     best, first = ([kept[_key(cell, seed)] for seed in seeds] for cell in cells)

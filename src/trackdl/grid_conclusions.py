@@ -45,7 +45,7 @@ def conclude(
         fresh: Test accuracies of the best cell and of the report's, each trained from new seeds.
         importances: Each dimension's share of the scores' variance.
     """
-    first = experiment.grids["report"].cells()[0]
+    first = experiment.cells("report")[0]
     contrasts = compare(table, experiment.margin)
     within = compare_within(table, "activation", experiment.margin)
     verdicts = [judge(one, contrasts, experiment.margin, within) for one in experiment.hypotheses]

@@ -54,7 +54,7 @@ class Driver:
                 done = trial.folds()
                 for fold in range(spec.folds):
                     if fold not in done and not cell.failed:
-                        yield (cell, fold), FoldTask(trial.cell, spec.training, spec.data, spec.folds, fold)
+                        yield (cell, fold), FoldTask(spec.model(trial.cell), spec.training, spec.data, spec.folds, fold)
                 if len(done) == spec.folds:
                     self._draw(cell)
 

@@ -54,8 +54,8 @@ def _check_whole(experiment: GridSpec, rows: pd.DataFrame) -> None:
     """Raise ValueError unless the table has each of the experiment's cells, each fold of it once, and nothing else."""
     wanted = Counter(
         (grid, *(cell[name] for name in DIMENSIONS), fold)
-        for grid, space in experiment.grids.items()
-        for cell in space.cells()
+        for grid in experiment.grids
+        for cell in experiment.cells(grid)
         for fold in range(experiment.folds)
     )
     found = Counter(rows[["grid", *DIMENSIONS, "fold"]].itertuples(index=False, name=None))

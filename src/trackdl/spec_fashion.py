@@ -13,10 +13,11 @@ __all__ = [
     "FashionData",
     "FashionModel",
     "FashionSpec",
+    "Padding",
     "Widths",
     "multiply_adds",
-    "pooled_side",
     "pools_after",
+    "sides",
 ]
 
 SIDE = 28  # of the data sets' pictures, pixels
@@ -24,6 +25,7 @@ CLASSES = 10
 
 Activation = Literal["relu", "sigmoid", "tanh", "elu", "selu", "leaky_relu", "softplus", "gelu", "silu"]
 Widths = Literal["same", "double"]
+Padding = Literal["none", "same"]
 
 
 def pools_after(layer: int, convs_per_pool: int = 1, *, pool_early: bool = False) -> bool:
@@ -36,33 +38,49 @@ def pools_after(layer: int, convs_per_pool: int = 1, *, pool_early: bool = False
     return layer % convs_per_pool == 0
 
 
-def pooled_side(
-    side: int, conv_layers: int, pool_size: int, convs_per_pool: int = 1, *, pool_early: bool = False
-) -> int:
-    """Return the side, in pixels, of what pooling leaves of pictures of `side`; arguments as `FashionModel`'s.
+def sides(
+    side: int,
+    conv_layers: int,
+    filter_size: int,
+    pool_size: int,
+    padding: Padding,
+    convs_per_pool: int = 1,
+    *,
+    pool_early: bool = False,
+) -> list[tuple[int, int]]:
+    """Return the sides, in pixels, of what each layer makes of images of `side`: before pooling, and behind it.
+
+    Arguments as `FashionModel`'s.
 
     Raises:
-        ValueError: Nothing is left to pool after one of the layers.
+        ValueError: Too little is left for one of the layers; names the layer and the shape.
     """
+    found = []
     for layer in range(1, conv_layers + 1):
-        if not pools_after(layer, convs_per_pool, pool_early=pool_early):
-            continue
-        if side < pool_size:
+        if padding == "none" and side < filter_size:
             raise ValueError(
-                f"layer {layer} of {conv_layers}: {side}×{side} pixels are left, pooling takes {pool_size}"
+                f"layer {layer} of {conv_layers}: {side}×{side} pixels are left, "
+                f"a filter without padding takes {filter_size}×{filter_size}"
             )
-        side //= pool_size
-    return side
+        convolved = side if padding == "same" else side - filter_size + 1
+        side = convolved
+        if pools_after(layer, convs_per_pool, pool_early=pool_early):
+            if side < pool_size:
+                raise ValueError(
+                    f"layer {layer} of {conv_layers}: {side}×{side} pixels are left, pooling takes {pool_size}"
+                )
+            side //= pool_size
+        found.append((convolved, side))
+    return found
 
 
 def multiply_adds(model: "FashionModel") -> int:
     """Return how many multiply-adds the network's convolutions and linear layers spend on one picture."""
-    side, channels, filters, total = SIDE, 1, model.filters, 0
-    for layer in range(1, model.conv_layers + 1):
-        total += side**2 * model.filter_size**2 * channels * filters
+    channels, filters, total, side = 1, model.filters, 0, SIDE
+    for layer, (convolved, side) in enumerate(model.sides, 1):  # noqa: B007 - the last layer's side is used below
+        total += convolved**2 * model.filter_size**2 * channels * filters
         channels = filters
         if pools_after(layer, model.convs_per_pool, pool_early=model.pool_early):
-            side //= model.pool_size
             filters *= 2 if model.widths == "double" else 1
     features = channels * (1 if model.average else side**2)
     return total + (features + CLASSES) * model.dense_nodes if model.dense_nodes else total + features * CLASSES
@@ -87,11 +105,12 @@ class FashionModel(Dimensions):
     """
 
     later: ClassVar[frozenset[str]] = frozenset(
-        {"batch_norm", "widths", "convs_per_pool", "pool_early", "average", "mirrored"}
+        {"padding", "batch_norm", "widths", "convs_per_pool", "pool_early", "average", "mirrored"}
     )
 
     conv_layers: int = Field(ge=1, le=8)
     dense_nodes: int = Field(ge=0, le=16_384)
+    padding: Padding = "same"
     batch_norm: bool = False
     widths: Widths = "same"
     convs_per_pool: Literal[1, 2] = 1
@@ -100,9 +119,22 @@ class FashionModel(Dimensions):
     mirrored: bool = False
 
     @model_validator(mode="after")
-    def _something_is_left_to_pool(self) -> "FashionModel":
-        pooled_side(SIDE, self.conv_layers, self.pool_size, self.convs_per_pool, pool_early=self.pool_early)
+    def _something_is_left_for_every_layer(self) -> "FashionModel":
+        _ = self.sides
         return self
+
+    @property
+    def sides(self) -> list[tuple[int, int]]:
+        """The sides, in pixels, of each layer's result, before pooling and behind it."""
+        return sides(
+            SIDE,
+            self.conv_layers,
+            self.filter_size,
+            self.pool_size,
+            self.padding,
+            self.convs_per_pool,
+            pool_early=self.pool_early,
+        )
 
 
 class FashionData(Strict):

@@ -114,7 +114,7 @@ def run(
 
 def _studies(experiment: GridSpec) -> list[GridStudy]:
     return [
-        GridStudy(experiment.study(grid), space.model_dump(), space.cells(), experiment.folds)
+        GridStudy(experiment.study(grid), space.model_dump(), experiment.cells(grid), experiment.folds)
         for grid, space in experiment.grids.items()
     ]
 
@@ -219,7 +219,7 @@ def show(result: Result) -> str:
     """Print the best configurations and the report's choice; return it in a line."""
     grid = "report"
     best = grid_table.best_cells(result.table, grid)
-    first = result.experiment.grids[grid].cells()[0]
+    first = result.experiment.cells(grid)[0]
     place = next(i for i in range(len(best)) if all(best[name][i] == value for name, value in first.items()))
     columns = ["place", *DIMENSIONS, "parameters", "CPU ms a batch", "score"]
     lines = [
