@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from served import ROW, add_heart, add_pictures, ask, b64, content, letter
-from trackdl.serving import server
+from trackdl.serving import guard, server
 from trackdl.serving.guard import Answer, Guard, Limits
 from trackdl.tracking import artifacts, store
 
@@ -262,6 +262,19 @@ def test_brackets_in_texts_are_no_nesting() -> None:
     assert ask(guard, {"inputs": ['[[[[{{{"[[[\\', "]"]})[0] == 200
     assert ask(guard, '{"inputs": [[1], {}]}')[0] == 200
     assert ask(guard, '{"inputs": [[[1]]]}')[0] == 400
+
+
+@given(st.lists(st.sampled_from([b'"', b"\\", b"[", b"]", b"a", b'\\"']), max_size=60).map(b"".join))
+def test_no_scan_for_a_string_ever_fails_so_that_none_is_begun_again_within_it(body: bytes) -> None:
+    """A scan that fails at one quote is repeated from the next one: an unterminated string then costs its square."""
+    for place in [place for place, byte in enumerate(body) if byte == ord('"')]:
+        assert guard._STRINGS.match(body, place)
+
+
+@pytest.mark.parametrize("tail", [b'"', b'\\"', b"\\", b'[\\"', b""])
+def test_a_body_that_ends_within_a_string_is_answered(tail: bytes) -> None:
+    body = b'{"inputs":"' + tail * 1_000_000
+    assert ask(Guard(echo, nothing), body)[0] == 400
 
 
 def test_who_sends_too_slowly_is_told_so() -> None:
