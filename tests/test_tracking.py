@@ -12,11 +12,12 @@ import sqlalchemy
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, TEMPORARILY_UNAVAILABLE
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from mlflow.tracking import MlflowClient
 
 from conftest import ROOT
 from trackdl import databases, processes, spec
 from trackdl.errors import InputError, TrackdlError
-from trackdl.tracking import runs, store, trials
+from trackdl.tracking import evidence, runs, store, trials
 from trackdl.tracking.runs import Run
 
 EXPERIMENT = spec.load(ROOT / "experiments" / "mnist.yaml", spec.MnistSpec)
@@ -173,6 +174,22 @@ def test_a_trial_whose_run_was_deleted_gets_another(tracking: str) -> None:
     for known in (deleted.id, "f" * 32):
         assert trials.open_trial(parent, known, "a trial", {}, {}).id != known
     trials.adopt(parent, [deleted.id, "f" * 32])
+
+
+def test_searches_go_on_past_their_first_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow gives a thousand runs at a time; here it gives two."""
+    with runs.start(EXPERIMENT, name="above") as above:
+        for _ in range(5):
+            with runs.start(EXPERIMENT, name="below"):
+                pass
+    whole = MlflowClient.search_runs
+
+    def two(self: MlflowClient, *given: object, **keys: object) -> object:
+        return whole(self, *given, **{**keys, "max_results": 2})
+
+    monkeypatch.setattr(type(store.client()), "search_runs", two)
+    assert len(runs.find("mnist")) == 6
+    assert len(evidence._below(above.id)) == 5
 
 
 def test_what_does_not_exist_is_an_input_error() -> None:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from trackdl import databases, processes
 from trackdl.checkup import Finding, listed
 from trackdl.paths import project_root
-from trackdl.tracking.store import client, every_experiment, plainly, spool_folder
+from trackdl.tracking.store import client, every, every_experiment, plainly, spool_folder
 from trackdl.tracking.versions import every_model, registered
 
 __all__ = ["address", "aliases", "artifact_folder", "orphans", "schema", "stale", "stuck", "unsent"]
@@ -63,7 +63,8 @@ def stuck() -> Finding:
     """Look for runs that stand as RUNNING although nothing runs them."""
     gone, old = [], []
     with plainly("searching runs"):
-        found = client().search_runs(every_experiment(), "attributes.status = 'RUNNING'", max_results=PAGE)
+        where = every_experiment(), "attributes.status = 'RUNNING'"
+        found = every(lambda token: client().search_runs(*where, max_results=PAGE, page_token=token))
     for item in found:
         tags, name = item.data.tags, f"{item.info.run_id[:8]} ({item.data.tags.get('trackdl.task', 'no task')})"
         if tags.get("trackdl.host") == socket.gethostname() and not processes.alive(tags.get("trackdl.process", "")):
@@ -162,25 +163,13 @@ def _known_runs() -> set[str]:
     """Return the ids of all runs, deleted ones included."""
     with plainly("searching runs"):
         experiments = every_experiment(ViewType.ALL)
-        known: set[str] = set()
-        token = None
-        while True:
-            page = client().search_runs(experiments, "", ViewType.ALL, PAGE, page_token=token)
-            known |= {item.info.run_id for item in page}
-            token = page.token
-            if not token:
-                return known
+        found = every(lambda token: client().search_runs(experiments, "", ViewType.ALL, PAGE, page_token=token))
+        return {item.info.run_id for item in found}
 
 
 def _known_models() -> set[str]:
     """Return the ids of all logged models, those of deleted experiments included."""
     with plainly("searching logged models"):
         experiments = every_experiment(ViewType.ALL)
-        known: set[str] = set()
-        token = None
-        while True:
-            page = client().search_logged_models(experiments, max_results=PAGE, page_token=token)
-            known |= {item.model_id for item in page}
-            token = page.token
-            if not token:
-                return known
+        found = every(lambda token: client().search_logged_models(experiments, max_results=PAGE, page_token=token))
+        return {item.model_id for item in found}

@@ -8,15 +8,16 @@ import gc
 import hashlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, wraps
 from pathlib import Path
+from typing import TypeVar
 
 import mlflow
 import requests
 import sqlalchemy
-from mlflow.entities import Experiment, ViewType
+from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import (
     INVALID_PARAMETER_VALUE,
@@ -33,7 +34,9 @@ from trackdl import databases
 from trackdl.errors import InputError, TrackdlError
 from trackdl.paths import project_root
 
-__all__ = ["client", "every_experiment", "home_experiment", "plainly", "spool_folder", "store_gone"]
+__all__ = ["client", "every", "every_experiment", "home_experiment", "plainly", "spool_folder", "store_gone"]
+
+T = TypeVar("T")
 
 EXPERIMENT = "trackdl"
 
@@ -189,14 +192,24 @@ def every_experiment(view: int = ViewType.ACTIVE_ONLY) -> list[str]:
     Args:
         view: MLflow's `ViewType`: deleted ones only where it takes them in.
     """
-    ids: list[str] = []
+    found = every(lambda token: client().search_experiments(view, page_token=token))
+    return [experiment.experiment_id for experiment in found]
+
+
+def every(search: Callable[[str | None], PagedList[T]]) -> list[T]:
+    """Return all that a search finds: MLflow answers page by page.
+
+    Args:
+        search: Asks for the page of a token; None is the first page's.
+    """
+    found: list[T] = []
     token = None
     while True:
-        page: PagedList[Experiment] = client().search_experiments(view, page_token=token)
-        ids += [experiment.experiment_id for experiment in page]
+        page = search(token)
+        found += page
         token = page.token
         if not token:
-            return ids
+            return found
 
 
 @contextmanager

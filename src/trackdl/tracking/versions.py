@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 
 from trackdl.errors import InputError
 from trackdl.tracking.artifacts import DIGESTS, find, verified
-from trackdl.tracking.store import client, plainly
+from trackdl.tracking.store import client, every, plainly
 
 __all__ = ["Model", "Move", "Version", "every_model", "holder", "mark_if_stale", "move", "promote", "registered"]
 
@@ -167,25 +167,12 @@ def _stale(found: ModelVersion, champions: dict[str, str | None]) -> str:
 
 def registered() -> list[RegisteredModel]:
     """Return all registered models."""
-    found: list[RegisteredModel] = []
-    token = None
-    while True:
-        page = client().search_registered_models(page_token=token)
-        found += page
-        token = page.token
-        if not token:
-            return found
+    return every(lambda token: client().search_registered_models(page_token=token))
 
 
 def _versions(model: RegisteredModel) -> list[ModelVersion]:
-    found: list[ModelVersion] = []
-    token = None
-    while True:
-        page = client().search_model_versions(f"name = '{model.name}'", page_token=token)
-        found += page
-        token = page.token
-        if not token:
-            return sorted(found, key=lambda version: int(version.version), reverse=True)
+    found = every(lambda token: client().search_model_versions(f"name = '{model.name}'", page_token=token))
+    return sorted(found, key=lambda version: int(version.version), reverse=True)
 
 
 def every_model() -> list[Model]:
