@@ -1,66 +1,110 @@
-"""The code's digest changes with what decides a fit, and with nothing else."""
+"""The code's digest changes with what decides a fit, and with nothing else: tried on copies of the package."""
 
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 
+from conftest import ROOT
 from trackdl import spec
-from trackdl.code_digest import PACKAGE, code_digest
+from trackdl.code_digest import ENTRIES, PACKAGE, code_digest, words_of
+from trackdl.spec import TRAINED
 
-TRAINING = '"""Fits."""\n\ndef fit() -> int:\n    """Fit."""\n    return 1\n'
+WORDS = {
+    task: words_of(spec.flatten(spec.load(ROOT / "experiments" / f"{task}.yaml", kind)))
+    for task, kind in TRAINED.items()
+}
 
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    files = {
-        "tasks/__init__.py": "",
-        "tasks/toy.py": "from trackdl import plots, training\nfrom trackdl.data import images\n",
-        "training.py": TRAINING,
-        "plots.py": "COLOUR = 1\n",
-        "data/__init__.py": "",
-        "data/images.py": "SIDE = 28\n",
-        "data/other.py": "SIDE = 28\n",
+    return shutil.copytree(PACKAGE, tmp_path / "trackdl", ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def changed(package: Path, tasks: tuple[str, ...] = tuple(TRAINED)) -> set[str]:
+    """Return the tasks whose digest is another one in the changed copy."""
+    return {
+        task for task in tasks if code_digest(task, WORDS[task], package) != code_digest(task, WORDS[task], PACKAGE)
     }
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
-    return tmp_path
 
 
-def changed(package: Path, name: str, text: str) -> bool:
-    before = code_digest("toy", package)
-    (package / name).write_text(text)
-    code_digest.cache_clear()
-    return code_digest("toy", package) != before
+def edit(package: Path, name: str, before: str, after: str) -> None:
+    text = (package / name).read_text(encoding="utf-8")
+    assert text.count(before) >= 1, f"{name} has no {before!r} any more"
+    (package / name).write_text(text.replace(before, after), encoding="utf-8")
 
 
 @pytest.mark.parametrize(
-    ("name", "text"),
+    ("name", "before", "after", "tasks"),
     [
-        ("training.py", TRAINING.replace("return 1", "return 2")),
-        ("data/images.py", "SIDE = 29\n"),
-        ("tasks/toy.py", "from trackdl import training\n"),
+        pytest.param("models.py", 'if padding == "same" else 0', "", {"fashion"}, id="padding"),
+        pytest.param("tasks/fashion.py", "F.cross_entropy", "F.nll_loss", {"fashion"}, id="loss"),
+        pytest.param("data/images.py", "torch.randperm", "torch.arange", {"fashion"}, id="split"),
+        pytest.param("training.py", ".argmax(dim=1)", ".argmin(dim=1)", set(TRAINED), id="evaluation"),
+        pytest.param("models.py", '"relu": nn.ReLU', '"relu": nn.ReLU6', {"fashion"}, id="the activation in use"),
+        pytest.param("models.py", "nn.Dropout2d()", "nn.Dropout2d(0.2)", {"mnist", "transfer"}, id="dropout"),
+        pytest.param("validation.py", "LeaveOneOut()", "LeaveOneOut", {"transfer"}, id="held out"),
+        pytest.param("report_faults.py", "argmax(dim=1)", "argmin(dim=1)", {"heart"}, id="the report's fault"),
+        pytest.param("data/pictures.py", "_REPORT_SCALE = ", "_REPORT_SCALE = 2 * ", {"transfer"}, id="preprocessing"),
+        pytest.param("spec_heart.py", '"shuffle": self.shuffle', '"shuffle": True', {"heart"}, id="protocol"),
     ],
 )
-def test_what_decides_a_fit_counts(package: Path, name: str, text: str) -> None:
-    assert changed(package, name, text)
+def test_what_decides_a_fit_counts(package: Path, name: str, before: str, after: str, tasks: set[str]) -> None:
+    edit(package, name, before, after)
+    assert changed(package) == tasks
 
 
 @pytest.mark.parametrize(
-    ("name", "text"),
+    ("name", "before", "after"),
     [
-        ("plots.py", "COLOUR = 2\n"),
-        ("data/other.py", "SIDE = 29\n"),
-        ("training.py", TRAINING.replace("Fit", "Train") + "\n# a comment\n"),
+        pytest.param("models.py", '"silu": nn.SiLU,', '"silu": nn.SiLU,\n    "mish": nn.Mish,', id="an activation"),
+        pytest.param("models.py", '{"gelu", "silu"}', '{"gelu", "silu", "mish"}', id="a non-monotone one"),
+        pytest.param("spec_fashion.py", '"gelu", "silu"]', '"gelu", "silu", "mish"]', id="its name in the schema"),
+        pytest.param("models.py", "class HeartNet(", "class Unused:\n    x = 1\n\n\nclass HeartNet(", id="a class"),
+        pytest.param("training.py", "class Trainer:", "# Why not.\nclass Trainer:", id="a comment"),
+        pytest.param("training.py", "the training has ", "this fit has ", id="a message"),
+        pytest.param("training.py", '"""Write a checkpoint', '"""Keep a checkpoint', id="a docstring"),
+        pytest.param("verdicts.py", "is not decidable by this grid", "stays open", id="a verdict's words"),
+        pytest.param("plots.py", "def ", "COLOUR = 1\n\n\ndef ", id="plots"),
+        pytest.param("tracking/runs.py", "def _git(", "def _gitt(", id="tracking"),
+        pytest.param("spec_base.py", "seed: int = Field(ge=0", "seed: int = Field(ge=-1", id="a key's range"),
+        pytest.param("data/sources.py", "_LOCK_SECONDS = 1800.0", "_LOCK_SECONDS = 900.0", id="bringing data"),
     ],
 )
-def test_what_does_not_is_free(package: Path, name: str, text: str) -> None:
-    assert not changed(package, name, text)
+def test_what_does_not_is_free(package: Path, name: str, before: str, after: str) -> None:
+    edit(package, name, before, after)
+    assert changed(package) == set()
+
+
+def test_a_renamed_module_is_free(package: Path) -> None:
+    (package / "recipes.py").rename(package / "optimisation.py")
+    for file in package.rglob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        file.write_text(re.sub(r"trackdl\.recipes\b", "trackdl.optimisation", text), encoding="utf-8")
+    assert changed(package) == set()
+
+
+def test_a_moved_definition_is_free_and_so_is_a_module_imported_whole(package: Path) -> None:
+    text = (package / "devices.py").read_text(encoding="utf-8")
+    (package / "system").mkdir()
+    (package / "system" / "__init__.py").write_text("")
+    (package / "system" / "machine.py").write_text(text)
+    (package / "devices.py").write_text("from trackdl.system.machine import resolve_device, resolve_precision\n")
+    edit(
+        package,
+        "training.py",
+        "from trackdl.devices import resolve_device, resolve_precision",
+        "from trackdl.system import machine",
+    )
+    edit(package, "training.py", "resolve_device(", "machine.resolve_device(")
+    edit(package, "training.py", "resolve_precision(", "machine.resolve_precision(")
+    assert changed(package) == set()
 
 
 def test_every_task_that_trains_has_one_and_no_two_are_the_same() -> None:
-    tasks = [spec.task_of(kind) for kind in spec.Experiment.__args__]
-    digests = [code_digest(task, PACKAGE) for task in tasks]
-    assert len(set(digests)) == len(tasks)
+    digests = [code_digest(task) for task in ENTRIES]
+    assert len(set(digests)) == len(ENTRIES)
     assert None not in digests
-    assert code_digest("nothing", PACKAGE) is None
+    assert set(TRAINED) < set(ENTRIES)
+    assert code_digest("ledger") is None

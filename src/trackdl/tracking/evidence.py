@@ -13,7 +13,7 @@ from trackdl.ledger.model import Ledger, RunFacts
 from trackdl.ledger.recipes import recipe
 from trackdl.tracking import runs
 from trackdl.tracking.runs import Run
-from trackdl.tracking.store import client, every_experiment, plainly
+from trackdl.tracking.store import client, every, every_experiment, plainly
 from trackdl.tracking.trials import PARENT
 
 __all__ = ["contradictions", "facts", "facts_of_table", "fetch", "finished", "models_below"]
@@ -42,7 +42,8 @@ def models_below(run: Run) -> dict[str, str]:
 
 def _below(run_id: str) -> list[str]:
     with plainly("searching runs"):
-        found = client().search_runs(every_experiment(), f"tags.`{PARENT}` = '{run_id}'")
+        where = every_experiment(), f"tags.`{PARENT}` = '{run_id}'"
+        found = every(lambda token: client().search_runs(*where, page_token=token))
     return [item.info.run_id for item in found]
 
 
@@ -70,6 +71,7 @@ def facts(run_id: str) -> RunFacts:
         name=info.info.run_name or "",
         model=model,
         seed=None if seed is None else int(seed),
+        source=info.data.params.get("source", ""),
         experiment_id=info.info.experiment_id,
         started=datetime.fromtimestamp(info.info.start_time / 1000, UTC).isoformat(timespec="seconds"),
         version=tags.get("trackdl.version", ""),
@@ -96,6 +98,7 @@ def facts_of_table(task: str, path: str, origin: Mapping[str, Any]) -> RunFacts:
         name=f"{path}, in the checkout",
         model="",
         seed=None,
+        source="",
         experiment_id="",
         started="",
         version=origin.get("versions", {}).get("trackdl", ""),

@@ -32,12 +32,12 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.entities import RunStatus
 
 from trackdl import __version__, databases, processes, spec
-from trackdl.code_digest import code_digest
+from trackdl.code_digest import code_digest, words_of
 from trackdl.paths import project_root
 from trackdl.spec import Experiment
 from trackdl.tracking import outbox
 from trackdl.tracking.letters import Letter, waiting
-from trackdl.tracking.store import client, every_experiment, home_experiment, plainly
+from trackdl.tracking.store import client, every, every_experiment, home_experiment, plainly
 
 __all__ = ["Run", "close_abandoned", "describe_dataset", "download", "find", "start"]
 
@@ -223,7 +223,7 @@ def _record(run: Run, experiment: Experiment) -> None:
     tags = {
         "trackdl.version": __version__,
         "trackdl.spec_digest": spec.digest(experiment),
-        "trackdl.code_digest": code_digest(experiment.task) or "",
+        "trackdl.code_digest": code_digest(experiment.task, words_of(spec.flatten(experiment))) or "",
         "trackdl.python": platform.python_version(),
         "trackdl.torch": importlib.metadata.version("torch"),
         "trackdl.mlflow": importlib.metadata.version("mlflow"),
@@ -273,7 +273,8 @@ def find(task: str, where: str = "") -> list[Run]:
     """Return the runs of a task in all experiments, newest first; `where` is a further MLflow filter."""
     query = f"tags.`trackdl.task` = '{task}'" + (f" and {where}" if where else "")
     with plainly("searching runs"):
-        found = client().search_runs(every_experiment(), query, order_by=["attributes.start_time DESC"])
+        where, order = every_experiment(), ["attributes.start_time DESC"]
+        found = every(lambda token: client().search_runs(where, query, order_by=order, page_token=token))
     return [Run(item.info.run_id) for item in found]
 
 
