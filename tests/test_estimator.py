@@ -37,6 +37,7 @@ SMALL = {
     "dropout_rate": 0.0,
     "epochs": 5,
     "learning_rate": 0.01,
+    "padding": "same",
 }
 
 
@@ -111,7 +112,7 @@ def test_the_defaults_are_the_reports() -> None:
     assert NetEstimator().get_params() == {
         "n_conv_layers": 2, "conv_filter_size": 3, "n_conv_filters": 16, "dense_nodes": 128, "dropout_rate": 0.1,
         "pool_filter_size": 2, "activation_func": "relu",
-        "batch_size": 32, "epochs": 10, "learning_rate": 0.001, "random_state": None,
+        "batch_size": 32, "epochs": 10, "learning_rate": 0.001, "padding": "none", "random_state": None,
     }  # fmt: skip
 
 
@@ -133,9 +134,15 @@ def test_the_reports_own_search_scores_without_one_nan(clothes: tuple[Any, Any],
     assert search.best_estimator_.predict(images).shape == (90,)
 
 
-def test_every_cell_of_the_reports_grid_is_accepted(clothes: tuple[Any, Any]) -> None:
+def test_every_cell_of_the_reports_grid_is_a_network_but_three_layers_of_five_by_five(
+    clothes: tuple[Any, Any],
+) -> None:
     assert len(ParameterGrid(REPORTS_GRID)) == 96
     for cell in ParameterGrid({**REPORTS_GRID, "dense_nodes": [8], "n_conv_filters": [2]}):
+        if (cell["n_conv_layers"], cell["conv_filter_size"]) == (3, 5):
+            with pytest.raises(ValueError, match="layer 3 of 3: 4×4 pixels are left, a filter without padding takes"):
+                NetEstimator(**cell, epochs=1).fit(clothes[0][:20], clothes[1][:20])
+            cell["padding"] = "same"
         estimator = NetEstimator(**cell, epochs=1).fit(clothes[0][:20], clothes[1][:20])
         assert estimator.network_.arguments["filter_size"] == cell["conv_filter_size"]
         assert estimator.network_.arguments["activation"] == cell["activation_func"]
@@ -209,7 +216,7 @@ def test_pictures_of_other_sides(side: int) -> None:
     images, labels = random.normal(size=(30, side, side)).astype(np.float32), np.arange(30) % 3
     # What is too deep for 28×28 is not for 96×96.
     deep = {"n_conv_layers": 4, "pool_filter_size": 3} if side == 96 else {}
-    estimator = quick(epochs=1, **deep).fit(images, labels)
+    estimator = quick(epochs=1, padding="same", **deep).fit(images, labels)
     assert estimator.predict(images).shape == (30,)
     with pytest.raises(ValueError, match=f"is expecting {side**2} features"):
         estimator.predict(np.zeros((1, side + 1, side + 1), np.float32))
@@ -224,7 +231,9 @@ def test_pictures_of_other_sides(side: int) -> None:
         ({"epochs": 0}, "epochs: .*0"),
         ({"batch_size": 2.5}, "batch_size: .*integer.*2.5"),
         ({"learning_rate": float("nan")}, "learning_rate: .*nan"),
-        ({"n_conv_layers": 4, "pool_filter_size": 3}, "layer 4 of 4: 1×1 pixels are left, pooling takes 3"),
+        ({"padding": 1}, "padding: .*'none' or 'same'.*1"),
+        ({"n_conv_layers": 4, "pool_filter_size": 3, "padding": "same"}, "layer 4 of 4: 1×1 pixels are left, pooling"),
+        ({"n_conv_layers": 3, "pool_filter_size": 3}, "layer 3 of 3: 2×2 pixels are left, a filter without padding"),
     ],
 )
 def test_wrong_arguments_are_told_by_the_reports_names(

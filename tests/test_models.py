@@ -17,7 +17,7 @@ from trackdl.models import (
     freeze,
     replace_head,
 )
-from trackdl.spec_fashion import Activation
+from trackdl.spec_fashion import Activation, Padding
 
 
 def test_digitnet_is_the_reports_net() -> None:
@@ -90,12 +90,41 @@ def test_the_specs_activations_are_the_networks() -> None:
     assert set(get_args(Activation)) == set(ACTIVATIONS) > NOT_MONOTONE
 
 
-@given(layers=st.integers(1, 4), pool=st.sampled_from([2, 3]), size=st.sampled_from([3, 5, 7]), side=st.integers(1, 40))
-@settings(max_examples=40, deadline=None)
-def test_shapes_follow_from_the_input_or_the_reason_is_told(layers: int, pool: int, size: int, side: int) -> None:
+def test_the_reports_first_network_has_the_inputs_that_its_errors_name() -> None:
+    first = FashionNet(padding="none")
+    assert first.dense.in_features == 400
+    assert count_parameters(first) == 55_098
+    assert FashionNet(padding="none", filters=32).dense.in_features == 800
+
+
+def by_torch(layers: int, pool: int, size: int, side: int, padding: str) -> bool:
+    """Return whether torch itself can pass a picture of `side` through these layers."""
+    x = torch.zeros(1, 1, side, side)
+    try:
+        for _ in range(layers):
+            x = F.max_pool2d(
+                F.conv2d(x, torch.zeros(1, 1, size, size), padding="same" if padding == "same" else 0), pool
+            )
+    except RuntimeError:
+        return False
+    return True
+
+
+@given(
+    layers=st.integers(1, 4),
+    pool=st.sampled_from([2, 3]),
+    size=st.sampled_from([3, 5, 7]),
+    side=st.integers(1, 60),
+    padding=st.sampled_from(["none", "same"]),
+)
+@settings(max_examples=80, deadline=None)
+def test_shapes_follow_from_the_input_or_the_reason_is_told(
+    layers: int, pool: int, size: int, side: int, padding: Padding
+) -> None:
     arguments = {"conv_layers": layers, "pool_size": pool, "filter_size": size, "filters": 2, "dense_nodes": 3}
-    if side < pool**layers:
-        with pytest.raises(ValueError, match="pixels are left, pooling takes"):
+    arguments["padding"] = padding
+    if not by_torch(layers, pool, size, side, padding):
+        with pytest.raises(ValueError, match=r"layer . of .: \d+×\d+ pixels are left, (pooling|a filter .*) takes"):
             FashionNet(**arguments, side=side)
     else:
         assert FashionNet(**arguments, side=side)(torch.zeros(2, 1, side, side)).shape == (2, 10)

@@ -369,6 +369,7 @@ def test_multiply_adds_are_those_that_torch_counts() -> None:
         {},
         {"widths": "double", "convs_per_pool": 2, "pool_early": True, "conv_layers": 5},
         {"dense_nodes": 0, "average": True, "filter_size": 5},
+        {"padding": "none"},
     ):
         model = FashionModel.model_validate(CONTENT["model"] | changes)
         with FlopCounterMode(display=False) as counter:

@@ -62,8 +62,8 @@ class FashionNet(nn.Module):
     """The report's Task 2 network: convolutions of one kind, each with pooling and activation, then two linear layers.
 
     The report's convolutions have no padding: the errors that its notebook prints name 400 inputs to the dense layer,
-    16 maps of 5×5, which is what two unpadded 3×3 convolutions, each pooled by 2, leave of 28×28. `padding` is "same" by
-    default because models that were registered before it was known were built so.
+    16 maps of 5×5, which is what two unpadded 3×3 convolutions, each pooled by 2, leave of 28×28. `padding` is "same"
+    by default because models that were registered before this was known were built so.
 
     The arguments from `batch_norm` on are not the report's; as they stand they leave its network as it is.
 

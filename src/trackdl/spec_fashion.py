@@ -87,7 +87,9 @@ def multiply_adds(model: "FashionModel") -> int:
 
 
 class Dimensions(Strict):
-    """The report's seven dimensions of Task 2's network; `models.FashionNet` says what each is."""
+    """The report's seven dimensions of Task 2's network, and its padding; `models.FashionNet` says what each is."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"padding"})
 
     conv_layers: int = Field(ge=1, le=4)
     filter_size: Literal[3, 5, 7]
@@ -96,6 +98,7 @@ class Dimensions(Strict):
     dropout: float = Field(ge=0, lt=1)
     pool_size: Literal[2, 3]
     activation: Activation
+    padding: Padding = "same"
 
 
 class FashionModel(Dimensions):
@@ -110,7 +113,6 @@ class FashionModel(Dimensions):
 
     conv_layers: int = Field(ge=1, le=8)
     dense_nodes: int = Field(ge=0, le=16_384)
-    padding: Padding = "same"
     batch_norm: bool = False
     widths: Widths = "same"
     convs_per_pool: Literal[1, 2] = 1
@@ -138,7 +140,7 @@ class FashionModel(Dimensions):
 
 
 class FashionData(Strict):
-    """Task 2's data: `validation` of the training pictures, drawn by `split_seed`, are kept back to choose by."""
+    """Task 2's data: `validation` of the training images, drawn by `split_seed`, are kept back to choose by."""
 
     dataset: Literal["fashion"]
     validation: float = Field(0.2, gt=0, lt=1)
@@ -148,9 +150,10 @@ class FashionData(Strict):
 class FashionSpec(TrainedSpec):
     """Task 2: the report's first training and its training of the "best" configuration, in one.
 
-    `seeds`: so many trainings, seeded from `training.seed` upwards. `test_after`: after this epoch the network is
-    tested as the report tested its first one; what it says decides nothing. `found_by` is the study that has found this
-    experiment, if one has: its runs are then that search's finalist.
+    `seeds`: so many trainings, seeded from `training.seed` and split from `data.split_seed` upwards, since each
+    training by the report's protocol draws its own split. `test_after`: after this epoch the network is tested as the
+    report tested its first one; what it says decides nothing. `found_by` is the study that has found this experiment,
+    if one has: its runs are then that search's finalist.
     """
 
     later: ClassVar[frozenset[str]] = frozenset({"found_by"})
