@@ -60,7 +60,7 @@ def test_a_run_leaves_what_mlflow_users_expect(capsys: pytest.CaptureFixture[str
         assert [step for step, _ in run.history(metric)] == [4]
     assert {Path(path).stem for path in run.artifacts("pictures")} == {"training_curve", "predictions"}
     assert {Path(path).stem for path in run.artifacts("predictions")} == {
-        "test", "test-epoch-00002", *(f"val-epoch-{epoch:05d}" for epoch in range(1, 5)),
+        "test", "test-epoch-00002", "val-dropout-epoch-00004", *(f"val-epoch-{epoch:05d}" for epoch in range(1, 5)),
     }  # fmt: skip
     inputs = {item.dataset.name: item.dataset.digest for item in run.info.inputs.dataset_inputs}
     assert set(inputs) == {"fashion-train", "fashion-validation", "fashion-test"}
@@ -143,6 +143,18 @@ def test_training_validation_and_test_pictures_are_kept_apart() -> None:
         fashion.run(experiment(data__validation=0.0001))
 
 
+def test_validation_with_dropout_at_work_is_told_apart_and_changes_nothing() -> None:
+    run = fashion.run(experiment(model__dropout=0.9)).run
+    usual, noisy = dict(run.history("val_loss")), dict(run.history("val_loss_dropout"))
+    assert list(noisy) == [1, 2, 3, 4]
+    assert all(noisy[epoch] > usual[epoch] for epoch in usual), "nine of ten nodes dropped, and it costs nothing"
+    again = fashion.run(experiment(model__dropout=0.9)).run
+    assert again.history("val_loss_dropout") == run.history("val_loss_dropout")
+    assert same(weights("1"), weights("2"))
+    without = fashion.run(experiment(model__dropout=0.0)).run
+    assert without.history("val_loss_dropout") == []
+
+
 def test_scores_on_another_split_are_not_compared() -> None:
     fashion.run(experiment())
     other = fashion.run(experiment(data__split_seed=2)).decisions[0]
@@ -163,6 +175,12 @@ def test_several_seeds_are_runs_below_one_with_means_and_intervals(capsys: pytes
     result = fashion.run(experiment(seeds=3, training__seed=5))
     seeds = [run.info for run in result.seeds]
     assert [item.data.params["training.seed"] for item in seeds] == ["5", "6", "7"]
+    assert [item.data.params["data.split_seed"] for item in seeds] == ["1", "2", "3"]
+    splits = [
+        next(one.dataset.digest for one in item.inputs.dataset_inputs if one.dataset.name == "fashion-validation")
+        for item in seeds
+    ]
+    assert len(set(splits)) == 3, "each training by the report's protocol draws its own split"
     assert {item.data.tags["mlflow.parentRunId"] for item in seeds} == {result.run.id}
     assert len(result.decisions) == 3
     for metric in ("best_val_accuracy", "best_test_accuracy"):
@@ -176,7 +194,7 @@ def test_several_seeds_are_runs_below_one_with_means_and_intervals(capsys: pytes
     fashion.show(result)
     assert "95 % interval" in capsys.readouterr().out
     # Each seed is a run as any other.
-    alone = fashion.run(experiment(training__seed=6)).run
+    alone = fashion.run(experiment(training__seed=6, data__split_seed=2)).run
     assert alone.history("val_loss") == result.seeds[1].history("val_loss")
 
 
@@ -286,6 +304,7 @@ def test_a_recipe_is_trained_registered_and_served_as_measured() -> None:
         "model__convs_per_pool": 2,
         "model__pool_early": True,
         "model__conv_layers": 3,
+        "model__padding": "same",
         "model__mirrored": True,
         "training__optimizer": {"name": "adamw", "lr": 0.01, "weight_decay": 0.05},
         "training__schedule": "one_cycle",
@@ -306,7 +325,12 @@ def test_a_recipe_is_trained_registered_and_served_as_measured() -> None:
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ({"model__conv_layers": 4, "model__pool_size": 3}, "'model': layer 4 of 4: 1×1 pixels are left, pooling takes"),
+        (
+            {"model__conv_layers": 4, "model__pool_size": 3, "model__padding": "same"},
+            "'model': layer 4 of 4: 1×1 pixels are left, pooling takes",
+        ),
+        ({"model__conv_layers": 3, "model__filter_size": 5}, "'model': layer 3 of 3: 4×4 pixels are left, a filter"),
+        ({"model__padding": 1}, "'model.padding'.*'none' or 'same'"),
         ({"model__conv_layers": 9}, "'model.conv_layers'.*less than or equal to 8"),
         ({"model__filter_size": 4}, "'model.filter_size'.*3, 5 or 7"),
         ({"model__activation": "swish"}, "'model.activation'.*'gelu'"),

@@ -35,6 +35,7 @@ __all__ = [
     "Examples",
     "Loss",
     "Trainer",
+    "evaluate_with_dropout",
     "outputs_of",
     "seeded",
 ]
@@ -114,6 +115,28 @@ def outputs_of(model: nn.Module, inputs: Tensor, batch_size: int = EVALUATION_BA
     """Return what a network says in evaluation mode of `inputs`, float32 [n, ...] on its device, in their order."""
     model.eval()
     return torch.cat([model(batch) for batch in torch.split(inputs, batch_size)])
+
+
+@torch.inference_mode()
+def evaluate_with_dropout(trainer: "Trainer", examples: Examples) -> Evaluation:
+    """Return what `Trainer.evaluate` does, but with the network's dropout layers left at work.
+
+    What they drop follows from the training's seed and epoch; what the training draws is not touched.
+    """
+    model = trainer.model.eval()
+    for layer in model.modules():
+        if isinstance(layer, nn.Dropout):
+            layer.train()
+    ready = examples.to(trainer.device, torch.float32)
+    with seeded((trainer.settings.seed + trainer.epoch) % 2**63):
+        outputs = torch.cat([model(batch) for batch in torch.split(ready.inputs, EVALUATION_BATCH)])
+    model.eval()
+    return Evaluation(
+        loss=trainer.loss(outputs, ready.targets).item(),
+        correct=int((trainer.decide(outputs) == ready.targets).sum()),
+        total=len(examples),
+        outputs=outputs.cpu(),
+    )
 
 
 class Trainer:

@@ -5,8 +5,12 @@ epochs, the weights of the best validation epoch kept (90.19 % on validation, wh
 settings and split are the same, and the first 10 epochs of 20 are, seed for seed, the training of 10. So this is one
 fit: tested after `test_after` epochs, as the first training was, and again, once, with the weights that were kept.
 
-The training pictures are split as by the report's `random_split`: at random, not by class. The split has a seed of its
-own, so that several seeds, and the grid, learn from the same 48,000 pictures and are judged on the same 12,000.
+The training images are split as by the report's `random_split`: at random, not by class. The split has a seed of its
+own, so that other tasks can use the same one; several trainings of `seeds` each draw another, as the report's two did.
+
+The report's `test` function is lost, so nobody knows whether dropout was at work while it validated. Each epoch is
+judged both ways: `val_loss` and `val_accuracy` without it, as is usual; `val_loss_dropout` and `val_accuracy_dropout`
+with it.
 """
 
 import hashlib
@@ -30,7 +34,7 @@ from trackdl.stats import mean_interval
 from trackdl.tracking import epochs, registry, runs
 from trackdl.tracking.registry import Decision, Score
 from trackdl.tracking.runs import Run
-from trackdl.training import Evaluation, Examples, Trainer
+from trackdl.training import Evaluation, Examples, Trainer, evaluate_with_dropout
 
 __all__ = ["Result", "run", "show"]
 
@@ -83,24 +87,21 @@ def run(experiment: FashionSpec, resume: str | None = None) -> Result:
     """
     runs.close_abandoned("fashion")
     before = Run(resume) if resume else None
-    pictures = _load(experiment)
     if experiment.seeds == 1:
-        one, made = _train_seed(experiment, pictures, resume)
-        return Result(experiment, one, [one], [made], ledger.beside(experiment.reported, one.history))
+        one, made = _train_seed(experiment, resume)
+        return Result(experiment, one, [one], [made], ledger.beside(experiment.numbers, one.history))
     if before and before.info.info.status == "FINISHED":
         raise InputError(f"run {before.id} has finished its {experiment.seeds} seeds; each is a run to --resume itself")
     with runs.start(experiment, resume=before, name=f"fashion, {experiment.seeds} seeds") as parent:
-        _log_inputs(parent, pictures)
+        _log_inputs(parent, _load(experiment))
         seeds, decisions = [], []
         for number in range(experiment.seeds):
-            said = experiment.model_dump() | {"seeds": 1}
-            said["training"] |= {"seed": experiment.training.seed + number}
-            seed, decision = _seed_below(parent, FashionSpec.model_validate(said), pictures)
+            seed, decision = _seed_below(parent, experiment.nth(number).model_copy(update={"seeds": 1}))
             seeds.append(seed)
             decisions += [decision] if decision else []
         _summarise(parent, seeds)
         _draw_curves(parent, experiment)
-        rows = ledger.beside(experiment.reported, parent.history)
+        rows = ledger.beside(experiment.numbers, parent.history)
     return Result(experiment, parent, seeds, decisions, rows)
 
 
@@ -171,7 +172,7 @@ def _log_inputs(run: Run, pictures: Pictures) -> None:
     run.tags({"trackdl.data_digest": digest})
 
 
-def _seed_below(parent: Run, experiment: FashionSpec, pictures: Pictures) -> tuple[Run, Decision | None]:
+def _seed_below(parent: Run, experiment: FashionSpec) -> tuple[Run, Decision | None]:
     """Return a seed's run below `parent`: the finished one where it stands, else one that goes on or begins."""
     where = f"tags.`mlflow.parentRunId` = '{parent.id}' and params.`training.seed` = '{experiment.training.seed}'"
     for earlier in runs.find("fashion", where):
@@ -179,11 +180,12 @@ def _seed_below(parent: Run, experiment: FashionSpec, pictures: Pictures) -> tup
         if finished and experiment.training.epochs in dict(earlier.history("best_val_accuracy")):
             return earlier, None
         if earlier.artifacts(epochs.CHECKPOINTS):
-            return _train_seed(experiment, pictures, earlier.id)
-    return _train_seed(experiment, pictures, None)
+            return _train_seed(experiment, earlier.id)
+    return _train_seed(experiment, None)
 
 
-def _train_seed(experiment: FashionSpec, pictures: Pictures, resume: str | None) -> tuple[Run, Decision]:
+def _train_seed(experiment: FashionSpec, resume: str | None) -> tuple[Run, Decision]:
+    pictures = _load(experiment)
     trainer = _trainer(experiment, pictures)
     with epochs.training_run(experiment, trainer, resume, f"fashion, seed {experiment.training.seed}") as run:
         _log_inputs(run, pictures)
@@ -216,6 +218,12 @@ def _train(run: Run, experiment: FashionSpec, trainer: Trainer, pictures: Pictur
             validated = trainer.evaluate(pictures.validation)
             measured = {"val_loss": validated.loss, "val_accuracy": validated.accuracy}
             epochs.log_predictions(run, f"val-epoch-{result.epoch:05d}", validated, pictures.validation.targets)
+            if experiment.model.dropout:
+                noisy = evaluate_with_dropout(trainer, pictures.validation)
+                measured |= {"val_loss_dropout": noisy.loss, "val_accuracy_dropout": noisy.accuracy}
+                if result.epoch == total:
+                    name = f"val-dropout-epoch-{result.epoch:05d}"
+                    epochs.log_predictions(run, name, noisy, pictures.validation.targets)
             if result.epoch == experiment.test_after:
                 tested = trainer.evaluate(pictures.test)
                 measured |= {"test_loss": tested.loss, "test_accuracy": tested.accuracy}
@@ -260,8 +268,8 @@ def _summarise(parent: Run, seeds: list[Run]) -> None:
 
 def _draw_curves(run: Run, experiment: FashionSpec) -> None:
     reports: dict[str, list[tuple[int, float]]] = {metric: [] for metric in CURVES}
-    for item in experiment.reported:
-        if item.metric in reports and item.epoch is not None:
+    for item in experiment.numbers:
+        if item.metric in reports and item.epoch is not None and not item.series:
             reports[item.metric].append((item.epoch, item.value))
     ours = {metric: run.history(metric) for metric in CURVES}
     one = experiment.seeds == 1
