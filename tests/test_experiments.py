@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from trackdl import spec
+from trackdl.errors import InputError
 
 FOLDER = Path(__file__).resolve().parents[1] / "experiments"
 KINDS = {spec.task_of(kind): kind for kind in spec.Experiment.__args__}
@@ -21,9 +22,11 @@ def test_file_is_valid_and_named_for_its_task(path: Path) -> None:
 
 @pytest.mark.parametrize("task", [task for task, kind in KINDS.items() if issubclass(kind, spec.TrainedSpec)])
 def test_published_numbers_are_in_their_quotes(task: str) -> None:
-    reported = spec.load(FOLDER / f"{task}.yaml", KINDS[task]).reported
-    assert reported
-    for item in reported:
+    numbers = spec.load(FOLDER / f"{task}.yaml", KINDS[task]).numbers
+    assert numbers
+    for item in numbers:
+        if item.quote.startswith("notebook cell"):
+            continue  # made from the table's row
         counts = re.search(r"(\d+)/(\d+)", item.quote)
         if not item.metric.endswith("accuracy"):
             assert f"{item.value:.4f}" in item.quote
@@ -34,30 +37,26 @@ def test_published_numbers_are_in_their_quotes(task: str) -> None:
             assert f"{item.value * 100:.2f}%" in item.quote
 
 
-def test_the_reports_table_of_task_2_is_whole_and_each_number_from_its_own_column() -> None:
-    table = [item for item in spec.load(FOLDER / "fashion.yaml", spec.FashionSpec).reported if "Epoch [" in item.quote]
-    columns = {
-        "train_loss": "Train Loss",
-        "train_accuracy": "Train Acc",
-        "val_loss": "Val Loss",
-        "val_accuracy": "Val Acc",
-    }
-    assert {(item.metric, item.epoch) for item in table} == {
-        (name, epoch) for name in columns for epoch in range(1, 21)
-    }
-    assert len(table) == 80
-    for item in table:
-        assert item.quote.startswith(f"Epoch [{item.epoch}/20] ")
-        (printed,) = re.findall(rf"{columns[item.metric]}: ([\d.]+)", item.quote)
-        shown = f"{item.value * 100:.2f}" if item.metric.endswith("accuracy") else f"{item.value:.4f}"
-        assert printed == shown
+def test_the_table_is_what_the_reports_text_prints_too() -> None:
+    """The text has epochs of Task 2's and Task 3's notebooks; a few of each, typed from it."""
+    fashion = spec.load(FOLDER / "fashion.yaml", spec.FashionSpec).numbers
+    found = {(item.metric, item.epoch, item.series): item.value for item in fashion}
+    for epoch, values in {1: (0.6557, 0.76, 0.4652, 0.8299), 20: (0.1689, 0.9364, 0.3091, 0.8972)}.items():
+        for name, value in zip(("train_loss", "train_accuracy", "val_loss", "val_accuracy"), values, strict=True):
+            assert found[name, epoch, ""] == pytest.approx(value)
+    assert found["train_loss", 1, "the first training"] == 0.637946
+    assert found["test_accuracy", 10, ""] == pytest.approx(0.8981)
+    transfer = spec.load(FOLDER / "transfer.yaml", spec.TransferSpec).numbers
+    found = {(item.metric, item.epoch, item.series): (item.value, item.quote) for item in transfer}
+    assert found["train_loss", 170, ""] == (0.1336, "notebook cell 15, epoch 170: test loss 0.1336")
+    assert found["train_accuracy", 168, ""] == (26 / 27, "notebook cell 15, epoch 168: 26 of 27 right")
 
 
 def test_all_numbers_of_the_report_are_there() -> None:
-    """Each task's points, as the report's text and notebooks print them."""
+    """Each row of the table of what its notebooks print is a number or a point of a curve, once."""
 
     def points(task: str, **where: object) -> set[tuple[str, int | None]]:
-        items = spec.load(FOLDER / f"{task}.yaml", KINDS[task]).reported
+        items = spec.load(FOLDER / f"{task}.yaml", KINDS[task]).numbers
         chosen = [item for item in items if all(getattr(item, key) == value for key, value in where.items())]
         assert len({(item.metric, item.epoch) for item in chosen}) == len(chosen)
         return {(item.metric, item.epoch) for item in chosen}
@@ -65,25 +64,40 @@ def test_all_numbers_of_the_report_are_there() -> None:
     def pairs(part: str, *epochs: int) -> set[tuple[str, int | None]]:
         return {(f"{part}_{kind}", epoch) for kind in ("loss", "accuracy") for epoch in epochs}
 
-    assert points("mnist") == pairs("test", *range(9))
-    assert points("transfer", series="") == pairs("train", 0, 1, 3, 5, 10, 168, 169, 170)
+    assert points("mnist", series="") == pairs("test", *range(9))
+    assert points("transfer", series="") == pairs("train", *range(171))
     assert points("transfer", series="the text's") == pairs("train", 3, 10)
     best = {("test_accuracy", 10), ("best_val_accuracy", 20), ("best_val_loss", 20)}
-    assert best < points("fashion", series="")
+    assert points("fashion", series="") == best | pairs("train", *range(1, 21)) | pairs("val", *range(1, 21))
+    assert points("fashion", series="the first training") == {
+        (f"{part}_loss", epoch) for part in ("train", "val") for epoch in range(1, 11)
+    }
     assert points("fashion", series="called test") == {("best_test_accuracy", 20)}
-    assert len(points("heart")) == 3
+    assert len(points("heart")) == 5
+    experiments = [spec.load(FOLDER / f"{task}.yaml", kind) for task, kind in spec.TRAINED.items()]
+    numbers = sum(len(item.numbers(mine.task)) for mine in experiments for item in mine.printed)
+    curves = [item.points(mine.task) for mine in experiments for item in mine.curves]
+    assert [len(points) for points in curves] == [282, 470, 340, 160, 800]
+    assert numbers + sum(map(len, curves)) == 2519
+
+
+@pytest.mark.parametrize("key", ["cell", "what"])
+def test_a_row_that_the_table_has_not_is_told(key: str) -> None:
+    given = {"cell": 13, "what": "right", "metric": "test_accuracy"} | {key: 99 if key == "cell" else "wrong"}
+    with pytest.raises(InputError, match=r"report_printed\.csv: no row of task mnist, cell"):
+        spec.Printed.model_validate(given).numbers("mnist")
 
 
 def test_every_fault_says_what_it_is_and_every_doubt_what_is_unknown() -> None:
     faults = set()
-    for kind in KINDS.values():
-        if issubclass(kind, spec.TrainedSpec):
-            experiment = spec.load(FOLDER / f"{spec.task_of(kind)}.yaml", kind)
-            for item in experiment.reported:
-                comparable, unknown = experiment.protocol_of(item)
-                assert (comparable == "protocol unknown in part") == bool(unknown)
-            faults |= {item.fault for item in experiment.reported if item.fault}
-    assert len(faults) == 4
+    for task, kind in spec.TRAINED.items():
+        experiment = spec.load(FOLDER / f"{task}.yaml", kind)
+        items = [*experiment.numbers, *experiment.curves]
+        for item in items:
+            comparable, unknown = item.protocol(experiment.unknown)
+            assert (comparable == "protocol unknown in part") == bool(unknown)
+        faults |= {item.fault for item in items if item.fault}
+    assert len(faults) == 6
 
 
 def test_every_step_of_main_reads_its_own_file() -> None:

@@ -115,6 +115,13 @@ def test_an_override_is_named_as_one() -> None:
         parse(GOOD, {"task.x": 1})
 
 
+@pytest.mark.parametrize("number", ["1:30", "-1:30.5", "1" + ":59" * 300_000])
+def test_numbers_to_the_base_of_60_are_texts(number: str) -> None:
+    """YAML 1.1 has them; one of 900 kB took 15 s to be worked out, and is no batch size."""
+    with pytest.raises(InputError, match=r"training\.batch_size.*integer"):
+        parse(GOOD.replace("batch_size: 64", f"batch_size: {number}"))
+
+
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no\.yaml: cannot be read"):
         spec.load(tmp_path / "no.yaml", spec.MnistSpec)

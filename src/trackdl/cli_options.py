@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
 from trackdl import paths, spec
 from trackdl.errors import InputError
@@ -72,20 +71,13 @@ def training(
         key, equals, value = item.partition("=")
         if not equals or not key:
             raise InputError(f"--set {item}: expected KEY=VALUE, e.g. --set training.optimizer.momentum=0.9")
-        keys[key] = _value(item, value)
+        keys[key] = spec.value_of(value, f"--set {item}")
     return keys
 
 
 def chosen(given: dict[str, Any]) -> dict[str, Any]:
     """Return the keys that were given a value."""
     return {key: value for key, value in given.items() if value is not None}
-
-
-def _value(item: str, text: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"--set {item}: the value is not valid YAML") from error
 
 
 def read(file: str | None, kind: type[spec.Spec], overrides: dict[str, Any]) -> spec.Spec:

@@ -8,15 +8,15 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from trackdl.errors import InputError
-from trackdl.spec_base import Augmentation, Optimizer, Reported, Strict, TrainedSpec, Training, like
+from trackdl.spec_base import Augmentation, Optimizer, Printed, Reported, Strict, TrainedSpec, Training, like
 from trackdl.spec_fashion import FashionSpec
 from trackdl.spec_grid import GridSpec
 from trackdl.spec_heart import HeartSpec
@@ -37,6 +37,7 @@ __all__ = [
     "MainSpec",
     "MnistSpec",
     "Optimizer",
+    "Printed",
     "Reported",
     "SearchSpec",
     "Step",
@@ -51,7 +52,7 @@ __all__ = [
 MAX_BYTES = 1_000_000
 
 # What the report says decides nothing of a run.
-PUBLISHED = {"reported", "unknown", "hypotheses"}
+PUBLISHED = {"reported", "printed", "curves", "unknown", "hypotheses"}
 
 Preprocessing = Literal["report", "mnist"]
 DatasetName = Literal["mnist", "fashion", "heart", "greek"]
@@ -106,10 +107,16 @@ class DataSpec(Strict):
 
 
 class Step(Strict):
-    """One step of `main`: a task's own experiment file, with single keys set otherwise."""
+    """One step of `main`: a task's own experiment file, with single keys set otherwise.
+
+    An `optional` step is passed over, with a word, where its data cannot be had.
+    """
+
+    later: ClassVar[frozenset[str]] = frozenset({"optional"})
 
     task: str
     set: dict[str, Any] = Field(default_factory=dict)
+    optional: bool = False
 
     @field_validator("task")
     @classmethod
@@ -153,6 +160,13 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
+def _plain_number(construct: Callable[[yaml.SafeLoader, Any], Any]) -> Callable[[yaml.SafeLoader, Any], Any]:
+    """Leave YAML 1.1's numbers to the base of 60 texts: nobody means one, and a long one takes quadratic time."""
+    return lambda loader, node: node.value if ":" in node.value else construct(loader, node)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _plain_number(yaml.SafeLoader.construct_yaml_int))
+_Loader.add_constructor("tag:yaml.org,2002:float", _plain_number(yaml.SafeLoader.construct_yaml_float))
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
 )
@@ -174,10 +188,7 @@ def load(path: Path, kind: type[Spec], overrides: Mapping[str, Any] | None = Non
 
 def parse(text: str, name: str, kind: type[Spec], overrides: Mapping[str, Any] | None = None) -> Spec:
     """Do as `load` does with a text that was read already; `name` stands for the file in messages."""
-    try:
-        content = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader, made stricter
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InputError(f"{name}: not valid YAML: {_one_line(error)}") from error
+    content = value_of(text, name)
     task = task_of(kind)
     if not isinstance(content, dict):
         raise InputError(f"{name}: expected keys such as 'task: {task}', found {type(content).__name__}")
@@ -190,6 +201,18 @@ def parse(text: str, name: str, kind: type[Spec], overrides: Mapping[str, Any] |
         return kind.model_validate(content)
     except ValidationError as error:
         raise InputError("\n".join(_explain(name, kind, problem, given) for problem in error.errors())) from error
+
+
+def value_of(text: str, name: str) -> Any:
+    """Return what a YAML text stands for, read by the rules of experiment files.
+
+    Raises:
+        InputError: It is no valid YAML; `name` stands for it in the message.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader, made stricter
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InputError(f"{name}: not valid YAML: {_one_line(error)}") from error
 
 
 def task_of(kind: type[BaseModel]) -> str:

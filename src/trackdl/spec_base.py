@@ -1,7 +1,9 @@
 """The sections that experiment files have in common."""
 
+import csv
 import re
-from typing import Any, ClassVar, Literal
+from functools import cache, cached_property
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -13,10 +15,16 @@ from pydantic import (
     model_validator,
 )
 
+from trackdl.errors import InputError
+from trackdl.paths import project_root
+
 __all__ = [
+    "PRINTED",
     "Augmentation",
     "Comparable",
+    "Curve",
     "Optimizer",
+    "Printed",
     "Reported",
     "Schedule",
     "Strict",
@@ -29,6 +37,10 @@ __all__ = [
 Schedule = Literal["constant", "one_cycle", "cosine"]
 Unit = Literal["fraction", "nats", "squared error", "rank"]
 Comparable = Literal["same protocol", "protocol unknown in part", "not measured in the report"]
+
+# Every number that the report's notebooks print: task, notebook cell, epoch, what, of, value. `of` is what a count is
+# out of; of a batch's loss, how many of the epoch's examples the network had seen before it.
+PRINTED = "experiments/report_printed.csv"
 
 
 def like(pattern: str, what: str) -> AfterValidator:
@@ -120,13 +132,36 @@ def _unit_of(item: dict[str, Any]) -> Unit:
     return "fraction" if str(item.get("metric")).endswith("accuracy") else "nats"
 
 
-class Reported(Strict):
+class _Claim(Strict):
+    """How far a printed number can be compared with ours.
+
+    `unknown` says what the report leaves out of the protocol of this number; where it is empty, the file's `unknown`
+    holds. `comparable` need only be given where the report has not measured it at all. `fault` tells, where the number
+    is not what the report says it is, what it is. `series` names the training where the report shows several of one
+    kind; empty is the main one, the one that a task prints beside its own.
+    """
+
+    comparable: Literal["not measured in the report"] | None = None
+    unknown: str = ""
+    fault: str = ""
+    series: str = ""
+
+    def protocol(self, of_all: str = "") -> tuple[Comparable, str]:
+        """Return how far the number can be compared with ours, and what stands against it, if anything.
+
+        Args:
+            of_all: What is unknown of the protocol of all numbers of the file.
+        """
+        if self.comparable:
+            return self.comparable, ""
+        unknown = self.unknown or of_all
+        return ("protocol unknown in part" if unknown else "same protocol"), unknown
+
+
+class Reported(_Claim):
     """One number that the report prints, and where.
 
-    `metric` is what we measured, whatever the report calls it. `comparable` says how far our measurement is the
-    report's; where it is left out, the file's `unknown` decides. `fault` tells, where the number is not what the report
-    says it is, what it is. `series` names the training where the report shows several of one kind; empty is the main
-    one, the one that a task prints beside its own.
+    `metric` is what we measured, whatever the report calls it.
     """
 
     metric: str = Field(min_length=1)
@@ -134,31 +169,101 @@ class Reported(Strict):
     value: float
     quote: str = Field(min_length=1)
     unit: Unit = Field(default_factory=_unit_of)
-    comparable: Comparable | None = None
-    unknown: str = ""
-    fault: str = ""
-    series: str = ""
 
-    @model_validator(mode="after")
-    def _what_is_unknown_is_said(self) -> "Reported":
-        if (self.comparable == "protocol unknown in part") != bool(self.unknown):
-            raise ValueError("comparable 'protocol unknown in part' and the key unknown, which says what, go together")
-        return self
+
+class Printed(_Claim):
+    """Numbers that one cell of the report's notebook prints: the rows of `PRINTED` with this `cell` and `what`.
+
+    `metric` is what we measured. `epoch` is that of a row which names none.
+    """
+
+    cell: int = Field(ge=1)
+    what: str = Field(min_length=1)
+    metric: str = Field(min_length=1)
+    epoch: int | None = Field(None, ge=0)
+    unit: Unit = Field(default_factory=_unit_of)
+
+    def numbers(self, task: str) -> list[Reported]:
+        """Return them one by one, each with the cell as its quote.
+
+        Raises:
+            InputError: The table has no such rows.
+        """
+        how = {key: getattr(self, key) for key in ("metric", "unit", "comparable", "unknown", "fault", "series")}
+        found = []
+        for row in self._rows(task):
+            value, said = _value(row)
+            epoch = int(row["epoch"]) if row["epoch"] else self.epoch
+            place = f"notebook cell {self.cell}" + (f", epoch {row['epoch']}" if row["epoch"] else "")
+            found.append(Reported(epoch=epoch, value=value, quote=f"{place}: {said}", **how))
+        return found
+
+    def _rows(self, task: str) -> list[dict[str, str]]:
+        rows = [row for row in _table() if (row["task"], row["cell"], row["what"]) == (task, str(self.cell), self.what)]
+        if not rows:
+            raise InputError(f"{PRINTED}: no row of task {task}, cell {self.cell}, what {self.what}")
+        return rows
+
+
+class Curve(Printed):
+    """A curve of batches' losses that one cell prints; it is judged as a whole, not point by point."""
+
+    def points(self, task: str) -> list[tuple[int, int, float]]:
+        """Return its points: the epoch, how many of the epoch's examples were seen before the batch, and the loss.
+
+        Raises:
+            InputError: The table has no such rows.
+        """
+        return [(int(row["epoch"]), int(row["of"]), float(row["value"])) for row in self._rows(task)]
+
+
+@cache
+def _table() -> list[dict[str, str]]:
+    path = project_root() / PRINTED
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except OSError as error:
+        raise InputError(f"{path}: the report's printed numbers cannot be read: {error.strerror}") from error
+
+
+def _value(row: dict[str, str]) -> tuple[float, str]:
+    """Return a row's number as we measure it, and as it was printed."""
+    value, what = row["value"], row["what"].replace("_", " ")
+    if row["what"] == "right":
+        return float(value) / float(row["of"]), f"{value} of {row['of']} right"
+    if row["what"].endswith("percent"):
+        return float(value) / 100, f"{what.removesuffix('percent')}accuracy {value} %"
+    return float(value), f"{what} {value}"
 
 
 class TrainedSpec(Strict):
     """What every experiment that trains a network says.
 
-    `unknown` says what the report leaves out of the protocol, where that concerns all of its numbers.
+    `unknown` says what the report leaves out of the protocol, where that concerns all of its numbers. `reported` are
+    numbers of its text, or such that need a word of their own; `printed` and `curves` are those of its notebooks.
     """
 
     task: str
     training: Training
     unknown: str = ""
     reported: list[Reported] = []
+    printed: list[Printed] = []
+    curves: list[Curve] = []
 
-    def protocol_of(self, item: Reported) -> tuple[Comparable, str]:
-        """Return how far a published number can be compared with ours, and what stands against it, if anything."""
-        if item.comparable is not None:
-            return item.comparable, item.unknown
-        return ("protocol unknown in part", self.unknown) if self.unknown else ("same protocol", "")
+    def nth(self, number: int) -> Self:
+        """Return the same experiment for another training: its seed, counted upwards from the file's."""
+        content = self.model_dump()
+        for section, key in (("training", "seed"), ("data", "split_seed")):
+            if key in content.get(section, {}):
+                content[section][key] += number
+        return self.model_validate(content)
+
+    @cached_property
+    def numbers(self) -> list[Reported]:
+        """All numbers that the report prints of this task and that are judged one by one.
+
+        Raises:
+            InputError: `printed` names what the table has not.
+        """
+        return [*(number for item in self.printed for number in item.numbers(self.task)), *self.reported]

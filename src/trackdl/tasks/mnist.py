@@ -47,7 +47,7 @@ def run(experiment: MnistSpec, resume: str | None = None) -> Result:
         _log_inputs(run, images)
         trainer, evaluation = _train(run, experiment, trainer, images)
         decision = _register(run, trainer, evaluation, images)
-        rows = ledger.beside(experiment.reported, run.history)
+        rows = ledger.beside(experiment.numbers, run.history)
     return Result(run, decision, rows)
 
 
