@@ -49,16 +49,26 @@ def ledger() -> Ledger:
         for epoch in range(1, 7)
     ]  # fmt: skip
     run = {
-        "task": "mnist", "name": EVIL, "model": "", "seed": 1, "experiment_id": "7", "started": "2026-01-01T00:00:00",
+        "task": "mnist", "name": EVIL, "model": "", "seed": 1, "source": "", "experiment_id": "7",
+        "started": "2026-01-01T00:00:00",
         "version": "0.1", "commit": None, "uncommitted": True, "spec_digest": SHA, "data_digest": SHA,
         "code_digest": None, "command": "trackdl mnist", "artifacts": {"a": SHA, "b": SHA},
+    }  # fmt: skip
+    curve = {
+        "task": "mnist", "metric": "batch_losses", "published": published | {"unit": "nats"}, "epochs": [1, 1, 2, 2],
+        "seen": [0, 640, 0, 640], "size": 1280, "printed": [2.0, 1.0, 0.9, 0.8], "mean": [2.1, 1.1, 0.9, 0.7],
+        "low": [1.9, 1.0, 0.8, 0.6], "high": [2.2, 1.2, 1.0, 0.8], "inside": 1.0, "parts": [1.5, 0.85],
+        "evidence": [
+            {"run": "r" * 32, "seed": 1, "artifacts": ["a"], "formula": "losses", "mean": 1.2, "parts": [1.6, 0.8]}
+        ],
+        "verdict": "differs", "words": EVIL,
     }  # fmt: skip
     hypotheses = [{"dimension": EVIL, "quote": EVIL, "verdict": "supported", "words": EVIL, "figure": ""}]
     return Ledger.model_validate(
         {
             "version": "0.1", "commit": None, "made": "2026-01-01T00:00:00", "seeds": 1,
             "head": [{"title": EVIL, "entry": 0}, {"title": "none yet", "entry": 5}], "entries": entries,
-            "hypotheses": hypotheses,
+            "curves": [curve], "hypotheses": hypotheses,
             "faults": [{"title": EVIL, "task": "grid", "quote": EVIL, "words": "run `trackdl grid`", "runs": []}],
             "beyond": [
                 {"title": EVIL, "task": "mnist", "published": 0.5, "figure": figure("r" * 32, 0.9), "words": EVIL,
@@ -132,6 +142,10 @@ def test_every_number_links_to_its_run_and_what_that_was(ledger: Ledger) -> None
 
 def test_the_head_and_the_counts_say_what_is_missing(ledger: Ledger) -> None:
     assert page.counts(ledger) == {"reproduced": 4, "not run yet": 2}
+    assert page.counts(ledger, points=True) == {"reproduced": 4, "differs": 4, "not run yet": 2}
+    assert page.settled(page.counts(ledger)) == pytest.approx(4 / 6)
+    assert page.settled({"reproduced": 1, "fault in the report": 2, "differs": 1}) == 0.75
+    assert page.settled({}) == 0
     columns, rows = page.head_table(ledger)
     assert len(columns) == len(rows[0])
     assert rows[1][2:] == ["not run yet", "", "not run yet"]
@@ -196,6 +210,15 @@ def test_every_chart_is_well_formed_and_inside_its_frame(
     for mark in tree.iter("circle"):
         assert 0 <= float(mark.get("cx")) <= charts.WIDTH
         assert 0 <= float(mark.get("cy")) <= charts.HEIGHT
+    places = sorted({epoch / 2 for epoch, *_ in points})
+    values = [value for _, value, _ in points][: len(places)]
+    for ours_too in (values, []):
+        dense = ElementTree.fromstring(charts.dense(EVIL, places, values, ours_too, ours_too, ours_too))
+        drawn = next(path.get("d") for path in dense.iter("path"))
+        assert drawn.count("M") == len(places)
+        for x, y in re.findall(r"M(\S+) (\S+)h0", drawn):
+            assert 0 <= float(x) <= charts.WIDTH
+            assert 0 <= float(y) <= charts.HEIGHT
     rows = [charts.Row(EVIL, value, other, 0, 1) for _, value, other in points]
     ElementTree.fromstring(charts.rows(EVIL, rows))
 

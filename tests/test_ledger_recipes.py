@@ -1,9 +1,11 @@
 """What the ledger computes from a run's artifacts is what the run logged, for every task; wrong artifacts are told."""
 
+import io
 import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,7 +15,7 @@ from safetensors.numpy import save
 from conftest import ROOT
 from trackdl import spec
 from trackdl.errors import InputError, TrackdlError
-from trackdl.ledger.formulas import FORMULAS, compute
+from trackdl.ledger.formulas import CURVES, FORMULAS, compute, compute_curve
 from trackdl.ledger.recipes import recipe
 from trackdl.spec import FashionSpec, HeartSpec, MnistSpec, TransferSpec
 from trackdl.tasks import fashion, heart, mnist, transfer
@@ -33,6 +35,20 @@ def agrees(task: str, metric: str, epoch: int | None, run: Run, seed: int = 1) -
     assert compute(way.formula, files, way.select, seed).value == pytest.approx(logged, rel=1e-5), metric
 
 
+def curve_agrees(task: str, metric: str, epoch: int, run: Run, seed: int = 1) -> None:
+    """Check that a curve computed from the run's artifacts has the batch losses that the run logged."""
+    way = recipe(task, metric, epoch, seed)
+    keeper = Run(evidence.models_below(run)[way.model]) if way.model else run
+    files = [evidence.fetch(keeper.id, path) for path in way.artifacts]
+    logged = keeper.history("batch_loss")
+    size = compute_curve(way.formula, files, seed, [(1, 0)]).size
+    places = [(seen // size + 1, seen % size) for seen, _ in logged]
+    found = compute_curve(way.formula, files, seed, places)
+    assert found.losses.tolist() == pytest.approx([loss for _, loss in logged], rel=1e-6)
+    with pytest.raises(TrackdlError, match="the artifacts are not what"):
+        compute_curve(way.formula, files, seed, [(1, 1)])
+
+
 @pytest.mark.usefixtures("tracking", "tiny_fashion")
 def test_fashion() -> None:
     short = {"training.epochs": 3, "model.filters": 4, "model.dense_nodes": 16, "test_after": 2}
@@ -42,7 +58,7 @@ def test_fashion() -> None:
             agrees("fashion", metric, epoch, run)
     for metric in ("test_loss", "test_accuracy"):
         agrees("fashion", metric, 2, run)
-    for metric in fashion.KEPT:
+    for metric in (*fashion.KEPT, "val_loss_dropout", "val_accuracy_dropout"):
         agrees("fashion", metric, 3, run)
 
 
@@ -53,6 +69,7 @@ def test_mnist_and_transfer(tmp_path: Path) -> None:
         for metric in ("test_loss", "test_accuracy"):
             agrees("mnist", metric, epoch, run)
     agrees("mnist", "train_loss", 2, run)
+    curve_agrees("mnist", "batch_losses", 2, run)
     for name, box in {"bar": (60, 20, 72, 110), "dash": (20, 60, 110, 72)}.items():
         (tmp_path / "letters" / name).mkdir(parents=True)
         for number in range(4):
@@ -64,6 +81,7 @@ def test_mnist_and_transfer(tmp_path: Path) -> None:
     for epoch in range(4):
         for metric in ("train_loss", "train_accuracy"):
             agrees("transfer", metric, epoch, run)
+    curve_agrees("transfer", "batch_losses", 3, run)
     for metric in ("val_accuracy", "val_accuracy_random_features", "val_accuracy_all_layers_trained"):
         agrees("transfer", metric, 3, run)
 
@@ -77,6 +95,15 @@ def test_heart() -> None:
         agrees("heart", "as-reported/architecture-1/test_accuracy", None, run, seed)
     agrees("heart", "improved/architecture-1/cv_accuracy", None, run, 47)
     agrees("heart", "baselines/logistic-regression/test_accuracy", None, run, 47)
+    curve_agrees("heart", "as-reported/architecture-1/batch_losses", 2, run, 47)
+    way = recipe("heart", "as-reported/architecture-1/test_loss", None, 47)
+    content = evidence.fetch(evidence.models_below(run)[way.model], way.artifacts[0])
+    said = pd.read_csv(io.BytesIO(content)).query("seed == 47")
+    batches = [said.iloc[place : place + 10] for place in range(0, len(said), 10)]
+    by_hand = sum(
+        float(np.mean([(a - b) ** 2 for a in batch.probability for b in batch.target])) for batch in batches
+    ) / len(said)
+    assert compute(way.formula, [content], "", 47).value == pytest.approx(by_hand)
     way = recipe("heart", "as-reported/architecture-1/batch_loss", None, 47)
     content = evidence.fetch(evidence.models_below(run)[way.model], way.artifacts[0])
     found = compute(way.formula, [content], way.select, 47)
@@ -110,6 +137,13 @@ def test_of_equal_epochs_the_first_is_the_best() -> None:
 def test_artifacts_that_a_formula_does_not_read_are_told(formula: str, content: bytes) -> None:
     with pytest.raises(TrackdlError, match="the artifacts are not what"):
         compute(formula, [content], "0", 1)
+
+
+@pytest.mark.parametrize("formula", CURVES)
+@pytest.mark.parametrize("content", [b"", b"{}", b"a,b\n1,2\n", save({"x": np.zeros(2)})])
+def test_artifacts_that_a_curve_does_not_read_are_told(formula: str, content: bytes) -> None:
+    with pytest.raises(TrackdlError, match="the artifacts are not what"):
+        compute_curve(formula, [content], 1, [(1, 0)])
 
 
 def test_what_no_run_keeps_is_refused() -> None:

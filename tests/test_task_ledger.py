@@ -4,13 +4,14 @@ import itertools
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from conftest import ROOT
-from trackdl import spec
+from trackdl import spec, spec_base
 from trackdl.errors import InputError, TrackdlError
 from trackdl.ledger import check, page
 from trackdl.ledger.model import Ledger
@@ -38,12 +39,21 @@ DIGITS = """
 task: mnist
 data: {dataset: mnist}
 training: {epochs: 2, batch_size: 64, optimizer: {name: sgd, lr: 0.01, momentum: 0.5}, seed: 1}
+curves:
+  - {cell: 5, what: batch_loss, metric: batch_losses}
 reported:
   - {metric: test_loss, epoch: 1, value: 2.0, quote: "Avg. loss: 2.0"}
   - {metric: test_accuracy, epoch: 2, value: 0.5, quote: "50.00%"}
   - {metric: train_loss, epoch: 2, value: 2.0, quote: "2.0"}
   - {metric: train_accuracy, epoch: 2, value: 0.5, quote: "50.00%", fault: "this is none: it is made up"}
 """
+
+# What the report's notebook is made to print: the loss of the first and the sixth batch of 64, of each epoch.
+PRINTED = [
+    {"task": "mnist", "cell": "5", "epoch": str(epoch), "what": "batch_loss", "of": str(seen), "value": "2.3"}
+    for epoch in (1, 2)
+    for seen in (0, 320)
+]
 
 
 @pytest.fixture
@@ -56,6 +66,7 @@ def root(tmp_path: Path, tracking: str, tiny_mnist: Path, monkeypatch: pytest.Mo
     shutil.copy(ROOT / "experiments" / "grid.yaml", folder)
     monkeypatch.setattr(task, "project_root", lambda: tmp_path)
     monkeypatch.setattr(task, "TASKS", ("mnist",))
+    monkeypatch.setattr(spec_base, "_table", lambda: PRINTED)
     task._data_digest.cache_clear()
     yield tmp_path
     task._data_digest.cache_clear()
@@ -100,6 +111,12 @@ def test_seeds_are_run_once_and_every_figure_can_be_computed_again(root: Path) -
     assert ledger.entries[3].verdict == "fault in the report"
     assert ledger.faults[0].title == "This is none"
     assert len(ledger.faults[0].runs) == 3
+    (curve,) = ledger.curves
+    logged = [dict(runs.Run(item.run).history("batch_loss")) for item in curve.evidence]
+    assert (curve.epochs, curve.seen, curve.size) == ([1, 1, 2, 2], [0, 320, 0, 320], 600)
+    assert curve.mean[0] == pytest.approx(sum(one[0] for one in logged) / 3, rel=1e-4)
+    assert curve.mean[2] == pytest.approx(sum(one[600] for one in logged) / 3, rel=1e-4)
+    assert curve.verdict == "differs"
     assert ledger.beyond[0].figure.interval == "examples"
     assert ledger.beyond[2].words == "not run yet: `trackdl search`"
     assert {path.name for path in map(Path, first.run.artifacts(""))} >= {"ledger.json", "ledger.html"}
@@ -120,6 +137,11 @@ def test_seeds_are_run_once_and_every_figure_can_be_computed_again(root: Path) -
         ),
         "another artifact": lambda it: it["entries"][0]["figure"]["evidence"][0].update(artifacts=["experiment.yaml"]),
         "an entry less": lambda it: it["entries"].pop(),
+        "a curve's part": lambda it: _add(it["curves"][0]["evidence"][0]["parts"], 0, 1e-8),
+        "a curve's point": lambda it: _add(it["curves"][0]["mean"], 1, 1e-4),
+        "a curve's printed point": lambda it: _add(it["curves"][0]["printed"], 1, 1e-8),
+        "a curve's verdict": lambda it: it["curves"][0].update(verdict="reproduced"),
+        "a curve less": lambda it: it["curves"].pop(),
     }
     for what, change in tampering.items():
         changed = json.loads(json.dumps(said))
@@ -265,6 +287,26 @@ def test_what_made_the_grids_table_stands_beside_it(root: Path) -> None:
     assert "grid.json cannot be read" in made(root).ledger.entries[-1].words
 
 
+def test_a_number_is_compared_with_runs_as_the_report_had_them_else_with_ours_and_says_so(root: Path) -> None:
+    """Task 3's numbers want the report's weights; a digit network of another start stands for that here."""
+    file = root / "experiments" / "ledger.yaml"
+    file.write_text(MINE.replace("head:", "as_reported:\n  mnist: {training.optimizer.lr: 0.02}\nhead:"))
+    task.run(spec.load(file, LedgerSpec, {"seeds": 1}))
+    rates = {run.info.data.params["training.optimizer.lr"] for run in runs.find("mnist")}
+    assert rates == {"0.01", "0.02"}, "the beyond part is of the task's own experiment"
+    both = made(root).ledger
+    used = {runs.Run(item.run).info.data.params["training.optimizer.lr"] for item in both.entries[0].figure.evidence}
+    assert used == {"0.02"}
+    of_ours = {item.run for item in both.beyond[0].figure.evidence}
+    assert {runs.Run(run).info.data.params["training.optimizer.lr"] for run in of_ours} == {"0.01"}
+    for run in runs.find("mnist"):
+        if run.info.data.params["training.optimizer.lr"] == "0.02":
+            run.tags({"trackdl.code_digest": "0" * 64})
+    result = made(root)
+    assert {item.run for item in result.ledger.entries[0].figure.evidence} == of_ours
+    assert task.verify(result.data) == []
+
+
 def test_pictures_are_not_compared_but_what_they_show_is(root: Path) -> None:
     result = made(root)
     said = result.ledger.model_dump(mode="json")
@@ -290,7 +332,7 @@ def cells() -> str:
     return "\n".join(lines)
 
 
-def _add(where: dict[str, float], key: str, value: float) -> None:
+def _add(where: Any, key: str | int, value: float) -> None:
     where[key] += value * max(1, abs(where[key]))
 
 
@@ -328,7 +370,7 @@ def _missing_artifact(result: task.Result, file: Path) -> None:
     shutil.move(kept, file)
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"format": 2}', "\x00\xff"])
+@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"format": 3}', "\x00\xff"])
 def test_what_is_no_ledger_is_refused(tmp_path: Path, content: str) -> None:
     file = tmp_path / "ledger.json"
     file.write_text(content)
@@ -348,7 +390,7 @@ def test_the_committed_ledger_is_of_todays_numbers_and_its_page_of_its_data() ->
     mine = {
         (name, item.metric, item.epoch, item.series): item.value
         for name, spec_ in task.published().items()
-        for item in spec_.reported
+        for item in spec_.numbers
     }
     experiment = spec.load(ROOT / "experiments" / "ledger.yaml", LedgerSpec)
     assert said == mine | {
@@ -360,9 +402,7 @@ def test_the_committed_ledger_is_of_todays_numbers_and_its_page_of_its_data() ->
 def test_the_ledgers_own_file_names_numbers_that_exist() -> None:
     experiment = spec.load(ROOT / "experiments" / "ledger.yaml", LedgerSpec)
     known = {
-        (name, item.metric, item.epoch, item.series)
-        for name, mine in task.published().items()
-        for item in mine.reported
+        (name, item.metric, item.epoch, item.series) for name, mine in task.published().items() for item in mine.numbers
     }
     known |= {(item.task, item.metric, item.epoch, item.series) for item in experiment.reported}
     named = [item.of for item in experiment.head] + [item.against for item in experiment.beyond if item.against]

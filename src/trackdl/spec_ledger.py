@@ -59,12 +59,14 @@ class LedgerSpec(Strict):
 
     `seeds`: every training is there for so many seeds, counted from its file's; what is missing is run. Without it
     nothing is run, and the seeds that are there are taken. `ui` is the address that runs are linked to.
-    `reported`: what stands in no task's own file.
+    `reported`: what stands in no task's own file. `as_reported`: keys of a task's experiment that the report had
+    otherwise; its numbers are compared with runs that have them so, or, where there is none, with the task's own.
     """
 
     task: Literal["ledger"]
     seeds: int | None = Field(None, ge=1, le=100)
     ui: Annotated[str, like(r"https?://[^\s\"'<>]+", f"a page's address, e.g. {UI}")] = UI
+    as_reported: dict[Measuring, dict[str, Any]] = Field(default_factory=dict)
     head: list[HeadItem] = Field(min_length=1)
     beyond: list[BeyondItem]
     reported: list[Claimed] = Field(default_factory=list)

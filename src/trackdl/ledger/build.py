@@ -6,10 +6,15 @@ those that the ledger names, and what is built must be the ledger.
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from trackdl.errors import TrackdlError
-from trackdl.ledger.formulas import Computed, compute
+from trackdl.ledger.formulas import Computed, ComputedCurve, compute, compute_curve
 from trackdl.ledger.model import (
     Beyond,
+    CurveEntry,
+    CurveEvidence,
     Entry,
     Evidence,
     Fault,
@@ -22,14 +27,27 @@ from trackdl.ledger.model import (
     Published,
     VerdictName,
 )
-from trackdl.ledger.recipes import COMMANDS, recipe
+from trackdl.ledger.recipes import COMMANDS, Recipe, recipe
 from trackdl.ledger.store import Member, Stamp, Store, Want
-from trackdl.ledger.verdict import FEWEST, Claim, Spread, form_difference, judge, rounded
-from trackdl.spec_base import Comparable, Reported, TrainedSpec, Unit
+from trackdl.ledger.verdict import (
+    DIGITS,
+    FEWEST,
+    Claim,
+    Spread,
+    form_difference,
+    judge,
+    judge_curve,
+    of_another,
+    parts_of,
+    rounded,
+)
+from trackdl.spec_base import Comparable, Curve, Reported, TrainedSpec, Unit
 from trackdl.spec_ledger import BeyondItem, LedgerSpec
 from trackdl.stats import exact_interval, mean_interval
 
 __all__ = ["build", "key_of"]
+
+SHOWN = 5  # digits of a curve's points, which are only drawn
 
 
 def key_of(task: str, metric: str, epoch: int | None, series: str = "") -> str:
@@ -59,9 +77,14 @@ def build(
     Raises:
         InputError: The ledger's file names a number that no experiment file has.
     """
-    published = [(task, item, *spec.protocol_of(item)) for task, spec in tasks.items() for item in spec.reported]
-    published += [(item.task, item, item.comparable or "same protocol", item.unknown) for item in experiment.reported]
-    entries = [_entry(task, item, how, unknown, store, known) for task, item, how, unknown in published]
+    published = [(task, item, *item.protocol(spec.unknown)) for task, spec in tasks.items() for item in spec.numbers]
+    published += [(item.task, item, *item.protocol()) for item in experiment.reported]
+    changes: dict[str, dict[str, object]] = {**experiment.as_reported}
+    entries = [
+        _entry(task, item, how, unknown, store, known, changes.get(task, {})) for task, item, how, unknown in published
+    ]
+    drawn = [(task, item, *item.protocol(spec.unknown)) for task, spec in tasks.items() for item in spec.curves]
+    curves = [_curve(task, item, how, unknown, store, changes.get(task, {})) for task, item, how, unknown in drawn]
     places = {key_of(e.task, e.metric, e.epoch, e.published.series): index for index, e in enumerate(entries)}
     head = [
         Headline(title=item.title, entry=_place(places, key_of(**item.of.model_dump()))) for item in experiment.head
@@ -77,8 +100,9 @@ def build(
         seeds=stamp.seeds,
         head=head,
         entries=entries,
+        curves=curves,
         hypotheses=list(hypotheses),
-        faults=_faults(entries),
+        faults=_faults(entries, curves),
         beyond=beyond,
         runs=store.runs,
     )
@@ -91,21 +115,19 @@ def _place(places: Mapping[str, int], key: str) -> int:
 
 
 def _entry(
-    task: str, item: Reported, comparable: Comparable, unknown: str, store: Store, spreads: Mapping[str, Spread]
+    task: str,
+    item: Reported,
+    comparable: Comparable,
+    unknown: str,
+    store: Store,
+    spreads: Mapping[str, Spread],
+    changes: Mapping[str, object],
 ) -> Entry:
     key = key_of(task, item.metric, item.epoch, item.series)
     known = spreads.get(key)
-    published = Published(
-        value=item.value,
-        unit=item.unit,
-        quote=item.quote,
-        comparable=comparable,
-        unknown=unknown,
-        fault=item.fault,
-        series=item.series,
-    )
-    want = Want(key, task, item.metric, item.epoch)
+    want = Want(key, task, item.metric, item.epoch, changes, or_own=True)
     figure, missing = _figure(want, item.unit, store)
+    comparable, unknown = _as_run(want, figure.evidence if figure else [], store, comparable, unknown)
     name: VerdictName | None = None
     words, spread = missing, None
     if figure:
@@ -118,7 +140,7 @@ def _entry(
         task=task,
         metric=item.metric,
         epoch=item.epoch,
-        published=published,
+        published=_published(item, item.value, item.quote, comparable, unknown),
         figure=figure,
         spread=spread,
         verdict=name,
@@ -126,12 +148,110 @@ def _entry(
     )
 
 
+def _published(item: Reported | Curve, value: float, quote: str, comparable: Comparable, unknown: str) -> Published:
+    return Published(
+        value=rounded(value),
+        unit=item.unit,
+        quote=quote,
+        comparable=comparable,
+        unknown=unknown,
+        fault=item.fault,
+        series=item.series,
+    )
+
+
+def _as_run(
+    want: Want, evidence: Sequence[Evidence | CurveEvidence], store: Store, comparable: Comparable, unknown: str
+) -> tuple[Comparable, str]:
+    """Return how far ours can be compared: less, where the runs do not start from the network that the report had."""
+    source = want.set.get("source")
+    if source is None or all(store.facts(item.run).source == source for item in evidence):
+        return comparable, unknown
+    started = f"ours starts from our own network; `trackdl transfer --source {source}` starts from the report's"
+    return "protocol unknown in part", f"{unknown}; {started}" if unknown else started
+
+
+def _curve(
+    task: str, item: Curve, comparable: Comparable, unknown: str, store: Store, changes: Mapping[str, object]
+) -> CurveEntry:
+    points = item.points(task)
+    printed = [loss for *_, loss in points]
+    last = max(epoch for epoch, *_ in points)
+    want = Want(key_of(task, item.metric, last, item.series), task, item.metric, last, changes, or_own=True)
+    evidence, found, missing = _curves(want, [(epoch, seen) for epoch, seen, _ in points], store)
+    comparable, unknown = _as_run(want, evidence, store, comparable, unknown)
+    claim = Claim(float(np.mean(printed)), item.unit, comparable, unknown, item.fault)
+    quote = f"notebook cell {item.cell}, {item.what.replace('_', ' ')}"
+    ours = np.array([one.losses for one in found])
+    verdict = judge_curve(claim, printed, ours.tolist()) if found else None
+    low, high = of_another(ours) if len(found) >= FEWEST else (np.empty(0), np.empty(0))
+    inside = float(((low <= printed) & (printed <= high)).mean()) if len(low) else None
+    words = verdict.words if verdict else missing
+    if inside is not None:
+        words += (
+            f" Of the {len(printed)} points {inside:.0%} lie where a further training of ours lies in 95 % of cases."
+        )
+    return CurveEntry(
+        task=task,
+        metric=item.metric,
+        published=_published(item, claim.value, quote, comparable, unknown),
+        epochs=[epoch for epoch, *_ in points],
+        seen=[seen for _, seen, _ in points],
+        size=found[0].size if found else None,
+        printed=printed,
+        mean=_rounded(ours.mean(axis=0), SHOWN) if found else [],
+        low=_rounded(low, SHOWN),
+        high=_rounded(high, SHOWN),
+        inside=None if inside is None else rounded(inside),
+        parts=_rounded(parts_of(printed)),
+        evidence=evidence,
+        verdict=verdict and verdict.name,
+        words=words,
+    )
+
+
+def _curves(
+    want: Want, places: Sequence[tuple[int, int]], store: Store
+) -> tuple[list[CurveEvidence], list[ComputedCurve], str]:
+    """Return each seed's curve with its evidence, or none and what to do about it."""
+    members = store.pick(want)
+    if not members:
+        return [], [], _not_run(want)
+    evidence, found = [], []
+    try:
+        for member in members:
+            way, files = _read(want, member, store)
+            curve = compute_curve(way.formula, files, member.seed, places)
+            kept = {"mean": rounded(float(curve.losses.mean())), "parts": _rounded(parts_of(curve.losses.tolist()))}
+            where = {"run": member.run, "seed": member.seed, "artifacts": list(way.artifacts), "formula": way.formula}
+            evidence.append(CurveEvidence.model_validate(where | kept))
+            found.append(curve)
+    except TrackdlError as error:
+        return [], [], f"no evidence: {error}"
+    return evidence, found, ""
+
+
+def _read(want: Want, member: Member, store: Store) -> tuple[Recipe, list[bytes]]:
+    """Return how a figure comes from a seed's run, and the artifacts that it comes from."""
+    way = recipe(want.task, want.metric, want.epoch, member.seed)
+    store.facts(member.run)
+    return way, [store.content(member.run, path) for path in way.artifacts]
+
+
+def _rounded(values: NDArray[np.float64], digits: int = DIGITS) -> list[float]:
+    return [rounded(float(value), digits) for value in values]
+
+
+def _not_run(want: Want) -> str:
+    which = " on the report's letters (`TRACKDL_GREEK_DIR`)" if want.task == "transfer" else ""
+    return f"not run yet{which}: {want.command or COMMANDS.get(want.task, f'`trackdl {want.task}`')}"
+
+
 def _figure(want: Want, unit: Unit, store: Store, *, over_examples: bool = False) -> tuple[Figure | None, str]:
     """Return a figure of ours, or None and what to do about it; `over_examples` as in `_interval`."""
     members = store.pick(want)
     if not members:
-        which = " on the report's letters (`TRACKDL_GREEK_DIR`)" if want.task == "transfer" else ""
-        return None, f"not run yet{which}: {want.command or COMMANDS.get(want.task, f'`trackdl {want.task}`')}"
+        return None, _not_run(want)
     try:
         found = [_computed(want, member, store) for member in members]
     except TrackdlError as error:
@@ -156,9 +276,7 @@ def _figure(want: Want, unit: Unit, store: Store, *, over_examples: bool = False
 
 
 def _computed(want: Want, member: Member, store: Store) -> tuple[Evidence, Computed]:
-    way = recipe(want.task, want.metric, want.epoch, member.seed)
-    store.facts(member.run)
-    files = [store.content(member.run, path) for path in way.artifacts]
+    way, files = _read(want, member, store)
     found = compute(way.formula, files, way.select, member.seed)
     evidence = Evidence(
         run=member.run,
@@ -189,12 +307,13 @@ def _interval(
     return (max(low, 0.0), min(high, 1.0)) if unit == "fraction" else (low, high), "seeds"
 
 
-def _faults(entries: Sequence[Entry]) -> list[Fault]:
-    """Return the faults of numbers, each once, with the runs that show it."""
+def _faults(entries: Sequence[Entry], curves: Sequence[CurveEntry]) -> list[Fault]:
+    """Return the faults of numbers and curves, each once, with the runs that show it."""
     faults = []
-    for words in dict.fromkeys(entry.published.fault for entry in entries if entry.published.fault):
-        of = [entry for entry in entries if entry.published.fault == words]
-        runs = list(dict.fromkeys(item.run for entry in of if entry.figure for item in entry.figure.evidence))
+    every = [*entries, *curves]
+    for words in dict.fromkeys(one.published.fault for one in every if one.published.fault):
+        of = [one for one in every if one.published.fault == words]
+        runs = list(dict.fromkeys(item.run for one in of for item in _evidence(one)))
         shown = "" if runs else f" ({of[0].words})"
         title, _, rest = words.partition(": ")
         faults.append(
@@ -207,6 +326,12 @@ def _faults(entries: Sequence[Entry]) -> list[Fault]:
             )
         )
     return faults
+
+
+def _evidence(one: Entry | CurveEntry) -> Sequence[Evidence | CurveEvidence]:
+    if isinstance(one, CurveEntry):
+        return one.evidence
+    return one.figure.evidence if one.figure else []
 
 
 def _beyond(item: BeyondItem, against: Entry | None, store: Store) -> Beyond:

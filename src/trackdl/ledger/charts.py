@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-__all__ = ["Point", "Row", "curves", "rows", "shares"]
+__all__ = ["Point", "Row", "curves", "dense", "rows", "shares"]
 
 WIDTH, HEIGHT = 400, 215
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 12, 34
@@ -85,6 +85,49 @@ def curves(title: str, report: Sequence[Point], ours: Sequence[Point], *, percen
             f'<circle class="{kind}" cx="{x(point.epoch):.1f}" cy="{y(point.value):.1f}" r="{size}">'
             f"<title>{told}</title></circle>"
         )
+    return _svg(title, WIDTH, HEIGHT, parts)
+
+
+def dense(
+    title: str,
+    places: Sequence[float],
+    report: Sequence[float],
+    ours: Sequence[float],
+    low: Sequence[float],
+    high: Sequence[float],
+) -> str:
+    """Draw a curve of many points over the epochs: the report's as dots, ours as a line with a band.
+
+    Args:
+        title: What it is.
+        places: Each point's place, in epochs.
+        report: The report's values, [points].
+        ours: Our mean; may be empty.
+        low: The band's lower end; may be empty.
+        high: Its upper end; may be empty.
+    """
+    bottom, top = 0.0, max([*report, *ours, *sorted(high)[: max(1, len(high) * 99 // 100)]]) * 1.04
+    ends = (math.floor(places[0]), math.ceil(places[-1]))
+
+    def x(place: float) -> float:
+        return LEFT + 6 + (place - ends[0]) / max(ends[1] - ends[0], 1) * (WIDTH - LEFT - RIGHT - 12)
+
+    def y(value: float) -> float:
+        share = (min(max(value, bottom), top) - bottom) / (top - bottom)
+        return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
+
+    epochs = [int(tick) for tick in ticks(*ends, 8) if tick == int(tick)]
+    parts = [_y_axis(ticks(bottom, top), y, percent=False), _x_axis(epochs, x, even=True)]
+    if low and high:
+        upper = [(x(place), y(value)) for place, value in zip(places, high, strict=True)]
+        lower = [(x(place), y(value)) for place, value in zip(places, low, strict=True)]
+        parts.append(f'<polygon class="band" points="{_points([*upper, *reversed(lower)])}"/>')
+    if ours:
+        line = _points([(x(place), y(value)) for place, value in zip(places, ours, strict=True)])
+        parts.append(f'<polyline class="ours thin" points="{line}"/>')
+    # One path for all: a zero-length stroke with round ends is a dot.
+    dots = "".join(f"M{x(place):.1f} {y(value):.1f}h0" for place, value in zip(places, report, strict=True))
+    parts.append(f'<path class="dots" d="{dots}"/>')
     return _svg(title, WIDTH, HEIGHT, parts)
 
 

@@ -1,6 +1,6 @@
 """A ledger checked: built anew from what its runs keep, and held against what it says, digit by digit."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ def differences(
     fetch: Callable[[str, str], bytes],
     hypotheses: Sequence[Hypothesis],
     known: Mapping[str, Spread],
-    digest: Callable[[Want, int], str | None],
+    digests: Callable[[Want, int], Collection[str]],
 ) -> list[str]:
     """Build a ledger anew from the runs that it names, and say where it differs.
 
@@ -86,7 +86,8 @@ def differences(
         fetch: An artifact's bytes.
         hypotheses: Judged anew.
         known: Spreads between seeds that are known.
-        digest: The digest of the experiment that a figure's run by a seed must have run; None where any may have.
+        digests: The digests of the experiments one of which a figure's run by a seed must have run; none where it may
+            have run any.
 
     Returns:
         Each difference in words, the ledger's side first.
@@ -102,7 +103,7 @@ def differences(
     said, found = (
         one.model_dump(mode="json", exclude={"hypotheses": {"__all__": {"figure"}}}) for one in (ledger, made)
     )
-    return [*_walk(said, found, ""), *_strangers(made, store, digest)]
+    return [*_walk(said, found, ""), *_strangers(made, store, digests)]
 
 
 def _named(ledger: Ledger) -> dict[str, list[Member]]:
@@ -110,6 +111,9 @@ def _named(ledger: Ledger) -> dict[str, list[Member]]:
     named: dict[str, list[Member]] = {}
     for entry in ledger.entries:
         named[key_of(entry.task, entry.metric, entry.epoch, entry.published.series)] = _members(entry.figure)
+    for curve in ledger.curves:
+        key = key_of(curve.task, curve.metric, max(curve.epochs), curve.published.series)
+        named[key] = [Member(item.run, item.seed) for item in curve.evidence]
     return named | {extra.title: _members(extra.figure) for extra in ledger.beyond}
 
 
@@ -117,7 +121,7 @@ def _members(figure: Figure | None) -> list[Member]:
     return [Member(item.run, item.seed) for item in figure.evidence] if figure else []
 
 
-def _strangers(ledger: Ledger, store: Store, digest: Callable[[Want, int], str | None]) -> list[str]:
+def _strangers(ledger: Ledger, store: Store, digests: Callable[[Want, int], Collection[str]]) -> list[str]:
     """Return where a figure's run is not of its task, its experiment, its model or its seed."""
     found = []
     for want, members in store.picked:
@@ -132,7 +136,7 @@ def _strangers(ledger: Ledger, store: Store, digest: Callable[[Want, int], str |
             named = (want.task, recipe(want.task, want.metric, want.epoch, member.seed).model, member.seed)
             if is_of != named:
                 found.append(f"{want.key}: run {member.run} is of {is_of}, not of {named}")
-            if run.spec_digest != (digest(want, member.seed) or run.spec_digest):
+            if (allowed := digests(want, member.seed)) and run.spec_digest not in allowed:
                 found.append(f"{want.key}: run {member.run} ran another experiment, by its digest")
     return found
 
@@ -153,7 +157,8 @@ def _walk(said: Any, found: Any, place: str) -> list[str]:
 def _called(item: Any, index: int) -> str:
     """Return what a list's item is called in words: a number's name where it has one."""
     if isinstance(item, dict) and "published" in item and "metric" in item:
-        return key_of(item["task"], item["metric"], item["epoch"], item["published"]["series"])
+        epoch = item["epoch"] if "epoch" in item else max(item["epochs"], default=None)
+        return key_of(item["task"], item["metric"], epoch, item["published"]["series"])
     if isinstance(item, dict) and "seed" in item:
         return f"seed {item['seed']}"
     return item["title"] if isinstance(item, dict) and "title" in item else str(index)

@@ -5,9 +5,9 @@ A formula reads artifacts as bytes; nothing is trained, and nothing of the metri
 
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -19,11 +19,15 @@ from scipy.special import logsumexp
 from trackdl.errors import TrackdlError
 from trackdl.stats import corrected_estimate
 
-__all__ = ["FORMULAS", "Computed", "compute"]
+__all__ = ["CURVES", "FORMULAS", "Computed", "ComputedCurve", "compute", "compute_curve"]
 
+
+F = TypeVar("F")
+T = TypeVar("T")
 
 DIMENSIONS = ["activation", "conv_layers", "dense_nodes", "dropout", "filter_size", "filters", "pool_size"]
 CELLS = 96
+TEST_BATCH = 10  # rows, as Task 4's report tests
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,23 @@ class Computed:
     bounds: tuple[float, float] | None = None
 
 
+@dataclass(frozen=True)
+class ComputedCurve:
+    """A curve of one seed.
+
+    Attributes:
+        losses: float64 [points].
+        size: How many examples an epoch has.
+    """
+
+    losses: NDArray[np.float64]
+    size: int
+
+
+# A point of a curve: its epoch, and how many of the epoch's examples were seen before its batch.
+Place = tuple[int, int]
+
+
 def compute(formula: str, files: Sequence[bytes], select: str, seed: int) -> Computed:
     """Compute a figure.
 
@@ -53,13 +74,33 @@ def compute(formula: str, files: Sequence[bytes], select: str, seed: int) -> Com
     Raises:
         TrackdlError: The formula is unknown, or the artifacts are not what it reads.
     """
-    if formula not in FORMULAS:
-        raise TrackdlError(f"no formula is called {formula!r}; there are {', '.join(FORMULAS)}")
+    return _told(FORMULAS, formula, lambda found: found(files, select, seed))
+
+
+def compute_curve(formula: str, files: Sequence[bytes], seed: int, places: Sequence[Place]) -> ComputedCurve:
+    """Compute a curve at some of its points.
+
+    Args:
+        formula: Its name in `CURVES`.
+        files: The artifacts that it reads.
+        seed: Of the training, where the artifacts hold those of several.
+        places: The points.
+
+    Raises:
+        TrackdlError: The formula is unknown, the artifacts are not what it reads, or the training has no such points.
+    """
+    return _told(CURVES, formula, lambda found: found(files, seed, places))
+
+
+def _told(formulas: Mapping[str, F], name: str, use: Callable[[F], T]) -> T:
+    """Use a formula; say in a sentence what is wrong with its name or its artifacts."""
+    if name not in formulas:
+        raise TrackdlError(f"no formula is called {name!r}; there are {', '.join(formulas)}")
     try:
-        return FORMULAS[formula](files, select, seed)
+        return use(formulas[name])
     except (SafetensorError, KeyError, ValueError, IndexError, TypeError) as error:
         raise TrackdlError(
-            f"the artifacts are not what the formula {formula!r} reads: {type(error).__name__}: {error}"
+            f"the artifacts are not what the formula {name!r} reads: {type(error).__name__}: {error}"
         ) from error
 
 
@@ -131,6 +172,51 @@ def _last_batch(content: bytes, seed: int) -> Computed:
     return Computed(float(mine["members"][0]["batch_losses"][-1][1]))
 
 
+def _broadcast_loss(content: bytes, seed: int) -> Computed:
+    """Return what the report's test loop prints: each batch's broadcast loss summed, and divided by the rows."""
+    frame = pd.read_csv(io.BytesIO(content))
+    mine = frame[frame["seed"] == seed]
+    if mine.empty:
+        raise ValueError(f"no rows of seed {seed}")
+    said, truth = (mine[name].to_numpy(np.float64) for name in ("probability", "target"))
+    starts = range(0, len(mine), TEST_BATCH)
+    losses = [((said[i : i + TEST_BATCH, None] - truth[None, i : i + TEST_BATCH]) ** 2).mean() for i in starts]
+    return Computed(float(np.sum(losses) / len(mine)))
+
+
+def _epochs_losses(files: Sequence[bytes], places: Sequence[Place]) -> ComputedCurve:
+    """Read `history/epoch-N.safetensors` of the epochs 1, 2, ..."""
+    epochs = [load(content) for content in files]
+    return _at_places(
+        [epoch["losses"] for epoch in epochs], [epoch["sizes"] for epoch in epochs], range(1, len(files) + 1), places
+    )
+
+
+def _all_losses(content: bytes, places: Sequence[Place]) -> ComputedCurve:
+    tensors = load(content)
+    return _at_places(tensors["losses"], tensors["sizes"], tensors["epochs"].tolist(), places)
+
+
+def _at_places(losses: Any, sizes: Any, epochs: Sequence[int], places: Sequence[Place]) -> ComputedCurve:
+    """Return the losses of batches, [epochs][batches], at `places`, by the batches' sizes."""
+    found = {}
+    for epoch, values, counts in zip(epochs, losses, sizes, strict=True):
+        before = np.cumsum(counts) - counts
+        found |= {(epoch, int(seen)): float(value) for seen, value in zip(before, values, strict=True)}
+    return ComputedCurve(np.array([found[place] for place in places]), int(np.sum(sizes[0])))
+
+
+def _tenth_losses(content: bytes, seed: int, places: Sequence[Place]) -> ComputedCurve:
+    """Read Task 4's `training.json`, which has every tenth batch's loss and the examples seen before it in all."""
+    (mine,) = [item for item in json.loads(content)["seeds"] if item["seed"] == seed]
+    member = mine["members"][0]
+    epochs, points = len(member["train_loss"]), member["batch_losses"]
+    each = len(points) // epochs
+    size = int(points[each][0]) if epochs > 1 else max(seen for seen, _ in points) + 1
+    found = {(int(seen) // size + 1, int(seen) % size): float(loss) for seen, loss in points}
+    return ComputedCurve(np.array([found[place] for place in places]), size)
+
+
 def _cells(content: bytes) -> "pd.Series[float]":
     """Return each configuration's mean accuracy over the folds, after the last epoch, in the report's grid.
 
@@ -187,4 +273,13 @@ FORMULAS: dict[str, Formula] = {
     "accuracy of the best cell": lambda files, _, __: Computed(float(_cells(files[0]).max())),
     "accuracy of the best cell trained again": lambda files, _, __: _fresh(*files),
     "last batch's loss": lambda files, _, seed: _last_batch(files[0], seed),
+    "broadcast loss by rows": lambda files, _, seed: _broadcast_loss(files[0], seed),
+}
+
+CurveFormula = Callable[[Sequence[bytes], int, Sequence[Place]], ComputedCurve]
+
+CURVES: dict[str, CurveFormula] = {
+    "losses of each epoch's batches": lambda files, _, places: _epochs_losses(files, places),
+    "losses of all epochs' batches": lambda files, _, places: _all_losses(files[0], places),
+    "losses of every tenth batch": lambda files, seed, places: _tenth_losses(files[0], seed, places),
 }

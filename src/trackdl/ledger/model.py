@@ -11,6 +11,8 @@ from trackdl.spec_base import Comparable, Strict, Unit
 
 __all__ = [
     "Beyond",
+    "CurveEntry",
+    "CurveEvidence",
     "Entry",
     "Evidence",
     "Fault",
@@ -28,7 +30,7 @@ __all__ = [
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-VerdictName = Literal["reproduced", "better", "worse", "fault in the report", "not comparable", "inconclusive"]
+VerdictName = Literal["reproduced", "differs", "fault in the report", "not comparable", "inconclusive"]
 IntervalOf = Literal["seeds", "examples", "folds", "none"]
 
 
@@ -36,14 +38,15 @@ class RunFacts(Strict):
     """A run that the ledger rests on: where it is, what it ran, and the SHA-256 of each artifact that is read of it.
 
     `model` names it where a task judges several models, a run each; `seed` is the training's, null where it has more
-    than one. A table that lies in the checkout in place of hours of runs stands here too, with no experiment to it;
-    what is not known of its making is empty or null.
+    than one; `source` is the registered network that it starts from, if any. A table that lies in the checkout in place
+    of hours of runs stands here too, with no experiment to it; what is not known of its making is empty or null.
     """
 
     task: str
     name: str
     model: str
     seed: int | None
+    source: str
     experiment_id: str
     started: str
     version: str
@@ -114,7 +117,57 @@ class Entry(Strict):
     published: Published
     figure: Figure | None
     spread: KnownSpread | None
-    verdict: Literal["reproduced", "better", "worse", "fault in the report", "not comparable", "inconclusive"] | None
+    verdict: VerdictName | None
+    words: str
+
+
+class CurveEvidence(Strict):
+    """One seed's curve: its mean and the means of its parts (`CurveEntry.parts`); the rest is as in `Evidence`."""
+
+    run: str
+    seed: int
+    artifacts: list[str] = Field(min_length=1)
+    formula: str
+    mean: float
+    parts: list[float]
+
+
+class CurveEntry(Strict):
+    """A printed curve of batches' losses beside ours, judged as a whole.
+
+    Attributes:
+        task: Whose training it is.
+        metric: As in `spec_base.Curve`.
+        published: What the report says of it; its value is the mean over the points.
+        epochs: Each point's epoch.
+        seen: How many of the epoch's examples were seen before the point's batch.
+        size: How many examples an epoch has; null without runs.
+        printed: The report's losses.
+        mean: Ours, the mean over seeds; empty without runs.
+        low: The lower end, at each point, of the 95 % interval of one further training of ours; empty for fewer seeds
+            than tell it.
+        high: The upper end.
+        inside: The share of printed points within these intervals.
+        parts: The printed curve's means over equal parts.
+        evidence: Each seed's.
+        verdict: By docs/ledger.md's rule for curves; null, and `words` say what to run, without runs.
+        words: The verdict's reason.
+    """
+
+    task: str
+    metric: str
+    published: Published
+    epochs: list[int]
+    seen: list[int]
+    size: int | None
+    printed: list[float]
+    mean: list[float]
+    low: list[float]
+    high: list[float]
+    inside: float | None
+    parts: list[float]
+    evidence: list[CurveEvidence]
+    verdict: VerdictName | None
     words: str
 
 
@@ -165,13 +218,14 @@ class Beyond(Strict):
 class Ledger(Strict):
     """The whole ledger; `made` is UTC. `seeds` is how many were asked for, null where those there were taken."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     version: str
     commit: str | None
     made: str
     seeds: int | None = Field(ge=1)
     head: list[Headline]
     entries: list[Entry]
+    curves: list[CurveEntry]
     hypotheses: list[Hypothesis]
     faults: list[Fault]
     beyond: list[Beyond]

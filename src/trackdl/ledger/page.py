@@ -1,7 +1,7 @@
 """The ledger as a page: one self-contained HTML file, made of what `ledger.json` holds and nothing else."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -9,14 +9,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from trackdl.ledger import charts
-from trackdl.ledger.model import Entry, Figure, Hypothesis, Ledger
+from trackdl.ledger.model import CurveEntry, Entry, Figure, Hypothesis, Ledger
 from trackdl.ledger.verdict import form
 from trackdl.verdicts import SCOPE
 
-__all__ = ["counts", "head_table", "render"]
+__all__ = ["counts", "head_table", "render", "settled"]
 
-ORDER = ("reproduced", "better", "worse", "fault in the report", "not comparable", "inconclusive", "not run yet")
-SIGNS = dict(zip(ORDER, "✓▲▼✕≠?…", strict=True))
+ORDER = ("reproduced", "differs", "fault in the report", "not comparable", "inconclusive", "not run yet")
+SIGNS = dict(zip(ORDER, "✓≠✕–?…", strict=True))
 SIGNS |= {
     "supported": "✓",
     "contradicted": "✕",
@@ -45,6 +45,7 @@ METRICS = {
     "best_val_accuracy": "validation accuracy of the best epoch",
     "best_test_accuracy": "test accuracy of the weights kept",
     "batch_loss": "loss of the last batch",
+    "batch_losses": "batches' losses",
     "rank_of_choice": "place of the \u201cbest\u201d among 96 configurations",
 }
 # Of letters that were trained on, "training" is what the report calls test; held out they are validated.
@@ -53,9 +54,22 @@ HELD_OUT = {("transfer", "val_accuracy"): "accuracy on letters held out"}
 CURVE = 4
 
 
-def counts(ledger: Ledger) -> dict[str, int]:
-    """Return how many published numbers have each verdict, those that occur, in the page's order."""
-    return dict(_tally(ledger.entries))
+def counts(ledger: Ledger, *, points: bool = False) -> dict[str, int]:
+    """Return how many published numbers have each verdict, those that occur, in the page's order.
+
+    Args:
+        ledger: The ledger.
+        points: Count the points of curves too, each with its curve's verdict.
+    """
+    told = dict(_tally(ledger.entries))
+    for curve in ledger.curves if points else ():
+        told[_verdict(curve)] = told.get(_verdict(curve), 0) + len(curve.printed)
+    return {name: told[name] for name in ORDER if name in told}
+
+
+def settled(told: Mapping[str, int]) -> float:
+    """Return the share of numbers that are reproduced, or explained by a fault that is shown."""
+    return (told.get("reproduced", 0) + told.get("fault in the report", 0)) / max(sum(told.values()), 1)
 
 
 def _tally(entries: Sequence[Entry]) -> list[tuple[str, int]]:
@@ -90,14 +104,18 @@ def render(ledger: Ledger, ui: str) -> str:
     environment.globals.update(form=form, signs=SIGNS, titles=TITLES, verdict=_verdict, ours=_ours, tally=_tally)
     environment.globals.update(standing=_standing, some=_some, margin=GRID_MARGIN, scope=SCOPE)
     environment.globals.update(run_link=lambda run: _link(ledger, ui, run), short=lambda run: _short(ledger, run))
-    told = counts(ledger)
+    told, every = counts(ledger), counts(ledger, points=True)
     return environment.get_template("page.html.j2").render(
         ledger=ledger,
         counts=told,
+        share_settled=settled(told),
+        every_number=sum(every.values()),
+        every_settled=settled(every),
         standings=Counter(_standing(item) for item in ledger.hypotheses),
         head=[(item.title, ledger.entries[item.entry]) for item in ledger.head],
         share=Markup(charts.shares("Verdicts on all numbers", list(told.items()))),  # noqa: S704 - made here, escaped there
         charts=_charts(ledger),
+        curves=_curves(ledger),
         beyond_chart=_beyond_chart(ledger),
         groups=_groups(ledger.entries),
         seeds=_seeds(ledger),
@@ -114,7 +132,7 @@ def _short(ledger: Ledger, run: str) -> str:
     return f"run {run[:7]}" if ledger.runs[run].experiment_id else ledger.runs[run].name
 
 
-def _verdict(entry: Entry) -> str:
+def _verdict(entry: Entry | CurveEntry) -> str:
     return entry.verdict or "not run yet"
 
 
@@ -166,12 +184,14 @@ def _groups(entries: Sequence[Entry]) -> list[tuple[str, list[tuple[str, list[En
 def _charts(ledger: Ledger) -> list[tuple[str, list[tuple[str, Markup]]]]:
     """Return the curves by task: every metric that the report prints at several epochs."""
     drawn: dict[str, list[tuple[str, Markup]]] = {}
-    main = [entry for entry in ledger.entries if entry.epoch is not None and not entry.published.series]
-    for task, metric in dict.fromkeys((entry.task, entry.metric) for entry in main):
-        mine = [entry for entry in main if (entry.task, entry.metric) == (task, metric)]
+    found: dict[tuple[str, str, str], list[Entry]] = {}
+    for entry in ledger.entries:
+        if entry.epoch is not None:
+            found.setdefault((entry.task, entry.metric, entry.published.series), []).append(entry)
+    for (task, metric, series), mine in found.items():
         if len(mine) < CURVE:
             continue
-        words = _name(task, metric)
+        words = _name(task, metric) + (f", {series}" if series else "")
         if _hides_the_rest(mine):
             mine, words = mine[1:], f"{words}, from epoch {mine[1].epoch}"
         report = [charts.Point(_epoch(entry), entry.published.value) for entry in mine]
@@ -182,6 +202,19 @@ def _charts(ledger: Ledger) -> list[tuple[str, list[tuple[str, Markup]]]]:
         svg = charts.curves(f"{TITLES[task]}: {words}", report, ours, percent=percent, even=uneven)
         drawn.setdefault(task, []).append((words, Markup(svg)))  # noqa: S704 - escaped in charts
     return list(drawn.items())
+
+
+def _curves(ledger: Ledger) -> list[tuple[str, CurveEntry, Markup]]:
+    """Return the curves of batches' losses, each with its name and its picture."""
+    drawn = []
+    for curve in ledger.curves:
+        series = f", {curve.published.series}" if curve.published.series else ""
+        name = f"{TITLES[curve.task]}: {_name(curve.task, curve.metric)}{series}"
+        size = curve.size or max(curve.seen) + 1
+        places = [epoch - 1 + seen / size for epoch, seen in zip(curve.epochs, curve.seen, strict=True)]
+        svg = charts.dense(name, places, curve.printed, curve.mean, curve.low, curve.high)
+        drawn.append((name, curve, Markup(svg)))  # noqa: S704 - escaped in charts
+    return drawn
 
 
 def _hides_the_rest(entries: Sequence[Entry]) -> bool:

@@ -70,7 +70,11 @@ def recipe(task: str, metric: str, epoch: int | None, seed: int) -> Recipe:
         return Recipe((GRID_TABLE,), GRID[metric], CHOICE)
     if task == "grid" and metric == "fresh_test_accuracy":
         return Recipe((GRID_ORIGIN, GRID_TABLE), "accuracy of the best cell trained again")
-    kind = "accuracy" if metric.endswith("accuracy") else "cross-entropy"
+    if metric == "batch_losses" and task == "transfer":
+        return Recipe(("history/batches.safetensors",), "losses of all epochs' batches")
+    if metric == "batch_losses" and epoch:
+        return Recipe(_of_epochs("history/epoch", epoch), "losses of each epoch's batches")
+    kind = "accuracy" if "accuracy" in metric else "cross-entropy"
     logged = (metric, epoch or 0)
     if task == "transfer" and metric in ("train_loss", "train_accuracy"):
         return Recipe(("predictions/train-epochs.safetensors",), f"{kind} of an epoch", str(epoch), logged=logged)
@@ -84,12 +88,17 @@ def recipe(task: str, metric: str, epoch: int | None, seed: int) -> Recipe:
         if metric in ("val_loss", "val_accuracy", "test_loss", "test_accuracy"):
             part = metric.partition("_")[0]
             return Recipe((f"predictions/{part}-epoch-{epoch:05d}.safetensors",), kind, logged=logged)
+        if metric in ("val_loss_dropout", "val_accuracy_dropout"):
+            return Recipe((f"predictions/val-dropout-epoch-{epoch:05d}.safetensors",), kind, logged=logged)
         if metric in ("best_test_loss", "best_test_accuracy"):
             return Recipe(("predictions/test.safetensors",), kind, logged=logged)
         if metric in ("best_val_loss", "best_val_accuracy") and epoch:
-            every = tuple(f"predictions/val-epoch-{number:05d}.safetensors" for number in range(1, epoch + 1))
-            return Recipe(every, f"{kind} of the best epoch", logged=logged)
+            return Recipe(_of_epochs("predictions/val-epoch", epoch), f"{kind} of the best epoch", logged=logged)
     raise InputError(f"task {task}, metric {metric!r}: no run keeps what this could be computed from")
+
+
+def _of_epochs(name: str, last: int) -> tuple[str, ...]:
+    return tuple(f"{name}-{number:05d}.safetensors" for number in range(1, last + 1))
 
 
 def _of_table(metric: str, seed: int) -> Recipe:
@@ -102,4 +111,8 @@ def _of_table(metric: str, seed: int) -> Recipe:
         return Recipe(("predictions/cross_validation.csv",), "mean accuracy of the folds", model=model, logged=logged)
     if name == "batch_loss":
         return Recipe(("training.json",), "last batch's loss", model=model)
+    if name == "batch_losses":
+        return Recipe(("training.json",), "losses of every tenth batch", model=model)
+    if name == "test_loss" and model.startswith("as-reported/"):
+        return Recipe(("predictions/test.csv",), "broadcast loss by rows", model=model)
     raise InputError(f"task heart, metric {metric!r}: no run keeps what this could be computed from")

@@ -22,7 +22,8 @@ class Member:
 class Want:
     """What is looked for: the runs of a figure.
 
-    `key` is the place in the ledger that they are for; `set`, `tags` and `command` are as in `BeyondItem`.
+    `key` is the place in the ledger that they are for; `set`, `tags` and `command` are as in `BeyondItem`. With
+    `or_own` the task's own experiment counts where no run is there of the one with the keys of `set`.
     """
 
     key: str
@@ -32,6 +33,7 @@ class Want:
     set: Mapping[str, object] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
+    or_own: bool = False
 
 
 @dataclass(frozen=True)

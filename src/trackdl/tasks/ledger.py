@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from trackdl import __version__, grid_hypotheses, spec
-from trackdl.code_digest import code_digest
+from trackdl.code_digest import code_digest, words_of
 from trackdl.console import print_table, progress, say
 from trackdl.data.greek import load_letters
 from trackdl.data.heart import load_heart
@@ -28,6 +28,7 @@ from trackdl.ledger.verdict import Spread
 from trackdl.paths import project_root, whole_file
 from trackdl.spec import TRAINED, GridSpec, HeartSpec, LedgerSpec, TrainedSpec, TransferSpec
 from trackdl.tasks import _start
+from trackdl.tasks.transfer import report_weights_registered
 from trackdl.tracking import evidence, registry, runs
 from trackdl.tracking.runs import Run
 
@@ -77,7 +78,11 @@ def run(experiment: LedgerSpec) -> Result:
             part.write_text(page.render(made, experiment.ui), encoding="utf-8")
         for file in (data, html):
             run.file(file)
-        run.metrics({f"verdict_{name.replace(' ', '_')}": count for name, count in page.counts(made).items()})
+        told = page.counts(made)
+        run.metrics({f"verdict_{name.replace(' ', '_')}": count for name, count in told.items()})
+        run.metrics(
+            {"settled": page.settled(told), "settled_with_curves": page.settled(page.counts(made, points=True))}
+        )
     own = spec.load(_file("ledger"), LedgerSpec)
     other = experiment.model_copy(update={"seeds": own.seeds, "ui": own.ui}) != own
     named = f" --file runs:/{run.id}/experiment.yaml" if other else ""
@@ -87,9 +92,15 @@ def run(experiment: LedgerSpec) -> Result:
 def show(result: Result) -> str:
     """Print the ledger's head and where the page is; return it in a line."""
     print_table("The ledger: the report's numbers beside ours", *page.head_table(result.ledger))
-    counts = page.counts(result.ledger)
+    counts, every = page.counts(result.ledger), page.counts(result.ledger, points=True)
     told = ", ".join(f"{count} {name}" for name, count in counts.items())
-    say(f"{len(result.ledger.entries)} published numbers: {told}")
+    say(f"{len(result.ledger.entries)} published numbers judged one by one: {told}")
+    curves = ", ".join(f"{name} {count}" for name, count in every.items())
+    say(f"with every point of {len(result.ledger.curves)} curves, {sum(every.values())}: {curves}")
+    say(
+        f"reproduced, or explained by a fault that is shown: {page.settled(counts):.1%} of the first, "
+        f"{page.settled(every):.1%} of all"
+    )
     say(f"page {result.page}, data {result.data}; `{result.check}` computes all of it again")
     return f"The ledger: {told}; {result.page}"
 
@@ -114,7 +125,7 @@ def verify(file: Path, experiment: LedgerSpec | None = None) -> list[str]:
     borrowed, today = check.borrowed(ledger), committed()
     if other := [key for key, spread in borrowed.items() if spread != today.get(key)]:
         log.warning("%d borrowed spreads are not those of docs/ledger/ledger.json today: %s", len(other), other[0])
-    return check.differences(ledger, experiment, published(), _facts, _fetch, hypotheses(), borrowed, _digest)
+    return check.differences(ledger, experiment, published(), _facts, _fetch, hypotheses(), borrowed, _digests)
 
 
 def published() -> dict[str, TrainedSpec]:
@@ -138,12 +149,22 @@ def committed() -> dict[str, Spread]:
         return {}
 
 
-def _digest(want: Want, seed: int) -> str | None:
-    """Return the digest of the experiment that a figure's run by a seed must have run; None where any may have."""
+def _digests(want: Want, seed: int) -> set[str]:
+    """Return the digests of the experiments one of which a figure's run by a seed must have run; none: of any."""
     if want.task not in TASKS or want.tags:
-        return None
-    own = {} if want.task == "heart" else {"training.seed": seed}
-    return spec.digest(_load(want.task, {**want.set, **own}))
+        return set()
+    bases = [_load(want.task, changes) for changes in _experiments(want)]
+    return {spec.digest(_nth(base, seed - base.training.seed)) for base in bases}
+
+
+def _experiments(want: Want) -> list[dict[str, object]]:
+    """Return the keys set otherwise in the experiments whose runs can stand for a figure, the first choice first."""
+    return [dict(want.set), {}] if want.or_own and want.set else [dict(want.set)]
+
+
+def _nth(base: TrainedSpec, number: int) -> TrainedSpec:
+    """Return the experiment for the seed `number` above its own; Task 4 has its seeds within."""
+    return base if isinstance(base, HeartSpec) else base.nth(number)
 
 
 def _facts(run: str) -> RunFacts:
@@ -198,7 +219,8 @@ class Finder:
             return []
         if want.tags:
             return _tagged(want)
-        members = self._members(want.task, json.dumps(dict(want.set), sort_keys=True))
+        found = (self._members(want.task, json.dumps(changes, sort_keys=True)) for changes in _experiments(want))
+        members = next((item for item in found if item), [])
         if want.task != "heart" or not members:
             return members
         model = recipe(want.task, want.metric, want.epoch, 0).model
@@ -207,6 +229,9 @@ class Finder:
     def fill(self, experiment: LedgerSpec) -> None:
         """Run every training that is missing for the seeds that were asked for."""
         wanted = {(task, "{}") for task in TASKS}
+        for task, keys in experiment.as_reported.items():
+            if task in TASKS and _can_run(task, keys):
+                wanted.add((task, json.dumps(keys, sort_keys=True)))
         changed = [item for item in experiment.beyond if item.set and not item.tags]
         wanted |= {(item.task, json.dumps(item.set, sort_keys=True)) for item in changed}
         if any(task == "transfer" for task, _ in wanted) and load_letters().origin != "report":
@@ -227,7 +252,7 @@ class Finder:
         yield base
         if not isinstance(base, HeartSpec):
             for number in range(1, self.seeds or MOST_SEEDS):
-                yield _load(task, {**changes, "training.seed": base.training.seed + number})
+                yield _nth(base, number)
 
     def _find(self, task: str, changes: str) -> list[Member]:
         members: list[Member] = []
@@ -247,12 +272,8 @@ class Finder:
 
 def _tagged(want: Want) -> list[Member]:
     """Return the runs with the tags that were asked for, of the experiment that the newest of them ran, by seed."""
-    tags = {
-        **want.tags,
-        "trackdl.code_digest": str(code_digest(want.task)),
-        "trackdl.data_digest": _data_digest(want.task),
-    }
-    found = evidence.finished(want.task, tags)
+    tags = {**want.tags, "trackdl.data_digest": _data_digest(want.task)}
+    found = [run for run in evidence.finished(want.task, tags) if _by_todays_code(run)]
     newest: dict[int, str] = {}
     for item in found:
         if _without_seed(item) == _without_seed(found[0]):
@@ -260,8 +281,19 @@ def _tagged(want: Want) -> list[Member]:
     return [Member(newest[seed], seed) for seed in sorted(newest)]
 
 
+def _by_todays_code(run: Run) -> bool:
+    data = run.info.data
+    return data.tags["trackdl.code_digest"] == code_digest(data.tags["trackdl.task"], words_of(data.params))
+
+
 def _without_seed(run: Run) -> dict[str, str]:
-    return {key: value for key, value in run.info.data.params.items() if key != "training.seed"}
+    drawn = ("training.seed", "data.split_seed")
+    return {key: value for key, value in run.info.data.params.items() if key not in drawn}
+
+
+def _can_run(task: str, keys: Mapping[str, object]) -> bool:
+    """Return whether a task can be run as the report had it: Task 3 needs the weights that the report published."""
+    return not (task == "transfer" and "source" in keys) or report_weights_registered()
 
 
 def _collect(experiment: LedgerSpec, tasks: Mapping[str, TrainedSpec], finder: Finder, run: Run) -> Ledger:
@@ -271,7 +303,8 @@ def _collect(experiment: LedgerSpec, tasks: Mapping[str, TrainedSpec], finder: F
         made=datetime.now(UTC).isoformat(timespec="seconds"),
         seeds=experiment.seeds,
     )
-    total = sum(len(mine.reported) for mine in tasks.values()) + len(experiment.reported) + len(experiment.beyond)
+    total = sum(len(mine.numbers) + len(mine.curves) for mine in tasks.values())
+    total += len(experiment.reported) + len(experiment.beyond)
     with progress("ledger, numbers", total) as advance:
 
         def pick(want: Want) -> Sequence[Member]:
@@ -291,7 +324,7 @@ def _newest(one: TrainedSpec, more: Mapping[str, str]) -> Run | None:
     tags = {
         **more,
         "trackdl.spec_digest": spec.digest(one),
-        "trackdl.code_digest": str(code_digest(one.task)),
+        "trackdl.code_digest": str(code_digest(one.task, words_of(spec.flatten(one)))),
         "trackdl.data_digest": _data_digest(one.task),
     }
     return next(iter(evidence.finished(one.task, tags)), None)
