@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from trackdl import spec
 from trackdl.console import say
+from trackdl.errors import DataMissing
 from trackdl.paths import project_root
 from trackdl.spec import KINDS, MainSpec, Step
 from trackdl.tasks import _start
@@ -17,16 +18,21 @@ def run(experiment: MainSpec) -> None:
 
     All steps' experiment files are read before the first step begins, so a wrong one is told at once.
     """
-    steps = [(step.task, _prepare(step)) for step in experiment.steps]
+    steps = [(step, _prepare(step)) for step in experiment.steps]
     runs.close_abandoned("main")
     sums: list[str] = []
     with runs.start(experiment, name="main"):
-        for number, (task, start) in enumerate(steps, 1):
-            if task == "ledger":
+        for number, (step, start) in enumerate(steps, 1):
+            if step.task == "ledger":
                 _sum_up(sums)
-            say(f"[{number}/{len(steps)}] {task}")
-            sums.append(start())
-    if steps[-1][0] != "ledger":
+            say(f"[{number}/{len(steps)}] {step.task}")
+            try:
+                sums.append(start())
+            except DataMissing as error:
+                if not step.optional:
+                    raise
+                say(f"passed over: {error}")
+    if steps[-1][0].task != "ledger":
         _sum_up(sums)
     say("\n`make ui` shows the runs with their curves and pictures, and the registered models.")
 
