@@ -54,7 +54,7 @@ MAX_BYTES = 1_000_000
 PUBLISHED = {"reported", "unknown", "hypotheses"}
 
 Preprocessing = Literal["report", "mnist"]
-DatasetName = Literal["mnist", "fashion", "heart", "greek"]
+DatasetName = Literal["mnist", "fashion", "heart", "greek", "report-weights"]
 
 
 class MnistData(Strict):
