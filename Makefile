@@ -14,6 +14,10 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 ifneq ($(wildcard ../shared/data/greek_train),)
 export TRACKDL_GREEK_DIR ?= $(abspath ../shared/data/greek_train)
 endif
+# The weights that the report's Task 3 starts from, where they lie there.
+ifneq ($(wildcard ../shared/data/report_weights),)
+export TRACKDL_REPORT_WEIGHTS ?= $(abspath ../shared/data/report_weights)
+endif
 
 .PHONY: help setup run test test-faults check ui lock pictures scale bench $(ENTRIES)
 

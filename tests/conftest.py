@@ -46,7 +46,7 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     # As in this process: two threads of one fit that share a core with another test take ten times as long as one.
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     for name in [name for name in os.environ if name.startswith(("MLFLOW_", "TRACKDL_"))]:
-        if name not in ("TRACKDL_GREEK_DIR", "TRACKDL_DATA_DIR", "MLFLOW_DISABLE_TELEMETRY"):
+        if name not in ("TRACKDL_GREEK_DIR", "TRACKDL_REPORT_WEIGHTS", "TRACKDL_DATA_DIR", "MLFLOW_DISABLE_TELEMETRY"):
             monkeypatch.delenv(name)
 
 

@@ -1,5 +1,6 @@
 """Each check of `trackdl doctor` finds the fault that is planted, and nothing where there is none."""
 
+import hashlib
 import json
 import os
 import pickle
@@ -17,11 +18,12 @@ import numpy as np
 import pytest
 import torch
 from optuna.storages import RDBStorage
+from safetensors.torch import save, save_file
 from sqlalchemy import NullPool
 
 from conftest import ROOT
 from trackdl import checkup, doctor, processes
-from trackdl.data import sources
+from trackdl.data import report_weights, sources
 from trackdl.data.fetchers import Folder, Mirror
 from trackdl.data.packages import NpmPackage
 from trackdl.studies import health as studies
@@ -62,11 +64,21 @@ def test_data(tiny_mnist: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "trackdl data" in mnist().remedy
 
 
-def test_letters_that_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRACKDL_GREEK_DIR", str(tmp_path))
-    assert checkup.data(tmp_path)[-1].level == "ok"
-    monkeypatch.setenv("TRACKDL_GREEK_DIR", str(tmp_path / "none"))
-    assert checkup.data(tmp_path)[-1].level == "fault"
+def test_letters_and_weights_that_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def levels() -> list[str]:
+        return [item.level for item in checkup.data(tmp_path) if item.name in ("data: greek", "data: report-weights")]
+
+    weights = {name: torch.zeros(2) for name in ("a", "b")}
+    save_file(weights, tmp_path / "model.safetensors")
+    monkeypatch.setattr(report_weights, "DIGEST", hashlib.sha256(save(weights)).hexdigest())
+    for name in ("TRACKDL_GREEK_DIR", "TRACKDL_REPORT_WEIGHTS"):
+        monkeypatch.setenv(name, str(tmp_path))
+    assert levels() == ["ok", "ok"]
+    for name in ("TRACKDL_GREEK_DIR", "TRACKDL_REPORT_WEIGHTS"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    assert levels() == ["fault", "fault"]
+    monkeypatch.delenv("TRACKDL_REPORT_WEIGHTS")
+    assert levels() == ["fault", "warn"]
 
 
 def test_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

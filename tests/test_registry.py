@@ -40,11 +40,11 @@ def network(seed: int = 0) -> DigitNet:
         return DigitNet().eval()
 
 
-def add(value: float, data: str = "d1", synthetic: bool = False, seed: int = 0) -> Decision:
+def add(value: float, data: str = "d1", synthetic: bool = False, seed: int = 0, alias: str | None = None) -> Decision:
     with runs.start(EXPERIMENT) as run:
         model_id, _ = registry.log_model(run, network(seed), CARD, np.zeros((1, 28, 28)), 8)
         score = Score("test_accuracy", value, "a test says so", data, synthetic)
-        return registry.register("mnist-cnn", run, model_id, score, {"trackdl.lineage": "x"})
+        return registry.register("mnist-cnn", run, model_id, score, {"trackdl.lineage": "x"}, alias)
 
 
 def alias(tracking: str, name: str) -> str:
@@ -64,6 +64,21 @@ def test_champion_moves_only_to_a_better_one(tracking: str) -> None:
     assert tags["trackdl.decision"].startswith("challenger: ")
     assert "a tie" in tags["trackdl.decision"]
     assert tags["trackdl.lineage"] == "x"
+
+
+def test_an_alias_of_its_own_is_no_champion_and_is_not_moved_by_a_better_one(tracking: str) -> None:
+    own = add(0.99, alias="report")
+    assert (own.alias, own.champion) == ("report", False)
+    assert not artifacts.exists("models:/mnist-cnn@champion")
+    assert not artifacts.exists("models:/mnist-cnn@challenger")
+    first, better = add(0.90), add(0.995)
+    assert first.champion, "the version with an alias of its own was a rival"
+    assert "there was none" in first.reason
+    assert better.champion
+    assert (alias(tracking, "report"), alias(tracking, "champion")) == ("1", "3")
+    tags = mlflow.MlflowClient(tracking).get_model_version("mnist-cnn", "1").tags
+    assert tags["trackdl.decision"].startswith("report: ")
+    assert "trackdl.rival" not in tags
 
 
 def test_scores_on_other_data_are_not_compared(tracking: str) -> None:

@@ -7,6 +7,7 @@ import mlflow
 import pytest
 import torch
 from PIL import Image, ImageDraw
+from safetensors.torch import load_file
 
 from conftest import ROOT
 from trackdl import spec
@@ -80,6 +81,17 @@ def test_every_epoch_is_logged_and_held_out_letters_are_counted(letters: Path, t
     assert {Path(path).stem for path in run.artifacts("pictures")} == {"training_curve", "letters", "held_out"}
     network = run.fetch("network.txt", tmp_path).read_text()
     assert "(fc2): Linear(in_features=50, out_features=3, bias=True)" in network
+
+
+def test_every_batch_of_every_epoch_is_kept(letters: Path, tmp_path: Path) -> None:
+    digits()
+    run = transfer.run(experiment(letters)).run
+    kept = load_file(run.fetch("history/batches.safetensors", tmp_path))
+    assert kept["epochs"].tolist() == list(range(1, 21))
+    assert kept["losses"].dtype == torch.float32
+    assert kept["losses"].shape == kept["right"].shape == kept["sizes"].shape == (20, 3)
+    assert kept["sizes"][0].tolist() == [5, 5, 2]
+    assert [(12 * epoch, loss) for epoch, loss in enumerate(kept["losses"][:, 0].tolist())] == run.history("batch_loss")
 
 
 def test_without_an_mnist_model_one_is_trained_first(letters: Path, caplog: pytest.LogCaptureFixture) -> None:

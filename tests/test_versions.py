@@ -89,6 +89,20 @@ def test_a_model_whose_source_lost_its_place_is_stale_until_that_comes_back() ->
     assert not {"trackdl.stale"} & (tags("greek-cnn", "1").keys() | tags("greek-cnn", "2").keys())
 
 
+def test_a_source_with_an_alias_of_its_own_is_in_use() -> None:
+    add_pictures("mnist-cnn", 0.9)
+    add_pictures("mnist-cnn", 0.8)
+    versions.move("mnist-cnn", "report", "2", "its own")
+    for version in ("1", "2"):
+        source = {"trackdl.source_model": "mnist-cnn", "trackdl.source_version": version}
+        add_pictures("greek-cnn", 0.9, lineage=source)
+    assert not any(item.stale for item in model("greek-cnn").versions)
+    assert not any("trackdl.stale" in tags("greek-cnn", version) for version in ("1", "2"))
+    add_pictures("mnist-cnn", 0.95)
+    assert [bool(item.stale) for item in model("greek-cnn").versions] == [False, True]
+    assert [item.aliases for item in model("mnist-cnn").versions] == [["champion"], ["challenger", "report"], []]
+
+
 def test_the_commands_print_and_move() -> None:
     add_pictures("mnist-cnn", 0.9)
     add_pictures("greek-cnn", 0.9, lineage={"trackdl.source_model": "mnist-cnn", "trackdl.source_version": "1"})

@@ -16,10 +16,11 @@ from typing import Literal
 import torch
 from packaging.requirements import Requirement
 
-from trackdl.data import sources
+from trackdl.data import report_weights, sources
 from trackdl.data.fetchers import Folder, Mirror, Source
 from trackdl.data.packages import DebianPackage, NpmPackage
 from trackdl.devices import resolve_device, resolve_precision
+from trackdl.errors import InputError
 
 __all__ = ["Finding", "data", "disk", "hardware", "pickles", "reachable", "versions"]
 
@@ -85,12 +86,17 @@ def versions(lock: Path, installed: Callable[[str], str] = importlib.metadata.ve
 
 
 def data(root: Path) -> list[Finding]:
-    """Look at each data set's files, without fetching any; `TRACKDL_GREEK_DIR` stands for the report's letters."""
+    """Look at each data set's files, without fetching any.
+
+    `TRACKDL_GREEK_DIR` stands for the report's letters, `TRACKDL_REPORT_WEIGHTS` for its weights.
+    """
     named = os.environ.get("TRACKDL_GREEK_DIR")
     found = []
     for name, dataset in sources.DATASETS.items():
         if name == "greek" and named:
             found.append(_letters(Path(named).expanduser()))
+        elif name == report_weights.NAME and os.environ.get(report_weights.VARIABLE):
+            found.append(_weights())
         else:
             found.append(_data_set(name, dataset, root / name))
     return found
@@ -103,6 +109,15 @@ def _letters(folder: Path) -> Finding:
         )
     whose = "other letters than the report's" if sources.inspect("greek", folder) else "the report's letters"
     return Finding("data: greek", "ok", f"TRACKDL_GREEK_DIR names {folder}: {whose}")
+
+
+def _weights() -> Finding:
+    told, named = f"data: {report_weights.NAME}", report_weights.VARIABLE
+    try:
+        report_weights.load_report_weights()
+    except InputError as error:
+        return Finding(told, "fault", str(error), f"set {named} otherwise, or not at all")
+    return Finding(told, "ok", f"{named} names {os.environ[named]}: the report's weights")
 
 
 def _data_set(name: str, dataset: sources.Dataset, folder: Path) -> Finding:

@@ -156,7 +156,7 @@ def search(
 def transfer(
     file: options.File = None,
     source: Annotated[
-        str | None, typer.Option(help="The network to start from: models:/NAME@ALIAS or /VERSION.")
+        str | None, typer.Option(help="What to start from: models:/NAME@ALIAS or /VERSION; @report is the report's.")
     ] = None,
     preprocessing: Annotated[str | None, typer.Option(help="report (the report's transform) or mnist.")] = None,
     greek_dir: Annotated[str | None, typer.Option(help="Folder of class folders with letters to learn.")] = None,

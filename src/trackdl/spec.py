@@ -55,7 +55,7 @@ MAX_BYTES = 1_000_000
 PUBLISHED = {"reported", "printed", "curves", "unknown", "hypotheses"}
 
 Preprocessing = Literal["report", "mnist"]
-DatasetName = Literal["mnist", "fashion", "heart", "greek"]
+DatasetName = Literal["mnist", "fashion", "heart", "greek", "report-weights"]
 
 
 class MnistData(Strict):

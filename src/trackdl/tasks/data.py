@@ -1,19 +1,25 @@
 """Task `data`: get every data set, checked against its SHA-256, so that the other tasks can do without a network."""
 
+import logging
+
 from trackdl.console import progress, say
-from trackdl.data import sources
+from trackdl.data import report_weights, sources
 from trackdl.data.greek import load_letters
+from trackdl.errors import DataMissing
 from trackdl.spec import DataSpec
 from trackdl.tracking import runs
 
 __all__ = ["run"]
+
+log = logging.getLogger(__name__)
 
 
 def run(experiment: DataSpec) -> None:
     """Fetch what the experiment names.
 
     Raises:
-        TrackdlError: A data set cannot be had whole. Greek letters are rendered where none can be had.
+        TrackdlError: A data set cannot be had whole. Greek letters are rendered where none can be had, and the report's
+            weights, which nothing needs by default, are done without.
     """
     runs.close_abandoned("data")
     lines = []
@@ -22,12 +28,24 @@ def run(experiment: DataSpec) -> None:
             if name == "greek":
                 letters = load_letters()
                 digest, words = letters.digest, f"{len(letters.pictures)} letters, origin: {letters.origin}"
+            elif name == report_weights.NAME:
+                digest, words = _weights()
             else:
                 folder = sources.fetch(name)
                 digest = sources.DATASETS[name].digest
                 words = f"{len(sources.DATASETS[name].files)} files in {folder}"
-            run.dataset(runs.describe_dataset(name, digest, words), "fetched")
-            lines.append(f"{name:8} {words}")
+            if digest:
+                run.dataset(runs.describe_dataset(name, digest, words), "fetched")
+            lines.append(f"{name:14} {words}")
             advance(name)
     for line in lines:
         say(line)
+
+
+def _weights() -> tuple[str, str]:
+    """Return the digest of the report's weights, empty where they cannot be had, and what is said of them."""
+    try:
+        return report_weights.DIGEST, f"{len(report_weights.load_report_weights())} tensors"
+    except DataMissing as error:
+        log.warning("Task 3 cannot start from the report's own weights here. %s", error)
+        return "", "cannot be had"

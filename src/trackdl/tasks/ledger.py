@@ -27,8 +27,7 @@ from trackdl.ledger.store import Member, Stamp, Store, Want
 from trackdl.ledger.verdict import Spread
 from trackdl.paths import project_root, whole_file
 from trackdl.spec import TRAINED, GridSpec, HeartSpec, LedgerSpec, TrainedSpec, TransferSpec
-from trackdl.tasks import _start
-from trackdl.tasks.transfer import report_weights_registered
+from trackdl.tasks import _report_weights, _start
 from trackdl.tracking import evidence, registry, runs
 from trackdl.tracking.runs import Run
 
@@ -293,7 +292,7 @@ def _without_seed(run: Run) -> dict[str, str]:
 
 def _can_run(task: str, keys: Mapping[str, object]) -> bool:
     """Return whether a task can be run as the report had it: Task 3 needs the weights that the report published."""
-    return not (task == "transfer" and "source" in keys) or report_weights_registered()
+    return not (task == "transfer" and keys.get("source") == _report_weights.URI) or _report_weights.try_register()
 
 
 def _collect(experiment: LedgerSpec, tasks: Mapping[str, TrainedSpec], finder: Finder, run: Run) -> Ledger:

@@ -3,9 +3,11 @@
 Tested before training; after `reload_after` epochs the training is dropped and taken up again from its checkpoint.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch.nn.functional as F
+from torch import nn
 
 from trackdl import ledger, plots
 from trackdl.console import print_table, progress, say
@@ -18,7 +20,7 @@ from trackdl.tracking.registry import Decision, Score
 from trackdl.tracking.runs import Run
 from trackdl.training import Evaluation, Examples, Trainer
 
-__all__ = ["Result", "run", "show"]
+__all__ = ["HOME", "MODEL", "Result", "register", "run", "show"]
 
 MODEL = "mnist-cnn"
 HOME = "http://yann.lecun.com/exdb/mnist/"
@@ -46,7 +48,7 @@ def run(experiment: MnistSpec, resume: str | None = None) -> Result:
     with epochs.training_run(experiment, trainer, resume, "mnist") as run:
         _log_inputs(run, images)
         trainer, evaluation = _train(run, experiment, trainer, images)
-        decision = _register(run, trainer, evaluation, images)
+        decision = register(run, trainer.model, trainer.epoch, evaluation, images)
         rows = ledger.beside(experiment.numbers, run.history)
     return Result(run, decision, rows)
 
@@ -112,17 +114,37 @@ def _draw(run: Run, images: ImageSet, evaluation: Evaluation, suffix: str) -> No
     run.figure(curve, f"pictures/training_curve{suffix}.png")
 
 
-def _register(run: Run, trainer: Trainer, evaluation: Evaluation, images: ImageSet) -> Decision:
+def register(
+    run: Run,
+    model: nn.Module,
+    epoch: int,
+    evaluation: Evaluation,
+    images: ImageSet,
+    lineage: Mapping[str, str] | None = None,
+    alias: str | None = None,
+) -> Decision:
+    """Log an MNIST network with its result on the test digits, and register it.
+
+    Args:
+        run: The open run.
+        model: The network.
+        epoch: How many it was trained here.
+        evaluation: What it made of the test digits.
+        images: MNIST.
+        lineage: Further tags of the version.
+        alias: As of `registry.register`.
+    """
     mean, std = MNIST_MEAN_STD
     classes = list(images.classes)
     arguments = {"classes": len(classes)}
     card = PictureCard(
         network="DigitNet", arguments=arguments, classes=classes, mean=mean, std=std, preprocessing="mnist"
     )
-    model_id, card = registry.log_model(run, trainer.model, card, images.test_images[:2].numpy(), trainer.epoch)
+    model_id, card = registry.log_model(run, model, card, images.test_images[:2].numpy(), epoch)
     on = runs.describe_dataset("mnist-test", images.digest, HOME)
     final = {"test_loss": evaluation.loss, "test_accuracy": evaluation.accuracy}
-    run.metrics(final, step=trainer.epoch, model_id=model_id, dataset=on)
+    run.metrics(final, step=epoch, model_id=model_id, dataset=on)
     why = "the report's protocol has no validation split"
     score = Score("test_accuracy", evaluation.accuracy, why, images.digest)
-    return registry.register(MODEL, run, model_id, score, {"trackdl.weights_sha256": card.weights_sha256})
+    tags = {"trackdl.weights_sha256": card.weights_sha256, **(lineage or {})}
+    return registry.register(MODEL, run, model_id, score, tags, alias)

@@ -23,11 +23,11 @@ from trackdl.paths import project_root
 from trackdl.serving import PictureCard
 from trackdl.spec import MnistSpec, TransferSpec
 from trackdl.stats import exact_interval
-from trackdl.tasks import mnist
+from trackdl.tasks import _report_weights, mnist
 from trackdl.tracking import epochs, registry, runs
 from trackdl.tracking.registry import Decision, Score, Source
 from trackdl.tracking.runs import Run
-from trackdl.training import Evaluation, Examples, Trainer
+from trackdl.training import EpochResult, Evaluation, Examples, Trainer
 from trackdl.validation import HeldOut
 
 __all__ = ["Result", "run", "show"]
@@ -52,7 +52,14 @@ class Result:
 
 
 def run(experiment: TransferSpec) -> Result:
-    """Take the MNIST network from the registry (training it first where there is none), teach it, register it."""
+    """Take the MNIST network from the registry, teach it, register it.
+
+    A champion that is not there yet is trained first, the report's own network is registered first.
+
+    Raises:
+        InputError: The registry has no such network, and nothing makes it.
+        DataMissing: The report's own network is asked for, and its weights cannot be had.
+    """
     runs.close_abandoned("transfer")
     letters = load_letters(_folder(experiment.data.folder))
     unseen = load_letters(_folder(experiment.data.test_folder)) if experiment.data.test_folder else None
@@ -115,7 +122,9 @@ def _folder(named: str | None) -> Path | None:
 
 
 def _source(uri: str) -> Source:
-    if not registry.exists(uri):
+    if uri == _report_weights.URI:
+        _report_weights.register()
+    elif not registry.exists(uri):
         if uri != f"models:/{mnist.MODEL}@champion":
             raise InputError(f"{uri}: there is no such version or alias in the registry; `trackdl models` lists them")
         log.warning("the registry has no %s yet: training it first, by experiments/mnist.yaml", uri)
@@ -185,14 +194,17 @@ def _train(run: Run, experiment: TransferSpec, trainer: Trainer, examples: Examp
 
     measured: dict[int, dict[str, float]] = {}
     said: dict[int, Tensor] = {}
+    results: list[EpochResult] = []
     measure()
     run.metrics(measured[0], step=0)
     with progress(f"transfer {experiment.data.preprocessing}, epochs", experiment.training.epochs) as advance:
         for result in trainer.fit(examples, experiment.training.epochs):
+            results.append(result)
             evaluation = measure()
             epochs.log_epoch(run, trainer, result, measured[result.epoch])
             advance(f"{evaluation.correct}/{evaluation.total} training letters, loss {evaluation.loss:.4f}")
     epochs.log_outputs(run, "train-epochs", said, examples.targets)
+    epochs.log_all_batches(run, results)
     tested = [(epoch * len(examples), loss) for epoch, loss in run.history("train_loss")]
     curve = plots.loss_curves(run.history("batch_loss"), tested, f"Learning {letters.origin} letters", "All letters")
     run.figure(curve, "pictures/training_curve.png")

@@ -21,8 +21,14 @@ from trackdl.tracking.store import client, plainly
 __all__ = ["DIGESTS", "digests", "exists", "find", "verified"]
 
 DIGESTS = "trackdl.files"
-# Which command registers a model.
-MADE_BY = {"mnist-cnn": "mnist", "fashion-cnn": "fashion", "greek-cnn": "transfer", "heart-mlp": "heart"}
+# Which command registers a model, or the version with an alias of its own.
+MADE_BY = {
+    "mnist-cnn": "mnist",
+    "mnist-cnn@report": "transfer --source models:/mnist-cnn@report",
+    "fashion-cnn": "fashion",
+    "greek-cnn": "transfer",
+    "heart-mlp": "heart",
+}
 
 # MLflow adds this file, with the version's name, whenever it fetches one.
 _ADDED_BY_MLFLOW = "registered_model_meta"
@@ -39,7 +45,7 @@ def find(uri: str) -> ModelVersion:
     try:
         return _find(uri, rest)
     except InputError as error:
-        name = re.split("[@/]", rest)[0]
+        name = rest if rest in MADE_BY else re.split("[@/]", rest)[0]
         makes = f"`trackdl {MADE_BY[name]}` makes {name}; " if name in MADE_BY else ""
         raise InputError(f"{error}. {makes}`trackdl models` lists what there is") from error
 

@@ -2,7 +2,7 @@
 
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from trackdl.tracking.runs import Run
 from trackdl.training import EpochResult, Evaluation, Trainer
 
 __all__ = [
+    "log_all_batches",
     "log_batches",
     "log_epoch",
     "log_outputs",
@@ -118,10 +119,19 @@ def log_epoch(run: Run, trainer: Trainer, result: EpochResult, measured: Mapping
 
 def log_batches(run: Run, result: EpochResult) -> None:
     """Keep what the epoch's means were made of: every batch's loss, hits and size, as `history/epoch-N.safetensors`."""
+    _log_tensors(run, HISTORY, f"epoch-{result.epoch:05d}", _batches(result))
+
+
+def log_all_batches(run: Run, results: Sequence[EpochResult]) -> None:
+    """Keep the same of several epochs, [epochs, batches], and `epochs`, [epochs], as `history/batches.safetensors`."""
+    batches = [_batches(result) for result in results]
+    kept = {key: torch.stack([epoch[key] for epoch in batches]) for key in batches[0]}
+    _log_tensors(run, HISTORY, "batches", kept | {"epochs": torch.tensor([result.epoch for result in results])})
+
+
+def _batches(result: EpochResult) -> dict[str, torch.Tensor]:
     kept = {"losses": result.losses, "right": result.right, "sizes": result.sizes}
-    _log_tensors(
-        run, HISTORY, f"epoch-{result.epoch:05d}", {key: torch.from_numpy(value) for key, value in kept.items()}
-    )
+    return {key: torch.from_numpy(value) for key, value in kept.items()}
 
 
 def log_outputs(run: Run, name: str, outputs: Mapping[int, torch.Tensor], targets: torch.Tensor) -> None:

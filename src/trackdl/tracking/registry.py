@@ -1,7 +1,8 @@
 """Registered models: logged with a run, registered, and promoted only when better.
 
 The alias `champion` names the version in use. A newcomer takes it only by a better score on the same data, or from a
-model of synthetic data; else it becomes `challenger`. What decided stands in the version's tags.
+model of synthetic data; else it becomes `challenger`. What decided stands in the version's tags. A version that was not
+trained here may have an alias of its own instead.
 """
 
 import importlib.metadata
@@ -82,16 +83,20 @@ class Score:
 
 @dataclass(frozen=True)
 class Decision:
-    """A new version and its place: `champion` says whether it took the alias, `reason` why or why not."""
+    """A new version and its place: the alias that it took, and why that one."""
 
     name: str
     version: str
-    champion: bool
+    alias: str
     reason: str
 
+    @property
+    def champion(self) -> bool:
+        """Whether it is the version in use now."""
+        return self.alias == "champion"
+
     def __str__(self) -> str:
-        alias = "champion" if self.champion else "challenger"
-        return f"{self.name} version {self.version} is now {alias}: {self.reason}"
+        return f"{self.name} version {self.version} is now {self.alias}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -140,7 +145,9 @@ def log_model(
     return str(info.model_id), full
 
 
-def register(name: str, run: Run, model_id: str, score: Score, lineage: Mapping[str, Any]) -> Decision:
+def register(
+    name: str, run: Run, model_id: str, score: Score, lineage: Mapping[str, Any], alias: str | None = None
+) -> Decision:
     """Register a logged model and give it its alias.
 
     Args:
@@ -149,17 +156,22 @@ def register(name: str, run: Run, model_id: str, score: Score, lineage: Mapping[
         model_id: The LoggedModel's id.
         score: What decides.
         lineage: Further tags of the version.
+        alias: The alias of a version that takes no part in the choice of a champion; None for one that does.
     """
     with plainly(f"registering {name}"):
         _make_sure_of(name)
-        old = holder(name, "champion")
-        better, reason = _decide(score, old)
+        old = None if alias else holder(name, "champion")
+        if alias:
+            reason = "it takes no part in the choice of a champion"
+        else:
+            better, reason = _decide(score, old)
+            alias = "champion" if better else "challenger"
         decided = {
             "trackdl.decided_by": f"{score.metric} ({score.why})",
             "trackdl.score": repr(score.value),
             "trackdl.score_data": score.data_digest,
             "trackdl.synthetic": str(score.synthetic).lower(),
-            "trackdl.decision": f"{'champion' if better else 'challenger'}: {reason}",
+            "trackdl.decision": f"{alias}: {reason}",
         }
         if old is not None:
             decided |= {"trackdl.rival": old.version, "trackdl.rival_score": old.tags.get("trackdl.score", "unknown")}
@@ -167,9 +179,9 @@ def register(name: str, run: Run, model_id: str, score: Score, lineage: Mapping[
         tags[DIGESTS] = digests(f"models:/{model_id}")
         with databases.undisturbed(mlflow.get_tracking_uri()):  # a version and its alias come together
             made = client().create_model_version(name, f"models:/{model_id}", run.id, tags=tags, model_id=model_id)
-            versions.move(name, "champion" if better else "challenger", str(made.version), reason)
+            versions.move(name, alias, str(made.version), reason)
         versions.mark_if_stale(made)
-    return Decision(name, str(made.version), better, reason)
+    return Decision(name, str(made.version), alias, reason)
 
 
 def _make_sure_of(name: str) -> None:

@@ -166,7 +166,7 @@ class Run:
 
 
 @contextmanager
-def start(experiment: Experiment, *, resume: Run | None = None, name: str | None = None) -> Iterator[Run]:
+def start(experiment: Experiment | str, *, resume: Run | None = None, name: str | None = None) -> Iterator[Run]:
     """Open a run for `experiment`, nested in the one that is open, and end it truthfully.
 
     `mlflow run` has made a run already and names it in MLFLOW_RUN_ID: the first run that is started takes it.
@@ -176,7 +176,8 @@ def start(experiment: Experiment, *, resume: Run | None = None, name: str | None
     this process has ended.
 
     Args:
-        experiment: What is run; its settings become the run's parameters, its text the artifact `experiment.yaml`.
+        experiment: What is run; its settings become the run's parameters, its text the artifact `experiment.yaml`. Of a
+            run that repeats no experiment, the name of its task: nothing that looks for trainings finds it.
         resume: Go on with this run instead of a new one.
         name: What the MLflow UI calls the run.
 
@@ -185,7 +186,8 @@ def start(experiment: Experiment, *, resume: Run | None = None, name: str | None
     """
     made_by_caller = os.environ.pop("MLFLOW_RUN_ID", None)
     run_id = resume.id if resume else made_by_caller
-    tags = {"trackdl.task": experiment.task, "trackdl.host": socket.gethostname(), "trackdl.process": processes.tag()}
+    task = experiment if isinstance(experiment, str) else experiment.task
+    tags = {"trackdl.task": task, "trackdl.host": socket.gethostname(), "trackdl.process": processes.tag()}
     mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_EVERY)  # type: ignore[no-untyped-call]
     nested = mlflow.active_run() is not None
     settings = {"nested": nested, "run_name": name, "tags": tags, "log_system_metrics": not nested}
@@ -216,14 +218,10 @@ def start(experiment: Experiment, *, resume: Run | None = None, name: str | None
                 outbox.end(run.id, RunStatus.to_string(status))
 
 
-def _record(run: Run, experiment: Experiment) -> None:
+def _record(run: Run, experiment: Experiment | str) -> None:
     """Write down what is run, by which code, where."""
-    known = run.info.data.params
-    fresh = {key: value for key, value in spec.flatten(experiment).items() if key not in known}
     tags = {
         "trackdl.version": __version__,
-        "trackdl.spec_digest": spec.digest(experiment),
-        "trackdl.code_digest": code_digest(experiment.task, words_of(spec.flatten(experiment))) or "",
         "trackdl.python": platform.python_version(),
         "trackdl.torch": importlib.metadata.version("torch"),
         "trackdl.mlflow": importlib.metadata.version("mlflow"),
@@ -231,8 +229,14 @@ def _record(run: Run, experiment: Experiment) -> None:
     commit, diff = _git("rev-parse", "HEAD"), _git("diff", "HEAD")
     if commit:
         tags |= {"mlflow.source.git.commit": commit.strip(), "trackdl.uncommitted": str(bool(diff)).lower()}
+    fresh = {}
+    if not isinstance(experiment, str):
+        known, settings = run.info.data.params, spec.flatten(experiment)
+        fresh = {key: value for key, value in settings.items() if key not in known}
+        tags["trackdl.spec_digest"] = spec.digest(experiment)
+        tags["trackdl.code_digest"] = code_digest(experiment.task, words_of(settings)) or ""
+        run.text(spec.to_yaml(experiment), "experiment.yaml")
     run.tags(tags, fresh)
-    run.text(spec.to_yaml(experiment), "experiment.yaml")
     if diff:
         run.text(diff, "uncommitted.diff")
 

@@ -1,10 +1,12 @@
 """The life of registered models: their versions, who holds which alias and since when, and what became stale.
 
 MLflow keeps no history of an alias, so every move is a tag of the registered model: `trackdl.history.ALIAS.TIME`, JSON.
-A version whose source (tag `trackdl.source_model`) is no longer its model's champion is stale: tag `trackdl.stale`.
+A version whose source (tag `trackdl.source_model`) is no longer its model's champion is stale: tag `trackdl.stale`. A
+source with an alias of its own, which no training takes, stays in use beside the champion.
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
@@ -133,12 +135,13 @@ def promote(name: str, version: str, why: str) -> Move:
 
 def _mark_stale(name: str) -> None:
     """Bring the tag `trackdl.stale` up to date on all versions that were trained from a model."""
-    champions = {name: _champion_number(name)}
-    for model in registered():
+    models = registered()
+    aliases = _aliases(models)
+    for model in models:
         for found in _versions(model):
             if found.tags.get("trackdl.source_model") != name:
                 continue
-            reason = _stale(found, champions)
+            reason = _stale(found, aliases)
             if reason:
                 client().set_model_version_tag(found.name, str(found.version), STALE, reason)
             elif STALE in found.tags:
@@ -147,22 +150,22 @@ def _mark_stale(name: str) -> None:
 
 def mark_if_stale(found: ModelVersion) -> None:
     """Mark a new version that was trained from something else than its source's champion."""
-    name = found.tags.get("trackdl.source_model")
-    if name and (reason := _stale(found, {name: _champion_number(name)})):
+    if "trackdl.source_model" in found.tags and (reason := _stale(found, _aliases(registered()))):
         client().set_model_version_tag(found.name, str(found.version), STALE, reason)
 
 
-def _champion_number(name: str) -> str | None:
-    champion = holder(name, "champion")
-    return str(champion.version) if champion else None
+def _aliases(models: Sequence[RegisteredModel]) -> dict[str, dict[str, str]]:
+    """Return which version holds which alias, by model."""
+    return {model.name: {alias: str(version) for alias, version in model.aliases.items()} for model in models}
 
 
-def _stale(found: ModelVersion, champions: dict[str, str | None]) -> str:
+def _stale(found: ModelVersion, aliases: Mapping[str, Mapping[str, str]]) -> str:
     """Return why a version's source is out of use, or nothing."""
-    name, version = found.tags.get("trackdl.source_model"), found.tags.get("trackdl.source_version")
-    if not name or champions.get(name) in (None, version):
+    name, version = found.tags.get("trackdl.source_model", ""), found.tags.get("trackdl.source_version")
+    held = aliases.get(name, {})
+    if "champion" not in held or any(held[alias] == version for alias in held if alias != "challenger"):
         return ""
-    return f"its source {name} version {version} is no longer champion; version {champions[name]} is"
+    return f"its source {name} version {version} is no longer champion; version {held['champion']} is"
 
 
 def registered() -> list[RegisteredModel]:
@@ -179,33 +182,29 @@ def every_model() -> list[Model]:
     """Return all registered models with what is known of their versions and aliases."""
     with plainly("the registered models"):
         models = registered()
-        champions = {model.name: model.aliases.get("champion") for model in models}
-        champions = {name: str(version) if version else None for name, version in champions.items()}
-        return [_model(model, champions) for model in models]
+        return [_model(model, _aliases(models)) for model in models]
 
 
-def _model(model: RegisteredModel, champions: dict[str, str | None]) -> Model:
-    aliases: dict[str, list[str]] = {}
-    for alias, version in model.aliases.items():
-        aliases.setdefault(str(version), []).append(alias)
-    versions = [_version(found, sorted(aliases.get(str(found.version), [])), champions) for found in _versions(model)]
+def _model(model: RegisteredModel, aliases: Mapping[str, Mapping[str, str]]) -> Model:
+    versions = [_version(found, aliases) for found in _versions(model)]
     moves = [Move(**json.loads(text)) for key, text in model.tags.items() if key.startswith(_HISTORY)]
     return Model(model.name, versions, sorted(moves, key=lambda made: made.when, reverse=True))
 
 
-def _version(found: ModelVersion, aliases: list[str], champions: dict[str, str | None]) -> Version:
+def _version(found: ModelVersion, aliases: Mapping[str, Mapping[str, str]]) -> Version:
     tags = found.tags
+    held = sorted(alias for alias, version in aliases[found.name].items() if version == str(found.version))
     source = f"{tags.get('trackdl.source_model')} version {tags.get('trackdl.source_version')}"
     return Version(
         version=str(found.version),
-        aliases=aliases,
+        aliases=held,
         created=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC).isoformat(timespec="seconds"),
         run_id=found.run_id or "",
         decided_by=tags.get("trackdl.decided_by", ""),
         score=float(tags["trackdl.score"]) if "trackdl.score" in tags else None,
         metrics=_metrics(found),
         source=source if "trackdl.source_model" in tags else "",
-        stale=_stale(found, champions),
+        stale=_stale(found, aliases),
         synthetic=tags.get("trackdl.synthetic") == "true",
         checkable=DIGESTS in tags,
     )

@@ -1,0 +1,64 @@
+"""The network that the report's notebook starts Task 3 from: registered once, as `mnist-cnn` with the alias `report`.
+
+It was not trained here: its run judges it on the test digits and is found as no task's training, since it has no digest
+of an experiment. Its alias is its own: it is never `champion` by that, and no training takes it.
+"""
+
+import logging
+
+import torch.nn.functional as F
+
+from trackdl.data.images import MNIST_MEAN_STD, load_images, normalise
+from trackdl.data.report_weights import NAME, load_report_weights
+from trackdl.data.sources import DATASETS
+from trackdl.errors import DataMissing
+from trackdl.models import DigitNet
+from trackdl.tasks import mnist
+from trackdl.tracking import epochs, registry, runs
+from trackdl.training import Evaluation, outputs_of
+
+__all__ = ["ALIAS", "URI", "register", "try_register"]
+
+log = logging.getLogger(__name__)
+
+ALIAS = "report"
+URI = f"models:/{mnist.MODEL}@{ALIAS}"
+ORIGIN = {
+    "trackdl.role": "report",
+    "trackdl.weights_repository": "https://github.com/mahvashmaghrabi/CS6140_Project4",
+    "trackdl.weights_commit": "d5f415f",
+    "trackdl.weights_file": "results/model.pth",
+    "trackdl.weights_file_sha256": DATASETS[NAME].files[0].sha256,
+}
+
+
+def register() -> None:
+    """Register the report's network, judged on the test digits, unless the registry has it.
+
+    Raises:
+        InputError, DataMissing: Its weights, or the digits, cannot be had.
+    """
+    if registry.exists(URI):
+        return
+    model = DigitNet()
+    model.load_state_dict(load_report_weights())
+    images = load_images("mnist")
+    log.info("registering the report's own MNIST network as %s", URI)
+    with runs.start("transfer", name="the report's MNIST network") as run:
+        run.dataset(runs.describe_dataset("mnist-test", images.digest, mnist.HOME), "testing")
+        run.tags({**ORIGIN, "trackdl.data_digest": images.digest})
+        outputs, targets = outputs_of(model, normalise(images.test_images, *MNIST_MEAN_STD)), images.test_labels
+        right = int((outputs.argmax(dim=1) == targets).sum())
+        evaluation = Evaluation(F.nll_loss(outputs, targets).item(), right, len(targets), outputs)
+        epochs.log_predictions(run, "test", evaluation, targets)
+        mnist.register(run, model, 0, evaluation, images, ORIGIN, ALIAS)
+
+
+def try_register() -> bool:
+    """Do as `register`; return whether the registry has the network now. Why it has not is logged as a warning."""
+    try:
+        register()
+    except DataMissing as error:
+        log.warning("the report's own MNIST network (%s) cannot be had: %s", URI, error)
+        return False
+    return True
