@@ -299,8 +299,12 @@ def test_status_sees_a_cell_that_stands_twice(capsys: pytest.CaptureFixture[str]
 
 def test_what_the_file_may_say() -> None:
     file = REPOSITORY / "experiments" / "grid.yaml"
-    with pytest.raises(InputError, match="pooling takes 3"):
+    with pytest.raises(InputError) as caught:
         spec.load(file, GridSpec, {"grids.pool.conv_layers": [4]})
+    assert str(caught.value) == (
+        f"{file}: no combination of pool is a network; the first ends at layer 3 of 4: 2×2 pixels are left, a filter "
+        "without padding takes 3×3"
+    )
     with pytest.raises(ValueError, match="names a value twice"):
         experiment(grids={"report": SPACE | {"dropout": [0.1, 0.1]}})
 
