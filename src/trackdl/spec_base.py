@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 Schedule = Literal["constant", "one_cycle", "cosine"]
-Unit = Literal["fraction", "nats", "squared error", "rank"]
+Unit = Literal["fraction", "nats", "squared error", "rank", "count"]
 Comparable = Literal["same protocol", "protocol unknown in part", "not measured in the report"]
 
 
