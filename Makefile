@@ -19,7 +19,7 @@ ifneq ($(wildcard ../shared/data/report_weights),)
 export TRACKDL_REPORT_WEIGHTS ?= $(abspath ../shared/data/report_weights)
 endif
 
-.PHONY: help setup run test test-faults check ui lock pictures scale bench $(ENTRIES)
+.PHONY: help setup run test test-faults check ui lock pictures scale bench grid-padded $(ENTRIES)
 
 help: ## Explain the targets.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
@@ -44,6 +44,10 @@ run: $(READY) ## The whole report, by `mlflow run`: get the data, train, compare
 
 $(ENTRIES): $(READY)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/mlflow run . -e $@ --env-manager local --experiment-name trackdl
+
+grid-padded: $(READY) ## Task 2's grid with padding, a variant of ours: experiments/grid-padded.yaml.
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/mlflow run . -e grid --env-manager local --experiment-name trackdl \
+	  -P file=experiments/grid-padded.yaml
 
 test: $(READY) check ## Lint, types and all tests.
 	$(BIN)/pytest -n 2 --dist loadfile

@@ -3,6 +3,9 @@
     python benchmarks/search.py                  # 20 seeds, seconds: nothing is trained
     python benchmarks/search.py --json > search.json
 
+The grid is the one with padding, `experiments/results/grid-padded.csv`: a search draws from the whole space, and
+without padding 24 of the report's 96 configurations are no networks.
+
 A trial trains on one split, as `trackdl search` does: its course is the table's fold 0, an epoch costs the fold's
 32,000 images, and a pruned trial costs the epochs it had. After every trial the search would hand over its best
 finished configuration. The search has arrived when that one's score in the grid, the mean of three folds, which the
@@ -28,7 +31,7 @@ from optuna.pruners import BasePruner, HyperbandPruner, NopPruner, SuccessiveHal
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
-from trackdl import spec
+from trackdl import grid_table, spec
 from trackdl.console import print_table
 from trackdl.contrasts import REPORT, epochs_of
 from trackdl.spec_grid import DIMENSIONS
@@ -60,7 +63,7 @@ class Table:
 
     @classmethod
     def of(cls, table: pd.DataFrame) -> "Table":
-        """Take the report's configurations from the grid's table."""
+        """Take the report's configurations, which must be all combinations, from the fits of the grid's table."""
         report = table[table["grid"] == REPORT]
         columns = [f"val_accuracy_{epoch}" for epoch in range(1, epochs_of(table) + 1)]
         seen = report[report["fold"] == SPLIT].set_index(list(DIMENSIONS))
@@ -204,14 +207,15 @@ def main(arguments: list[str] | None = None) -> None:
     """Replay, and print a table or one JSON object."""
     root = Path(__file__).resolve().parents[1]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", type=Path, default=root / "experiments" / "results" / "grid.csv")
+    parser.add_argument("--table", type=Path, default=root / "experiments" / "results" / "grid-padded.csv")
     parser.add_argument("--seeds", type=int, default=20, help="replays of each search (default 20)")
     parser.add_argument("--within", type=float, default=WITHIN, help=f"points of the grid's best (default {WITHIN})")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     options = parser.parse_args(arguments)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     settings = spec.load(root / "experiments" / "search.yaml", spec.SearchSpec).study
-    measured = measure(Table.of(pd.read_csv(options.table)), settings, options.seeds, options.within)
+    fits, _ = grid_table.read(options.table)
+    measured = measure(Table.of(fits), settings, options.seeds, options.within)
     if options.json:
         print(json.dumps(measured, indent=2))
     else:

@@ -73,6 +73,12 @@ def made_table(
     return pd.DataFrame(rows)
 
 
+def without_padding(fits: pd.DataFrame) -> pd.DataFrame:
+    """Return those fits of a padded grid whose configurations are networks without padding too."""
+    impossible = (fits["conv_layers"] == 3) & ((fits["filter_size"] == 5) | (fits["pool_size"] == 3))
+    return fits[~impossible].reset_index(drop=True)
+
+
 def _history(final: float, random: np.random.Generator) -> dict[str, float]:
     epochs = np.arange(1, EPOCHS + 1)
     # The last epoch is exactly the final value; those before it rise towards it.

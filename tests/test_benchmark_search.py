@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import optuna
-import pandas as pd
 import pytest
 
 from conftest import ROOT
 from grids import made_table
-from trackdl import spec
+from trackdl import grid_table, spec
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
@@ -80,7 +79,8 @@ def test_it_prints_one_json_object_or_a_table(tmp_path: Path, capsys: pytest.Cap
 
 def test_the_default_search_comes_near_the_grids_best_with_a_tenth_of_its_images() -> None:
     told = spec.load(ROOT / "experiments" / "search.yaml", spec.SearchSpec).study
-    table = search.Table.of(pd.read_csv(ROOT / "experiments" / "results" / "grid.csv"))
+    fits, _ = grid_table.read(ROOT / "experiments" / "results" / "grid-padded.csv")
+    table = search.Table.of(fits)
     assert (len(table.scores), table.images) == (96, 96 * 3 * 10 * 32_000)
     found = search.measure(table, told, seeds=10)
     assert 0 < found["near"] < 96  # there is something to miss

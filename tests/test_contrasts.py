@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.stats import t
 
-from grids import EFFECTS, VALUES, made_table
+from grids import EFFECTS, VALUES, made_table, without_padding
 from trackdl import contrasts
 from trackdl.contrasts import compare, compare_within, matched
 from trackdl.plots_grid import interaction
@@ -142,6 +142,22 @@ def test_what_all_pairs_have_in_common_is_told() -> None:
     assert list(shared.values()) == [{}] * len(shared)
 
 
+def test_in_a_grid_with_holes_only_twins_are_compared_and_what_they_share_is_told() -> None:
+    holed = by_values(compare(without_padding(TABLE), 0.25))
+    assert {key: one.shared for key, one in holed.items() if one.shared} == {
+        ("conv_layers", 2, 3): {"filter_size": 3},
+        ("filter_size", 3, 5): {"conv_layers": 2},
+        ("pool_size", 2, 3): {"activation": "relu", "dense_nodes": 128, "dropout": 0.1, "conv_layers": 2},
+    }
+    pairs = {dimension: one.pairs for (dimension, *_), one in holed.items()}
+    assert pairs == {"conv_layers": 24, "filter_size": 24, "pool_size": 4, "activation": 24} | dict.fromkeys(
+        ("dense_nodes", "dropout", "filters"), 36
+    )
+    both = TABLE[(TABLE["grid"] == "report") & (TABLE["filter_size"] == 3)]
+    layers = 100 * matched(both, "conv_layers", 2, 3, both["val_accuracy_10"]).mean()
+    assert holed["conv_layers", 2, 3].accuracy.mean == pytest.approx(layers)
+
+
 def test_pairs_as_units_would_hold_it_less_often() -> None:
     """Why the folds are the units: the same grids, by a t interval over the pairs."""
     random = np.random.default_rng(4)
@@ -218,6 +234,21 @@ def test_a_table_that_is_not_whole_is_refused() -> None:
         compare(TABLE.assign(val_loss_3=np.nan), 0.25)
     with pytest.raises(ValueError, match="margin"):
         compare(TABLE, 0.0)
+
+
+def test_an_interaction_in_a_grid_with_holes_is_of_balanced_configurations() -> None:
+    # Layers cost much here, and only filters of 3×3 have three: their mean must not be of these.
+    table = without_padding(made_table(noise=0, common=0, effects=EFFECTS | {"conv_layers": {3: -5.0}}))
+    means, strength = interaction(table, "filter_size", "activation")
+    assert means.shape == (2, 3)
+    assert strength == pytest.approx(0, abs=1e-9)
+    two = table[(table["grid"] == "report") & (table["conv_layers"] == 2)]
+    expected = two.groupby(["filter_size", "activation"])["val_accuracy_10"].mean().unstack()
+    assert means.to_numpy() == pytest.approx(expected.to_numpy())
+    means, strength = interaction(table, "filter_size", "conv_layers")
+    assert means.shape == (2, 2)
+    assert means.isna().all(axis=None)
+    assert np.isnan(strength)
 
 
 def test_an_interaction_is_what_goes_beyond_both_effects() -> None:

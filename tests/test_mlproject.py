@@ -21,7 +21,9 @@ ENTRIES = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]
 
 def test_one_name_in_all_places() -> None:
     names = set(ENTRIES)
-    assert {path.stem for path in (ROOT / "experiments").glob("*.yaml")} == names
+    files = {path.stem for path in (ROOT / "experiments").glob("*.yaml")}
+    assert names <= files
+    assert {stem.partition("-")[0] for stem in files} == names  # behind a hyphen: another experiment of the task
     assert {path.stem for path in (ROOT / "src/trackdl/tasks").glob("[a-z]*.py")} == names
     assert {spec.task_of(kind) for kind in spec.Experiment.__args__} == names
     commands = {command.name or command.callback.__name__ for command in app.registered_commands}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from grids import VALUES, made_table
+from grids import VALUES, made_table, without_padding
 from trackdl import plots_grid
 from trackdl.contrasts import compare
 from trackdl.spec_grid import DIMENSIONS
@@ -38,6 +38,26 @@ def test_the_strongest_interaction_is_drawn_with_its_means() -> None:
     report = table[table["grid"] == "report"]
     mean = report.loc[(report["filters"] == 32) & (report["activation"] == "relu"), "val_accuracy_10"].mean()
     assert f"{100 * mean:.2f}" in texts(figure)
+
+
+def test_a_grid_with_holes_is_drawn_and_says_where_there_are_no_pairs() -> None:
+    table = without_padding(TABLE)
+    figure = plots_grid.interaction_maps(table, "title", maps=20)
+    assert len(figure.axes) == 1 + 14  # all pairs of six dimensions but one
+    assert [text.get_text() for text in figure.axes[0].texts].count("no such\npairs") == 1
+    assert "no such\npairs" in texts(figure)
+    figure = plots_grid.accuracy_against_time(table, FIRST, "title")
+    assert sum(len(points.get_offsets()) for points in figure.axes[0].collections) == 72
+    assert [len(axes.lines) for axes in plots_grid.cell_courses(table, FIRST, "title").axes] == [74, 74]
+
+
+def test_where_no_two_dimensions_can_be_compared_the_map_is_empty() -> None:
+    one = {"activation": "relu", "dense_nodes": 128, "dropout": 0.1, "filters": 16, "grid": "report"}
+    table = without_padding(TABLE)
+    corner = table[(table[list(one)] == pd.Series(one)).all(axis=1)]
+    figure = plots_grid.interaction_maps(corner, "title")
+    assert len(figure.axes) == 1
+    assert "no such\npairs" in texts(figure)
 
 
 def test_the_reports_choice_and_the_best_are_marked() -> None:

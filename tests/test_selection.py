@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from grids import EFFECTS, VALUES, made_table
+from grids import EFFECTS, VALUES, made_table, without_padding
 from trackdl.selection import best_cell, curse, expected_maximum, optimism
 from trackdl.spec_grid import DIMENSIONS
 
@@ -60,6 +60,17 @@ def test_the_expected_optimism_is_that_of_grids_whose_worth_is_known() -> None:
         if seed < 8:
             said.append(optimism(table).expected)
     assert np.mean(said) == pytest.approx(np.mean(was), abs=0.07)
+
+
+def test_a_grid_with_holes_flatters_itself_by_what_it_has() -> None:
+    found = [
+        optimism(without_padding(made_table(seed, effects=EQUAL, common=0, lasting=LASTING))) for seed in range(12)
+    ]
+    assert {one.peers for one in found} == {24}
+    assert np.mean([one.noise for one in found]) == pytest.approx(ERROR, rel=0.15)
+    assert np.mean([one.most for one in found]) == pytest.approx(expected_maximum(24) * ERROR, rel=0.15)
+    exact = optimism(without_padding(made_table(noise=0, common=0)))
+    assert (exact.expected, exact.right) == (pytest.approx(0, abs=1e-9), 1)
 
 
 def test_without_error_there_is_no_luck() -> None:

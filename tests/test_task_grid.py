@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 from optuna.trial import TrialState
 
 from grid_fits import afresh, fails_once, killed_always, killed_once, made_up, never, timed
-from trackdl import spec
+from trackdl import grid_table, spec
 from trackdl.crossfit import TimeTask, time_batch
 from trackdl.data.sources import DATASETS
 from trackdl.errors import InputError, TrackdlError
@@ -104,7 +105,7 @@ def test_every_fold_is_trained_once_and_a_second_command_finds_all_done(tmp_path
     again = grid.run(experiment(), 3, None, never, afresh, timed, here)
     assert again.run.id == first.run.id
     pd.testing.assert_frame_equal(again.table, first.table)
-    exported = pd.read_csv(tmp_path / "results" / "grid.csv")
+    exported, _ = grid_table.read(tmp_path / "results" / "grid.csv")
     pd.testing.assert_frame_equal(exported, first.table)
     origin = json.loads((tmp_path / "results" / "grid.json").read_text())
     assert origin["versions"]["optuna"] == optuna.__version__
@@ -113,6 +114,10 @@ def test_every_fold_is_trained_once_and_a_second_command_finds_all_done(tmp_path
     assert origin["fresh"]["best_cell"]["dropout"] == 0.3
     assert origin["fresh"]["best"] == pytest.approx([0.601, 0.602, 0.603, 0.604, 0.605])
     assert "val_accuracy_2" in exported.columns
+    errors = {"shape '[-1, 50]' is invalid for input of size 8192": 12}  # the report's search fails in these cells too
+    assert origin["report_failures"] == {"2 layers of 2 filters": errors}
+    kept = first.run.fetch("grid.json", tmp_path).read_text()
+    assert json.loads(kept)["report_failures"] == origin["report_failures"]
     assert "pictures/folds.png" in runs.Run(runs.find("grid", "attributes.run_name LIKE '%trial%'")[0].id).artifacts(
         "pictures"
     )
@@ -147,9 +152,33 @@ def test_every_cell_is_timed_in_random_order_and_kept(tmp_path: Path) -> None:
 @pytest.mark.real
 def test_a_batch_takes_longer_where_there_is_more_to_compute() -> None:
     small = spec.load(REPOSITORY / "experiments" / "grid.yaml", GridSpec)
-    cells = small.grids["report"].cells()
-    few, many = (TimeTask(cell, small.training, small.data, small.folds, 5) for cell in (cells[0], cells[-1]))
-    assert time_batch(many) > time_batch(few) > 0  # 8 times as many multiplications
+    models = [small.model(small.cells("report")[place]) for place in (0, -1)]
+    few, many = (TimeTask(model, small.training, small.data, small.folds, 5) for model in models)
+    assert time_batch(many) > time_batch(few) > 0  # 6 times as many multiplications
+
+
+@pytest.mark.usefixtures("tracking")
+def test_combinations_that_are_no_networks_are_rows_with_the_reason_and_are_not_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = experiment(padding="none", grids={"report": SPACE | {"filter_size": [3, 5], "conv_layers": [2, 3]}})
+    assert not grid.show_status(told)
+    result = grid.run(told, 1, tmp_path / "results", made_up, afresh, timed, here)
+    stands_once(result, cells=12)
+    assert all(json.loads(line)[0]["padding"] == "none" for line in calls(tmp_path))
+    fits, impossible = grid_table.read(tmp_path / "results" / "grid.csv")
+    pd.testing.assert_frame_equal(fits, result.table)
+    grid_table.check_whole(told, fits, impossible)
+    reason = "layer 3 of 3: 4×4 pixels are left, a filter without padding takes 5×5"
+    assert impossible["impossible"].tolist() == [reason] * 4
+    assert (tmp_path / "results" / "grid.csv").read_text() == result.run.fetch("grid.csv", tmp_path).read_text()
+    assert "12 of the grid's 16 configurations are networks" in grid.show(result)
+    said = capsys.readouterr().out
+    assert re.search(r"cells │ impossible │ done", said.replace("┃", "│"))
+    assert re.search(r"│ +16 │ +4 │ +12 │ +0 │ +0 │ +0 │ +0 │ +36 of 36 │", said)
+    assert "complete: every cell that is a network stands exactly once" in said
+    assert f"the others end at {reason}" in " ".join(said.split())
+    assert {f"pictures/{name}.png" for name in PICTURES} == set(result.run.artifacts("pictures"))
 
 
 PICTURES = ("accuracy_against_time", "courses", "effects", "importances", "interactions")
@@ -167,7 +196,7 @@ def test_a_grid_of_fewer_than_two_dimensions_has_its_table_and_the_pictures_ther
     result = grid.run(told, 1, tmp_path / "results", made_up, afresh, timed, here)
     stands_once(result, cells=len(dropouts))
     assert {"grid.csv", "verdicts.json"} <= set(result.run.artifacts(""))
-    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "results" / "grid.csv"), result.table)
+    pd.testing.assert_frame_equal(grid_table.read(tmp_path / "results" / "grid.csv")[0], result.table)
     assert [contrast.dimension for contrast in result.conclusions.contrasts] == ["dropout"] * (len(dropouts) - 1)
     assert set(result.run.artifacts("pictures")) == {f"pictures/{name}.png" for name in set(PICTURES) - missing}
     assert grid.show(result)
@@ -299,16 +328,21 @@ def test_status_sees_a_cell_that_stands_twice(capsys: pytest.CaptureFixture[str]
 
 def test_what_the_file_may_say() -> None:
     file = REPOSITORY / "experiments" / "grid.yaml"
-    with pytest.raises(InputError, match="pooling takes 3"):
+    with pytest.raises(InputError) as caught:
         spec.load(file, GridSpec, {"grids.pool.conv_layers": [4]})
+    assert str(caught.value) == (
+        f"{file}: no combination of pool is a network; the first ends at layer 3 of 4: 2×2 pixels are left, a filter "
+        "without padding takes 3×3"
+    )
     with pytest.raises(ValueError, match="names a value twice"):
         experiment(grids={"report": SPACE | {"dropout": [0.1, 0.1]}})
 
 
-def test_the_reports_grid_has_96_cells_and_its_first_is_the_reports_choice() -> None:
+def test_72_of_the_reports_96_cells_are_networks_and_the_first_is_the_reports_choice() -> None:
     told = spec.load(REPOSITORY / "experiments" / "grid.yaml", GridSpec)
     cells = told.grids["report"].cells()
-    assert len(cells) == 96
+    assert (len(cells), len(told.cells("report")), len(told.impossible("report"))) == (96, 72, 24)
+    assert cells[0] == told.cells("report")[0]
     choice = spec.load(REPOSITORY / "experiments" / "fashion.yaml", spec.FashionSpec).model.model_dump()
     assert cells[0] == {name: choice[name] for name in cells[0]}
 
@@ -340,3 +374,14 @@ def test_importances_leave_out_what_dimensions_do_only_together() -> None:
     found = study.importances(1)
     assert found["x"] > max(found["y"], found["z"])
     assert sum(found.values()) < 0.9
+
+
+@pytest.mark.usefixtures("tracking")
+def test_importances_of_a_grid_with_holes_rank_what_the_cells_say() -> None:
+    cells = [{"x": x, "y": y, "z": z} for x in (0, 1) for y in (0, 1) for z in (0, 1) if (y, z) != (1, 1)]
+    study = GridStudy("with holes", {name: [0, 1] for name in "xyz"}, cells, 0)
+    for trial in study.take_up():
+        study.complete(trial, 3 * trial.cell["x"] + trial.cell["y"])
+    assert len(study.finished()) == 6
+    found = study.importances(1)
+    assert found["x"] > found["y"] > found["z"]

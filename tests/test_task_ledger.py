@@ -8,15 +8,17 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 
 from conftest import ROOT
-from trackdl import spec, spec_base
+from grids import made_table, without_padding
+from trackdl import grid_table, spec, spec_base
 from trackdl.errors import InputError, TrackdlError
 from trackdl.ledger import check, page
 from trackdl.ledger.model import Ledger
 from trackdl.ledger.store import Member, Want
-from trackdl.spec import LedgerSpec
+from trackdl.spec import GridSpec, LedgerSpec
 from trackdl.tasks import ledger as task
 from trackdl.tracking import runs
 
@@ -63,7 +65,8 @@ def root(tmp_path: Path, tracking: str, tiny_mnist: Path, monkeypatch: pytest.Mo
     folder.mkdir()
     (folder / "ledger.yaml").write_text(MINE)
     (folder / "mnist.yaml").write_text(DIGITS)
-    shutil.copy(ROOT / "experiments" / "grid.yaml", folder)
+    for name in ("grid.yaml", "grid-padded.yaml"):
+        shutil.copy(ROOT / "experiments" / name, folder)
     monkeypatch.setattr(task, "project_root", lambda: tmp_path)
     monkeypatch.setattr(task, "TASKS", ("mnist",))
     monkeypatch.setattr(spec_base, "_table", lambda: PRINTED)
@@ -248,6 +251,41 @@ def test_the_grids_committed_table_stands_for_its_runs(root: Path) -> None:
     assert any("grid.csv" in words for words in task.verify(result.data))
     table.write_text("\n".join(text.splitlines()[:-2]))
     assert "some without all folds" in made(root).ledger.entries[-1].words
+    table.write_text(text.splitlines()[0])
+    assert "no configurations" in made(root).ledger.entries[-1].words
+
+
+def test_failed_fits_and_impossible_cells_are_counted_in_the_grids_committed_files(root: Path) -> None:
+    file = root / "experiments" / "ledger.yaml"
+    whole = spec.load(ROOT / "experiments" / "ledger.yaml", LedgerSpec)
+    counted = [item.model_dump(mode="json") for item in whole.reported if item.unit == "count"]
+    file.write_text(json.dumps(yaml.safe_load(MINE) | {"reported": counted}))
+    results = root / "experiments" / "results"
+    results.mkdir()
+    grid = spec.load(ROOT / "experiments" / "grid.yaml", GridSpec)
+    (results / "grid.csv").write_text(grid_table.to_csv(grid, without_padding(made_table())), encoding="utf-8")
+    errors = {"3 layers": {"a": 144}, "2 layers of 16 filters": {"b": 72}, "2 layers of 32 filters": {"c": 70, "d": 2}}
+    (results / "grid.json").write_text(json.dumps({"report_failures": errors}))
+    result = made(root)
+    entries = {entry.metric: entry for entry in result.ledger.entries if entry.task == "grid"}
+    assert {metric: (entry.figure.mean, entry.published.value) for metric, entry in entries.items()} == {
+        "failed_fits": (288, 288),
+        "3 layers/failed_fits": (144, 144),
+        "2 layers of 16 filters/failed_fits": (72, 72),
+        "2 layers of 32 filters/failed_fits": (72, 72),
+        "impossible_cells": (24, 0),
+    }
+    assert {entry.verdict for entry in entries.values()} == {"fault in the report"}
+    assert entries["failed_fits"].words.endswith("Ours: 288.")
+    why, holes = (fault for fault in result.ledger.faults if fault.task == "grid")
+    assert (why.runs, holes.runs) == (["checkout"], ["checkout"])
+    assert why.quote == "288 fits failed out of a total of 288."
+    assert holes.title == "24 of the grid's 96 configurations are no networks"
+    assert task.verify(result.data) == []
+    page_text = result.page.read_text()
+    assert "3 layers: fits of the report&#39;s grid search that failed" in page_text
+    (results / "grid.json").write_text(json.dumps({"report_failures": errors | {"3 layers": {"a": 143}}}))
+    assert any("failed_fits" in words for words in task.verify(result.data))
 
 
 BEST = {"activation": "relu", "filter_size": 5, "dense_nodes": 128, "dropout": 0.1, "filters": 16, "conv_layers": 2}

@@ -48,6 +48,13 @@ def test_a_rank_has_no_margin() -> None:
     assert judge(Claim(1, "rank"), [1, 1, 1]).name == "reproduced"
 
 
+def test_a_count_has_no_margin_and_is_told_as_a_whole_number() -> None:
+    assert judge(Claim(288, "count"), [289, 289, 289]).name == "worse"
+    assert judge(Claim(288, "count"), [288, 288, 288]).name == "reproduced"
+    assert judge(Claim(0, "count", fault="F: it fails"), [24]).words == "F: it fails. Ours: 24."
+    assert verdict.form_difference("count", 24.0) == "24"
+
+
 def test_a_fault_goes_before_all_and_says_what_it_is() -> None:
     found = judge(accuracy(0.9019, fault="it is the validation split", comparable="not measured in the report"), [0.91])
     assert found.name == "fault in the report"

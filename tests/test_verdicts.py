@@ -106,6 +106,8 @@ def test_words_of_the_other_verdicts() -> None:
     assert "of ours, all of them with activation relu, dense nodes 128." in words(
         ours=True, shared={"activation": "relu", "dense_nodes": 128}
     )
+    assert "rests on" not in words()
+    assert words(shared={"conv_layers": 2}).endswith(" This rests on 48 pairs, all of them with convolution layers 2.")
 
 
 def test_the_words_say_which_test_shows_what() -> None:
@@ -184,6 +186,13 @@ def test_several_values_one_is_enough_if_none_contradicts() -> None:
     assert judge(hypothesis(), [contrast(-0.31), open_], 1).decision == "contradicted"
     assert judge(hypothesis(), [same, same], 1).decision == "no practical difference"
     assert judge(hypothesis(), [same, open_], 1).decision == "not decidable"
+
+
+def test_only_what_the_pairs_of_all_contrasts_have_in_common_is_told() -> None:
+    two, all_ = {"conv_layers": 2}, {"conv_layers": 2, "dropout": 0.1}
+    said = [judge(hypothesis(), [contrast(shared=all_), contrast(shared=one)], 1).words for one in (two, {})]
+    assert "rests on 96 pairs, all of them with convolution layers 2." in said[0]
+    assert "rests on" not in said[1]
 
 
 def test_a_known_grid_has_its_verdicts() -> None:

@@ -107,7 +107,7 @@ def grid(
     precision: options.Precision = None,
     set_: options.Set = None,
 ) -> None:
-    """Task 2's grid: every configuration of the report's, each fold exactly once; goes on where it was stopped."""
+    """Task 2's grid: each of the report's networks, each fold exactly once; goes on where it was stopped."""
     given = options.training(epochs, batch_size, lr, seed, device, precision, set_)
     experiment = options.read(file, spec.GridSpec, given)
     from trackdl.tasks import grid as task

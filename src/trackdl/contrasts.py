@@ -19,11 +19,12 @@ contrasts and estimated from all of them together (the sum of levels less one, e
 is never less than the contrast's own variance between folds. Pooling errors over the contrasts of one design is what
 the analysis of a blocked factorial does; the factor only drops its assumption that blocks leave differences alone.
 
-**Where that fails.** By simulation of nine contrasts the intervals hold the truth in 98 of 100 cases and more where
-one factor does hold for all. In the report's grid the contrasts' own ratios lie far apart: from 0.25 to 10 (sigmoid
-against relu) when two of its three activations were done. Among such the interval of the largest holds the truth in
-about 90 of 100 cases, and those of the small ones always: they stay undecided more often than they need. The rule was
-declared before the table and stays; each contrast tells its ratio, the factor, and what its own folds alone say.
+**Where that fails.** By simulation of nine contrasts the intervals hold the truth in 98 of 100 cases and more where one
+factor does hold for all. In the padded grid, which ran first, the contrasts' own ratios lie far apart: from 0.25 to 10
+(sigmoid against relu) when two of its three activations were done. Among such the interval of the largest holds the
+truth in about 90 of 100 cases, and those of the small ones always: they stay undecided more often than they need. The
+rule was declared before the table and stays; each contrast tells its ratio, the factor, and what its own folds alone
+say.
 """
 
 import re

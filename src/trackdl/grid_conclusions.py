@@ -62,7 +62,9 @@ def conclude(
     if sum(len(values) > 1 for _, values in experiment.grids["report"]) > 1:
         figures["interactions"] = plots_grid.interaction_maps(table, f"{TITLE}: dimensions that act together")
     if importances:
-        figures["importances"] = plots_grid.importance_bars(importances, f"{TITLE}: importance")
+        holes = len(experiment.impossible("report"))
+        extrapolated = f"\nextrapolated into {holes} combinations that are no networks" if holes else ""
+        figures["importances"] = plots_grid.importance_bars(importances, f"{TITLE}: importance{extrapolated}")
     for name, figure in figures.items():
         run.figure(figure, f"pictures/{name}.png")
     run.table(_as_json(experiment, found, importances), "verdicts.json")

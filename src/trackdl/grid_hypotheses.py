@@ -2,70 +2,82 @@
 
 import base64
 import io
-from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
 from matplotlib.figure import Figure
 
-from trackdl import plots_grid
+from trackdl import grid_table, plots_grid
 from trackdl.contrasts import compare, compare_within
 from trackdl.ledger.model import Hypothesis
 from trackdl.ledger.recipes import COMMANDS
 from trackdl.spec import GridSpec
-from trackdl.spec_grid import DIMENSIONS
-from trackdl.verdicts import LABELS, judge
+from trackdl.spec_hypotheses import Hypothesis as Stated
+from trackdl.verdicts import LABELS, Verdict, judge
 
 __all__ = ["told"]
 
 
-def told(experiment: GridSpec, table: Path) -> list[Hypothesis]:
+def told(experiment: GridSpec, table: Path, padded: GridSpec, padded_table: Path) -> list[Hypothesis]:
     """Return the hypotheses with their verdicts; without a whole table, what is missing.
 
     Args:
-        experiment: The grid's protocol, which holds the hypotheses.
-        table: The grid's table (`grid_table`).
+        experiment: The protocol of the report's grid, which holds the hypotheses.
+        table: That grid's table (`grid_table`).
+        padded: The protocol of our grid with padding.
+        padded_table: Its table. What it says is told beside each verdict and decides nothing.
     """
-    if not table.is_file():
-        return _open(experiment, f"not run yet: {COMMANDS[experiment.task]}")
     try:
-        rows = pd.read_csv(table)
-        _check_whole(experiment, rows)
-        contrasts = compare(rows, experiment.margin)
-        within = compare_within(rows, "activation", experiment.margin)
-    except (ValueError, KeyError, OSError) as error:
-        return _open(experiment, f"not judged: {table.name} is no whole grid's table ({error})")
-    verdicts = [judge(hypothesis, contrasts, experiment.margin, within) for hypothesis in experiment.hypotheses]
+        verdicts = _judged(experiment, table, experiment.hypotheses)
+    except FileNotFoundError:
+        return _open(experiment, f"not run yet: {COMMANDS[experiment.task]}")
+    except ValueError as error:
+        return _open(experiment, f"not judged: {error}")
+    try:
+        others = _judged(padded, padded_table, experiment.hypotheses)
+        beside = [_padded_words(*pair, padded_table.name) for pair in zip(verdicts, others, strict=True)]
+    except (FileNotFoundError, ValueError):
+        lacking = f"With padding, our variant, it is not judged: {padded_table.name} is no whole table."
+        beside = [lacking] * len(verdicts)
     return [
         Hypothesis(
             dimension=LABELS[verdict.hypothesis.dimension],
             quote=verdict.hypothesis.quote,
             verdict=verdict.decision,
-            words=verdict.words,
+            words=f"{verdict.words} {words}",
             figure=_inline(plots_grid.effects_chart(verdict.contrasts, experiment.margin, ""))
             if verdict.contrasts
             else "",
         )
-        for verdict in verdicts
+        for verdict, words in zip(verdicts, beside, strict=True)
     ]
 
 
-def _check_whole(experiment: GridSpec, rows: pd.DataFrame) -> None:
-    """Raise ValueError unless the table has each of the experiment's cells, each fold of it once, and nothing else."""
-    wanted = Counter(
-        (grid, *(cell[name] for name in DIMENSIONS), fold)
-        for grid in experiment.grids
-        for cell in experiment.cells(grid)
-        for fold in range(experiment.folds)
-    )
-    found = Counter(rows[["grid", *DIMENSIONS, "fold"]].itertuples(index=False, name=None))
-    lacking, foreign = wanted - found, found - wanted
-    if lacking or foreign:
-        words = ", ".join(map(str, next(iter(lacking or foreign))))
-        raise ValueError(
-            f"of the experiment's fits {lacking.total()} are missing, and {foreign.total()} are none of them; "
-            f"the first is {words}"
-        )
+def _judged(experiment: GridSpec, table: Path, hypotheses: Sequence[Stated]) -> list[Verdict]:
+    """Return the verdicts on hypotheses by a grid's table.
+
+    Raises:
+        FileNotFoundError: There is no table.
+        ValueError: It is not the experiment's whole one.
+    """
+    try:
+        fits, impossible = grid_table.read(table)
+        grid_table.check_whole(experiment, fits, impossible)
+        contrasts = compare(fits, experiment.margin)
+        within = compare_within(fits, "activation", experiment.margin)
+    except FileNotFoundError:
+        raise
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        raise ValueError(f"{table.name} is no whole grid's table ({error})") from error
+    return [judge(one, contrasts, experiment.margin, within) for one in hypotheses]
+
+
+def _padded_words(verdict: Verdict, padded: Verdict, table: str) -> str:
+    """Return in a sentence what the grid with padding says of a hypothesis."""
+    decision = "the same" if padded.decision == verdict.decision else padded.decision
+    found = [(f"{one.high} against {one.low}", one.accuracy) for one in padded.contrasts]
+    said = "; ".join(f"{values} {by.mean:+.2f} points ({by.low:+.2f} to {by.high:+.2f})" for values, by in found)
+    return f"With padding ({table}, our variant) the verdict is {decision}{': ' if said else ''}{said}."
 
 
 def _open(experiment: GridSpec, words: str) -> list[Hypothesis]:

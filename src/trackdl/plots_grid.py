@@ -86,12 +86,19 @@ def _label(contrast: Contrast) -> str:
 def interaction(table: pd.DataFrame, first: str, second: str) -> tuple[pd.DataFrame, float]:
     """Return how two dimensions act together in the report's grid.
 
+    Only configurations count whose rest is there with every combination of the two: else a mean would be over other
+    configurations in one place than in another, and what these do would pass for what the two do.
+
     Returns:
         The mean score, a row a value of `first`, a column a value of `second`; and the strength of what the two do
-        beyond their own effects: the root mean square of the table less its rows' and columns' means, in points.
+        beyond their own effects: the root mean square of the table less its rows' and columns' means, in points. All
+        NaN where no rest is there with every combination.
     """
     report = scores(table[table["grid"] == REPORT])
-    means = report.pivot_table(index=first, columns=second, values="score", aggfunc="mean")
+    others = [name for name in DIMENSIONS if name not in (first, second)]
+    wide = report.pivot(index=others, columns=[first, second], values="score")
+    every = pd.MultiIndex.from_product([sorted(report[name].unique()) for name in (first, second)])
+    means = wide.reindex(columns=every).dropna().mean().unstack()
     grid = means.to_numpy()
     rest = grid - grid.mean(axis=0) - grid.mean(axis=1, keepdims=True) + grid.mean()
     return means, float(100 * np.sqrt((rest**2).mean()))
@@ -108,13 +115,16 @@ def interaction_maps(table: pd.DataFrame, title: str, maps: int = 2) -> Figure:
     report = table[table["grid"] == REPORT]
     names = [name for name in DIMENSIONS if report[name].nunique() > 1]
     pairs = {pair: interaction(report, *pair) for pair in combinations(names, 2)}
-    strongest = sorted(pairs, key=lambda pair: pairs[pair][1], reverse=True)[:maps]
+    known = [pair for pair, (_, strength) in pairs.items() if np.isfinite(strength)]
+    strongest = sorted(known, key=lambda pair: pairs[pair][1], reverse=True)[:maps]
     figure = Figure(figsize=(5.2 + 3.6 * len(strongest), 4.8), layout="constrained")
     figure.suptitle(title)
     first, *others = np.atleast_1d(figure.subplots(1, 1 + len(strongest), width_ratios=[1.5, *[1] * len(strongest)]))
     strengths = np.full((len(names), len(names)), np.nan)
     for (a, b), (_, strength) in pairs.items():
         strengths[names.index(b), names.index(a)] = strength
+        if (a, b) not in known:
+            first.text(names.index(a), names.index(b) - 1, "no such\npairs", ha="center", va="center", fontsize=8)
     labels = [LABELS[name] for name in names]
     _heat(first, strengths[1:, :-1], (labels[1:], labels[:-1]), "{:.2f}", "Beyond both effects, points (RMS)")
     first.tick_params(axis="x", rotation=35)
@@ -131,8 +141,10 @@ def interaction_maps(table: pd.DataFrame, title: str, maps: int = 2) -> Figure:
 
 def _heat(axes: Axes, values: NDArray[np.float64], labels: tuple[list[str], list[str]], form: str, title: str) -> None:
     """Draw numbers as colours, and print them; NaN is left empty."""
-    axes.imshow(np.ma.masked_invalid(values), cmap="cividis", aspect="auto")
-    middle = (np.nanmin(values) + np.nanmax(values)) / 2
+    finite = values[np.isfinite(values)]
+    low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
+    axes.imshow(np.ma.masked_invalid(values), cmap="cividis", aspect="auto", vmin=low, vmax=high)
+    middle = (low + high) / 2
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
             colour = "white" if value < middle else "black"

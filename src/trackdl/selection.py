@@ -1,6 +1,6 @@
 """The winner's curse: how much of the best score of many is luck, and what is left of it with fresh seeds.
 
-The best of 96 scores is the best partly because its errors were kind, so it promises more than the configuration
+The best of many scores is the best partly because its errors were kind, so it promises more than the configuration
 holds. What it holds is seen when it is trained again, from seeds that have chosen nothing, on pictures that have not
 either.
 """

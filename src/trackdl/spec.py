@@ -284,7 +284,10 @@ def _explain(name: str, kind: type[BaseModel], problem: Any, given: Mapping[str,
     elif problem["type"] == "model_type":
         text = f"must be a section of keys, but is {problem['input']!r:.80}"
     else:
-        text = f"{_lower(problem['msg'].removeprefix('Value error, '))}, but is {problem['input']!r:.80}"
+        text = _lower(problem["msg"].removeprefix("Value error, "))
+        if not key:  # of all keys together: what they are is the whole file
+            return f"{name}: {text}"
+        text += f", but is {problem['input']!r:.80}"
     return f"{name}: key '{key}'{origin}: {text}"
 
 

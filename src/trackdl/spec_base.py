@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 Schedule = Literal["constant", "one_cycle", "cosine"]
-Unit = Literal["fraction", "nats", "squared error", "rank"]
+Unit = Literal["fraction", "nats", "squared error", "rank", "count"]
 Comparable = Literal["same protocol", "protocol unknown in part", "not measured in the report"]
 
 # Every number that the report's notebooks print: task, notebook cell, epoch, what, of, value. `of` is what a count is

@@ -105,12 +105,21 @@ def _words(hypothesis: Hypothesis, decision: Decision, contrasts: Sequence[Contr
     words = f"{label} {said}: {ends[decision]}"
     if decision in ("supported", "contradicted") and not any(_is_beyond(one.accuracy, margin) for one in contrasts):
         words += f" Whether the difference is more than {margin:g} points is open."
-    if any(contrast.ours for contrast in contrasts):
-        pairs = sum(contrast.pairs for contrast in contrasts)
-        words += f" The report's grid has one value of it; this rests on {pairs} pairs with configurations of ours"
-        shared = [f"{LABELS[name].lower()} {value}" for name, value in contrasts[0].shared.items()]
-        words += f", all of them with {', '.join(shared)}." if shared else "."
-    return words
+    return words + _pairs_words(contrasts)
+
+
+def _pairs_words(contrasts: Sequence[Contrast]) -> str:
+    """Return on which pairs a verdict rests, where that is not on those of the report's whole grid."""
+    ours = any(contrast.ours for contrast in contrasts)
+    first, *others = (contrast.shared for contrast in contrasts)
+    shared = {name: value for name, value in first.items() if all(one.get(name) == value for one in others)}
+    if not ours and not shared:
+        return ""
+    words = " The report's grid has one value of it; this" if ours else " This"
+    words += f" rests on {sum(contrast.pairs for contrast in contrasts)} pairs"
+    words += " with configurations of ours" if ours else ""
+    named = [f"{LABELS[name].lower()} {value}" for name, value in shared.items()]
+    return f"{words}, all of them with {', '.join(named)}." if named else f"{words}."
 
 
 def _alone_words(contrast: Contrast, contrasts: Sequence[Contrast]) -> str:

@@ -16,7 +16,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 from scipy.special import logsumexp
 
+from trackdl import grid_table
+from trackdl.contrasts import REPORT, epochs_of
 from trackdl.errors import TrackdlError
+from trackdl.spec_grid import DIMENSIONS
 from trackdl.stats import corrected_estimate
 
 __all__ = ["CURVES", "FORMULAS", "Computed", "ComputedCurve", "compute", "compute_curve"]
@@ -25,8 +28,6 @@ __all__ = ["CURVES", "FORMULAS", "Computed", "ComputedCurve", "compute", "comput
 F = TypeVar("F")
 T = TypeVar("T")
 
-DIMENSIONS = ["activation", "conv_layers", "dense_nodes", "dropout", "filter_size", "filters", "pool_size"]
-CELLS = 96
 TEST_BATCH = 10  # rows, as Task 4's report tests
 
 
@@ -221,14 +222,13 @@ def _cells(content: bytes) -> "pd.Series[float]":
     """Return each configuration's mean accuracy over the folds, after the last epoch, in the report's grid.
 
     Raises:
-        ValueError: A configuration lacks folds that another has.
+        ValueError: There is no configuration, or one lacks folds that another has.
     """
-    frame = pd.read_csv(io.BytesIO(content))
-    frame = frame[frame["grid"] == "report"]
-    epochs = [int(name.rpartition("_")[2]) for name in frame.columns if name.startswith("val_accuracy_")]
-    cells = frame.groupby(DIMENSIONS)[f"val_accuracy_{max(epochs)}"]
-    if cells.count().nunique() != 1 or len(cells) != CELLS:
-        raise ValueError(f"{len(cells)} configurations of {CELLS}, or some without all folds")
+    fits, _ = grid_table.read(content)
+    report = fits[fits["grid"] == REPORT]
+    cells = report.groupby(list(DIMENSIONS))[f"val_accuracy_{epochs_of(fits)}"]
+    if report.empty or (cells.count() != report["fold"].nunique()).any():
+        raise ValueError("no configurations, or some without all folds")
     return cells.mean()
 
 
@@ -254,6 +254,19 @@ def _fresh(origin: bytes, table: bytes) -> Computed:
     return Computed(float(np.mean(fresh["best"])), int(fresh["test_pictures"]))
 
 
+def _impossible(content: bytes) -> Computed:
+    """Return how many combinations of the report's grid are no networks."""
+    _, impossible = grid_table.read(content)
+    return Computed(float((impossible["grid"] == REPORT).sum()))
+
+
+def _failed_fits(origin: bytes, group: str) -> Computed:
+    """Return how many fits of a group, or of all, failed when the report's search was repeated with its fault."""
+    groups = json.loads(origin)["report_failures"]
+    chosen = list(groups) if group == "all" else [group]
+    return Computed(float(sum(sum(groups[name].values()) for name in chosen)))
+
+
 Formula = Callable[[Sequence[bytes], str, int], Computed]
 
 FORMULAS: dict[str, Formula] = {
@@ -272,6 +285,8 @@ FORMULAS: dict[str, Formula] = {
     "accuracy of a cell": lambda files, select, _: Computed(_cell(files[0], select)[1]),
     "accuracy of the best cell": lambda files, _, __: Computed(float(_cells(files[0]).max())),
     "accuracy of the best cell trained again": lambda files, _, __: _fresh(*files),
+    "impossible cells": lambda files, _, __: _impossible(files[0]),
+    "failed fits of a group": lambda files, select, _: _failed_fits(files[0], select),
     "last batch's loss": lambda files, _, seed: _last_batch(files[0], seed),
     "broadcast loss by rows": lambda files, _, seed: _broadcast_loss(files[0], seed),
 }

@@ -46,7 +46,9 @@ METRICS = {
     "best_test_accuracy": "test accuracy of the weights kept",
     "batch_loss": "loss of the last batch",
     "batch_losses": "batches' losses",
-    "rank_of_choice": "place of the \u201cbest\u201d among 96 configurations",
+    "rank_of_choice": "place of the \u201cbest\u201d among the grid's networks",
+    "failed_fits": "fits of the report's grid search that failed",
+    "impossible_cells": "configurations of the report's grid that are no networks",
 }
 # Of letters that were trained on, "training" is what the report calls test; held out they are validated.
 HELD_OUT = {("transfer", "val_accuracy"): "accuracy on letters held out"}

@@ -5,13 +5,15 @@ from dataclasses import dataclass
 
 from trackdl.errors import InputError
 
-__all__ = ["COMMANDS", "GRID_ORIGIN", "GRID_TABLE", "Recipe", "recipe"]
+__all__ = ["COMMANDS", "GRID_ORIGIN", "GRID_TABLE", "PADDED_TABLE", "Recipe", "recipe"]
 
 
 # The grid's figures come of its committed table, whose cells were fitted once, for hours.
 GRID_TABLE = "experiments/results/grid.csv"
 # What made the table, and what came of the best cell and the report's choice when they were trained again.
 GRID_ORIGIN = "experiments/results/grid.json"
+# The same grid with padding, ours: told beside the hypotheses, no figure comes of it.
+PADDED_TABLE = "experiments/results/grid-padded.csv"
 # What makes a task's figures, where it is not its own command alone.
 COMMANDS = {"grid": "`trackdl grid --export experiments/results`"}
 GRID = {
@@ -57,7 +59,7 @@ def recipe(task: str, metric: str, epoch: int | None, seed: int) -> Recipe:
 
     Args:
         task: Whose run it is; a search's finalist keeps what `fashion` keeps.
-        metric: As the task logs it; of Task 4 with the model's name before it.
+        metric: As the task logs it; of Task 4 with the model's name before it, of failed fits with their group's.
         epoch: The epoch that it is of.
         seed: The training's.
 
@@ -70,6 +72,10 @@ def recipe(task: str, metric: str, epoch: int | None, seed: int) -> Recipe:
         return Recipe((GRID_TABLE,), GRID[metric], CHOICE)
     if task == "grid" and metric == "fresh_test_accuracy":
         return Recipe((GRID_ORIGIN, GRID_TABLE), "accuracy of the best cell trained again")
+    if task == "grid" and metric == "impossible_cells":
+        return Recipe((GRID_TABLE,), "impossible cells")
+    if task == "grid" and metric.rpartition("/")[2] == "failed_fits":
+        return Recipe((GRID_ORIGIN,), "failed fits of a group", metric.rpartition("/")[0] or "all")
     if metric == "batch_losses" and task == "transfer":
         return Recipe(("history/batches.safetensors",), "losses of all epochs' batches")
     if metric == "batch_losses" and epoch:

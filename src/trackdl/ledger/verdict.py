@@ -35,6 +35,8 @@ POINTS = 0.005
 SHARE = 0.1
 DIGITS = 9
 PARTS = 10  # of a curve
+# Units of whole numbers, which have no margin and no spread between seeds.
+WHOLE = ("rank", "count")
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,10 @@ class Verdict:
 
 
 def margin_of(unit: Unit, value: float) -> float:
-    """Return the difference that does not matter: half a point of accuracy, a tenth of a loss, no rank at all."""
+    """Return the difference that does not matter: half a point of accuracy, a tenth of a loss, no rank, no count."""
     if unit == "fraction":
         return POINTS
-    return 0.0 if unit == "rank" else SHARE * abs(value)
+    return 0.0 if unit in WHOLE else SHARE * abs(value)
 
 
 def judge(claim: Claim, values: Sequence[float], known: Spread | None = None) -> Verdict:
@@ -206,7 +208,7 @@ def _compare(claim: Claim, values: Sequence[float], known: Spread | None) -> tup
 
 def _told(claim: Claim, values: Sequence[float]) -> str:
     mean = form(claim.unit, float(np.mean(values)))
-    if claim.unit == "rank":
+    if claim.unit in WHOLE:
         return mean
     return f"{mean}, one seed" if len(values) == 1 else f"{mean}, the mean of {len(values)} seeds"
 
@@ -220,9 +222,11 @@ def _sentence(text: str) -> str:
 
 
 def form(unit: Unit, value: float) -> str:
-    """Return a number as people read it: an accuracy in per cent, a loss to four digits, a rank as a whole number."""
+    """Return a number as people read it: an accuracy in per cent, a loss to four digits, ranks and counts as whole."""
     if unit == "fraction":
         return f"{100 * value:.2f}\u00a0%"
+    if unit == "count":
+        return f"{value:.0f}"
     return f"no. {value:.0f}" if unit == "rank" else f"{value:.4f}"
 
 
@@ -230,6 +234,8 @@ def form_difference(unit: Unit, value: float) -> str:
     """Return a difference as people read it: accuracies differ in points."""
     if unit == "fraction":
         return f"{100 * value:.2f} points"
+    if unit == "count":
+        return f"{value:.0f}"
     return f"{value:.0f} places" if unit == "rank" else f"{value:.4f}"
 
 

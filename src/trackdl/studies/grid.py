@@ -186,8 +186,9 @@ class GridStudy:
     def importances(self, seed: int) -> dict[str, float]:
         """Return how much of the scores' variance each dimension explains by itself, by fANOVA (Hutter et al., 2014).
 
-        What is left to 1 are interactions. The evaluator is asked directly, because `get_param_importances` makes the
-        sum 1 and calls it experimental not to. Empty where all scores are alike.
+        What is left to 1 are interactions. Shares are of the whole space: where combinations are no cells of the grid,
+        they are of what the forest extrapolates into these. The evaluator is asked directly, because
+        `get_param_importances` makes the sum 1 and calls it experimental not to. Empty where all scores are alike.
         """
         complete = [trial for trial in self.study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
         varied = [name for name, values in self.space.items() if len(values) > 1]

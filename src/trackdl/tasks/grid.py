@@ -1,4 +1,6 @@
-"""Task 2's grid: the report's 96 configurations, 3 folds, 10 epochs: 288 fits that failed there and are run here.
+"""Task 2's grid: the report's 96 configurations, 3 folds, 10 epochs: 288 fits that failed there.
+
+Those that are networks are trained; the others stand in the table with the reason. Why all fits failed is repeated.
 
 `trackdl grid` goes on where it was stopped, however it was stopped: a cell is known by its parameters, each finished
 fold is kept with its trial, and only this process writes to the stores. Workers train a fold and hand over the result.
@@ -28,6 +30,7 @@ from trackdl.grid_after import tested_afresh, time_cells
 from trackdl.grid_conclusions import Conclusions, conclude, show_conclusions
 from trackdl.grid_driver import Driver
 from trackdl.paths import whole_file
+from trackdl.report_faults import failed_fits
 from trackdl.spec import GridSpec
 from trackdl.spec_grid import DIMENSIONS
 from trackdl.studies.grid import RUN, Census, GridStudy, fold_results
@@ -47,7 +50,7 @@ TEST_PICTURES = 10_000
 
 @dataclass(frozen=True)
 class Result:
-    """What the task leaves: the run above the trials, the table, a row a fold (`grid_table`), and what follows."""
+    """What the task leaves: the run above the trials, the table's fits, a row a fold, and what follows."""
 
     experiment: GridSpec
     run: Run
@@ -103,12 +106,19 @@ def run(
             _check_complete(studies)
             times = time_cells(experiment, studies, partial(engine, clock), count)
             table = _table(experiment, studies, times)
-            parent.text(_csv(table), "grid.csv")  # it stands whatever becomes of its analysis
+            content = grid_table.to_csv(experiment, table)
+            grid_table.check_whole(experiment, *grid_table.read(content.encode()))
+            parent.text(content, "grid.csv")  # it stands whatever becomes of its analysis
             main = studies[list(experiment.grids).index("report")]
             fresh = tested_afresh(experiment, main, table, partial(engine, test), count)
             importances = main.importances(experiment.training.seed)
             conclusions = conclude(parent, experiment, table, fresh, importances)
-            _keep_table(parent, table, _origin(experiment, parent, studies) | _fresh(conclusions), export)
+            parent.metrics({"best_val_accuracy": conclusions.curse.score})
+            origin = _origin(experiment, parent, studies) | _fresh(conclusions)
+            origin["report_failures"] = failed_fits(experiment.grids["report"].model_dump(), experiment.folds)
+            parent.table(origin, "grid.json")
+            if export is not None:
+                _export(export, content, origin)
     return Result(experiment, parent, table, conclusions)
 
 
@@ -182,36 +192,29 @@ def _processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def _csv(table: pd.DataFrame) -> str:
-    return table.to_csv(index=False, lineterminator="\n")
-
-
-def _keep_table(run: Run, table: pd.DataFrame, origin: dict[str, Any], export: Path | None) -> None:
-    run.table(origin, "grid.json")
-    best = grid_table.best_cells(table, "report")
-    run.metrics({"best_val_accuracy": float(best.score[0])})
-    for name, content in (("grid.csv", _csv(table)), ("grid.json", json.dumps(origin, indent=2) + "\n")):
-        if export is not None:
-            with whole_file(export / name) as part:
-                part.write_text(content, encoding="utf-8")
+def _export(folder: Path, table: str, origin: dict[str, Any]) -> None:
+    for name, content in (("grid.csv", table), ("grid.json", json.dumps(origin, indent=2) + "\n")):
+        with whole_file(folder / name) as part:
+            part.write_text(content, encoding="utf-8")
 
 
 def show_status(experiment: GridSpec) -> bool:
-    """Print how the cells of each grid stand; return whether every one stands exactly once."""
-    columns = ["grid", "cells", "done", "under way", "failed", "missing", "doubled", "folds done", "hours"]
+    """Print how the cells of each grid stand; return whether every one that is a network stands exactly once."""
+    standing = ("impossible", "done", "under way", "failed", "missing", "doubled")
+    columns = ["grid", "cells", *standing, "folds done", "hours"]
     lines, whole = [], True
-    for (grid, space), study in zip(experiment.grids.items(), _studies(experiment), strict=True):
+    for grid, study in zip(experiment.grids, _studies(experiment), strict=True):
         census: Census = study.census()
         whole = whole and census.complete
-        groups = (census.done, census.under_way, census.failed, census.missing, census.doubled)
+        impossible = experiment.impossible(grid)
+        groups = (impossible, census.done, census.under_way, census.failed, census.missing, census.doubled)
         folds = sum(len(fold_results(trial)) for trial in study.trials_in_grid())
-        counts = [str(len(group)) for group in groups]
-        of = f"{folds} of {len(space.cells()) * experiment.folds}"
-        lines.append(
-            [f"{grid} ({study.name})", str(len(space.cells())), *counts, of, f"{study.active_seconds / 3600:.2f}"]
-        )
+        counts = [str(len(study.cells) + len(impossible)), *(str(len(group)) for group in groups)]
+        of = f"{folds} of {len(study.cells) * experiment.folds}"
+        lines.append([f"{grid} ({study.name})", *counts, of, f"{study.active_seconds / 3600:.2f}"])
     print_table("Task 2's grid: how its cells stand", columns, lines)
-    say("complete: every cell stands exactly once" if whole else "not complete: `trackdl grid` goes on with it")
+    complete = "complete: every cell that is a network stands exactly once"
+    say(complete if whole else "not complete: `trackdl grid` goes on with it")
     return whole
 
 
@@ -233,9 +236,13 @@ def show(result: Result) -> str:
         for i in sorted({*range(min(5, len(best))), place, len(best) - 1})
     ]
     print_table(f"Task 2's grid: mean validation accuracy of {result.experiment.folds} folds", columns, lines)
+    impossible = result.experiment.impossible(grid)
+    networks = f"{len(best)} of the grid's {len(best) + len(impossible)} configurations are networks"
+    reasons = "; ".join(dict.fromkeys(reason for _, reason in impossible))
+    say(f"{networks}{', the others end at ' if impossible else ''}{reasons}")
     show_conclusions(result.conclusions)
     say(f"run {result.run.id}")
     return (
-        f"Task 2, grid of {len(best)}: best {best.score[0]:.2%} (mean of folds, which chose it); "
+        f"Task 2's grid, {networks}: best {best.score[0]:.2%} (mean of folds, which chose it); "
         f"the report's choice, its grid's first cell, {best.score[place]:.2%}, place {place + 1}."
     )

@@ -22,7 +22,7 @@ from trackdl.errors import InputError, TrackdlError
 from trackdl.ledger import check, page
 from trackdl.ledger.build import build
 from trackdl.ledger.model import Hypothesis, Ledger, RunFacts
-from trackdl.ledger.recipes import GRID_ORIGIN, GRID_TABLE, recipe
+from trackdl.ledger.recipes import GRID_ORIGIN, GRID_TABLE, PADDED_TABLE, recipe
 from trackdl.ledger.store import Member, Stamp, Store, Want
 from trackdl.ledger.verdict import Spread
 from trackdl.paths import project_root, whole_file
@@ -133,8 +133,9 @@ def published() -> dict[str, TrainedSpec]:
 
 
 def hypotheses() -> list[Hypothesis]:
-    """Return the report's seven hypotheses, judged on the grid's committed table."""
-    return grid_hypotheses.told(spec.load(_file("grid"), GridSpec), project_root() / GRID_TABLE)
+    """Return the report's seven hypotheses, judged on the grid's committed table, with the padded one's word beside."""
+    grid, padded = (spec.load(_file(name), GridSpec) for name in ("grid", "grid-padded"))
+    return grid_hypotheses.told(grid, project_root() / GRID_TABLE, padded, project_root() / PADDED_TABLE)
 
 
 def committed() -> dict[str, Spread]:
