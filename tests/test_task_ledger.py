@@ -14,6 +14,8 @@ from safetensors.torch import load_file, save_file
 from conftest import ROOT
 from grids import made_table, without_padding
 from trackdl import grid_table, spec, spec_base
+from trackdl.code_digest import code_digest, words_of
+from trackdl.data.sources import DATASETS
 from trackdl.errors import InputError, TrackdlError
 from trackdl.ledger import check, page
 from trackdl.ledger.model import Ledger
@@ -240,6 +242,7 @@ def test_the_grids_committed_table_stands_for_its_runs(root: Path) -> None:
     table = root / "experiments" / "results" / "grid.csv"
     table.parent.mkdir()
     table.write_text(cells())
+    made_by(table.parent)
     result = made(root)
     entry = result.ledger.entries[-1]
     assert (entry.figure.mean, entry.verdict) == (3, "fault in the report")
@@ -265,7 +268,7 @@ def test_failed_fits_and_impossible_cells_are_counted_in_the_grids_committed_fil
     grid = spec.load(ROOT / "experiments" / "grid.yaml", GridSpec)
     (results / "grid.csv").write_text(grid_table.to_csv(grid, without_padding(made_table())), encoding="utf-8")
     errors = {"3 layers": {"a": 144}, "2 layers of 16 filters": {"b": 72}, "2 layers of 32 filters": {"c": 70, "d": 2}}
-    (results / "grid.json").write_text(json.dumps({"report_failures": errors}))
+    made_by(results, report_failures=errors)
     result = made(root)
     entries = {entry.metric: entry for entry in result.ledger.entries if entry.task == "grid"}
     assert {metric: (entry.figure.mean, entry.published.value) for metric, entry in entries.items()} == {
@@ -284,8 +287,27 @@ def test_failed_fits_and_impossible_cells_are_counted_in_the_grids_committed_fil
     assert task.verify(result.data) == []
     page_text = result.page.read_text()
     assert "3 layers: fits of the report&#39;s grid search that failed" in page_text
-    (results / "grid.json").write_text(json.dumps({"report_failures": errors | {"3 layers": {"a": 143}}}))
+    made_by(results, report_failures=errors | {"3 layers": {"a": 143}})
     assert any("failed_fits" in words for words in task.verify(result.data))
+
+
+def made_by(results: Path, **more: object) -> None:
+    """Write down, beside the grid's table, that today's code made it from today's data."""
+    grid = spec.load(ROOT / "experiments" / "grid.yaml", GridSpec)
+    digests = {"data": DATASETS["fashion"].digest, "code": code_digest("grid", words_of(spec.flatten(grid)))}
+    (results / "grid.json").write_text(json.dumps(digests | more))
+
+
+@pytest.mark.parametrize("digest", ["data", "code"])
+def test_a_table_by_other_code_or_of_other_data_does_not_count(
+    root: Path, digest: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    results = root / "experiments" / "results"
+    results.mkdir()
+    (results / "grid.csv").write_text(cells())
+    made_by(results, **{digest: "0" * 64})
+    assert made(root).ledger.entries[-1].figure is None
+    assert f"it was made by other {digest} than today's" in caplog.text
 
 
 BEST = {"activation": "relu", "filter_size": 5, "dense_nodes": 128, "dropout": 0.1, "filters": 16, "conv_layers": 2}
@@ -295,34 +317,26 @@ def test_what_made_the_grids_table_stands_beside_it(root: Path) -> None:
     results = root / "experiments" / "results"
     results.mkdir()
     (results / "grid.csv").write_text(cells())
-    plain = made(root).ledger
-    facts = plain.runs["checkout"]
-    assert (facts.version, facts.data_digest, facts.code_digest) == ("", None, None)
-    assert facts.name.endswith("grid.csv, in the checkout")
-    assert plain.beyond[1].words == "not run yet: `trackdl grid --export experiments/results`"
-
     fresh = {"best_cell": BEST | {"pool_size": 2}, "test_pictures": 10_000, "best": [0.91, 0.92], "choice": [0.9, 0.9]}
-    origin = {
-        "versions": {"trackdl": "0.0.7"},
-        "data": "d" * 64,
-        "code": "c" * 64,
-        "command": "trackdl grid --workers 2",
-    }
-    (results / "grid.json").write_text(json.dumps(origin | {"fresh": fresh}))
+    origin = {"versions": {"trackdl": "0.0.7"}, "command": "trackdl grid --workers 2"}
+    made_by(results, **origin, fresh=fresh)
     result = made(root)
     facts = result.ledger.runs["checkout"]
-    assert (facts.version, facts.data_digest, facts.code_digest) == ("0.0.7", "d" * 64, "c" * 64)
+    assert facts.name.endswith("grid.csv, in the checkout")
+    assert (facts.version, facts.data_digest) == ("0.0.7", DATASETS["fashion"].digest)
+    assert facts.code_digest is not None
     assert facts.command == "trackdl grid --workers 2"
     figure = result.ledger.beyond[1].figure
     assert (figure.mean, figure.examples, figure.interval) == (pytest.approx(0.915), 10_000, "examples")
     assert task.verify(result.data) == []
-    (results / "grid.json").write_text(json.dumps(origin | {"fresh": fresh | {"best": [0.91, 0.93]}}))
+    made_by(results, **origin, fresh=fresh | {"best": [0.91, 0.93]})
     assert any("grid.json" in words for words in task.verify(result.data))
     other = fresh | {"best_cell": fresh["best_cell"] | {"filters": 32}}
-    (results / "grid.json").write_text(json.dumps(origin | {"fresh": other}))
+    made_by(results, **origin, fresh=other)
     assert "not the table's best" in made(root).ledger.beyond[1].words
     (results / "grid.json").write_text("{")
-    assert "grid.json cannot be read" in made(root).ledger.entries[-1].words
+    with pytest.raises(TrackdlError, match=r"grid\.json cannot be read"):
+        made(root)
 
 
 def test_a_number_is_compared_with_runs_as_the_report_had_them_else_with_ours_and_says_so(root: Path) -> None:

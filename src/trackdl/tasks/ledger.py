@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from trackdl import __version__, grid_hypotheses, spec
 from trackdl.code_digest import code_digest, words_of
@@ -170,12 +171,17 @@ def _nth(base: TrainedSpec, number: int) -> TrainedSpec:
 def _facts(run: str) -> RunFacts:
     if run != CHECKOUT:
         return evidence.facts(run)
+    return evidence.facts_of_table("grid", GRID_TABLE, _grid_origin())
+
+
+def _grid_origin() -> dict[str, Any]:
+    """Return what stands beside the grid's table of its making; nothing where nothing does."""
     file = project_root() / GRID_ORIGIN
     try:
-        origin = json.loads(file.read_bytes()) if file.is_file() else {}
+        origin: dict[str, Any] = json.loads(file.read_bytes()) if file.is_file() else {}
     except (OSError, ValueError) as error:
         raise TrackdlError(f"{GRID_ORIGIN} cannot be read: {error}") from error
-    return evidence.facts_of_table("grid", GRID_TABLE, origin)
+    return origin
 
 
 def _fetch(run: str, path: str) -> bytes:
@@ -214,7 +220,8 @@ class Finder:
         """Return the runs that a figure is computed from, by seed; none where there are none."""
         if want.task == "grid":
             files = recipe(want.task, want.metric, want.epoch, 0).artifacts
-            return [Member(CHECKOUT, 0)] if all((project_root() / path).is_file() for path in files) else []
+            there = all((project_root() / path).is_file() for path in files)
+            return [Member(CHECKOUT, 0)] if there and _grid_is_todays() else []
         if want.task not in TASKS:
             return []
         if want.tags:
@@ -279,6 +286,19 @@ def _tagged(want: Want) -> list[Member]:
         if _without_seed(item) == _without_seed(found[0]):
             newest.setdefault(_seed_of(item), item.id)
     return [Member(newest[seed], seed) for seed in sorted(newest)]
+
+
+def _grid_is_todays() -> bool:
+    """Return whether the grid's committed table is of today's data and code; else it is left out, as a run is."""
+    grid = spec.load(_file("grid"), GridSpec)
+    wanted = {
+        "data": DATASETS[grid.data.dataset].digest,
+        "code": code_digest("grid", words_of(spec.flatten(grid))),
+    }
+    made = _grid_origin()
+    if other := [key for key, digest in wanted.items() if made.get(key) != digest]:
+        log.warning("%s is left out: it was made by other %s than today's", GRID_TABLE, " and ".join(other))
+    return not other
 
 
 def _by_todays_code(run: Run) -> bool:
