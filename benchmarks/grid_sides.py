@@ -35,12 +35,12 @@ from torch import nn
 from torch.utils.data import DataLoader, Subset
 from torchvision import datasets, transforms
 
-from trackdl.crossfit import FoldResult, FoldTask, fit_fold
+from trackdl.data.download.datasets import fetch
 from trackdl.data.images import FASHION_MEAN_STD, hold_back, load_images, normalise
-from trackdl.data.sources import fetch
 from trackdl.spec import GridSpec
-from trackdl.spec_grid import Space
-from trackdl.training import Examples
+from trackdl.spec.grid import Space
+from trackdl.studies.grid.fits import FoldResult, FoldTask, fit_fold
+from trackdl.training.trainer import Examples
 
 __all__ = ["BATCH", "CELLS", "FOLDS", "WORKERS", "Fit", "Job", "fit_report", "fit_skorch", "run_pool", "run_trackdl"]
 

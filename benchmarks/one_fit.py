@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from trackdl.data.images import load_images, normalise
-from trackdl.devices import resolve_precision
+from trackdl.training.devices import resolve_precision
 
 GEMM_SIDE = 2048
 GEMM_REPEATS = 20

@@ -86,8 +86,8 @@ def measure_store(kind: str, workers: int, seconds: float, trials: int, parts: i
     """
     with stores(kind):
         from trackdl import spec
-        from trackdl.paths import project_root
-        from trackdl.segments import Epoch, SegmentResult, SegmentTask
+        from trackdl.studies.search.segments import Epoch, SegmentResult, SegmentTask
+        from trackdl.system.paths import project_root
         from trackdl.tasks import search
 
         told = spec.load(HERE.parent / "experiments" / "search.yaml", spec.SearchSpec)

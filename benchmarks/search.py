@@ -31,11 +31,12 @@ from optuna.pruners import BasePruner, HyperbandPruner, NopPruner, SuccessiveHal
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
-from trackdl import grid_table, spec
-from trackdl.console import print_table
-from trackdl.contrasts import REPORT, epochs_of
-from trackdl.spec_grid import DIMENSIONS
-from trackdl.spec_search import StudySettings
+from trackdl import spec
+from trackdl.analysis import grid_table
+from trackdl.analysis.contrasts import REPORT, epochs_of
+from trackdl.spec.grid import DIMENSIONS
+from trackdl.spec.search import StudySettings
+from trackdl.system.console import print_table
 
 __all__ = ["Table", "main", "measure", "replay", "searches"]
 

@@ -20,13 +20,14 @@ from PIL import Image, ImageDraw
 
 from trackdl import spec
 from trackdl.data.images import MNIST_MEAN_STD
-from trackdl.models import DigitNet
-from trackdl.paths import project_root
+from trackdl.networks.digit import DigitNet
 from trackdl.serving import PictureCard
 from trackdl.spec import MnistSpec, Preprocessing
-from trackdl.tracking import registry, runs
-from trackdl.tracking.registry import Score
-from trackdl.training import seeded
+from trackdl.system.paths import project_root
+from trackdl.tracking import runs
+from trackdl.tracking.registry import register as registry
+from trackdl.tracking.registry.register import Score
+from trackdl.training.trainer import seeded
 
 __all__ = ["prepare"]
 

@@ -21,11 +21,12 @@ from torch.utils.data import DataLoader, Subset, TensorDataset
 from torchvision import datasets, transforms
 
 from trackdl import spec
+from trackdl.data.download.datasets import fetch
 from trackdl.data.images import FASHION_MEAN_STD, MNIST_MEAN_STD, load_images, normalise
-from trackdl.data.sources import fetch
-from trackdl.models import DigitNet, FashionNet
+from trackdl.networks.digit import DigitNet
+from trackdl.networks.fashion import FashionNet
 from trackdl.spec import Training
-from trackdl.training import Examples, Loss, Trainer
+from trackdl.training.trainer import Examples, Loss, Trainer
 
 __all__ = ["WORKS", "Clock", "Job", "fit_lightning", "fit_plain", "fit_skorch", "fit_trackdl"]
 

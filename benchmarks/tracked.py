@@ -10,12 +10,13 @@ from torch import nn
 
 from trackdl import spec
 from trackdl.data.images import ImageSet, load_images, normalise
-from trackdl.paths import project_root
 from trackdl.spec import MnistSpec
+from trackdl.system.paths import project_root
 from trackdl.tasks import mnist
-from trackdl.tracking import epochs, runs, store
+from trackdl.tracking import runs, store
+from trackdl.tracking import training_runs as epochs
 from trackdl.tracking.runs import Run
-from trackdl.training import Evaluation, Examples, Trainer
+from trackdl.training.trainer import Evaluation, Examples, Trainer
 
 __all__ = ["fit_tracked", "fit_untracked"]
 
@@ -59,7 +60,7 @@ def fit_tracked(job: Job, clock: Clock) -> nn.Module:
         with clock("pictures"):
             mnist._draw(run, images, evaluation, "")
         with clock("registration"):
-            mnist._register(run, trainer, evaluation, images)
+            mnist.register(run, trainer.model, trainer.epoch, evaluation, images)
             run.send()
     return trainer.model
 

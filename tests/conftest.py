@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from postgres import Server, why_not
-from trackdl.data import sources
+from trackdl.data.download import datasets as sources
 from trackdl.tracking import store
 
 ROOT = Path(__file__).resolve().parents[1]

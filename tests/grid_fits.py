@@ -6,8 +6,8 @@ import signal
 import time
 from pathlib import Path
 
-from trackdl.crossfit import HISTORY, FoldResult, FoldTask, FreshTask, TimeTask
 from trackdl.errors import TrackdlError
+from trackdl.studies.grid.fits import HISTORY, FoldResult, FoldTask, FreshTask, TimeTask
 
 
 def made_up(task: FoldTask) -> FoldResult:

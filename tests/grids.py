@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from trackdl.spec_grid import DIMENSIONS
+from trackdl.spec.grid import DIMENSIONS
 
 EPOCHS = 10
 VALUES = {

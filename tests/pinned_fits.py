@@ -16,19 +16,20 @@ import torch
 import torch.nn.functional as F
 
 from trackdl import spec
-from trackdl.crossfit import FoldTask, fit_fold
-from trackdl.data.greek import load_letters
-from trackdl.data.heart import load_heart
+from trackdl.data.greek.letters import load_letters
+from trackdl.data.heart.table import load_heart
 from trackdl.data.images import FASHION_MEAN_STD, MNIST_MEAN_STD, load_images, normalise
-from trackdl.models import DigitNet, FashionNet
-from trackdl.paths import project_root
-from trackdl.protocols import NetworkCandidate
-from trackdl.segments import SegmentTask, train_segment
+from trackdl.networks.digit import DigitNet
+from trackdl.networks.fashion import FashionNet
 from trackdl.serving import PictureCard
 from trackdl.spec import FashionSpec, GridSpec, HeartSpec, MnistSpec, SearchSpec, TransferSpec
+from trackdl.studies.grid.fits import FoldTask, fit_fold
+from trackdl.studies.search.segments import SegmentTask, train_segment
+from trackdl.system.paths import project_root
+from trackdl.tabular.protocols import NetworkCandidate
 from trackdl.tasks import transfer
-from trackdl.tracking.registry import Source
-from trackdl.training import Examples, Trainer
+from trackdl.tracking.registry.register import Source
+from trackdl.training.trainer import Examples, Trainer
 
 SAMPLE = 2000  # images
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from grid_fits import made_up
-from trackdl.crossfit import FoldResult, FoldTask
-from trackdl.data import sources
-from trackdl.data.sources import DATASETS, Dataset, File
+from trackdl.data.download import datasets as sources
+from trackdl.data.download.datasets import DATASETS, Dataset, File
+from trackdl.studies.grid.fits import FoldResult, FoldTask
 
 CONTENT = b"data" * 1000
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from trackdl.errors import Diverged
-from trackdl.segments import Epoch, SegmentResult, SegmentTask
+from trackdl.studies.search.segments import Epoch, SegmentResult, SegmentTask
 
 
 def made_up(task: SegmentTask) -> SegmentResult:

@@ -12,14 +12,16 @@ from PIL import Image, ImageDraw
 
 from conftest import ROOT
 from trackdl import spec
-from trackdl.data.heart import CLASSES, load_heart
-from trackdl.data.heart_inputs import Preparation
-from trackdl.models import DigitNet, HeartNets
+from trackdl.data.heart.inputs import Preparation
+from trackdl.data.heart.table import CLASSES, load_heart
+from trackdl.networks.digit import DigitNet
+from trackdl.networks.heart import HeartNets
 from trackdl.serving import PictureCard, TableCard
-from trackdl.spec_heart import HeartInputs
-from trackdl.tracking import registry, runs
-from trackdl.tracking.registry import Decision, Score
-from trackdl.training import seeded
+from trackdl.spec.heart import HeartInputs
+from trackdl.tracking import runs
+from trackdl.tracking.registry import register as registry
+from trackdl.tracking.registry.register import Decision, Score
+from trackdl.training.trainer import seeded
 
 EXPERIMENT = spec.load(ROOT / "experiments" / "mnist.yaml", spec.MnistSpec)
 GREEK = ("alpha", "beta", "gamma")

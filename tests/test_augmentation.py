@@ -4,9 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from trackdl.augmentation import augment
-from trackdl.spec_base import Augmentation
-from trackdl.training import seeded
+from trackdl.spec.base import Augmentation
+from trackdl.training.augmentation import augment
+from trackdl.training.trainer import seeded
 
 BACKGROUND = -1.0
 

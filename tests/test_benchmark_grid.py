@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from trackdl import crossfit
-from trackdl.crossfit import FoldTask, fit_fold
-from trackdl.models import FashionNet
+from trackdl.networks.fashion import FashionNet
+from trackdl.studies.grid import fits as crossfit
+from trackdl.studies.grid.fits import FoldTask, fit_fold
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 

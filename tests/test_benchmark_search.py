@@ -10,7 +10,8 @@ import pytest
 
 from conftest import ROOT
 from grids import made_table
-from trackdl import grid_table, spec
+from trackdl import spec
+from trackdl.analysis import grid_table
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trackdl.data import sources
-from trackdl.models import DigitNet, FashionNet
+from trackdl.data.download import datasets as sources
+from trackdl.networks.digit import DigitNet
+from trackdl.networks.fashion import FashionNet
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 

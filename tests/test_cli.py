@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from conftest import ROOT
-from trackdl import cli
+from trackdl.cli import app as cli
 from trackdl.tracking import runs
 
 

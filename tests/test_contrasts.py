@@ -9,11 +9,11 @@ from hypothesis.extra import numpy as hnp
 from scipy.stats import t
 
 from grids import EFFECTS, VALUES, made_table, without_padding
-from trackdl import contrasts
-from trackdl.contrasts import compare, compare_within, matched
-from trackdl.plots_grid import interaction
-from trackdl.spec_grid import DIMENSIONS
-from trackdl.stats import corrected_estimate, holm
+from trackdl.analysis import contrasts
+from trackdl.analysis.contrasts import compare, compare_within, matched
+from trackdl.analysis.stats import corrected_estimate, holm
+from trackdl.plots.grid import interaction
+from trackdl.spec.grid import DIMENSIONS
 
 TABLE = made_table()
 FOUND = compare(TABLE, 0.25)

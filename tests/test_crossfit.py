@@ -10,12 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from conftest import ROOT
-from trackdl import crossfit, spec
-from trackdl.crossfit import HISTORY, FoldTask, FreshTask, fit_fold, fit_fresh
+from trackdl import spec
 from trackdl.data.images import FASHION_MEAN_STD, hold_back, load_images, normalise
-from trackdl.models import FashionNet
+from trackdl.networks.fashion import FashionNet
 from trackdl.spec import GridSpec
-from trackdl.training import Evaluation, Examples, Trainer
+from trackdl.studies.grid import fits as crossfit
+from trackdl.studies.grid.fits import HISTORY, FoldTask, FreshTask, fit_fold, fit_fresh
+from trackdl.training.trainer import Evaluation, Examples, Trainer
 
 GIVEN = {"training.epochs": 2, "training.batch_size": 32, "training.optimizer.lr": 0.002, "training.seed": 4}
 SMALL: dict[str, Any] = {

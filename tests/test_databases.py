@@ -6,8 +6,8 @@ import mlflow
 import pytest
 from filelock import FileLock
 
-from trackdl import databases
 from trackdl.errors import InputError, TrackdlError
+from trackdl.system import databases
 from trackdl.tracking.store import plainly
 
 ADDRESSES = [

@@ -10,7 +10,7 @@ import yaml
 
 from conftest import ROOT
 from tools import readme
-from trackdl.cli import app
+from trackdl.cli.app import app
 
 COMMANDS = typer.main.get_command(app).commands
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "benchmarks" / "README.md"])

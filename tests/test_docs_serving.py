@@ -10,7 +10,7 @@ import typer
 from mlflow.cli import cli as mlflow_cli
 
 from conftest import ROOT
-from trackdl.cli import app
+from trackdl.cli.app import app
 from trackdl.serving.guard import FORMS
 
 LINES = [line.strip() for line in (ROOT / "docs/serving.md").read_text().splitlines() if line.startswith("    ")]

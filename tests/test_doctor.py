@@ -22,12 +22,16 @@ from safetensors.torch import save, save_file
 from sqlalchemy import NullPool
 
 from conftest import ROOT
-from trackdl import checkup, doctor, processes
-from trackdl.data import report_weights, sources
-from trackdl.data.fetchers import Folder, Mirror
-from trackdl.data.packages import NpmPackage
+from trackdl.data.download import datasets as sources
+from trackdl.data.download import report_weights
+from trackdl.data.download.fetchers import Folder, Mirror
+from trackdl.data.download.packages import NpmPackage
+from trackdl.doctor import examine as doctor
+from trackdl.doctor import machine as checkup
 from trackdl.studies import health as studies
-from trackdl.tracking import health, letters, store
+from trackdl.system import processes
+from trackdl.tracking import health, store
+from trackdl.tracking import spool as letters
 
 
 def refused(address: tuple[str, int], seconds: float) -> socket.socket:

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from trackdl import plots_search
-from trackdl.drawing import Studio
+from trackdl.plots import search as plots_search
+from trackdl.workers.figures import Studio
 
 COURSE = [(1, [0.5, 0.6], True)]
 

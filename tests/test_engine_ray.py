@@ -16,11 +16,11 @@ from conftest import ROOT
 from ray_fits import data_folder, fetching, gone, slow_there
 from search_fits import made_up as epochs
 from test_task_grid import afresh, calls, experiment, stands_once, timed
-from trackdl import engines
 from trackdl.errors import InputError
 from trackdl.studies import store as studies
 from trackdl.tasks import grid, search
-from trackdl.workers import Failed, Lost
+from trackdl.workers import engines
+from trackdl.workers.pool import Failed, Lost
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'trackdl[ray]'")
 

@@ -189,7 +189,7 @@ place, number, *paths = sys.argv[1:]
 sys.path[:0] = paths
 sys.argv = ["trackdl", *json.loads(os.environ["COMMAND"])]
 what = sys.argv[1]
-from trackdl import cli
+from trackdl.cli import app as cli
 if os.environ["STAND_IN"] == "grid":
     import grid_fits
     from trackdl.tasks import grid, search
@@ -204,8 +204,8 @@ if os.environ["STAND_IN"] in ("data", "digits"):
     patch = pytest.MonkeyPatch()
     put_pictures("mnist", Path(place), patch)
     if os.environ["STAND_IN"] == "data":
-        from trackdl.data import sources
-        from trackdl.data.fetchers import Mirror
+        from trackdl.data.download import datasets as sources
+        from trackdl.data.download.fetchers import Mirror
         for file in (Path(place) / "data" / "mnist").iterdir():
             file.unlink()
         files = sources.DATASETS["mnist"].files

@@ -25,14 +25,15 @@ from grid_fits import afresh, made_up, never, slow, timed
 from openers import four_at_once
 from ray_fits import fetching
 from test_task_grid import calls, experiment, here, kept_folds, stands_once
-from trackdl import checkpoints
-from trackdl.crossfit import FoldResult, FoldTask
 from trackdl.errors import InputError, TrackdlError
 from trackdl.studies import store as studies
+from trackdl.studies.grid.fits import FoldResult, FoldTask
 from trackdl.tasks import grid
-from trackdl.tracking import registry, runs, store
+from trackdl.tracking import runs, store
+from trackdl.tracking.registry import register as registry
 from trackdl.tracking.store import client
-from trackdl.workers import work_through
+from trackdl.training import checkpoints
+from trackdl.workers.pool import work_through
 
 pytestmark = [pytest.mark.faults]
 

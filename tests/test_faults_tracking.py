@@ -17,11 +17,13 @@ from matplotlib.figure import Figure
 import test_task_grid as grids
 from conftest import ROOT
 from grid_fits import afresh, made_up, timed
-from trackdl import databases, spec
+from trackdl import spec
 from trackdl.errors import InputError, TrackdlError
 from trackdl.studies import store as studies
+from trackdl.system import databases
 from trackdl.tasks import grid
-from trackdl.tracking import letters, outbox, runs, store
+from trackdl.tracking import outbox, runs, store
+from trackdl.tracking import spool as letters
 from trackdl.tracking.runs import Run
 from tracking_server import TrackingServer
 

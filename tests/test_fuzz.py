@@ -15,15 +15,17 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pydantic import BaseModel
 
 from conftest import ROOT, idx
-from trackdl import checkpoints, serving, spec
-from trackdl.data.heart_schema import parse_table
+from trackdl import serving, spec
+from trackdl.data.heart.schema import parse_table
 from trackdl.data.images import read_idx
-from trackdl.data.pictures import read_picture
+from trackdl.data.preprocessing.pictures import read_picture
 from trackdl.errors import InputError, TrackdlError
 from trackdl.ledger import check, formulas
-from trackdl.models import DigitNet
+from trackdl.networks.digit import DigitNet
+from trackdl.training import checkpoints
 
 pytestmark = pytest.mark.faults
 
@@ -294,7 +296,7 @@ def kind_of(name: str) -> Any:
 
 def is_task(kind: type, name: str) -> bool:
     try:
-        return issubclass(kind, spec.BaseModel) and "task" in kind.model_fields and spec.task_of(kind) == name
+        return issubclass(kind, BaseModel) and "task" in kind.model_fields and spec.task_of(kind) == name
     except (AttributeError, IndexError, TypeError):
         return False
 

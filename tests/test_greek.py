@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trackdl.data import greek
-from trackdl.data.greek import load_letters
-from trackdl.data.sources import Dataset, File
+from trackdl.data.download.datasets import Dataset, File
+from trackdl.data.greek import letters as greek
+from trackdl.data.greek.letters import load_letters
 from trackdl.errors import InputError, TrackdlError
 
 NAMED = os.environ.get("TRACKDL_GREEK_DIR")  # before the tests unset it

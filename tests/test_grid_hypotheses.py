@@ -8,8 +8,9 @@ import pytest
 
 from conftest import ROOT
 from grids import EFFECTS, made_table, without_padding
-from trackdl import grid_table, spec
-from trackdl.grid_hypotheses import told
+from trackdl import spec
+from trackdl.analysis import grid_table
+from trackdl.ledger.hypotheses import told
 from trackdl.ledger.model import Hypothesis
 from trackdl.spec import GridSpec
 

@@ -7,7 +7,8 @@ import pytest
 
 from conftest import ROOT
 from grids import made_table, without_padding
-from trackdl import grid_table, spec
+from trackdl import spec
+from trackdl.analysis import grid_table
 from trackdl.spec import GridSpec
 
 EXPERIMENTS = {name: spec.load(ROOT / "experiments" / f"{name}.yaml", GridSpec) for name in ("grid", "grid-padded")}

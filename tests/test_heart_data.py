@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from trackdl.data.heart import HeartDataset, HeartTable, audit, load_heart
-from trackdl.data.heart_inputs import Preparation, label_encoded
-from trackdl.data.heart_schema import FEATURES, TARGET, check_rows, parse_table
-from trackdl.data.sources import read
+from trackdl.data.download.datasets import read
+from trackdl.data.heart.inputs import Preparation, label_encoded
+from trackdl.data.heart.schema import FEATURES, TARGET, check_rows, parse_table
+from trackdl.data.heart.table import HeartDataset, HeartTable, audit, load_heart
 from trackdl.errors import InputError
-from trackdl.spec_heart import HeartInputs
+from trackdl.spec.heart import HeartInputs
 
 COLUMNS = (*FEATURES, TARGET)
 HEADER = ",".join(column.name for column in COLUMNS)

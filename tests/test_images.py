@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from torchvision.transforms import functional
 
-from trackdl.data.fetchers import File
+from trackdl.data.download.datasets import DATASETS, Dataset
+from trackdl.data.download.fetchers import File
 from trackdl.data.images import FASHION_MEAN_STD, MNIST_MEAN_STD, load_images, normalise, read_idx
-from trackdl.data.sources import DATASETS, Dataset
 from trackdl.errors import TrackdlError
 
 

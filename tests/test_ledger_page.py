@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from conftest import ROOT
 from tools import ledger_schema
 from trackdl import spec
+from trackdl.analysis.hypotheses import SCOPE
 from trackdl.ledger import charts, page
 from trackdl.ledger.model import Ledger
 from trackdl.spec import GridSpec
-from trackdl.verdicts import SCOPE
 
 SHA = "a" * 64
 EVIL = "<script>alert('x')</script>"

@@ -15,11 +15,11 @@ from safetensors.numpy import save
 from conftest import ROOT
 from trackdl import spec
 from trackdl.errors import InputError, TrackdlError
+from trackdl.ledger import evidence
 from trackdl.ledger.formulas import CURVES, FORMULAS, compute, compute_curve
 from trackdl.ledger.recipes import recipe
 from trackdl.spec import FashionSpec, HeartSpec, MnistSpec, TransferSpec
 from trackdl.tasks import fashion, heart, mnist, transfer
-from trackdl.tracking import evidence
 from trackdl.tracking.runs import Run
 
 FILES = ROOT / "experiments"

@@ -11,9 +11,9 @@ from pydantic import ValidationError
 
 from tools import conda_env
 from trackdl import spec
-from trackdl.cli import app
+from trackdl.cli.app import app
 from trackdl.ledger import page
-from trackdl.spec_ledger import Measuring
+from trackdl.spec.ledger import Measuring
 
 ROOT = Path(__file__).resolve().parents[1]
 ENTRIES = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]

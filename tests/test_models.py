@@ -7,17 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from trackdl.models import (
-    ACTIVATIONS,
-    NOT_MONOTONE,
-    DigitNet,
-    FashionNet,
-    build,
-    count_parameters,
-    freeze,
-    replace_head,
-)
-from trackdl.spec_fashion import Activation, Padding
+from trackdl.networks.build import build, count_parameters
+from trackdl.networks.digit import DigitNet
+from trackdl.networks.fashion import ACTIVATIONS, NOT_MONOTONE, FashionNet
+from trackdl.networks.transfer import freeze, replace_head
+from trackdl.spec.fashion import Activation, Padding
 
 
 def test_digitnet_is_the_reports_net() -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT
-from trackdl import checkup, doctor
+from trackdl.doctor import examine as doctor
+from trackdl.doctor import machine as checkup
 from trackdl.errors import TrackdlError
 from trackdl.tracking import health, runs, store
 

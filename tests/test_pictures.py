@@ -15,7 +15,7 @@ from torchvision import transforms
 from torchvision.transforms import functional
 
 from trackdl.data.images import load_images
-from trackdl.data.pictures import FORMATS, MAX_PIXELS, read_picture, to_digit, to_digits
+from trackdl.data.preprocessing.pictures import FORMATS, MAX_PIXELS, read_picture, to_digit, to_digits
 from trackdl.errors import InputError
 
 GAMMA = [[(20, 15), (45, 30), (60, 80)], [(100, 10), (60, 80), (40, 150)]]  # an upright sign without a symmetry

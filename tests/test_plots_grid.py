@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from grids import VALUES, made_table, without_padding
-from trackdl import plots_grid
-from trackdl.contrasts import compare
-from trackdl.spec_grid import DIMENSIONS
+from trackdl.analysis.contrasts import compare
+from trackdl.plots import grid as plots_grid
+from trackdl.spec.grid import DIMENSIONS
 
 TABLE = made_table()
 FIRST = {name: VALUES[name][0] for name in DIMENSIONS}

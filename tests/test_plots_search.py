@@ -7,7 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 
-from trackdl import plots_search
+from trackdl.plots import search as plots_search
 
 LONE = [0.5, 0.7, 0.8]
 

@@ -20,13 +20,13 @@ from openers import four_at_once
 from postgres import Server
 from search_fits import made_up as epochs
 from test_task_grid import calls, experiment, here, stands_once
-from trackdl import databases
-from trackdl.cli import _terminated
+from trackdl.cli.app import _terminated
 from trackdl.errors import InputError, TrackdlError
 from trackdl.studies import store as studies
+from trackdl.system import databases
 from trackdl.tasks import grid, search
 from trackdl.tracking import outbox, runs, store
-from trackdl.workers import work_through
+from trackdl.workers.pool import work_through
 
 pytestmark = [pytest.mark.postgres, pytest.mark.faults, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 

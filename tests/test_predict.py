@@ -12,8 +12,8 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from served import ROW, add_heart, add_pictures, content, letter
-from trackdl import cli
 from trackdl.apps import predict
+from trackdl.cli import app as cli
 from trackdl.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("tracking")

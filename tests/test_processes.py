@@ -11,7 +11,7 @@ from sqlalchemy import event
 
 from conftest import ROOT
 from trackdl import spec
-from trackdl.processes import uninterrupted
+from trackdl.system.processes import uninterrupted
 from trackdl.tracking import runs, store
 
 EXPERIMENT = spec.load(ROOT / "experiments" / "mnist.yaml", spec.MnistSpec)

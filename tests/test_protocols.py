@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from conftest import ROOT
 from trackdl import spec
-from trackdl.baselines import BASELINES, BaselineCandidate
-from trackdl.comparison import CrossValidated, cross_validate, fit_seeds, folds, score
-from trackdl.data.heart import HeartTable, load_heart
+from trackdl.data.heart.table import HeartTable, load_heart
 from trackdl.errors import InputError
-from trackdl.models import HeartNet, HeartNets
-from trackdl.protocols import NetworkCandidate, Outcome
-from trackdl.report_faults import argmax_over_one_column, broadcast_mse
-from trackdl.spec_heart import EarlyStopping
+from trackdl.networks.heart import HeartNet, HeartNets
+from trackdl.spec.heart import EarlyStopping
+from trackdl.tabular.baselines import BASELINES, BaselineCandidate
+from trackdl.tabular.comparison import CrossValidated, cross_validate, fit_seeds, folds, score
+from trackdl.tabular.faults import argmax_over_one_column, broadcast_mse
+from trackdl.tabular.protocols import NetworkCandidate, Outcome
 
 EXPERIMENT = spec.load(ROOT / "experiments" / "heart.yaml", spec.HeartSpec)
 

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from trackdl.recipes import make_optimizer, rate, smoothed
 from trackdl.spec import Optimizer
+from trackdl.training.optim import make_optimizer, rate, smoothed
 
 
 @given(st.floats(0, 1))

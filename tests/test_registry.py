@@ -15,12 +15,14 @@ import torch
 from conftest import ROOT
 from trackdl import spec
 from trackdl.errors import InputError, TrackdlError
-from trackdl.models import DigitNet
+from trackdl.networks.digit import DigitNet
 from trackdl.serving import PictureCard, ServedPictures, read_model, write_model
 from trackdl.tasks import fashion, heart, mnist, transfer
-from trackdl.tracking import artifacts, registry, runs
-from trackdl.tracking.registry import Decision, Score
-from trackdl.training import seeded
+from trackdl.tracking import runs
+from trackdl.tracking.registry import files as artifacts
+from trackdl.tracking.registry import register as registry
+from trackdl.tracking.registry.register import Decision, Score
+from trackdl.training.trainer import seeded
 
 EXPERIMENT = spec.load(ROOT / "experiments" / "mnist.yaml", spec.MnistSpec)
 CARD = PictureCard(

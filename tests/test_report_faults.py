@@ -6,8 +6,8 @@ from sklearn.base import clone
 
 from conftest import ROOT
 from trackdl import spec
-from trackdl.report_faults import StaleLayers, failed_fits
 from trackdl.spec import GridSpec
+from trackdl.tabular.faults import StaleLayers, failed_fits
 
 IMAGES = torch.zeros(40, 1, 28, 28)
 

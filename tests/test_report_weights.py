@@ -15,18 +15,22 @@ from safetensors.torch import load_file, save, save_file
 from typer.testing import CliRunner
 
 from conftest import ROOT
-from trackdl import cli, spec
+from trackdl import spec
 from trackdl.apps import predict
-from trackdl.data import report_weights, sources
-from trackdl.data.fetchers import Folder
-from trackdl.data.greek import load_letters
-from trackdl.data.synthetic import render_letters
+from trackdl.cli import app as cli
+from trackdl.data.download import datasets as sources
+from trackdl.data.download import report_weights
+from trackdl.data.download.fetchers import Folder
+from trackdl.data.greek.letters import load_letters
+from trackdl.data.greek.synthetic import render_letters
 from trackdl.errors import DataMissing, InputError
-from trackdl.models import DigitNet
+from trackdl.networks.digit import DigitNet
 from trackdl.spec import DataSpec, MnistSpec, TransferSpec
 from trackdl.tasks import _report_weights, data, mnist, transfer
-from trackdl.tracking import health, registry, runs, versions
-from trackdl.training import seeded
+from trackdl.tracking import health, runs
+from trackdl.tracking.registry import register as registry
+from trackdl.tracking.registry import versions
+from trackdl.training.trainer import seeded
 
 
 @pytest.fixture(autouse=True)

@@ -9,13 +9,13 @@ from optuna.trial import TrialState
 
 from search_fits import made_up
 from test_task_search import CONTENT, _own_studies, experiment, here, stopped_after, study_of  # noqa: F401 - a fixture
-from trackdl.drawing import Studio
 from trackdl.errors import DataMissing
-from trackdl.segments import SegmentResult, SegmentTask
 from trackdl.studies import store
+from trackdl.studies.search.segments import SegmentResult, SegmentTask
 from trackdl.tasks import search
 from trackdl.tracking import runs
-from trackdl.workers import Failed
+from trackdl.workers.figures import Studio
+from trackdl.workers.pool import Failed
 
 
 def test_a_trial_whose_finalist_would_be_impossible_is_not_trained() -> None:

@@ -10,14 +10,15 @@ import torch
 import torch.nn.functional as F
 
 from conftest import ROOT, idx
-from trackdl import segments, spec
-from trackdl.data import sources
+from trackdl import spec
+from trackdl.data.download import datasets as sources
 from trackdl.data.images import FASHION_MEAN_STD, hold_back, load_images, normalise
-from trackdl.models import FashionNet
-from trackdl.segments import Epoch, SegmentTask, train_segment
+from trackdl.networks.fashion import FashionNet
 from trackdl.spec import FashionSpec
+from trackdl.studies.search import segments
+from trackdl.studies.search.segments import Epoch, SegmentTask, train_segment
 from trackdl.tasks import fashion
-from trackdl.training import Examples, Trainer
+from trackdl.training.trainer import Examples, Trainer
 
 GIVEN = {
     "model.filters": 4,

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from grids import EFFECTS, VALUES, made_table, without_padding
-from trackdl.selection import best_cell, curse, expected_maximum, optimism
-from trackdl.spec_grid import DIMENSIONS
+from trackdl.analysis.winners_curse import best_cell, curse, expected_maximum, optimism
+from trackdl.spec.grid import DIMENSIONS
 
 FIRST = {name: VALUES[name][0] for name in DIMENSIONS}
 EQUAL = {name: {} for name in EFFECTS}

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from served import ROW, add_heart, add_pictures, ask, b64, content, letter
 from trackdl.serving import guard, server
 from trackdl.serving.guard import Answer, Guard, Limits
-from trackdl.tracking import artifacts, store
+from trackdl.tracking import store
+from trackdl.tracking.registry import files as artifacts
 
 BLANK = [[0] * 28] * 28
 PICTURE = b64(content(letter()))

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from served import b64, card, content, letter, network
-from trackdl.data.garments import to_garment
+from trackdl.data.preprocessing.garments import to_garment
 from trackdl.errors import InputError
 from trackdl.serving import PictureCard, ServedPictures
 from trackdl.serving.requests import MAX_PICTURES, read_request

@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 import torch
 
-from trackdl.data.heart import CLASSES, HeartTable, load_heart
-from trackdl.data.heart_inputs import Preparation
+from trackdl.data.heart.inputs import Preparation
+from trackdl.data.heart.table import CLASSES, HeartTable, load_heart
 from trackdl.errors import InputError, TrackdlError
-from trackdl.models import HeartNets
+from trackdl.networks.heart import HeartNets
 from trackdl.serving import ServedTable, TableCard, serve, write_model
-from trackdl.spec_heart import HeartInputs
-from trackdl.training import seeded
+from trackdl.spec.heart import HeartInputs
+from trackdl.training.trainer import seeded
 
 
 @pytest.fixture(scope="module")

@@ -20,11 +20,11 @@ from pathlib import Path
 
 import pytest
 
-from trackdl.data import sources
-from trackdl.data.fetchers import File, Folder, Mirror, Source
-from trackdl.data.sources import DATASETS, Dataset, fetch, read
+from trackdl.data.download import datasets as sources
+from trackdl.data.download.datasets import DATASETS, Dataset, fetch, read
+from trackdl.data.download.fetchers import File, Folder, Mirror, Source
 from trackdl.errors import InputError, TrackdlError
-from trackdl.paths import whole_file
+from trackdl.system.paths import whole_file
 
 CONTENTS = {"images": bytes(range(256)) * 40, "labels": b"0123456789" * 7, "deep/file": b"\x00" * 500}
 REPOSITORY = Path(__file__).parents[1]
@@ -375,8 +375,8 @@ def test_a_data_folder_that_cannot_be_made_is_an_error(tmp_path: Path, install: 
 FETCHER = """
 import hashlib, sys
 from pathlib import Path
-from trackdl.data import sources
-from trackdl.data.fetchers import File, Mirror
+from trackdl.data.download import datasets as sources
+from trackdl.data.download.fetchers import File, Mirror
 address, root = sys.argv[1:3]
 files = tuple(File(n, int(s), d) for n, s, d in (row.split(":") for row in sys.argv[3:]))
 sources.DATASETS["tiny"] = sources.Dataset(files, lambda: [Mirror(address)], "")

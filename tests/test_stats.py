@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import beta, ttest_1samp
 
-from trackdl.stats import calibration_error, corrected_estimate, exact_interval, mean_interval, reliability
+from trackdl.analysis.stats import calibration_error, corrected_estimate, exact_interval, mean_interval, reliability
 
 
 def test_known_interval() -> None:

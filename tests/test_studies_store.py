@@ -15,9 +15,9 @@ import pytest
 from optuna.storages import _cached_storage
 from optuna.trial import Trial
 
-from trackdl import databases
 from trackdl.errors import TrackdlError
 from trackdl.studies import store
+from trackdl.system import databases
 
 NOT_ASKED = {  # by trackdl: studies are never deleted or listed through it, trials have no heartbeat
     "_get_best_trial_id",

@@ -11,12 +11,14 @@ from safetensors.torch import load_file
 
 from conftest import ROOT
 from trackdl import spec
+from trackdl.analysis.stats import mean_interval
 from trackdl.data.images import FASHION_MEAN_STD, hold_back, load_images, normalise
 from trackdl.errors import InputError
 from trackdl.spec import FashionSpec
-from trackdl.stats import mean_interval
 from trackdl.tasks import fashion, main
-from trackdl.tracking import epochs, registry, runs
+from trackdl.tracking import runs
+from trackdl.tracking import training_runs as epochs
+from trackdl.tracking.registry import register as registry
 from trackdl.tracking.runs import Run
 
 pytestmark = pytest.mark.usefixtures("tracking", "tiny_fashion")

@@ -18,17 +18,18 @@ import pytest
 from optuna.trial import TrialState
 
 from grid_fits import afresh, fails_once, killed_always, killed_once, made_up, never, timed
-from trackdl import grid_table, spec
-from trackdl.crossfit import TimeTask, time_batch
-from trackdl.data.sources import DATASETS
+from trackdl import spec
+from trackdl.analysis import grid_table
+from trackdl.data.download.datasets import DATASETS
 from trackdl.errors import InputError, TrackdlError
 from trackdl.spec import GridSpec
 from trackdl.studies import store as studies
-from trackdl.studies.grid import GridStudy
+from trackdl.studies.grid.fits import TimeTask, time_batch
+from trackdl.studies.grid.study import GridStudy
 from trackdl.tasks import grid
 from trackdl.tracking import runs
 from trackdl.tracking.store import client
-from trackdl.workers import work_through
+from trackdl.workers.pool import work_through
 
 REPOSITORY = Path(__file__).parents[1]
 SPACE = {
@@ -242,7 +243,7 @@ DRIVER = """
 import sys
 sys.path[:0] = sys.argv[2:]
 from trackdl.studies import store as studies
-from trackdl.studies.grid import GridStudy
+from trackdl.studies.grid.study import GridStudy
 from trackdl.tasks import grid
 import grid_fits
 import test_task_grid as tests

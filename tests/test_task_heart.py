@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from conftest import ROOT
 from trackdl import spec
-from trackdl.cli import app
-from trackdl.data.heart import load_heart
+from trackdl.cli.app import app
+from trackdl.data.heart.table import load_heart
 from trackdl.errors import InputError
 from trackdl.tasks import heart
 

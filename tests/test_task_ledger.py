@@ -13,14 +13,16 @@ from safetensors.torch import load_file, save_file
 
 from conftest import ROOT
 from grids import made_table, without_padding
-from trackdl import grid_table, spec, spec_base
-from trackdl.code_digest import code_digest, words_of
-from trackdl.data.sources import DATASETS
+from trackdl import spec
+from trackdl.analysis import grid_table
+from trackdl.data.download.datasets import DATASETS
 from trackdl.errors import InputError, TrackdlError
 from trackdl.ledger import check, page
 from trackdl.ledger.model import Ledger
-from trackdl.ledger.store import Member, Want
+from trackdl.ledger.sources import Member, Want
 from trackdl.spec import GridSpec, LedgerSpec
+from trackdl.spec import base as spec_base
+from trackdl.system.code_digest import code_digest, words_of
 from trackdl.tasks import ledger as task
 from trackdl.tracking import runs
 

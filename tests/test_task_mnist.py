@@ -8,13 +8,14 @@ import torch
 from safetensors.torch import load_file
 
 from conftest import ROOT
-from trackdl import cli_options as options
 from trackdl import spec
+from trackdl.cli import options
 from trackdl.data.images import load_images
 from trackdl.errors import InputError
 from trackdl.spec import MnistSpec
 from trackdl.tasks import mnist
-from trackdl.tracking import registry, runs
+from trackdl.tracking import runs
+from trackdl.tracking.registry import register as registry
 
 pytestmark = pytest.mark.usefixtures("tracking", "tiny_mnist")
 

@@ -13,19 +13,21 @@ from optuna.trial import TrialState
 from typer.testing import CliRunner
 
 from search_fits import made_up
-from trackdl import plots_search, search_driver, spec
-from trackdl.cli import app
-from trackdl.drawing import Studio
+from trackdl import spec
+from trackdl.cli.app import app
 from trackdl.errors import Diverged, InputError
-from trackdl.segments import SegmentResult, SegmentTask, train_segment
+from trackdl.plots import search as plots_search
 from trackdl.spec import FashionSpec, SearchSpec
-from trackdl.spec_fashion import FashionModel, multiply_adds
+from trackdl.spec.fashion import FashionModel, multiply_adds
 from trackdl.studies import store
-from trackdl.studies.search import SearchStudy
+from trackdl.studies.search import driver as search_driver
+from trackdl.studies.search.segments import SegmentResult, SegmentTask, train_segment
+from trackdl.studies.search.study import SearchStudy
 from trackdl.tasks import search
 from trackdl.tracking import runs, trials
 from trackdl.tracking.store import client
-from trackdl.workers import Failed, Lost
+from trackdl.workers.figures import Studio
+from trackdl.workers.pool import Failed, Lost
 
 REPOSITORY = Path(__file__).parents[1]
 CONTENT: dict[str, Any] = {
@@ -363,7 +365,7 @@ def test_a_network_that_is_too_large_is_not_trained_and_the_finalist_is_trained_
 def test_multiply_adds_are_those_that_torch_counts() -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
-    from trackdl.models import FashionNet
+    from trackdl.networks.fashion import FashionNet
 
     for changes in (
         {},

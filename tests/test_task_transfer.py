@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 
 from conftest import ROOT
 from trackdl import spec
-from trackdl.data import greek
+from trackdl.data.greek import letters as greek
 from trackdl.errors import InputError, TrackdlError
 from trackdl.spec import MnistSpec, TransferSpec
 from trackdl.tasks import mnist, transfer
-from trackdl.tracking import registry
+from trackdl.tracking.registry import register as registry
 
 pytestmark = pytest.mark.usefixtures("tracking", "tiny_mnist")
 

@@ -15,9 +15,11 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import MlflowClient
 
 from conftest import ROOT
-from trackdl import databases, processes, spec
+from trackdl import spec
 from trackdl.errors import InputError, TrackdlError
-from trackdl.tracking import evidence, runs, store, trials
+from trackdl.ledger import evidence
+from trackdl.system import databases, processes
+from trackdl.tracking import runs, store, trials
 from trackdl.tracking.runs import Run
 
 EXPERIMENT = spec.load(ROOT / "experiments" / "mnist.yaml", spec.MnistSpec)

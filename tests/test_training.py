@@ -6,11 +6,13 @@ import torch
 import torch.nn.functional as F
 
 from conftest import blobs
-from trackdl.devices import resolve_device, resolve_precision
 from trackdl.errors import Diverged, InputError
-from trackdl.models import DigitNet, FashionNet, freeze, replace_head
+from trackdl.networks.digit import DigitNet
+from trackdl.networks.fashion import FashionNet
+from trackdl.networks.transfer import freeze, replace_head
 from trackdl.spec import Augmentation, Optimizer, Training
-from trackdl.training import Examples, Trainer, seeded
+from trackdl.training.devices import resolve_device, resolve_precision
+from trackdl.training.trainer import Examples, Trainer, seeded
 
 SGD = Optimizer(name="sgd", lr=0.05, momentum=0.5)
 ADAM = Optimizer(name="adam", lr=0.001)

@@ -21,10 +21,10 @@ from browser import needs_browser
 from conftest import ROOT
 from served import EXPERIMENT
 from tools import screens
-from trackdl import paths
 from trackdl.apps import ui
 from trackdl.apps.dashboard import only_for
-from trackdl.spec_ledger import LedgerSpec
+from trackdl.spec.ledger import LedgerSpec
+from trackdl.system import paths
 from trackdl.tracking import runs, store, trials
 
 

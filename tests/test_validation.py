@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 
 from conftest import blobs
-from trackdl.models import DigitNet
+from trackdl.networks.digit import DigitNet
 from trackdl.spec import Optimizer, Training
-from trackdl.training import Examples
-from trackdl.validation import hold_out_each, splits
+from trackdl.training.held_out import hold_out_each, splits
+from trackdl.training.trainer import Examples
 
 SETTINGS = Training(
     epochs=2, batch_size=5, optimizer=Optimizer(name="sgd", lr=0.05, momentum=0.5), seed=1, precision="float32"

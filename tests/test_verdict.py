@@ -5,8 +5,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from trackdl.ledger import verdict
-from trackdl.ledger.verdict import Claim, Spread, judge, judge_curve
+from trackdl.ledger import rule as verdict
+from trackdl.ledger.rule import Claim, Spread, judge, judge_curve
 
 LOSSES = st.floats(0.01, 3)
 SEEDS = st.lists(st.floats(0.5, 1), min_size=3, max_size=8)

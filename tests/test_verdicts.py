@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grids import made_table
-from trackdl.contrasts import Contrast, compare
-from trackdl.spec_grid import DIMENSIONS
-from trackdl.spec_hypotheses import DimensionName, Hypothesis
-from trackdl.stats import Estimate
-from trackdl.verdicts import LABELS, SCOPE, contrast_rows, contrast_words, decide, judge
+from trackdl.analysis.contrasts import Contrast, compare
+from trackdl.analysis.hypotheses import LABELS, SCOPE, contrast_rows, contrast_words, decide, judge
+from trackdl.analysis.stats import Estimate
+from trackdl.spec.grid import DIMENSIONS
+from trackdl.spec.hypotheses import DimensionName, Hypothesis
 
 FOUND = compare(made_table(), 0.25)
 

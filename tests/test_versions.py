@@ -14,10 +14,13 @@ import yaml
 from typer.testing import CliRunner
 
 from served import add_pictures, b64, content, letter
-from trackdl import cli, serving
+from trackdl import serving
 from trackdl.apps import demo, predict, serve
+from trackdl.cli import app as cli
 from trackdl.errors import InputError, TrackdlError
-from trackdl.tracking import artifacts, registry, versions
+from trackdl.tracking.registry import files as artifacts
+from trackdl.tracking.registry import register as registry
+from trackdl.tracking.registry import versions
 
 pytestmark = pytest.mark.usefixtures("tracking")
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import get_args
 
 from tools import screens
-from trackdl import plots
 from trackdl.apps import demo, ui
-from trackdl.data.pictures import to_digits
-from trackdl.data.synthetic import render_letters
+from trackdl.data.greek.synthetic import render_letters
+from trackdl.data.preprocessing.pictures import to_digits
+from trackdl.plots import common as plots
 from trackdl.spec import Preprocessing
 from trackdl.tracking import runs
 

@@ -8,7 +8,7 @@ if not __package__:
     # other packages of those names. The folder above it is the right one.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from trackdl.cli import main
+from trackdl.cli.app import main
 
 if __name__ == "__main__":
     main()

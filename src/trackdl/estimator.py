@@ -23,10 +23,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from trackdl.data.images import FASHION_MEAN_STD, normalise
-from trackdl.models import FashionNet
+from trackdl.networks.fashion import FashionNet
 from trackdl.spec import Optimizer, Training
-from trackdl.spec_fashion import Dimensions
-from trackdl.training import Examples, Trainer, outputs_of
+from trackdl.spec.fashion import Dimensions
+from trackdl.training.trainer import Examples, Trainer, outputs_of
 
 __all__ = ["NetEstimator"]
 
@@ -57,7 +57,7 @@ class NetEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         dense_nodes: Nodes of the hidden linear layer.
         dropout_rate: The share of those nodes dropped while training.
         pool_filter_size: The pooling's side and stride, pixels: 2 or 3.
-        activation_func: One of `models.ACTIVATIONS`.
+        activation_func: One of `networks.fashion.ACTIVATIONS`.
         batch_size: Examples a step.
         epochs: How often each example is seen.
         learning_rate: Adam's.

@@ -21,11 +21,12 @@ from starlette.routing import Route
 
 from trackdl import serving
 from trackdl.apps.serve import listening, run
-from trackdl.console import say
-from trackdl.data.pictures import read_picture
+from trackdl.data.preprocessing.pictures import read_picture
 from trackdl.errors import InputError, TrackdlError
 from trackdl.serving import ServedPictures
-from trackdl.tracking import artifacts, versions
+from trackdl.system.console import say
+from trackdl.tracking.registry import files as artifacts
+from trackdl.tracking.registry import versions
 
 __all__ = ["Tried", "build", "load", "serve"]
 

@@ -4,10 +4,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from trackdl.console import print_table, say
 from trackdl.errors import InputError
-from trackdl.tracking import versions
-from trackdl.tracking.versions import Model, Version
+from trackdl.system.console import print_table, say
+from trackdl.tracking.registry import versions
+from trackdl.tracking.registry.versions import Model, Version
 
 __all__ = ["list_models", "promote"]
 

@@ -11,12 +11,12 @@ import pandas as pd
 from PIL import Image
 
 from trackdl import serving
-from trackdl.console import print_table, say
-from trackdl.data.heart_schema import TARGET
-from trackdl.data.pictures import read_picture
+from trackdl.data.heart.schema import TARGET
+from trackdl.data.preprocessing.pictures import read_picture
 from trackdl.errors import InputError
 from trackdl.serving import ServedPictures, ServedTable
-from trackdl.tracking import artifacts
+from trackdl.system.console import print_table, say
+from trackdl.tracking.registry import files as artifacts
 
 __all__ = ["predict", "show"]
 

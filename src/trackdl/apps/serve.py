@@ -8,10 +8,10 @@ from typing import Any
 
 import uvicorn
 
-from trackdl.console import say
 from trackdl.errors import InputError
 from trackdl.serving import server
-from trackdl.tracking import artifacts
+from trackdl.system.console import say
+from trackdl.tracking.registry import files as artifacts
 
 __all__ = ["listening", "run", "serve"]
 

@@ -21,11 +21,11 @@ from typing import IO
 
 import psutil
 
-from trackdl import databases
-from trackdl.console import say
 from trackdl.errors import TrackdlError
-from trackdl.paths import UI, project_root
 from trackdl.studies.store import storage_url
+from trackdl.system import databases
+from trackdl.system.console import say
+from trackdl.system.paths import UI, project_root
 from trackdl.tracking import store
 
 __all__ = ["Page", "run", "shown"]

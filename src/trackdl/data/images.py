@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trackdl.data.sources import DATASETS, read
+from trackdl.data.download.datasets import DATASETS, read
 from trackdl.errors import InputError, TrackdlError
 
 MNIST_MEAN_STD = (0.1307, 0.3081)  # the report's, tasks 1 and 3

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from trackdl.analysis.stats import exact_interval, mean_interval
 from trackdl.errors import TrackdlError
 from trackdl.ledger.formulas import Computed, ComputedCurve, compute, compute_curve
 from trackdl.ledger.model import (
@@ -28,8 +29,7 @@ from trackdl.ledger.model import (
     VerdictName,
 )
 from trackdl.ledger.recipes import COMMANDS, Recipe, recipe
-from trackdl.ledger.store import Member, Stamp, Store, Want
-from trackdl.ledger.verdict import (
+from trackdl.ledger.rule import (
     DIGITS,
     FEWEST,
     Claim,
@@ -41,9 +41,9 @@ from trackdl.ledger.verdict import (
     parts_of,
     rounded,
 )
-from trackdl.spec_base import Comparable, Curve, Reported, TrainedSpec, Unit
-from trackdl.spec_ledger import BeyondItem, LedgerSpec
-from trackdl.stats import exact_interval, mean_interval
+from trackdl.ledger.sources import Member, Stamp, Store, Want
+from trackdl.spec.base import Comparable, Curve, Reported, TrainedSpec, Unit
+from trackdl.spec.ledger import BeyondItem, LedgerSpec
 
 __all__ = ["build", "key_of"]
 

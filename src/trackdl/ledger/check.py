@@ -11,10 +11,10 @@ from trackdl.errors import InputError, TrackdlError
 from trackdl.ledger.build import build, key_of
 from trackdl.ledger.model import Figure, Hypothesis, Ledger, RunFacts
 from trackdl.ledger.recipes import recipe
-from trackdl.ledger.store import Member, Stamp, Store, Want
-from trackdl.ledger.verdict import FEWEST, Spread, rounded
-from trackdl.spec_base import TrainedSpec
-from trackdl.spec_ledger import LedgerSpec
+from trackdl.ledger.rule import FEWEST, Spread, rounded
+from trackdl.ledger.sources import Member, Stamp, Store, Want
+from trackdl.spec.base import TrainedSpec
+from trackdl.spec.ledger import LedgerSpec
 
 __all__ = ["borrowed", "differences", "load", "spreads"]
 

@@ -16,11 +16,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 from scipy.special import logsumexp
 
-from trackdl import grid_table
-from trackdl.contrasts import REPORT, epochs_of
+from trackdl.analysis import grid_table
+from trackdl.analysis.contrasts import REPORT, epochs_of
+from trackdl.analysis.stats import corrected_estimate
 from trackdl.errors import TrackdlError
-from trackdl.spec_grid import DIMENSIONS
-from trackdl.stats import corrected_estimate
+from trackdl.spec.grid import DIMENSIONS
 
 __all__ = ["CURVES", "FORMULAS", "Computed", "ComputedCurve", "compute", "compute_curve"]
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from trackdl.spec_base import Comparable, Strict, Unit
+from trackdl.spec.base import Comparable, Strict, Unit
 
 __all__ = [
     "Beyond",

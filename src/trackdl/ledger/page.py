@@ -8,10 +8,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from trackdl.analysis.hypotheses import SCOPE
 from trackdl.ledger import charts
 from trackdl.ledger.model import CurveEntry, Entry, Figure, Hypothesis, Ledger
-from trackdl.ledger.verdict import form
-from trackdl.verdicts import SCOPE
+from trackdl.ledger.rule import form
 
 __all__ = ["counts", "head_table", "render", "settled"]
 

@@ -10,11 +10,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
-from trackdl import models
-from trackdl.data.heart_inputs import Preparation
+from trackdl.data.heart.inputs import Preparation
 from trackdl.errors import TrackdlError
-from trackdl.paths import whole_file
+from trackdl.networks import build as models
 from trackdl.spec import Preprocessing
+from trackdl.system.paths import whole_file
 
 __all__ = ["AnyCard", "Card", "PictureCard", "TableCard", "read_model", "write_model"]
 
@@ -31,8 +31,9 @@ class _Described(BaseModel):
 class PictureCard(_Described):
     """What a folder says of a network that looks at pictures.
 
-    `preprocessing` is how a picture becomes 28×28 pixels: `fashion` as in `data.garments`, the others as in
-    `data.pictures`; None where the model takes nothing but such pixels.
+    `preprocessing` is how a picture becomes 28×28 pixels: `fashion` as in
+    `data.preprocessing.garments`, the others as in `data.preprocessing.pictures`; None where the model takes nothing
+    but such pixels.
     """
 
     mean: float

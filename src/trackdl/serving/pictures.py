@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from trackdl.data.garments import to_garment
-from trackdl.data.pictures import to_digits
-from trackdl.data.strokes import SIDE
+from trackdl.data.preprocessing.digits import SIDE
+from trackdl.data.preprocessing.garments import to_garment
+from trackdl.data.preprocessing.pictures import to_digits
 from trackdl.errors import InputError
 from trackdl.serving.cards import PictureCard
 from trackdl.serving.requests import read_request

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from trackdl.data.pictures import MAX_PIXELS, read_picture
-from trackdl.data.strokes import SIDE
+from trackdl.data.preprocessing.digits import SIDE
+from trackdl.data.preprocessing.pictures import MAX_PIXELS, read_picture
 from trackdl.errors import InputError
 
 __all__ = ["MAX_PICTURES", "read_request"]

@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from trackdl.data.heart_schema import check_rows
+from trackdl.data.heart.schema import check_rows
 from trackdl.errors import InputError
 from trackdl.serving.cards import TableCard
 

@@ -5,9 +5,9 @@ import sqlalchemy
 from optuna.storages import RDBStorage
 from sqlalchemy.exc import SQLAlchemyError
 
-from trackdl import databases
-from trackdl.checkup import Finding
 from trackdl.studies.store import storage_url
+from trackdl.system import databases
+from trackdl.system.findings import Finding
 
 __all__ = ["schema"]
 

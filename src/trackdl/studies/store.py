@@ -16,9 +16,9 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from trackdl import databases
 from trackdl.errors import TrackdlError
-from trackdl.paths import project_root
+from trackdl.system import databases
+from trackdl.system.paths import project_root
 
 __all__ = ["alone", "storage", "storage_folder", "storage_url"]
 

@@ -8,14 +8,16 @@ import logging
 
 import torch.nn.functional as F
 
+from trackdl.data.download.datasets import DATASETS
+from trackdl.data.download.report_weights import NAME, load_report_weights
 from trackdl.data.images import MNIST_MEAN_STD, load_images, normalise
-from trackdl.data.report_weights import NAME, load_report_weights
-from trackdl.data.sources import DATASETS
 from trackdl.errors import DataMissing
-from trackdl.models import DigitNet
+from trackdl.networks.digit import DigitNet
 from trackdl.tasks import mnist
-from trackdl.tracking import epochs, registry, runs
-from trackdl.training import Evaluation, outputs_of
+from trackdl.tracking import runs
+from trackdl.tracking import training_runs as epochs
+from trackdl.tracking.registry import register as registry
+from trackdl.training.trainer import Evaluation, outputs_of
 
 __all__ = ["ALIAS", "URI", "register", "try_register"]
 

@@ -2,11 +2,12 @@
 
 import logging
 
-from trackdl.console import progress, say
-from trackdl.data import report_weights, sources
-from trackdl.data.greek import load_letters
+from trackdl.data.download import datasets as sources
+from trackdl.data.download import report_weights
+from trackdl.data.greek.letters import load_letters
 from trackdl.errors import DataMissing
 from trackdl.spec import DataSpec
+from trackdl.system.console import progress, say
 from trackdl.tracking import runs
 
 __all__ = ["run"]

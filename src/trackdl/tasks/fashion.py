@@ -22,19 +22,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trackdl import ledger, plots
-from trackdl.console import print_table, progress, say
+from trackdl import ledger
+from trackdl.analysis.stats import mean_interval
 from trackdl.data.images import FASHION_MEAN_STD, ImageSet, hold_back, load_images, normalise
-from trackdl.devices import resolve_device, resolve_precision
 from trackdl.errors import InputError
-from trackdl.models import FashionNet
+from trackdl.networks.fashion import FashionNet
+from trackdl.plots import common as plots
 from trackdl.serving import PictureCard
 from trackdl.spec import FashionSpec
-from trackdl.stats import mean_interval
-from trackdl.tracking import epochs, registry, runs
-from trackdl.tracking.registry import Decision, Score
+from trackdl.system.console import print_table, progress, say
+from trackdl.tracking import runs
+from trackdl.tracking import training_runs as epochs
+from trackdl.tracking.registry import register as registry
+from trackdl.tracking.registry.register import Decision, Score
 from trackdl.tracking.runs import Run
-from trackdl.training import Evaluation, Examples, Trainer, evaluate_with_dropout
+from trackdl.training.devices import resolve_device, resolve_precision
+from trackdl.training.trainer import Evaluation, Examples, Trainer, evaluate_with_dropout
 
 __all__ = ["Result", "run", "show"]
 

@@ -21,23 +21,23 @@ from typing import Any
 import pandas as pd
 import psutil
 
-from trackdl import grid_table
-from trackdl.console import print_table, progress, say
-from trackdl.crossfit import FoldResult, FoldTask, FreshTask, TimeTask, fit_fold, fit_fresh, time_batch
-from trackdl.data.sources import DATASETS
+from trackdl.analysis import grid_table
+from trackdl.data.download.datasets import DATASETS
 from trackdl.errors import TrackdlError
-from trackdl.grid_after import tested_afresh, time_cells
-from trackdl.grid_conclusions import Conclusions, conclude, show_conclusions
-from trackdl.grid_driver import Driver
-from trackdl.paths import whole_file
-from trackdl.report_faults import failed_fits
 from trackdl.spec import GridSpec
-from trackdl.spec_grid import DIMENSIONS
-from trackdl.studies.grid import RUN, Census, GridStudy, fold_results
+from trackdl.spec.grid import DIMENSIONS
+from trackdl.studies.grid.conclusions import Conclusions, conclude, show_conclusions
+from trackdl.studies.grid.driver import Driver
+from trackdl.studies.grid.fits import FoldResult, FoldTask, FreshTask, TimeTask, fit_fold, fit_fresh, time_batch
+from trackdl.studies.grid.measurements import tested_afresh, time_cells
+from trackdl.studies.grid.study import RUN, Census, GridStudy, fold_results
 from trackdl.studies.store import alone, storage
+from trackdl.system.console import print_table, progress, say
+from trackdl.system.paths import whole_file
+from trackdl.tabular.faults import failed_fits
 from trackdl.tracking import runs, trials
 from trackdl.tracking.runs import Run
-from trackdl.workers import Engine, count_workers, work_through
+from trackdl.workers.pool import Engine, count_workers, work_through
 
 __all__ = ["Result", "run", "show", "show_status"]
 

@@ -8,20 +8,24 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from trackdl import comparison_text, ledger, plots_classifiers
-from trackdl.baselines import BASELINES, BaselineCandidate
-from trackdl.comparison import Candidate, CrossValidated, cross_validate, fit_seeds, folds
-from trackdl.console import print_table, progress, say
-from trackdl.data.heart import CLASSES, Audit, HeartTable, audit, load_heart
-from trackdl.data.heart_schema import FEATURES, TARGET
+from trackdl import ledger
+from trackdl.analysis.stats import Estimate
+from trackdl.data.heart.schema import FEATURES, TARGET
+from trackdl.data.heart.table import CLASSES, Audit, HeartTable, audit, load_heart
 from trackdl.errors import InputError, TrackdlError
-from trackdl.models import HeartNet
-from trackdl.protocols import Fitted, NetworkCandidate, Outcome
+from trackdl.networks.heart import HeartNet
+from trackdl.plots import classifiers as plots_classifiers
 from trackdl.serving import TableCard
 from trackdl.spec import HeartSpec
-from trackdl.stats import Estimate
-from trackdl.tracking import outcomes, registry, runs
-from trackdl.tracking.registry import Decision, Score
+from trackdl.system.console import print_table, progress, say
+from trackdl.tabular import logging as outcomes
+from trackdl.tabular import tables as comparison_text
+from trackdl.tabular.baselines import BASELINES, BaselineCandidate
+from trackdl.tabular.comparison import Candidate, CrossValidated, cross_validate, fit_seeds, folds
+from trackdl.tabular.protocols import Fitted, NetworkCandidate, Outcome
+from trackdl.tracking import runs
+from trackdl.tracking.registry import register as registry
+from trackdl.tracking.registry.register import Decision, Score
 from trackdl.tracking.runs import Run
 
 __all__ = ["Result", "run", "show"]

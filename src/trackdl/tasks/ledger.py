@@ -13,23 +13,25 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from trackdl import __version__, grid_hypotheses, spec
-from trackdl.code_digest import code_digest, words_of
-from trackdl.console import print_table, progress, say
-from trackdl.data.greek import load_letters
-from trackdl.data.heart import load_heart
-from trackdl.data.sources import DATASETS
+from trackdl import __version__, spec
+from trackdl.data.download.datasets import DATASETS
+from trackdl.data.greek.letters import load_letters
+from trackdl.data.heart.table import load_heart
 from trackdl.errors import InputError, TrackdlError
-from trackdl.ledger import check, page
+from trackdl.ledger import check, evidence, page
+from trackdl.ledger import hypotheses as grid_hypotheses
 from trackdl.ledger.build import build
 from trackdl.ledger.model import Hypothesis, Ledger, RunFacts
 from trackdl.ledger.recipes import GRID_ORIGIN, GRID_TABLE, PADDED_TABLE, recipe
-from trackdl.ledger.store import Member, Stamp, Store, Want
-from trackdl.ledger.verdict import Spread
-from trackdl.paths import project_root, whole_file
+from trackdl.ledger.rule import Spread
+from trackdl.ledger.sources import Member, Stamp, Store, Want
 from trackdl.spec import TRAINED, GridSpec, HeartSpec, LedgerSpec, TrainedSpec, TransferSpec
+from trackdl.system.code_digest import code_digest, words_of
+from trackdl.system.console import print_table, progress, say
+from trackdl.system.paths import project_root, whole_file
 from trackdl.tasks import _report_weights, _start
-from trackdl.tracking import evidence, registry, runs
+from trackdl.tracking import runs
+from trackdl.tracking.registry import register as registry
 from trackdl.tracking.runs import Run
 
 __all__ = ["Result", "committed", "hypotheses", "published", "run", "show", "verify"]

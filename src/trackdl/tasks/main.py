@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 from trackdl import spec
-from trackdl.console import say
 from trackdl.errors import DataMissing
-from trackdl.paths import project_root
 from trackdl.spec import KINDS, MainSpec, Step
+from trackdl.system.console import say
+from trackdl.system.paths import project_root
 from trackdl.tasks import _start
 from trackdl.tracking import runs
 

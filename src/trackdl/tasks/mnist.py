@@ -9,16 +9,19 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import nn
 
-from trackdl import ledger, plots
-from trackdl.console import print_table, progress, say
+from trackdl import ledger
 from trackdl.data.images import MNIST_MEAN_STD, ImageSet, load_images, normalise
-from trackdl.models import DigitNet
+from trackdl.networks.digit import DigitNet
+from trackdl.plots import common as plots
 from trackdl.serving import PictureCard
 from trackdl.spec import MnistSpec
-from trackdl.tracking import epochs, registry, runs
-from trackdl.tracking.registry import Decision, Score
+from trackdl.system.console import print_table, progress, say
+from trackdl.tracking import runs
+from trackdl.tracking import training_runs as epochs
+from trackdl.tracking.registry import register as registry
+from trackdl.tracking.registry.register import Decision, Score
 from trackdl.tracking.runs import Run
-from trackdl.training import Evaluation, Examples, Trainer
+from trackdl.training.trainer import Evaluation, Examples, Trainer
 
 __all__ = ["HOME", "MODEL", "Result", "register", "run", "show"]
 

@@ -10,17 +10,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from trackdl import plots_grid, plots_search, spec
-from trackdl.console import print_table, progress, say
-from trackdl.paths import project_root, whole_file
-from trackdl.search_driver import Driver
-from trackdl.segments import Epoch, SegmentResult, SegmentTask, train_segment
+from trackdl import spec
+from trackdl.plots import grid as plots_grid
+from trackdl.plots import search as plots_search
 from trackdl.spec import FashionSpec, SearchSpec
-from trackdl.studies.search import RUN, SearchStudy, histories
+from trackdl.studies.search.driver import Driver
+from trackdl.studies.search.segments import Epoch, SegmentResult, SegmentTask, train_segment
+from trackdl.studies.search.study import RUN, SearchStudy, histories
 from trackdl.studies.store import alone, storage
+from trackdl.system.console import print_table, progress, say
+from trackdl.system.paths import project_root, whole_file
 from trackdl.tracking import runs, trials
 from trackdl.tracking.runs import Run
-from trackdl.workers import Engine, count_workers, work_through
+from trackdl.workers.pool import Engine, count_workers, work_through
 
 __all__ = ["Result", "run", "show"]
 

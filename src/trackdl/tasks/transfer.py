@@ -12,23 +12,28 @@ from pathlib import Path
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trackdl import ledger, plots, spec, validation
-from trackdl.console import print_table, progress, say
-from trackdl.data.greek import Letters, load_letters
+from trackdl import ledger, spec
+from trackdl.analysis.stats import exact_interval
+from trackdl.data.greek.letters import Letters, load_letters
 from trackdl.data.images import MNIST_MEAN_STD
-from trackdl.data.pictures import to_digits
+from trackdl.data.preprocessing.pictures import to_digits
 from trackdl.errors import InputError
-from trackdl.models import DigitNet, freeze, replace_head
-from trackdl.paths import project_root
+from trackdl.networks.digit import DigitNet
+from trackdl.networks.transfer import freeze, replace_head
+from trackdl.plots import common as plots
 from trackdl.serving import PictureCard
 from trackdl.spec import MnistSpec, TransferSpec
-from trackdl.stats import exact_interval
+from trackdl.system.console import print_table, progress, say
+from trackdl.system.paths import project_root
 from trackdl.tasks import _report_weights, mnist
-from trackdl.tracking import epochs, registry, runs
-from trackdl.tracking.registry import Decision, Score, Source
+from trackdl.tracking import runs
+from trackdl.tracking import training_runs as epochs
+from trackdl.tracking.registry import register as registry
+from trackdl.tracking.registry.register import Decision, Score, Source
 from trackdl.tracking.runs import Run
-from trackdl.training import EpochResult, Evaluation, Examples, Trainer
-from trackdl.validation import HeldOut
+from trackdl.training import held_out as validation
+from trackdl.training.held_out import HeldOut
+from trackdl.training.trainer import EpochResult, Evaluation, Examples, Trainer
 
 __all__ = ["Result", "run", "show"]
 

@@ -12,11 +12,11 @@ from mlflow.store.db import utils
 from sqlalchemy import NullPool, create_engine, inspect
 from sqlalchemy.exc import SQLAlchemyError
 
-from trackdl import databases, processes
-from trackdl.checkup import Finding, listed
-from trackdl.paths import project_root
+from trackdl.system import databases, processes
+from trackdl.system.findings import Finding, listed
+from trackdl.system.paths import project_root
+from trackdl.tracking.registry.versions import every_model, registered
 from trackdl.tracking.store import client, every, every_experiment, plainly, spool_folder
-from trackdl.tracking.versions import every_model, registered
 
 __all__ = ["address", "aliases", "artifact_folder", "orphans", "schema", "stale", "stuck", "unsent"]
 

@@ -23,10 +23,10 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunS
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from trackdl import databases
 from trackdl.errors import TrackdlError
-from trackdl.tracking import monitors
-from trackdl.tracking.letters import Letter, discard, keep, read, run_folders, sweep, waiting
+from trackdl.system import databases
+from trackdl.tracking import system_metrics as monitors
+from trackdl.tracking.spool import Letter, discard, keep, read, run_folders, sweep, waiting
 from trackdl.tracking.store import client, plainly, spool_folder, store_gone
 
 __all__ = ["asked", "deliver", "end", "send_waiting"]

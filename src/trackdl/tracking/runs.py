@@ -31,12 +31,13 @@ from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import Run as MlflowRun
 from mlflow.entities import RunStatus
 
-from trackdl import __version__, databases, processes, spec
-from trackdl.code_digest import code_digest, words_of
-from trackdl.paths import project_root
+from trackdl import __version__, spec
 from trackdl.spec import Experiment
+from trackdl.system import databases, processes
+from trackdl.system.code_digest import code_digest, words_of
+from trackdl.system.paths import project_root
 from trackdl.tracking import outbox
-from trackdl.tracking.letters import Letter, waiting
+from trackdl.tracking.spool import Letter, waiting
 from trackdl.tracking.store import client, every, every_experiment, home_experiment, plainly
 
 __all__ = ["Run", "close_abandoned", "describe_dataset", "download", "find", "start"]

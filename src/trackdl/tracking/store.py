@@ -30,9 +30,9 @@ from mlflow.store.entities.paged_list import PagedList
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
-from trackdl import databases
 from trackdl.errors import InputError, TrackdlError
-from trackdl.paths import project_root
+from trackdl.system import databases
+from trackdl.system.paths import project_root
 
 __all__ = ["client", "every", "every_experiment", "home_experiment", "plainly", "spool_folder", "store_gone"]
 

@@ -17,12 +17,12 @@ from mlflow.entities import RunStatus
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
-from trackdl import databases, processes
 from trackdl.errors import TrackdlError
-from trackdl.paths import UI
+from trackdl.system import databases, processes
+from trackdl.system.paths import UI
 from trackdl.tracking import outbox
-from trackdl.tracking.letters import Letter
 from trackdl.tracking.runs import Run
+from trackdl.tracking.spool import Letter
 from trackdl.tracking.store import client, plainly
 
 __all__ = ["PARENT", "adopt", "close_trial", "kill", "log_once", "open_trial", "opening", "page", "study_run"]

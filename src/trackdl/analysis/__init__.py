@@ -1,0 +1,1 @@
+"""What tables of results say: pure functions of arrays and frames."""

@@ -1,0 +1,126 @@
+"""The grid's table, as it stands in `experiments/results/grid.csv`: a row for each fold of each configuration.
+
+Combinations that are no networks have a row each behind these: the grid, the seven dimensions, and why, in the column
+`impossible`, which is empty for fits.
+"""
+
+import io
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from trackdl.spec.grid import DIMENSIONS, GridSpec
+
+__all__ = ["best_cells", "check_whole", "fold_rows", "read", "scores", "to_csv"]
+
+HISTORY = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+IMPOSSIBLE = "impossible"
+CELL = ["grid", *DIMENSIONS]
+# Whole numbers that an impossible combination has not.
+WHOLE = ("fold", "seed", "parameters")
+
+
+def to_csv(experiment: GridSpec, fits: pd.DataFrame) -> str:
+    """Return the whole table as text: the fits, then the experiment's impossible combinations."""
+    columns = [*fits.columns, IMPOSSIBLE]
+    reasons = [
+        {"grid": grid, **cell, IMPOSSIBLE: reason}
+        for grid in experiment.grids
+        for cell, reason in experiment.impossible(grid)
+    ]
+    rows = pd.DataFrame(reasons, columns=columns)
+    head = fits.assign(impossible="").to_csv(index=False, lineterminator="\n")
+    return head + rows.to_csv(index=False, header=False, lineterminator="\n")
+
+
+def read(table: Path | bytes) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read a table, also one of a time before there were impossible combinations.
+
+    Args:
+        table: The file, or what it holds.
+
+    Returns:
+        The fits, without the column `impossible`; and the impossible combinations: grid, dimensions, `impossible`.
+
+    Raises:
+        ValueError, TypeError, KeyError: It is no such table.
+    """
+    source = io.BytesIO(table) if isinstance(table, bytes) else table
+    frame = pd.read_csv(source, dtype=dict.fromkeys(WHOLE, "Int64"))
+    if IMPOSSIBLE not in frame:
+        frame[IMPOSSIBLE] = None
+    is_fit = frame[IMPOSSIBLE].isna()
+    fits = frame[is_fit].drop(columns=IMPOSSIBLE)
+    fits = fits.astype({name: "int64" for name in WHOLE if name in fits})
+    return fits.reset_index(drop=True), frame.loc[~is_fit, [*CELL, IMPOSSIBLE]].reset_index(drop=True)
+
+
+def check_whole(experiment: GridSpec, fits: pd.DataFrame, impossible: pd.DataFrame) -> None:
+    """Check that a table is the experiment's, as `read` returned it.
+
+    Raises:
+        ValueError: A fold of a configuration is missing or stands twice, an impossible combination is missing or has
+            another reason, or the experiment has no such row.
+    """
+    wanted: Counter[tuple[Any, ...]] = Counter(
+        (grid, *(cell[name] for name in DIMENSIONS), last)
+        for grid in experiment.grids
+        for cell, last in [
+            *((cell, fold) for cell in experiment.cells(grid) for fold in range(experiment.folds)),
+            *experiment.impossible(grid),
+        ]
+    )
+    found: Counter[tuple[Any, ...]] = Counter(fits[[*CELL, "fold"]].itertuples(index=False, name=None))
+    found += Counter(impossible[[*CELL, IMPOSSIBLE]].itertuples(index=False, name=None))
+    lacking, foreign = wanted - found, found - wanted
+    if lacking or foreign:
+        words = ", ".join(map(str, next(iter(lacking or foreign))))
+        raise ValueError(
+            f"of the experiment's rows {lacking.total()} are missing, and {foreign.total()} are none of them; "
+            f"the first is {words}"
+        )
+
+
+def fold_rows(
+    grid: str, cell: dict[str, Any], folds: dict[int, dict[str, Any]], batch_ms: float
+) -> Iterable[dict[str, Any]]:
+    """Return a finished cell's rows: its grid and parameters, then each fold's result, each epoch a column.
+
+    Args:
+        grid: Which of the experiment's grids.
+        cell: The parameters.
+        folds: `fits.FoldResult` of each fold, as JSON values.
+        batch_ms: What a training step takes, timed beside the other cells: `measurements.time_cells`.
+    """
+    for fold, result in sorted(folds.items()):
+        kept = {key: result[key] for key in ("seed", "precision", "parameters")}
+        times = {key: round(result[key], 3) for key in ("fit_seconds", "cpu_seconds", "seconds")}
+        times["batch_ms"] = round(batch_ms, 3)
+        course = {
+            f"{name}_{epoch}": value for name in HISTORY for epoch, value in enumerate(result["history"][name], 1)
+        }
+        yield {"grid": grid, **{name: cell[name] for name in DIMENSIONS}, "fold": fold, **kept, **times, **course}
+
+
+def scores(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a row a configuration: its score, the mean of its folds' last validation accuracy, as GridSearchCV scores.
+
+    Columns: grid, the seven dimensions, parameters, score, spread (the folds' standard deviation), batch_ms.
+    """
+    last = table.filter(regex=r"^val_accuracy_\d+$").columns[-1]
+    groups = table.groupby(CELL, sort=False)
+    return groups.agg(
+        parameters=("parameters", "first"),
+        score=(last, "mean"),
+        spread=(last, "std"),
+        batch_ms=("batch_ms", "first"),
+    ).reset_index()
+
+
+def best_cells(table: pd.DataFrame, grid: str) -> pd.DataFrame:
+    """Return the configurations of one grid, the best score first; of equals the one that stands first."""
+    of_grid = scores(table[table.grid == grid])
+    return of_grid.sort_values("score", ascending=False, kind="stable").reset_index(drop=True)

@@ -1,0 +1,82 @@
+"""The weights from which the report's Task 3 starts: `results/model.pth` of its repository, or the same as safetensors.
+
+A .pth is a pickle, and this is the only one that trackdl ever reads: once, by torch's loader of tensors alone, from the
+very bytes whose SHA-256 was found right. What it gives is kept beside it as safetensors, and read from there.
+"""
+
+import hashlib
+import io
+import logging
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from trackdl.data.download.datasets import read
+from trackdl.data.download.fetchers import FileError, read_bounded
+from trackdl.errors import DataMissing, InputError
+from trackdl.system.paths import data_root, whole_file
+
+__all__ = ["DIGEST", "NAME", "VARIABLE", "load_report_weights"]
+
+log = logging.getLogger(__name__)
+
+NAME = "report-weights"
+VARIABLE = "TRACKDL_REPORT_WEIGHTS"
+# SHA-256 of what safetensors makes of the tensors: of their names, types, shapes and values, which are `DigitNet`'s.
+DIGEST = "9b2ad137686a4a3fa582ed88217f31bdcd3bcbc1c8b93bd51a37c3569afeeb5a"
+
+_FILE = "model.safetensors"
+_MOST = 1 << 20  # bytes: ten times what these weights take
+
+
+def load_report_weights(root: Path | None = None) -> dict[str, Tensor]:
+    """Return the weights that the report's notebook loads, fetched where needed and checked.
+
+    Args:
+        root: The data folder; `None` is `data_root()`. `TRACKDL_REPORT_WEIGHTS`, where it is set, goes before it: a
+            folder with `model.safetensors` in it, or such a file.
+
+    Raises:
+        InputError: `TRACKDL_REPORT_WEIGHTS` names no file of these weights.
+        DataMissing: They are not here and cannot be fetched, or not be kept.
+    """
+    if named := os.environ.get(VARIABLE):
+        path = Path(named).expanduser()
+        try:
+            return _read(path / _FILE if path.is_dir() else path)
+        except FileError as error:
+            raise InputError(
+                f"{VARIABLE} names {path}: {_FILE} {error}. Name the report's weights, or unset it to fetch them"
+            ) from error
+    kept = (data_root() if root is None else root) / NAME / _FILE
+    try:
+        return _read(kept)
+    except FileError as error:
+        log.debug("%s %s", kept, error)
+    content = read(NAME, root)["model.pth"]
+    try:
+        with whole_file(kept) as part:
+            part.write_bytes(save(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)))
+        return _read(kept)
+    except (OSError, FileError) as error:
+        raise DataMissing(
+            f"the report's weights cannot be kept as {kept}: {error}. Make its folder writable, or name another one in"
+            " TRACKDL_DATA_DIR"
+        ) from error
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """Return a safetensors file's tensors, or raise a `FileError` that says why they are not the report's."""
+    content = read_bounded(path, _MOST)
+    try:
+        weights = load(content)
+        found = hashlib.sha256(save(weights)).hexdigest()
+    except (SafetensorError, TypeError, ValueError, RuntimeError) as error:
+        raise FileError(f"is no safetensors file ({' '.join(str(error).split())[:200]})") from error
+    if found != DIGEST:
+        raise FileError(f"holds other tensors than the report's: SHA-256 {found[:16]}..., not {DIGEST[:16]}...")
+    return weights

@@ -1,0 +1,1 @@
+"""Any picture made 28×28 pixels as a network has learnt them."""

@@ -1,0 +1,216 @@
+"""What can be wrong with the machine: versions, data, sources, disk, pickles, hardware. Each check is one function."""
+
+import importlib.metadata
+import logging
+import os
+import shutil
+import socket
+import urllib.parse
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from packaging.requirements import Requirement
+
+from trackdl.data.download import datasets as sources
+from trackdl.data.download import report_weights
+from trackdl.data.download.fetchers import Folder, Mirror, Source
+from trackdl.data.download.packages import DebianPackage, NpmPackage
+from trackdl.errors import InputError
+from trackdl.system.findings import Finding, listed
+from trackdl.training.devices import resolve_device, resolve_precision
+
+__all__ = ["data", "disk", "hardware", "pickles", "reachable", "versions"]
+
+log = logging.getLogger(__name__)
+
+GIB = 1 << 30
+# `make run` leaves about 0.2 GB; a grid with its checkpoints a few.
+LITTLE, TOO_LITTLE = 5 * GIB, 1 * GIB
+CONNECT_SECONDS = 3.0
+PICKLE_NAMES = {".pkl", ".pickle", ".joblib", ".pt", ".pth"}
+
+
+def versions(lock: Path, installed: Callable[[str], str] = importlib.metadata.version) -> Finding:
+    """Compare what is installed with the lock; the part after a + (`+cpu`) does not count."""
+    if not lock.is_file():
+        return Finding("versions", "warn", f"{lock.name} is not here", "run from a checkout to compare versions")
+    other, missing, count = [], [], 0
+    for line in lock.read_text(encoding="utf-8").splitlines():
+        if not line[:1].isalnum():
+            continue
+        pin = Requirement(line)
+        if pin.marker and not pin.marker.evaluate():
+            continue
+        count += 1
+        try:
+            found = installed(pin.name).partition("+")[0]
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(pin.name)
+            continue
+        if not pin.specifier.contains(found, prereleases=True):
+            other.append(f"{pin.name} {found}, not {pin.specifier}")
+    remedy = "`make setup` installs what the lock names"
+    if other:
+        return Finding("versions", "fault", f"not as in {lock.name}: {listed(other)}", remedy)
+    if missing:
+        return Finding("versions", "warn", f"not installed: {listed(missing)}", remedy)
+    return Finding("versions", "ok", f"{count} packages as in {lock.name}")
+
+
+def data(root: Path) -> list[Finding]:
+    """Look at each data set's files, without fetching any.
+
+    `TRACKDL_GREEK_DIR` stands for the report's letters, `TRACKDL_REPORT_WEIGHTS` for its weights.
+    """
+    named = os.environ.get("TRACKDL_GREEK_DIR")
+    found = []
+    for name, dataset in sources.DATASETS.items():
+        if name == "greek" and named:
+            found.append(_letters(Path(named).expanduser()))
+        elif name == report_weights.NAME and os.environ.get(report_weights.VARIABLE):
+            found.append(_weights())
+        else:
+            found.append(_data_set(name, dataset, root / name))
+    return found
+
+
+def _letters(folder: Path) -> Finding:
+    if not folder.is_dir():
+        return Finding(
+            "data: greek", "fault", f"{folder} is no folder", "set TRACKDL_GREEK_DIR otherwise, or not at all"
+        )
+    whose = "other letters than the report's" if sources.inspect("greek", folder) else "the report's letters"
+    return Finding("data: greek", "ok", f"TRACKDL_GREEK_DIR names {folder}: {whose}")
+
+
+def _weights() -> Finding:
+    told, named = f"data: {report_weights.NAME}", report_weights.VARIABLE
+    try:
+        report_weights.load_report_weights()
+    except InputError as error:
+        return Finding(told, "fault", str(error), f"set {named} otherwise, or not at all")
+    return Finding(told, "ok", f"{named} names {os.environ[named]}: the report's weights")
+
+
+def _data_set(name: str, dataset: sources.Dataset, folder: Path) -> Finding:
+    wrong = sources.inspect(name, folder)
+    there = [file.name for file in dataset.files if (folder / file.name).exists()]
+    told = f"data: {name}"
+    if not wrong:
+        return Finding(told, "ok", f"{len(dataset.files)} files, each with its SHA-256")
+    if not there:
+        return Finding(told, "warn", f"not in {folder}", "`trackdl data` gets it; a task does too when it needs it")
+    shown = listed(f"{file} {fault}" for file, fault in wrong.items())
+    return Finding(told, "fault", f"{folder}: {shown}", "`trackdl data` replaces what is wrong")
+
+
+def reachable(
+    root: Path,
+    datasets: Mapping[str, sources.Dataset] | None = None,
+    connect: Callable[[tuple[str, int], float], socket.socket] = socket.create_connection,
+) -> list[Finding]:
+    """Say which sources of each data set can be reached; nothing is fetched.
+
+    An address counts when its host takes a connection, a package when its client is installed.
+    """
+    chosen = sources.DATASETS if datasets is None else datasets
+    return [_sources(name, dataset, root / name, connect) for name, dataset in chosen.items()]
+
+
+def _sources(
+    name: str, dataset: sources.Dataset, folder: Path, connect: Callable[[tuple[str, int], float], socket.socket]
+) -> Finding:
+    every = list(dataset.sources())
+    with ThreadPoolExecutor(max_workers=max(len(every), 1)) as pool:
+        there = list(pool.map(lambda source: _reached(source, connect), every))
+    told = "; ".join(f"{source.label}: {_told(source, yes)}" for source, yes in zip(every, there, strict=True))
+    whole = not sources.inspect(name, folder) if name in sources.DATASETS else False
+    if any(there) or whole:
+        return Finding(f"sources: {name}", "ok", told + ("; not needed, the data are whole" if whole else ""))
+    return Finding(f"sources: {name}", "warn", told, dataset.remedy)
+
+
+def _told(source: Source, reached: bool) -> str:
+    if isinstance(source, Folder | Mirror):
+        return "yes" if reached else "no"
+    return "its client is installed" if reached else "its client is not installed"
+
+
+def _reached(source: Source, connect: Callable[[tuple[str, int], float], socket.socket]) -> bool:
+    if isinstance(source, Folder):
+        return source.path.is_dir()
+    if isinstance(source, Mirror):
+        web = urllib.parse.urlsplit(source.address)
+        try:
+            connect((str(web.hostname), web.port or (80 if web.scheme == "http" else 443)), CONNECT_SECONDS).close()
+        except OSError as error:
+            log.debug("%s: %s", source.label, error)
+            return False
+        return True
+    client = "npm" if isinstance(source, NpmPackage) else "apt-get" if isinstance(source, DebianPackage) else None
+    return client is None or shutil.which(client) is not None
+
+
+def disk(folders: Sequence[Path], free: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free) -> Finding:
+    """Look at the room left where data, runs and reports go."""
+    least, where = min((free(_existing(folder)), folder) for folder in folders)
+    told = f"{least / GIB:.1f} GiB free for {where}"
+    if least >= LITTLE:
+        return Finding("disk", "ok", told)
+    remedy = "make room: `mlflow gc` removes the files of deleted runs; TRACKDL_DATA_DIR names another data folder"
+    return Finding("disk", "fault" if least < TOO_LITTLE else "warn", told, remedy)
+
+
+def _existing(folder: Path) -> Path:
+    return folder if folder.exists() or folder == folder.parent else _existing(folder.parent)
+
+
+def pickles(folder: Path) -> Finding:
+    """Look for pickles among the artifacts: to load one runs whatever code it holds, and trackdl writes none."""
+    found = [str(file.relative_to(folder)) for file in sorted(folder.rglob("*")) if file.is_file() and is_pickle(file)]
+    if found:
+        remedy = "whose are they? Do not load them; delete the runs that hold them, then `mlflow gc`"
+        return Finding("pickles", "fault", f"{folder}: {listed(found)}", remedy)
+    return Finding("pickles", "ok", "no artifact is one")
+
+
+def is_pickle(file: Path) -> bool:
+    """Return whether a file is a pickle or holds one, by its name or its first bytes."""
+    if file.suffix in PICKLE_NAMES:
+        return True
+    with file.open("rb") as opened:
+        start = opened.read(128)
+    if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return True
+    if start.startswith(b"\x93NUMPY"):
+        return b"'|O'" in start
+    if start.startswith(b"PK\x03\x04"):
+        try:
+            with zipfile.ZipFile(file) as archive:
+                return any(Path(name).suffix in PICKLE_NAMES for name in archive.namelist())
+        except zipfile.BadZipFile:
+            return False
+    return False
+
+
+def hardware() -> Finding:
+    """Say what `auto` comes to here; fault where it cannot compute."""
+    device = resolve_device("auto")
+    dtype = resolve_precision("auto", device)
+    told = f"{device.type}, {str(dtype).removeprefix('torch.')}, {torch.get_num_threads()} threads"
+    try:
+        one = torch.ones(8, 8, device=device)
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            right = float((one @ one).sum()) == 512.0
+    except RuntimeError as error:
+        return Finding(
+            "hardware", "fault", f"{told}: {error}", "`--device cpu` or `--precision float32` goes around it"
+        )
+    if not right:
+        return Finding("hardware", "fault", f"{told}: a product of ones is wrong", "`--device cpu` goes around it")
+    if device.type == "cuda":
+        told += f", {torch.cuda.get_device_name(device)}"
+    return Finding("hardware", "ok", told)

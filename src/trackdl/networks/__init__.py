@@ -1,0 +1,1 @@
+"""The networks, each in a file; `build` makes one by its name."""

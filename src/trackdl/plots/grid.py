@@ -1,0 +1,262 @@
+"""Figures of a grid, from its table and what was made of it: effects, interactions, accuracy against time, courses."""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations, cycle
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from trackdl.analysis.contrasts import REPORT, Contrast, epochs_of
+from trackdl.analysis.grid_table import scores
+from trackdl.analysis.hypotheses import LABELS
+from trackdl.analysis.stats import Estimate
+from trackdl.plots.common import BLUE, FOLD_COLOURS, GREEN, GREY
+from trackdl.spec.grid import DIMENSIONS
+
+__all__ = [
+    "accuracy_against_time",
+    "cell_courses",
+    "effects_chart",
+    "importance_bars",
+    "interaction",
+    "interaction_maps",
+]
+
+# By shape as well, so that they are told apart in grey: 6 colours, 7 markers, 5 lines. These numbers have no common
+# factor, so a colour comes back with another marker and another line.
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LINES = ("-", "--", ":", "-.", (0, (8, 2)))
+INK = "#222222"
+FINDINGS = {
+    "different": (BLUE, "o", "different"),
+    "alike": (GREEN, "s", "no practical difference"),
+    "open": (GREY, "D", "not decidable"),
+}
+
+
+def effects_chart(contrasts: Sequence[Contrast], margin: float, title: str) -> Figure:
+    """Draw what each contrast does to accuracy, with 95 % intervals and the margin, and to training time.
+
+    Args:
+        contrasts: As `contrasts.compare` returned them for `margin`.
+        margin: Points of accuracy; drawn as a band.
+        title: The figure's title.
+    """
+    rows = len(contrasts)
+    figure = Figure(figsize=(11, 0.45 * rows + 2.1), layout="constrained")
+    figure.suptitle(title)
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+    places = np.arange(rows)[::-1]
+    left.axvspan(-margin, margin, color=GREY, alpha=0.18, linewidth=0, label=f"margin, ±{margin:g} points")
+    left.axvline(0, color=GREY, linewidth=1)
+    right.axvline(1, color=GREY, linewidth=1)
+    for contrast, place in zip(contrasts, places, strict=True):
+        colour, marker, _ = FINDINGS[contrast.finding]
+        _interval(left, contrast.accuracy, place, colour, marker)
+        _interval(right, contrast.seconds, place, INK, "o")
+    for colour, marker, words in FINDINGS.values():
+        left.plot([], [], marker, color=colour, label=words)
+    left.set_yticks(places, [_label(one) for one in contrasts])
+    left.set_ylim(-0.6, rows - 0.4)
+    left.set_xlabel("Accuracy: difference in points, with 95 % intervals")
+    right.set_xlabel("Training time: ratio of processor seconds")
+    right.xaxis.set_major_formatter(lambda value, _: f"{value:g}×")
+    for axes in (left, right):
+        axes.grid(axis="x", alpha=0.3)
+        axes.tick_params(axis="y", length=0)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def _interval(axes: Axes, found: Estimate, place: int, colour: str, marker: str) -> None:
+    axes.plot([found.low, found.high], [place, place], color=colour, linewidth=2.5, solid_capstyle="butt")
+    axes.plot(found.mean, place, marker, color=colour, markersize=7)
+
+
+def _label(contrast: Contrast) -> str:
+    ours = " (ours)" if contrast.ours else ""
+    return f"{LABELS[contrast.dimension]}{ours}: {contrast.high} against {contrast.low}"
+
+
+def interaction(table: pd.DataFrame, first: str, second: str) -> tuple[pd.DataFrame, float]:
+    """Return how two dimensions act together in the report's grid.
+
+    Only configurations count whose rest is there with every combination of the two: else a mean would be over other
+    configurations in one place than in another, and what these do would pass for what the two do.
+
+    Returns:
+        The mean score, a row a value of `first`, a column a value of `second`; and the strength of what the two do
+        beyond their own effects: the root mean square of the table less its rows' and columns' means, in points. All
+        NaN where no rest is there with every combination.
+    """
+    report = scores(table[table["grid"] == REPORT])
+    others = [name for name in DIMENSIONS if name not in (first, second)]
+    wide = report.pivot(index=others, columns=[first, second], values="score")
+    every = pd.MultiIndex.from_product([sorted(report[name].unique()) for name in (first, second)])
+    means = wide.reindex(columns=every).dropna().mean().unstack()
+    grid = means.to_numpy()
+    rest = grid - grid.mean(axis=0) - grid.mean(axis=1, keepdims=True) + grid.mean()
+    return means, float(100 * np.sqrt((rest**2).mean()))
+
+
+def interaction_maps(table: pd.DataFrame, title: str, maps: int = 2) -> Figure:
+    """Draw how strongly each two dimensions act together, and the mean scores of the strongest.
+
+    Args:
+        table: The grid's; the report's configurations are drawn.
+        title: The figure's title.
+        maps: How many of the strongest.
+    """
+    report = table[table["grid"] == REPORT]
+    names = [name for name in DIMENSIONS if report[name].nunique() > 1]
+    pairs = {pair: interaction(report, *pair) for pair in combinations(names, 2)}
+    known = [pair for pair, (_, strength) in pairs.items() if np.isfinite(strength)]
+    strongest = sorted(known, key=lambda pair: pairs[pair][1], reverse=True)[:maps]
+    figure = Figure(figsize=(5.2 + 3.6 * len(strongest), 4.8), layout="constrained")
+    figure.suptitle(title)
+    first, *others = np.atleast_1d(figure.subplots(1, 1 + len(strongest), width_ratios=[1.5, *[1] * len(strongest)]))
+    strengths = np.full((len(names), len(names)), np.nan)
+    for (a, b), (_, strength) in pairs.items():
+        strengths[names.index(b), names.index(a)] = strength
+        if (a, b) not in known:
+            first.text(names.index(a), names.index(b) - 1, "no such\npairs", ha="center", va="center", fontsize=8)
+    labels = [LABELS[name] for name in names]
+    _heat(first, strengths[1:, :-1], (labels[1:], labels[:-1]), "{:.2f}", "Beyond both effects, points (RMS)")
+    first.tick_params(axis="x", rotation=35)
+    for label in first.get_xticklabels():
+        label.set_horizontalalignment("right")
+    for axes, (a, b) in zip(others, strongest, strict=True):
+        means = pairs[a, b][0]
+        cells = 100 * means.to_numpy(np.float64)
+        _heat(axes, cells, ([*map(str, means.index)], [*map(str, means.columns)]), "{:.2f}", "Mean score, %")
+        axes.set_ylabel(LABELS[a])
+        axes.set_xlabel(LABELS[b])
+    return figure
+
+
+def _heat(axes: Axes, values: NDArray[np.float64], labels: tuple[list[str], list[str]], form: str, title: str) -> None:
+    """Draw numbers as colours, and print them; NaN is left empty."""
+    finite = values[np.isfinite(values)]
+    low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
+    axes.imshow(np.ma.masked_invalid(values), cmap="cividis", aspect="auto", vmin=low, vmax=high)
+    middle = (low + high) / 2
+    for (row, column), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            colour = "white" if value < middle else "black"
+            axes.text(column, row, form.format(value), ha="center", va="center", color=colour, fontsize=10)
+    axes.set_yticks(range(len(labels[0])), labels[0])
+    axes.set_xticks(range(len(labels[1])), labels[1])
+    axes.tick_params(length=0)
+    axes.set_title(title, fontsize=10)
+    axes.spines[:].set_visible(False)
+
+
+def accuracy_against_time(table: pd.DataFrame, report_cell: Mapping[str, Any], title: str) -> Figure:
+    """Draw every configuration's score over the time of a training step, and the front that none surpasses in both.
+
+    Args:
+        table: The grid's; the report's configurations are drawn.
+        report_cell: The dimensions of the report's choice, which is marked.
+        title: The figure's title.
+    """
+    found = scores(table[table["grid"] == REPORT])
+    seconds, score = found["batch_ms"].to_numpy(), 100 * found["score"].to_numpy()
+    figure = Figure(figsize=(9.5, 6), layout="constrained")
+    axes = figure.add_subplot()
+    front = _front(seconds, score)
+    axes.plot(seconds[front], score[front], color=INK, linewidth=1, label="Pareto front", zorder=1)
+    for value, colour, marker, _ in _styled(found["activation"]):
+        own = (found["activation"] == value).to_numpy()
+        axes.scatter(seconds[own], score[own], s=42, color=colour, marker=marker, alpha=0.8, linewidths=0, label=value)
+    for places, words, marker in (
+        ([int(score.argmax())], "best", "o"),
+        (np.flatnonzero(_is_cell(found, report_cell)), "the report's choice", "s"),
+    ):
+        label = f"{words}, {score[places[0]]:.2f} %" if len(places) else words
+        (ring,) = axes.plot(seconds[places], score[places], marker, color=INK, fillstyle="none", label=label)
+        ring.set(markersize=13, markeredgewidth=1.6)
+    axes.set_title(title)
+    axes.set_xlabel("Processor time of a training step (a batch), ms")
+    axes.set_ylabel("Validation accuracy, mean over the folds, %")
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=6, frameon=False)
+    return figure
+
+
+def _styled(values: "pd.Series[str]") -> list[tuple[str, str, str, Any]]:
+    """Return each value there is, in the alphabet's order, with a colour, a marker and a line of its own."""
+    return list(zip(sorted(values.unique()), cycle(FOLD_COLOURS), cycle(MARKERS), cycle(LINES), strict=False))
+
+
+def _is_cell(found: pd.DataFrame, cell: Mapping[str, Any]) -> NDArray[np.bool_]:
+    same: NDArray[np.bool_] = np.logical_and.reduce([found[name].to_numpy() == cell[name] for name in DIMENSIONS])
+    return same
+
+
+def _front(costs: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the places that nothing as cheap surpasses in value, the cheapest first."""
+    order = np.lexsort((-values, costs))
+    best = np.maximum.accumulate(values[order])
+    front: NDArray[np.int64] = order[np.concatenate([[True], best[1:] > best[:-1]])]
+    return front
+
+
+def cell_courses(table: pd.DataFrame, report_cell: Mapping[str, Any], title: str) -> Figure:
+    """Draw every configuration's validation accuracy and loss over the epochs, means over the folds.
+
+    Args:
+        table: The grid's; the report's configurations are drawn.
+        report_cell: The dimensions of the report's choice, which is marked.
+        title: The figure's title.
+    """
+    last = epochs_of(table)
+    epochs, report = range(1, last + 1), table[table["grid"] == REPORT]
+    found = report.groupby(list(DIMENSIONS), as_index=False).mean(numeric_only=True)
+    best = int(found[f"val_accuracy_{last}"].to_numpy().argmax())
+    marked = [(found[_is_cell(found, report_cell)], "the report's choice", "-"), (found.iloc[[best]], "best", "--")]
+    figure = Figure(figsize=(11, 4.8), layout="constrained")
+    figure.suptitle(title)
+    panels = (("val_accuracy", 100, "Validation accuracy, %"), ("val_loss", 1, "Validation loss, cross-entropy"))
+    for axes, (name, scale, label) in zip(figure.subplots(1, 2), panels, strict=True):
+        columns = [f"{name}_{epoch}" for epoch in epochs]
+        for value, colour, _, line in _styled(found["activation"]):
+            courses = scale * found.loc[found["activation"] == value, columns].to_numpy().T
+            lines = axes.plot(epochs, courses, color=colour, linestyle=line, linewidth=0.8, alpha=0.55)
+            lines[0].set_label(value)
+        for rows, words, line in marked:
+            courses = scale * rows[columns].to_numpy().T
+            axes.plot(epochs, courses, color=INK, linestyle=line, linewidth=2, label=words)
+        axes.set_xlabel("Epoch")
+        axes.set_ylabel(label)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+    legend = figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
+    for handle in legend.legend_handles:
+        if handle is not None:
+            handle.set_alpha(1)
+    return figure
+
+
+def importance_bars(importances: Mapping[str, float], title: str) -> Figure:
+    """Draw each dimension's importance, a share of the variance, the largest above; the rest are interactions."""
+    ranked = sorted(importances.items(), key=lambda item: item[1])
+    figure = Figure(figsize=(8, 0.42 * len(ranked) + 1.3), layout="constrained")
+    axes = figure.add_subplot()
+    values = [value for _, value in ranked]
+    bars = axes.barh([LABELS.get(name, name) for name, _ in ranked], values, color=BLUE)
+    axes.bar_label(bars, [f"{value:.1%}" for value in values], padding=4)
+    axes.set_xlim(0, 1.12 * max([*values, 1e-9]))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
+    axes.set_title(title)
+    axes.set_xlabel(
+        "Share of the scores' variance that each explains alone (fANOVA)\n"
+        f"interactions, not drawn: {max(0.0, 1 - sum(values)):.1%}"
+    )
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_axisbelow(True)
+    return figure

@@ -1,0 +1,269 @@
+"""The sections that experiment files have in common."""
+
+import csv
+import re
+from functools import cache, cached_property
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+
+from trackdl.errors import InputError
+from trackdl.system.paths import project_root
+
+__all__ = [
+    "PRINTED",
+    "Augmentation",
+    "Comparable",
+    "Curve",
+    "Optimizer",
+    "Printed",
+    "Reported",
+    "Schedule",
+    "Strict",
+    "TrainedSpec",
+    "Training",
+    "Unit",
+    "like",
+]
+
+Schedule = Literal["constant", "one_cycle", "cosine"]
+Unit = Literal["fraction", "nats", "squared error", "rank", "count"]
+Comparable = Literal["same protocol", "protocol unknown in part", "not measured in the report"]
+
+# Every number that the report's notebooks print: task, notebook cell, epoch, what, of, value. `of` is what a count is
+# out of; of a batch's loss, how many of the epoch's examples the network had seen before it.
+PRINTED = "experiments/report_printed.csv"
+
+
+def like(pattern: str, what: str) -> AfterValidator:
+    """Return a check of a text by a regular expression, whose message says in words what it must be."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"must be {what}")
+        return text
+
+    return AfterValidator(check)
+
+
+class Strict(BaseModel):
+    """A section of an experiment file: unknown keys, wrong types, NaN and infinity are errors.
+
+    `later` names the keys that a section got after its first experiments: at their defaults they are left out of
+    resolved files, parameters and digests, so that an experiment that does without them stays the one it was.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    later: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _leave_out_what_is_later_and_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = handler(self)
+        unset = {key for key in self.later if getattr(self, key) == type(self).model_fields[key].get_default()}
+        return {key: value for key, value in content.items() if key not in unset}
+
+
+class Optimizer(Strict):
+    """The optimiser and its settings; everything not named here is torch's default.
+
+    `weight_decay` draws all weights but biases and batch norms' towards zero: SGD's as part of the gradient, AdamW's
+    apart from it. `nesterov` is SGD's momentum, looking ahead.
+    """
+
+    later: ClassVar[frozenset[str]] = frozenset({"weight_decay", "nesterov"})
+
+    name: Literal["sgd", "adam", "adamw"]
+    lr: float = Field(gt=0, le=100)
+    momentum: float = Field(0.0, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0, le=10)
+    nesterov: bool = False
+
+    @model_validator(mode="after")
+    def _settings_fit_the_optimiser(self) -> "Optimizer":
+        if self.name != "sgd" and self.momentum:
+            raise ValueError(f"momentum belongs to sgd; {self.name} has none")
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs sgd with a momentum")
+        if self.name == "adam" and self.weight_decay:
+            raise ValueError("weight_decay belongs to sgd and adamw; adam would scale it by the gradients")
+        return self
+
+
+class Augmentation(Strict):
+    """How each training picture is changed, anew whenever it is seen; `training.augmentation` says how."""
+
+    flip: bool = False
+    shift: int = Field(default=0, ge=0, le=8)
+    cutout: int = Field(default=0, ge=0, le=20)
+
+
+class Training(Strict):
+    """How a network is trained.
+
+    `shuffle` draws the examples in a new order each epoch, else they come as they lie. `device` auto takes CUDA, then
+    MPS, then the CPU; `precision` auto takes bfloat16 where the processor computes in it, else float32. Both choices
+    are recorded with the run. `schedule` moves the learning rate over the `epochs`: `training.optim` says how.
+    `label_smoothing` gives this share of a training target to all classes alike.
+    """
+
+    later: ClassVar[frozenset[str]] = frozenset({"schedule", "label_smoothing", "augmentation"})
+
+    epochs: int = Field(ge=1, le=100_000)
+    batch_size: int = Field(ge=1, le=1_000_000)
+    optimizer: Optimizer
+    seed: int = Field(ge=0, lt=2**63)
+    shuffle: bool = True
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    schedule: Schedule = "constant"
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    augmentation: Augmentation = Augmentation()
+
+
+def _unit_of(item: dict[str, Any]) -> Unit:
+    return "fraction" if str(item.get("metric")).endswith("accuracy") else "nats"
+
+
+class _Claim(Strict):
+    """How far a printed number can be compared with ours.
+
+    `unknown` says what the report leaves out of the protocol of this number; where it is empty, the file's `unknown`
+    holds. `comparable` need only be given where the report has not measured it at all. `fault` tells, where the number
+    is not what the report says it is, what it is. `series` names the training where the report shows several of one
+    kind; empty is the main one, the one that a task prints beside its own.
+    """
+
+    comparable: Literal["not measured in the report"] | None = None
+    unknown: str = ""
+    fault: str = ""
+    series: str = ""
+
+    def protocol(self, of_all: str = "") -> tuple[Comparable, str]:
+        """Return how far the number can be compared with ours, and what stands against it, if anything.
+
+        Args:
+            of_all: What is unknown of the protocol of all numbers of the file.
+        """
+        if self.comparable:
+            return self.comparable, ""
+        unknown = self.unknown or of_all
+        return ("protocol unknown in part" if unknown else "same protocol"), unknown
+
+
+class Reported(_Claim):
+    """One number that the report prints, and where.
+
+    `metric` is what we measured, whatever the report calls it.
+    """
+
+    metric: str = Field(min_length=1)
+    epoch: int | None = Field(None, ge=0)
+    value: float
+    quote: str = Field(min_length=1)
+    unit: Unit = Field(default_factory=_unit_of)
+
+
+class Printed(_Claim):
+    """Numbers that one cell of the report's notebook prints: the rows of `PRINTED` with this `cell` and `what`.
+
+    `metric` is what we measured. `epoch` is that of a row which names none.
+    """
+
+    cell: int = Field(ge=1)
+    what: str = Field(min_length=1)
+    metric: str = Field(min_length=1)
+    epoch: int | None = Field(None, ge=0)
+    unit: Unit = Field(default_factory=_unit_of)
+
+    def numbers(self, task: str) -> list[Reported]:
+        """Return them one by one, each with the cell as its quote.
+
+        Raises:
+            InputError: The table has no such rows.
+        """
+        how = {key: getattr(self, key) for key in ("metric", "unit", "comparable", "unknown", "fault", "series")}
+        found = []
+        for row in self._rows(task):
+            value, said = _value(row)
+            epoch = int(row["epoch"]) if row["epoch"] else self.epoch
+            place = f"notebook cell {self.cell}" + (f", epoch {row['epoch']}" if row["epoch"] else "")
+            found.append(Reported(epoch=epoch, value=value, quote=f"{place}: {said}", **how))
+        return found
+
+    def _rows(self, task: str) -> list[dict[str, str]]:
+        rows = [row for row in _table() if (row["task"], row["cell"], row["what"]) == (task, str(self.cell), self.what)]
+        if not rows:
+            raise InputError(f"{PRINTED}: no row of task {task}, cell {self.cell}, what {self.what}")
+        return rows
+
+
+class Curve(Printed):
+    """A curve of batches' losses that one cell prints; it is judged as a whole, not point by point."""
+
+    def points(self, task: str) -> list[tuple[int, int, float]]:
+        """Return its points: the epoch, how many of the epoch's examples were seen before the batch, and the loss.
+
+        Raises:
+            InputError: The table has no such rows.
+        """
+        return [(int(row["epoch"]), int(row["of"]), float(row["value"])) for row in self._rows(task)]
+
+
+@cache
+def _table() -> list[dict[str, str]]:
+    path = project_root() / PRINTED
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except OSError as error:
+        raise InputError(f"{path}: the report's printed numbers cannot be read: {error.strerror}") from error
+
+
+def _value(row: dict[str, str]) -> tuple[float, str]:
+    """Return a row's number as we measure it, and as it was printed."""
+    value, what = row["value"], row["what"].replace("_", " ")
+    if row["what"] == "right":
+        return float(value) / float(row["of"]), f"{value} of {row['of']} right"
+    if row["what"].endswith("percent"):
+        return float(value) / 100, f"{what.removesuffix('percent')}accuracy {value} %"
+    return float(value), f"{what} {value}"
+
+
+class TrainedSpec(Strict):
+    """What every experiment that trains a network says.
+
+    `unknown` says what the report leaves out of the protocol, where that concerns all of its numbers. `reported` are
+    numbers of its text, or such that need a word of their own; `printed` and `curves` are those of its notebooks.
+    """
+
+    task: str
+    training: Training
+    unknown: str = ""
+    reported: list[Reported] = []
+    printed: list[Printed] = []
+    curves: list[Curve] = []
+
+    def nth(self, number: int) -> Self:
+        """Return the same experiment for another training: its seed, counted upwards from the file's."""
+        content = self.model_dump()
+        for section, key in (("training", "seed"), ("data", "split_seed")):
+            if key in content.get(section, {}):
+                content[section][key] += number
+        return self.model_validate(content)
+
+    @cached_property
+    def numbers(self) -> list[Reported]:
+        """All numbers that the report prints of this task and that are judged one by one.
+
+        Raises:
+            InputError: `printed` names what the table has not.
+        """
+        return [*(number for item in self.printed for number in item.numbers(self.task)), *self.reported]

@@ -1,0 +1,162 @@
+"""The schema of experiment files: one YAML file describes one run, whole. Imports nothing heavy."""
+
+import hashlib
+import json
+from typing import Annotated, Any, ClassVar, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, Field, field_validator
+
+from trackdl.spec.base import Strict, TrainedSpec, like
+from trackdl.spec.fashion import FashionSpec
+from trackdl.spec.grid import GridSpec
+from trackdl.spec.heart import HeartSpec
+from trackdl.spec.ledger import LedgerSpec
+from trackdl.spec.search import SearchSpec
+
+__all__ = [
+    "KINDS",
+    "PUBLISHED",
+    "STEPS",
+    "TRAINED",
+    "DataSpec",
+    "DatasetName",
+    "Experiment",
+    "GreekData",
+    "MainSpec",
+    "MnistData",
+    "MnistSpec",
+    "Preprocessing",
+    "Step",
+    "TransferSpec",
+    "digest",
+    "flatten",
+    "task_of",
+    "to_yaml",
+]
+
+
+# What the report says decides nothing of a run.
+PUBLISHED = {"reported", "printed", "curves", "unknown", "hypotheses"}
+
+Preprocessing = Literal["report", "mnist"]
+DatasetName = Literal["mnist", "fashion", "heart", "greek", "report-weights"]
+
+
+class MnistData(Strict):
+    """Task 1's data."""
+
+    dataset: Literal["mnist"]
+
+
+class MnistSpec(TrainedSpec):
+    """Task 1: the MNIST network.
+
+    `reload_after`: after this epoch the training is thrown away and taken up again from its checkpoint, as the report
+    did after its third.
+    """
+
+    task: Literal["mnist"]
+    data: MnistData
+    reload_after: int | None = Field(None, ge=1)
+
+
+class GreekData(Strict):
+    """Task 3's data.
+
+    `folder` names a folder of class folders to learn from, else the report's 27 letters are used; `test_folder` one of
+    letters that are only looked at in the end. `folds`: every letter is judged by a network that has not seen it, by
+    leave-one-out, or by so many stratified folds where there are too many letters for that.
+    """
+
+    dataset: Literal["greek"]
+    preprocessing: Preprocessing
+    folder: str | None = None
+    test_folder: str | None = None
+    folds: int | None = Field(None, ge=2)
+
+
+class TransferSpec(TrainedSpec):
+    """Task 3: the MNIST network from the registry learns Greek letters."""
+
+    task: Literal["transfer"]
+    source: Annotated[str, like(r"models:/[^/@]+(@[^/@]+|/[^/@]+)", "models:/NAME@ALIAS or models:/NAME/VERSION")]
+    data: GreekData
+
+
+class DataSpec(Strict):
+    """Getting the data, checked."""
+
+    task: Literal["data"]
+    datasets: list[DatasetName] = Field(min_length=1)
+
+
+class Step(Strict):
+    """One step of `main`: a task's own experiment file, with single keys set otherwise.
+
+    An `optional` step is passed over, with a word, where its data cannot be had.
+    """
+
+    later: ClassVar[frozenset[str]] = frozenset({"optional"})
+
+    task: str
+    set: dict[str, Any] = Field(default_factory=dict)
+    optional: bool = False
+
+    @field_validator("task")
+    @classmethod
+    def _is_one(cls, task: str) -> str:
+        if task not in STEPS:
+            raise ValueError(f"must be one of {', '.join(STEPS)}")
+        return task
+
+
+class MainSpec(Strict):
+    """The whole report, step by step."""
+
+    task: Literal["main"]
+    steps: list[Step] = Field(min_length=1)
+
+
+Experiment = (
+    MnistSpec | FashionSpec | TransferSpec | HeartSpec | GridSpec | SearchSpec | DataSpec | LedgerSpec | MainSpec
+)
+
+
+def task_of(kind: type[BaseModel]) -> str:
+    """Return the name of the task that an experiment class describes."""
+    return str(get_args(kind.model_fields["task"].annotation)[0])
+
+
+# All tasks, each with the class of its experiment file, in the order in which the ledger tells of them.
+KINDS: dict[str, type[Experiment]] = {task_of(kind): kind for kind in get_args(Experiment)}
+# Those that train the report's networks, and so have its numbers.
+TRAINED: dict[str, type[TrainedSpec]] = {task: kind for task, kind in KINDS.items() if issubclass(kind, TrainedSpec)}
+# Those that `main` can run: their module has `run(experiment)`, and `show`, which returns the result in a line.
+STEPS = [task for task in KINDS if task not in ("data", "grid", "main")]
+
+
+def to_yaml(experiment: Experiment) -> str:
+    """Return the experiment as a file that `load` reads to the same experiment."""
+    content = {"task": experiment.task, **experiment.model_dump(exclude_none=True)}
+    body = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
+    return (
+        f"# Resolved by trackdl: the whole of one run; `trackdl {experiment.task} --file THIS` runs it again.\n{body}"
+    )
+
+
+def digest(experiment: BaseModel) -> str:
+    """Return the SHA-256 (hex) of what decides the run's outcome: all keys but what the report says."""
+    content = experiment.model_dump(mode="json", exclude={*PUBLISHED, "margin"})
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def flatten(experiment: Experiment) -> dict[str, Any]:
+    """Return the settings as dotted keys, as they stand among a run's parameters."""
+
+    def walk(prefix: str, value: Any) -> dict[str, Any]:
+        if isinstance(value, dict):
+            return {k: v for name, inner in value.items() for k, v in walk(f"{prefix}{name}.", inner).items()}
+        return {prefix[:-1]: value}
+
+    return walk("", experiment.model_dump(exclude={*PUBLISHED, "task"}, exclude_none=True))

@@ -1,0 +1,163 @@
+"""Experiment files read: YAML without its surprises, single keys set otherwise, the whole validated.
+
+What is wrong is told with the file, the key and what it may be. Imports neither torch nor mlflow nor optuna, so a wrong
+file is answered at once.
+"""
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from trackdl.errors import InputError
+from trackdl.spec.experiments import task_of
+
+__all__ = ["MAX_BYTES", "Spec", "load", "parse", "value_of"]
+
+
+MAX_BYTES = 1_000_000
+
+
+Spec = TypeVar("Spec", bound=BaseModel)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without its surprises: no duplicate keys, no anchors, and `1e-2` is a number."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()  # type: ignore[no-untyped-call]  # PyYAML types it not
+            raise yaml.MarkedYAMLError(problem="an alias (*name); write the value out", problem_mark=event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.MarkedYAMLError(problem=f"the key {key!r} is no text", problem_mark=key_node.start_mark)
+            if key in seen:
+                raise yaml.MarkedYAMLError(problem=f"the key {key!r} stands twice", problem_mark=key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def _plain_number(construct: Callable[[yaml.SafeLoader, Any], Any]) -> Callable[[yaml.SafeLoader, Any], Any]:
+    """Leave YAML 1.1's numbers to the base of 60 texts: nobody means one, and a long one takes quadratic time."""
+    return lambda loader, node: node.value if ":" in node.value else construct(loader, node)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _plain_number(yaml.SafeLoader.construct_yaml_int))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:float", _plain_number(yaml.SafeLoader.construct_yaml_float))
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def load(path: Path, kind: type[Spec], overrides: Mapping[str, Any] | None = None) -> Spec:
+    """Read one experiment file, set single keys otherwise, and validate the whole.
+
+    Args:
+        path: The YAML file.
+        kind: Which task's experiment it must be.
+        overrides: Dotted keys with their values, e.g. `{"training.epochs": 10}`.
+
+    Raises:
+        InputError: The file cannot be read, is no YAML mapping, or has a wrong or unknown key; names file and key.
+    """
+    return parse(_read(path), str(path), kind, overrides)
+
+
+def parse(text: str, name: str, kind: type[Spec], overrides: Mapping[str, Any] | None = None) -> Spec:
+    """Do as `load` does with a text that was read already; `name` stands for the file in messages."""
+    content = value_of(text, name)
+    task = task_of(kind)
+    if not isinstance(content, dict):
+        raise InputError(f"{name}: expected keys such as 'task: {task}', found {type(content).__name__}")
+    if content.get("task") != task:
+        raise InputError(f"{name}: key 'task': must be '{task}', but is {content.get('task')!r:.80}")
+    given = dict(overrides or {})
+    for key, value in given.items():
+        _set(content, key, value, name)
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        raise InputError("\n".join(_explain(name, kind, problem, given) for problem in error.errors())) from error
+
+
+def value_of(text: str, name: str) -> Any:
+    """Return what a YAML text stands for, read by the rules of experiment files.
+
+    Raises:
+        InputError: It is no valid YAML; `name` stands for it in the message.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader, made stricter
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InputError(f"{name}: not valid YAML: {_one_line(error)}") from error
+
+
+def _read(path: Path) -> str:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(f"{path}: larger than {MAX_BYTES:,} bytes; an experiment file is a page of YAML")
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text (byte {error.start}); is this an experiment file?") from error
+
+
+def _set(content: dict[str, Any], key: str, value: Any, name: str) -> None:
+    *sections, last = key.split(".")
+    for section in sections:
+        content = content.setdefault(section, {})
+        if not isinstance(content, dict):
+            raise InputError(f"{name}: key '{key}' cannot be set: '{section}' is no section")
+    content[last] = value
+
+
+def _explain(name: str, kind: type[BaseModel], problem: Any, given: Mapping[str, Any]) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    origin = " (set on the command line)" if key in given else ""
+    if problem["type"] == "extra_forbidden":
+        text = f"unknown key; {_known(kind, problem['loc'])}"
+    elif problem["type"] == "missing":
+        text = "missing"
+    elif problem["type"] == "model_type":
+        text = f"must be a section of keys, but is {problem['input']!r:.80}"
+    else:
+        text = _lower(problem["msg"].removeprefix("Value error, "))
+        if not key:  # of all keys together: what they are is the whole file
+            return f"{name}: {text}"
+        text += f", but is {problem['input']!r:.80}"
+    return f"{name}: key '{key}'{origin}: {text}"
+
+
+def _known(model: Any, location: tuple[Any, ...]) -> str:
+    """Say which keys stand beside an unknown one, and which it may have meant."""
+    for part in location[:-1]:
+        # A list's index and the keys of a table of sections are no fields.
+        if part in model.model_fields:
+            model = model.model_fields[part].annotation
+            model = next((inner for inner in getattr(model, "__args__", ()) if hasattr(inner, "model_fields")), model)
+    keys = list(model.model_fields)
+    close = difflib.get_close_matches(str(location[-1]), keys, n=1)
+    meant = f"did you mean '{close[0]}'? " if close else ""
+    return f"{meant}The keys here are {', '.join(keys)}"
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,126 @@
+"""What experiment files say of the grid: which configurations, which folds, how each is trained."""
+
+import hashlib
+import json
+import math
+from itertools import product
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from trackdl.spec.base import Reported, Strict, Training
+from trackdl.spec.fashion import SIDE, Activation, FashionData, FashionModel, Padding, sides
+from trackdl.spec.hypotheses import Hypothesis
+
+__all__ = ["DIMENSIONS", "GridSpec", "Space"]
+
+DIMENSIONS = ("activation", "filter_size", "dense_nodes", "dropout", "filters", "conv_layers", "pool_size")
+
+Cell = dict[str, Any]
+
+
+class Space(Strict):
+    """The values that each of the seven dimensions takes; the grid is every combination of them."""
+
+    activation: list[Activation] = Field(min_length=1)
+    filter_size: list[Literal[3, 5, 7]] = Field(min_length=1)
+    dense_nodes: list[int] = Field(min_length=1)
+    dropout: list[float] = Field(min_length=1)
+    filters: list[int] = Field(min_length=1)
+    conv_layers: list[int] = Field(min_length=1)
+    pool_size: list[Literal[2, 3]] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _every_cell_stands_once(self) -> "Space":
+        for name, values in self:
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name} names a value twice: {values}")
+        if math.prod(len(values) for _, values in self) > 100_000:
+            raise ValueError("more than 100,000 combinations")
+        return self
+
+    def cells(self) -> list[Cell]:
+        """Return every combination, the last dimension changing fastest."""
+        return [
+            dict(zip(DIMENSIONS, values, strict=True)) for values in product(*(getattr(self, n) for n in DIMENSIONS))
+        ]
+
+
+class Timing(Strict):
+    """How the cells' training is timed, in random order, once all stand: so many batches, so many times."""
+
+    batches: int = Field(100, ge=1, le=10_000)
+    repeats: int = Field(3, ge=1, le=100)
+
+
+class GridSpec(Strict):
+    """Task 2's grid: every cell is trained `folds` times, each time judged on the fold that it has not seen.
+
+    `grids` names the spaces: `report` is the report's own, others are ours. Combinations that are no networks, because
+    too little of the picture is left for one of their layers, are not trained; they stand in the table with the reason.
+    `padding` is that of every convolution. The folds are cut, by class, from the
+    pictures that are left when `data.validation` of them are kept back. `margin`, in points of accuracy, is the
+    difference below which two configurations are alike in practice; `hypotheses` are what the grid is to decide. In the
+    end every cell's training is timed, and `report`'s best cell, and its first, which was the report's choice, are
+    trained on all of these pictures from `fresh_seeds` new seeds, and tested.
+    """
+
+    later: ClassVar[frozenset[str]] = frozenset({"padding"})
+
+    task: Literal["grid"]
+    data: FashionData
+    padding: Padding = "same"
+    folds: int = Field(ge=2, le=100)
+    training: Training
+    grids: dict[str, Space] = Field(min_length=1)
+    timing: Timing = Field(default_factory=lambda: Timing.model_validate({}))
+    fresh_seeds: int = Field(default=5, ge=2, le=1000)
+    margin: float = Field(0.25, gt=0, le=100)
+    hypotheses: list[Hypothesis] = Field(default_factory=list)
+    reported: list[Reported] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _the_reports_grid_is_there(self) -> "GridSpec":
+        if "report" not in self.grids:
+            raise ValueError("one of the grids must be named report: what is found is found in it")
+        for grid in self.grids:
+            cells = self.cells(grid)
+            if not cells:
+                _, reason = self.impossible(grid)[0]
+                raise ValueError(f"no combination of {grid} is a network; the first ends at {reason}")
+            for cell in cells:
+                FashionModel.model_validate(self.model(cell))
+        return self
+
+    def model(self, cell: Cell) -> dict[str, Any]:
+        """Return what `FashionNet` is built by for a cell."""
+        return {**cell, "padding": self.padding}
+
+    def cells(self, grid: str) -> list[Cell]:
+        """Return the combinations of one of the grids that are networks, the last dimension changing fastest."""
+        return [cell for cell in self.grids[grid].cells() if self._reason(cell) is None]
+
+    def impossible(self, grid: str) -> list[tuple[Cell, str]]:
+        """Return the combinations that are no networks, each with the layer and the shape that end it."""
+        reasons = ((cell, self._reason(cell)) for cell in self.grids[grid].cells())
+        return [(cell, reason) for cell, reason in reasons if reason is not None]
+
+    def _reason(self, cell: Cell) -> str | None:
+        try:
+            sides(SIDE, cell["conv_layers"], cell["filter_size"], cell["pool_size"], self.padding)
+        except ValueError as error:
+            return str(error)
+        return None
+
+    def study(self, grid: str) -> str:
+        """Return the name of the study that holds one of the grids.
+
+        It follows from all that makes two cells comparable. Seed, device and precision are not part of it: a cell is
+        known by its parameters, whoever trains it, and each fold says what it was trained by.
+        """
+        training = self.training.model_dump(mode="json", exclude={"seed", "device", "precision"})
+        space = self.grids[grid].model_dump(mode="json")
+        content = [self.data.model_dump(mode="json"), self.folds, training, space]
+        if self.padding != "same":  # which the first grid had, before there was a choice
+            content.append(self.padding)
+        return f"grid-{grid}-{hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]}"

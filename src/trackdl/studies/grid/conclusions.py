@@ -1,0 +1,101 @@
+"""What follows from the whole grid: the report's hypotheses judged, the winner's curse, pictures; kept with the run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+
+from trackdl.analysis.contrasts import Contrast, compare, compare_within
+from trackdl.analysis.hypotheses import SCOPE, Verdict, contrast_rows, judge
+from trackdl.analysis.winners_curse import Curse, curse
+from trackdl.plots import grid as plots_grid
+from trackdl.spec import GridSpec
+from trackdl.system.console import print_table, say
+from trackdl.tracking.runs import Run
+
+__all__ = ["Conclusions", "conclude", "show_conclusions"]
+
+TITLE = "Fashion-MNIST grid"
+
+
+@dataclass(frozen=True)
+class Conclusions:
+    """What the grid says: every contrast, the same within each activation, the verdicts, and the winner's curse."""
+
+    contrasts: list[Contrast]
+    within: dict[Any, list[Contrast]]
+    verdicts: list[Verdict]
+    curse: Curse
+
+
+def conclude(
+    run: Run,
+    experiment: GridSpec,
+    table: pd.DataFrame,
+    fresh: tuple[Sequence[float], Sequence[float]],
+    importances: Mapping[str, float],
+) -> Conclusions:
+    """Draw the conclusions and log them: `verdicts.json` and the pictures that there is something to see in.
+
+    Args:
+        run: The grid's run.
+        experiment: Its protocol.
+        table: Its table, whole (`grid_table`).
+        fresh: Test accuracies of the best cell and of the report's, each trained from new seeds.
+        importances: Each dimension's share of the scores' variance.
+    """
+    first = experiment.cells("report")[0]
+    contrasts = compare(table, experiment.margin)
+    within = compare_within(table, "activation", experiment.margin)
+    verdicts = [judge(one, contrasts, experiment.margin, within) for one in experiment.hypotheses]
+    found = Conclusions(contrasts, within, verdicts, curse(table, first, *fresh))
+    figures = {
+        "accuracy_against_time": plots_grid.accuracy_against_time(table, first, f"{TITLE}: accuracy against time"),
+        "courses": plots_grid.cell_courses(table, first, f"{TITLE}: every configuration"),
+    }
+    # A grid in which little varies has nothing to compare, to act together or to be important.
+    if contrasts:
+        figures["effects"] = plots_grid.effects_chart(
+            contrasts, experiment.margin, f"{TITLE}: what each dimension does"
+        )
+    if sum(len(values) > 1 for _, values in experiment.grids["report"]) > 1:
+        figures["interactions"] = plots_grid.interaction_maps(table, f"{TITLE}: dimensions that act together")
+    if importances:
+        holes = len(experiment.impossible("report"))
+        extrapolated = f"\nextrapolated into {holes} combinations that are no networks" if holes else ""
+        figures["importances"] = plots_grid.importance_bars(importances, f"{TITLE}: importance{extrapolated}")
+    for name, figure in figures.items():
+        run.figure(figure, f"pictures/{name}.png")
+    run.table(_as_json(experiment, found, importances), "verdicts.json")
+    return found
+
+
+def _as_json(experiment: GridSpec, found: Conclusions, importances: Mapping[str, float]) -> dict[str, Any]:
+    return {
+        "margin": experiment.margin,
+        "scope": SCOPE,
+        "hypotheses": [
+            {
+                "dimension": verdict.hypothesis.dimension,
+                "quote": verdict.hypothesis.quote,
+                "claim": verdict.hypothesis.claim,
+                "verdict": verdict.decision,
+                "words": verdict.words,
+            }
+            for verdict in found.verdicts
+        ],
+        "contrasts": [asdict(contrast) for contrast in found.contrasts],
+        "exploratory": {str(value): [asdict(contrast) for contrast in own] for value, own in found.within.items()},
+        "winner": {**asdict(found.curse), "words": found.curse.words},
+        "importances": dict(importances),
+    }
+
+
+def show_conclusions(found: Conclusions) -> None:
+    """Print the contrasts, the verdicts and the winner's curse."""
+    print_table("Task 2's grid: one value against another, all else equal", *contrast_rows(found.contrasts))
+    for verdict in found.verdicts:
+        say(f"{verdict.decision.upper()}. {verdict.words}")
+    say(f"\n{SCOPE}")
+    say(f"\n{found.curse.words}")

@@ -1,0 +1,181 @@
+"""One fit of the grid: a configuration, trained on all folds but one and judged on that one, tested afresh, or timed.
+
+Knows no tracker.
+A worker process keeps the data set, normalised, from one fit to the next.
+"""
+
+import math
+import platform
+import time
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from sklearn.model_selection import StratifiedKFold
+
+from trackdl.data.images import FASHION_MEAN_STD, hold_back, load_images, normalise
+from trackdl.networks.build import count_parameters
+from trackdl.networks.fashion import FashionNet
+from trackdl.spec import Training
+from trackdl.spec.fashion import FashionData
+from trackdl.training.devices import resolve_device, resolve_precision
+from trackdl.training.trainer import Examples, Trainer
+
+__all__ = ["HISTORY", "FoldResult", "FoldTask", "FreshTask", "TimeTask", "fit_fold", "fit_fresh", "time_batch"]
+
+HISTORY = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+
+
+@dataclass(frozen=True)
+class FoldTask:
+    """One fit: `model` are FashionNet's arguments, `fold` of `folds` is the one held out."""
+
+    model: dict[str, Any]
+    training: Training
+    data: FashionData
+    folds: int
+    fold: int
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """What one fit left; it is kept as JSON.
+
+    Attributes:
+        history: Each of `HISTORY`, a value an epoch; accuracies are fractions.
+        parameters: How many numbers the network has.
+        fit_seconds: Time spent in training steps, by the clock.
+        cpu_seconds: Processor time of the same. Other work on the machine lengthens it too, if less than the clock's.
+        seconds: Time of the whole task, with getting the data ready and judging each epoch.
+        seed: The fit's own.
+        precision: In which the layers computed.
+        host: The machine.
+    """
+
+    history: dict[str, list[float]]
+    parameters: int
+    fit_seconds: float
+    cpu_seconds: float
+    seconds: float
+    seed: int
+    precision: str
+    host: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as a JSON value."""
+        return asdict(self)
+
+
+def fit_fold(task: FoldTask) -> FoldResult:
+    """Train a configuration on all folds but one, and judge it on that one after every epoch.
+
+    Raises:
+        TrackdlError: The data cannot be had, or the training failed.
+    """
+    began = time.perf_counter()
+    # A seed of its own for each fold, the same for every configuration: they differ by their parameters alone.
+    settings = task.training.model_copy(update={"seed": task.training.seed + task.fold})
+    dtype = resolve_precision(settings.precision, resolve_device(settings.device))
+    learn, held = _folds(task.data, task.folds, dtype)[task.fold]
+    trainer = Trainer(lambda: FashionNet(**task.model), settings, F.cross_entropy)
+    history: dict[str, list[float]] = {name: [] for name in HISTORY}
+    cpu = 0.0
+    epochs = trainer.fit(learn, settings.epochs)
+    while True:
+        cpu -= time.process_time()
+        result = next(epochs, None)
+        cpu += time.process_time()
+        if result is None:
+            break
+        judged = trainer.evaluate(held)
+        values = (result.train_loss, result.train_accuracy, judged.loss, judged.accuracy)
+        for name, value in zip(HISTORY, values, strict=True):
+            history[name].append(round(value, 6))
+    return FoldResult(
+        history=history,
+        parameters=count_parameters(trainer.model),
+        fit_seconds=trainer.seconds,
+        cpu_seconds=cpu,
+        seconds=time.perf_counter() - began,
+        seed=settings.seed,
+        precision=str(dtype).removeprefix("torch."),
+        host=platform.node(),
+    )
+
+
+@dataclass(frozen=True)
+class FreshTask:
+    """A configuration, trained on all folds' pictures from a seed that the grid has not used, then tested, once."""
+
+    model: dict[str, Any]
+    training: Training
+    data: FashionData
+
+
+def fit_fresh(task: FreshTask) -> float:
+    """Return the accuracy on the test pictures, as a fraction.
+
+    Raises:
+        TrackdlError: The data cannot be had, or the training failed.
+    """
+    settings = task.training
+    dtype = resolve_precision(settings.precision, resolve_device(settings.device))
+    images = load_images("fashion")
+    kept, _ = hold_back(len(images.train_labels), task.data.validation, task.data.split_seed)
+    learn = Examples(normalise(images.train_images[kept], *FASHION_MEAN_STD, dtype), images.train_labels[kept])
+    trainer = Trainer(lambda: FashionNet(**task.model), settings, F.cross_entropy)
+    for _ in trainer.fit(learn, settings.epochs):
+        pass
+    return trainer.evaluate(Examples(normalise(images.test_images, *FASHION_MEAN_STD), images.test_labels)).accuracy
+
+
+@dataclass(frozen=True)
+class TimeTask:
+    """A configuration whose training is to be timed over so many batches of the first fold's training pictures."""
+
+    model: dict[str, Any]
+    training: Training
+    data: FashionData
+    folds: int
+    batches: int
+
+
+def time_batch(task: TimeTask) -> float:
+    """Return what a batch's training step takes, in milliseconds of processor time, after as many to warm up.
+
+    Raises:
+        TrackdlError: The data cannot be had, or the training failed.
+    """
+    settings = task.training
+    dtype = resolve_precision(settings.precision, resolve_device(settings.device))
+    learn, _ = _folds(task.data, task.folds, dtype)[0]
+    pictures = min(task.batches * settings.batch_size, len(learn))
+    epochs = Trainer(lambda: FashionNet(**task.model), settings, F.cross_entropy).fit(
+        Examples(learn.inputs[:pictures], learn.targets[:pictures]), 2
+    )
+    next(epochs)
+    began = time.process_time()
+    next(epochs)
+    return 1000 * (time.process_time() - began) / math.ceil(pictures / settings.batch_size)
+
+
+@cache
+def _folds(data: FashionData, folds: int, dtype: torch.dtype) -> list[tuple[Examples, Examples]]:
+    """Return (training, held out) examples of each fold: the training's as `dtype`, the held-out's as float32.
+
+    The folds are those of `GridSearchCV(cv=3)`: stratified, in the pictures' order.
+    """
+    images = load_images("fashion")
+    kept, _ = hold_back(len(images.train_labels), data.validation, data.split_seed)
+    pixels, labels = images.train_images[kept], images.train_labels[kept]
+    made = []
+    for learn, held in StratifiedKFold(folds).split(torch.zeros(len(labels)), labels):
+        made.append(
+            (
+                Examples(normalise(pixels[learn], *FASHION_MEAN_STD, dtype), labels[learn]),
+                Examples(normalise(pixels[held], *FASHION_MEAN_STD), labels[held]),
+            )
+        )
+    return made

@@ -1,0 +1,90 @@
+"""What is measured once every cell of the grid stands: every cell timed, the best and the first tested afresh."""
+
+import json
+import random
+from collections.abc import Callable, Iterator
+from statistics import median
+from typing import Any, TypeVar
+
+import pandas as pd
+
+from trackdl.analysis.winners_curse import best_cell
+from trackdl.errors import TrackdlError
+from trackdl.spec import GridSpec
+from trackdl.studies.grid.fits import FreshTask, TimeTask
+from trackdl.studies.grid.study import GridStudy
+from trackdl.system.console import progress
+from trackdl.workers.pool import Failed, Lost
+
+__all__ = ["tested_afresh", "time_cells"]
+
+Task = TypeVar("Task")
+Place = tuple[GridStudy, str]  # a study and the key that it keeps a value by
+Spread = Callable[[Callable[[], tuple[Place, Task] | None], int], Iterator[tuple[Place, float | Failed | Lost]]]
+
+NEW_SEEDS = 1000  # so far from the experiment's seed are the seeds of cells that are tested afresh
+
+
+def time_cells(
+    experiment: GridSpec, studies: list[GridStudy], spread: "Spread[TimeTask]", workers: int
+) -> list[list[float]]:
+    """Return what a training step of each cell of each study takes: milliseconds of processor time, a median.
+
+    The folds' own times are of hours that lie apart, with whatever else the machine did; here all cells are timed
+    shortly and in random order, so that what differs from hour to hour falls on all alike.
+    """
+    tasks: dict[Place, TimeTask] = {}
+    for study in studies:
+        for cell in study.cells:
+            model, batches = experiment.model(cell), experiment.timing.batches
+            task = TimeTask(model, experiment.training, experiment.data, experiment.folds, batches)
+            tasks |= {(study, _key(cell, repeat)): task for repeat in range(experiment.timing.repeats)}
+    order = list(tasks)
+    random.Random(experiment.training.seed).shuffle(order)
+    _measure(
+        "timed", {place: tasks[place] for place in order}, spread, workers, "grid, cells timed", "{:.1f} ms".format
+    )
+    times = []
+    for study in studies:
+        kept = study.measured("timed")
+        repeats = range(experiment.timing.repeats)
+        times.append([median(kept[_key(cell, repeat)] for repeat in repeats) for cell in study.cells])
+    return times
+
+
+def tested_afresh(
+    experiment: GridSpec, study: GridStudy, table: pd.DataFrame, spread: "Spread[FreshTask]", workers: int
+) -> tuple[list[float], list[float]]:
+    """Return the test accuracies of the best cell and of the first, from new seeds."""
+    first_seed = experiment.training.seed + NEW_SEEDS
+    seeds = range(first_seed, first_seed + experiment.fresh_seeds)
+    cells = best_cell(table)[0], study.cells[0]
+    tasks: dict[Place, FreshTask] = {}
+    for cell in cells:
+        for seed in seeds:
+            training = experiment.training.model_copy(update={"seed": seed})
+            tasks[study, _key(cell, seed)] = FreshTask(experiment.model(cell), training, experiment.data)
+    _measure("fresh", tasks, spread, workers, "grid, best and first cell from new seeds", "{:.2%}".format)
+    kept = study.measured("fresh")
+    best, first = ([kept[_key(cell, seed)] for seed in seeds] for cell in cells)
+    return best, first
+
+
+def _measure(
+    what: str, tasks: dict[Place, Task], spread: "Spread[Task]", workers: int, title: str, words: Callable[[float], str]
+) -> None:
+    """Do the tasks whose values are not kept yet; each value is kept as soon as it is there."""
+    kept = {study: study.measured(what) for study, _ in tasks}
+    left = {(study, key): task for (study, key), task in tasks.items() if key not in kept[study]}
+    waiting = iter(left.items())
+    with progress(title, len(left), every=10) as advance:
+        for (study, key), outcome in spread(lambda: next(waiting, None), workers):
+            if isinstance(outcome, Failed | Lost):
+                why = outcome.error if isinstance(outcome, Failed) else "its worker was killed, twice"
+                raise TrackdlError(f"{title}: {key} failed: {why}. The same command tries it again")
+            study.keep_measured(what, key, outcome)
+            advance(words(outcome))
+
+
+def _key(cell: dict[str, Any], number: int) -> str:
+    return f"{json.dumps(cell, sort_keys=True)} {number}"

@@ -1,0 +1,1 @@
+"""The search: its study, the process that drives it, and training in segments."""

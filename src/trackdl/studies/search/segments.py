@@ -1,0 +1,94 @@
+"""A training in segments: so many epochs, then its whole state is handed over, and any worker may go on.
+
+Knows no tracker. A study can so look at a trial between two epochs, and a lost worker costs the epoch it was in.
+"""
+
+import tempfile
+import time
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from trackdl.data.images import FASHION_MEAN_STD, hold_back, load_images, normalise
+from trackdl.networks.fashion import FashionNet
+from trackdl.spec import FashionSpec
+from trackdl.spec.fashion import FashionData
+from trackdl.training.devices import resolve_device, resolve_precision
+from trackdl.training.trainer import Examples, Trainer
+
+__all__ = ["Epoch", "SegmentResult", "SegmentTask", "train_segment"]
+
+
+@dataclass(frozen=True)
+class SegmentTask:
+    """Train `experiment` from `state`, a checkpoint's bytes (none: from the beginning), to the end of epoch `until`."""
+
+    experiment: FashionSpec
+    state: bytes | None
+    until: int
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch's result; accuracies are fractions, `cpu_seconds` the processor time of its training steps."""
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    val_loss: float
+    val_accuracy: float
+    cpu_seconds: float
+
+
+@dataclass(frozen=True)
+class SegmentResult:
+    """What a segment left: its epochs, and the state to go on from."""
+
+    epochs: list[Epoch]
+    state: bytes
+
+
+def train_segment(task: SegmentTask) -> SegmentResult:
+    """Train one segment, judging every epoch on the validation pictures.
+
+    Raises:
+        Diverged: The loss became NaN or infinite.
+        TrackdlError: The data cannot be had, or the state is no checkpoint of this network.
+    """
+    settings = task.experiment.training
+    dtype = resolve_precision(settings.precision, resolve_device(settings.device))
+    learn, validation = _pictures(task.experiment.data, dtype)
+    arguments = task.experiment.model.model_dump()
+    trainer = Trainer(lambda: FashionNet(**arguments), settings, F.cross_entropy)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "state.safetensors"
+        if task.state is not None:
+            path.write_bytes(task.state)
+            trainer.load(path)
+        epochs = []
+        course = trainer.fit(learn, task.until)
+        while True:
+            began = time.process_time()
+            result = next(course, None)
+            if result is None:
+                break
+            spent = time.process_time() - began
+            judged = trainer.evaluate(validation)
+            values = (result.train_loss, result.train_accuracy, judged.loss, judged.accuracy, spent)
+            epochs.append(Epoch(result.epoch, *(round(value, 6) for value in values)))
+        trainer.save(path)
+        return SegmentResult(epochs, path.read_bytes())
+
+
+@cache
+def _pictures(data: FashionData, dtype: torch.dtype) -> tuple[Examples, Examples]:
+    """Return what is learnt from, as `dtype`, and what judges, as float32; the split is that of `fashion`."""
+    images = load_images("fashion")
+    learn, back = hold_back(len(images.train_labels), data.validation, data.split_seed)
+    return (
+        Examples(normalise(images.train_images[learn], *FASHION_MEAN_STD, dtype), images.train_labels[learn]),
+        Examples(normalise(images.train_images[back], *FASHION_MEAN_STD), images.train_labels[back]),
+    )

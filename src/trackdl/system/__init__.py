@@ -1,0 +1,1 @@
+"""The machine: paths, processes, terminal, databases, and a digest of the code."""

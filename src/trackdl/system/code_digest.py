@@ -1,0 +1,269 @@
+"""One digest for the code that decides what a task's training gives, so that a finished run can stand for a new one.
+
+It covers the definitions (functions, classes, constants) that are reached from the task's training, by their syntax
+trees: what is moved to another module, or added beside, leaves every finished run valid; a change of how something is
+built, fed, trained or judged does not. Left out are
+
+- names of modules, docstrings, comments, annotations, fields of classes, and words for people: f-strings, texts with a
+  space in them, and what errors are raised with;
+- what shows or keeps results: any module that reaches MLflow, matplotlib or rich;
+- what has a digest of its own: the experiment as it was resolved, and the data's bytes (a module that takes file locks
+  brings files, which are checked);
+- of a table of choices, such as the activations, those that the experiment does not name.
+"""
+
+import ast
+import hashlib
+from collections.abc import Collection, Mapping
+from functools import cache, cached_property
+from pathlib import Path
+
+__all__ = ["code_digest", "words_of"]
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+# Where each task's training begins: a module, and functions of it.
+ENTRIES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "mnist": ("tasks.mnist", ("_train",)),
+    "fashion": ("tasks.fashion", ("_load", "_trainer", "_train", "_best_epoch", "_measure")),
+    "transfer": ("tasks.transfer", ("_examples", "_network", "_random_network", "_train", "_hold_out")),
+    "heart": ("tasks.heart", ("_candidates", "fit_seeds", "cross_validate", "folds", "load_heart")),
+    "grid": ("studies.grid.fits", ("fit_fold", "fit_fresh", "time_batch")),
+    "search": ("studies.search.segments", ("train_segment",)),
+}
+SHOWS = {"mlflow", "matplotlib", "rich"}
+BRINGS = {"filelock"}
+
+# A definition: its module, dotted below the package, and its name.
+Place = tuple[str, str]
+
+
+def words_of(parameters: Mapping[str, object]) -> frozenset[str]:
+    """Return the words that an experiment's parameters, dotted as `spec.flatten` gives them, may name choices by."""
+    values = (value if isinstance(value, list) else [value] for value in parameters.values())
+    return frozenset(str(item) for items in values for item in items)
+
+
+@cache
+def code_digest(task: str, words: frozenset[str] = frozenset(), package: Path = PACKAGE) -> str | None:
+    """Return the SHA-256, hex, of the code that decides a task's results.
+
+    It depends on the Python version too, whose grammar the code is read by.
+
+    Args:
+        task: The task's name.
+        words: Of the experiment, as `words_of` returns them.
+        package: The folder of trackdl's sources.
+
+    Returns:
+        The digest; None where the task trains nothing.
+    """
+    if task not in ENTRIES:
+        return None
+    module, names = ENTRIES[task]
+    code = _code(package)
+    found: dict[Place, str] = {}
+    left = [place for name in names if (place := code.resolve(module, name))]
+    while left:
+        place = left.pop()
+        if place not in found and (place[0] == module or not code.modules[place[0]].aside):
+            reader = _Reader(code, place[0], words)
+            found[place] = reader.read(code.modules[place[0]].definitions[place[1]])
+            left += reader.reached
+    return hashlib.sha256("\n".join(sorted(found.values())).encode()).hexdigest()
+
+
+@cache
+def _code(package: Path) -> "_Code":
+    return _Code(package)
+
+
+class _Module:
+    """A module's definitions, and what it imports."""
+
+    def __init__(self, code: "_Code", file: Path) -> None:
+        self.code = code
+        self.definitions: dict[str, ast.stmt] = {}
+        self.imports: dict[str, tuple[str, str]] = {}  # by the name here: a module of the package, and a name in it
+        self.foreign: set[str] = set()
+        self.inner: set[str] = set()
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            self._take(node)
+
+    def _take(self, node: ast.stmt) -> None:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            self.definitions[node.name] = node
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            self.definitions |= {target.id: node for target in targets if isinstance(target, ast.Name)}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            self._import(node.module, node.names)
+        elif isinstance(node, ast.Import):
+            self.foreign |= {alias.name.partition(".")[0] for alias in node.names}
+
+    def _import(self, module: str, names: Collection[ast.alias]) -> None:
+        top, _, rest = module.partition(".")
+        if top != "trackdl":
+            self.foreign.add(top)
+            return
+        self.inner.add(rest)
+        for alias in names:
+            self.imports[alias.asname or alias.name] = (rest, alias.name)
+            self.inner.add(f"{rest}.{alias.name}".strip("."))
+
+    @cached_property
+    def aside(self) -> bool:
+        """Whether it brings files, or shows or keeps results: itself, or by what it imports."""
+        return bool(self.foreign & BRINGS) or bool(self._below & SHOWS)
+
+    @cached_property
+    def _below(self) -> set[str]:
+        seen: set[str] = set()
+        left, foreign = list(self.inner), set(self.foreign)
+        while left:
+            name = left.pop()
+            if name not in seen and name in self.code.modules:
+                seen.add(name)
+                foreign |= self.code.modules[name].foreign
+                left += self.code.modules[name].inner
+        return foreign
+
+
+class _Code:
+    """The package's modules, by their dotted names below it."""
+
+    def __init__(self, package: Path) -> None:
+        files = {file.relative_to(package).with_suffix("").parts: file for file in sorted(package.rglob("*.py"))}
+        self.modules = {
+            ".".join(parts[:-1] if parts[-1] == "__init__" else parts): _Module(self, file)
+            for parts, file in files.items()
+        }
+
+    def resolve(self, module: str, name: str) -> Place | None:
+        """Return where what a module calls `name` is defined; None where it is not in the package, or is a module."""
+        seen = set()
+        while (module, name) not in seen and module in self.modules:
+            seen.add((module, name))
+            if name in self.modules[module].definitions:
+                return module, name
+            if name not in self.modules[module].imports:
+                return None
+            module, name = self.modules[module].imports[name]
+        return None
+
+    def is_model(self, module: str, name: str) -> bool:
+        """Return whether a class is a section of experiment files, whose values have a digest of their own."""
+        place = self.resolve(module, name)
+        if place is None:
+            return name == "BaseModel"
+        node = self.modules[place[0]].definitions[place[1]]
+        bases = [base.id for base in node.bases if isinstance(base, ast.Name)] if isinstance(node, ast.ClassDef) else []
+        return any(self.is_model(place[0], base) for base in bases)
+
+    def module_of(self, module: str, name: str) -> str | None:
+        """Return the module that another calls `name`, or None."""
+        if name not in self.modules[module].imports:
+            return None
+        found = ".".join(self.modules[module].imports[name]).strip(".")
+        return found if found in self.modules else None
+
+
+class _Reader(ast.NodeTransformer):
+    """Reads one definition: what of it decides, as text, and which definitions it reaches."""
+
+    def __init__(self, code: _Code, module: str, words: frozenset[str]) -> None:
+        self.code, self.module, self.words = code, module, words
+        self.reached: list[Place] = []
+        self.local: frozenset[str] = frozenset()  # names that stand for something else within a function
+
+    def read(self, node: ast.stmt) -> str:
+        """Return a definition's text."""
+        copy = ast.parse(ast.unparse(node)).body[0]  # the tree is shared by all tasks
+        if isinstance(copy, ast.Assign | ast.AnnAssign) and copy.value is not None:
+            copy.value = self._chosen(copy.value)
+        return ast.dump(self.visit(copy))
+
+    def _chosen(self, value: ast.expr) -> ast.expr:
+        """Return a constant without the choices that the experiment does not name, where it is a table of such."""
+        if isinstance(value, ast.Dict):
+            pairs = [
+                (key, item) for key, item in zip(value.keys, value.values, strict=True) if _text(key) in self.words
+            ]
+            if pairs:
+                return ast.Dict([key for key, _ in pairs], [item for _, item in pairs])
+        if isinstance(value, ast.Set) and all(_text(item) is not None for item in value.elts):
+            return ast.Set([item for item in value.elts if _text(item) in self.words])
+        return value
+
+    def _follow(self, module: str, name: str, *, classes: bool = False) -> str:
+        """Note what a name leads to, and return what that is called where it is defined."""
+        place = None if name in self.local and module == self.module else self.code.resolve(module, name)
+        if place is None:
+            return name
+        if not classes or isinstance(self.code.modules[place[0]].definitions[place[1]], ast.ClassDef):
+            self.reached.append(place)
+        return place[1]
+
+    def _annotated(self, annotation: ast.expr | None) -> None:
+        """Follow the classes that an annotation names: their methods may be called."""
+        for node in ast.walk(annotation) if annotation else ():
+            if isinstance(node, ast.Name):
+                self._follow(self.module, node.id, classes=True)
+
+    def _body(self, body: list[ast.stmt]) -> list[ast.stmt]:
+        told = body and isinstance(body[0], ast.Expr) and _text(body[0].value) is not None
+        visited = [made for node in body[1 if told else 0 :] if (made := self.visit(node)) is not None]
+        return visited or [ast.Pass()]
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        self._annotated(node.returns)
+        node.returns = None
+        node.decorator_list = [self.visit(item) for item in node.decorator_list]
+        node.args = self.visit(node.args)
+        outer = self.local
+        names = {item.id for item in ast.walk(node) if isinstance(item, ast.Name) and isinstance(item.ctx, ast.Store)}
+        self.local |= names | {item.arg for item in ast.walk(node) if isinstance(item, ast.arg)}
+        node.body = self._body(node.body)
+        self.local = outer
+        return node
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.ClassDef:
+        fields = [item for item in node.body if isinstance(item, ast.AnnAssign)]
+        for item in fields if not self.code.is_model(self.module, node.name) else ():
+            self._annotated(item.annotation)
+        node.bases = [self.visit(item) for item in node.bases]
+        node.decorator_list = [self.visit(item) for item in node.decorator_list]
+        node.body = self._body([item for item in node.body if item not in fields])
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.stmt | None:
+        self._annotated(node.annotation)
+        return ast.Assign([node.target], self.visit(node.value), lineno=0) if node.value else None
+
+    def visit_arg(self, node: ast.arg) -> ast.arg:
+        self._annotated(node.annotation)
+        node.annotation = None
+        return node
+
+    def visit_Raise(self, node: ast.Raise) -> ast.Raise:
+        raised = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
+        return ast.Raise(self.visit(raised) if raised else None, None)
+
+    def visit_Constant(self, node: ast.Constant) -> ast.Constant:
+        return ast.Constant("") if " " in (_text(node) or "") else node
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.Constant:  # noqa: ARG002
+        return ast.Constant("")
+
+    def visit_Name(self, node: ast.Name) -> ast.Name:
+        return ast.Name(self._follow(self.module, node.id), node.ctx)
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
+        if isinstance(node.value, ast.Name) and (module := self.code.module_of(self.module, node.value.id)):
+            return ast.Name(self._follow(module, node.attr), node.ctx)
+        node.value = self.visit(node.value)
+        return node
+
+
+def _text(node: ast.AST | None) -> str | None:
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None

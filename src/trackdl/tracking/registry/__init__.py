@@ -1,0 +1,1 @@
+"""Registered models: registered, promoted, and their files checked."""

@@ -1,0 +1,224 @@
+"""Registered models: logged with a run, registered, and promoted only when better.
+
+The alias `champion` names the version in use. A newcomer takes it only by a better score on the same data, or from a
+model of synthetic data; else it becomes `challenger`. What decided stands in the version's tags. A version that was not
+trained here may have an alias of its own instead.
+"""
+
+import importlib.metadata
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+from mlflow.types.schema import AnyType, Map
+from torch import nn
+
+from trackdl import serving
+from trackdl.data.heart.schema import FEATURES
+from trackdl.system import databases
+from trackdl.tracking.registry import versions
+from trackdl.tracking.registry.files import DIGESTS, digests, exists, find, verified
+from trackdl.tracking.registry.versions import holder
+from trackdl.tracking.runs import Run
+from trackdl.tracking.store import client, plainly
+
+__all__ = ["Decision", "Score", "Source", "exists", "fetch_model", "log_model", "register"]
+
+# What a served model imports, pinned as it is here, so that nothing is inferred (which takes MLflow 5 s).
+_SERVING_NEEDS = (
+    "mlflow",
+    "torch",
+    "torchvision",
+    "safetensors",
+    "numpy",
+    "pandas",
+    "pillow",
+    "pydantic",
+    "scipy",
+    "scikit-learn",
+)
+
+
+_OUTPUTS = Schema(
+    [
+        ColSpec(DataType.string, "label"),
+        ColSpec(Map(DataType.double), "probabilities"),
+        ColSpec(DataType.string, "model"),
+        ColSpec(DataType.string, "version"),
+    ]
+)
+# The one signature under which MLflow passes on pixels of every numeric type as well as texts; the model checks them.
+PICTURES = ModelSignature(inputs=Schema([TensorSpec(np.dtype(object), (-1,))]), outputs=_OUTPUTS)
+# Of any type: where a column is of whole numbers MLflow makes 54 of 54.5 and 1 of true. The model checks every cell.
+_ANY = AnyType()  # type: ignore[no-untyped-call]
+TABLE = ModelSignature(inputs=Schema([ColSpec(_ANY, column.name) for column in FEATURES]), outputs=_OUTPUTS)
+
+
+@dataclass(frozen=True)
+class Score:
+    """What decides between two versions of a model.
+
+    Args:
+        metric: Its name, e.g. "loo_accuracy".
+        value: Higher is better.
+        why: Why this metric decides.
+        data_digest: The digest of the data it was measured on; scores on other data are not compared.
+        synthetic: Whether these data are simulated.
+    """
+
+    metric: str
+    value: float
+    why: str
+    data_digest: str
+    synthetic: bool = False
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A new version and its place: the alias that it took, and why that one."""
+
+    name: str
+    version: str
+    alias: str
+    reason: str
+
+    @property
+    def champion(self) -> bool:
+        """Whether it is the version in use now."""
+        return self.alias == "champion"
+
+    def __str__(self) -> str:
+        return f"{self.name} version {self.version} is now {self.alias}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A network taken from the registry, and where it came from."""
+
+    model: nn.Module
+    card: serving.Card
+    name: str
+    version: str
+    run_id: str
+
+
+def log_model(
+    run: Run, model: nn.Module, card: serving.AnyCard, example: np.ndarray | pd.DataFrame, step: int
+) -> tuple[str, serving.AnyCard]:
+    """Log a network with a run as an MLflow LoggedModel.
+
+    Args:
+        run: The open run.
+        model: The network.
+        card: What it is; `weights_sha256` is filled in.
+        example: What the model may be asked, kept as its input example: pixels [n, 28, 28], 0 to 255, or raw rows.
+        step: The epoch that the weights are of; MLflow links the run's metrics of this step to the model.
+
+    Returns:
+        The LoggedModel's id, and the filled card.
+    """
+    pins = [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in _SERVING_NEEDS]
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "model"
+        full = serving.write_model(data, model, card)
+        # MLflow's own client, not ours; half-way through, the model would stand as one that is still to come.
+        with plainly(f"logging the model of run {run.id}"), databases.undisturbed(mlflow.get_tracking_uri()):
+            info = mlflow.pyfunc.log_model(
+                name="model",
+                loader_module="trackdl.serving",
+                data_path=str(data),
+                code_paths=[str(Path(serving.__file__).parents[1])],
+                signature=TABLE if isinstance(card, serving.TableCard) else PICTURES,
+                input_example=example.astype(np.float32) if isinstance(example, np.ndarray) else example,
+                pip_requirements=pins,
+                step=step,
+                metadata={"weights_sha256": full.weights_sha256},
+            )
+    return str(info.model_id), full
+
+
+def register(
+    name: str, run: Run, model_id: str, score: Score, lineage: Mapping[str, Any], alias: str | None = None
+) -> Decision:
+    """Register a logged model and give it its alias.
+
+    Args:
+        name: The registered model, e.g. "greek-cnn".
+        run: The run that trained it.
+        model_id: The LoggedModel's id.
+        score: What decides.
+        lineage: Further tags of the version.
+        alias: The alias of a version that takes no part in the choice of a champion; None for one that does.
+    """
+    with plainly(f"registering {name}"):
+        _make_sure_of(name)
+        old = None if alias else holder(name, "champion")
+        if alias:
+            reason = "it takes no part in the choice of a champion"
+        else:
+            better, reason = _decide(score, old)
+            alias = "champion" if better else "challenger"
+        decided = {
+            "trackdl.decided_by": f"{score.metric} ({score.why})",
+            "trackdl.score": repr(score.value),
+            "trackdl.score_data": score.data_digest,
+            "trackdl.synthetic": str(score.synthetic).lower(),
+            "trackdl.decision": f"{alias}: {reason}",
+        }
+        if old is not None:
+            decided |= {"trackdl.rival": old.version, "trackdl.rival_score": old.tags.get("trackdl.score", "unknown")}
+        tags = {**{key: str(value) for key, value in lineage.items()}, **decided}
+        tags[DIGESTS] = digests(f"models:/{model_id}")
+        with databases.undisturbed(mlflow.get_tracking_uri()):  # a version and its alias come together
+            made = client().create_model_version(name, f"models:/{model_id}", run.id, tags=tags, model_id=model_id)
+            versions.move(name, alias, str(made.version), reason)
+        versions.mark_if_stale(made)
+    return Decision(name, str(made.version), alias, reason)
+
+
+def _make_sure_of(name: str) -> None:
+    try:
+        client().create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _decide(score: Score, old: ModelVersion | None) -> tuple[bool, str]:
+    if old is None:
+        return True, "there was none"
+    was = f"version {old.version}"
+    if DIGESTS not in old.tags:
+        return True, f"{was} was registered without its files' digests and is not loaded any more"
+    if old.tags.get("trackdl.synthetic") == "true" and not score.synthetic:
+        return True, f"{was} learnt from synthetic data"
+    if old.tags.get("trackdl.score_data") != score.data_digest:
+        return False, f"{was} was scored on other data, so the two cannot be compared"
+    before = float(old.tags["trackdl.score"])
+    words = f"{score.metric} {score.value:.4f} against {before:.4f} of {was}"
+    return score.value > before, words if score.value != before else f"{words}, a tie"
+
+
+def fetch_model(uri: str) -> Source:
+    """Take a network from the registry; nothing of the artifact's own code is run.
+
+    Args:
+        uri: `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+
+    Raises:
+        InputError: There is no such model, version or alias.
+        TrackdlError: Its files are missing or were changed.
+    """
+    found = find(uri)
+    with verified(found) as folder:
+        model, card = serving.read_model(folder / "data" / "model")
+    return Source(model, card, found.name, str(found.version), found.run_id or "")

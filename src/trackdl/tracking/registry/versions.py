@@ -1,0 +1,223 @@
+"""The life of registered models: their versions, who holds which alias and since when, and what became stale.
+
+MLflow keeps no history of an alias, so every move is a tag of the registered model: `trackdl.history.ALIAS.TIME`, JSON.
+A version whose source (tag `trackdl.source_model`) is no longer its model's champion is stale: tag `trackdl.stale`. A
+source with an alias of its own, which no training takes, stays in use beside the champion.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+from mlflow.exceptions import MlflowException
+
+from trackdl.errors import InputError
+from trackdl.tracking.registry.files import DIGESTS, find, verified
+from trackdl.tracking.store import client, every, plainly
+
+__all__ = ["Model", "Move", "Version", "every_model", "holder", "mark_if_stale", "move", "promote", "registered"]
+
+_HISTORY = "trackdl.history."
+STALE = "trackdl.stale"
+
+
+@dataclass(frozen=True)
+class Move:
+    """An alias was given to a version.
+
+    Attributes:
+        alias: Which, e.g. "champion".
+        version: Who holds it since.
+        replaced: The version that held it before, or None.
+        why: What decided: two scores, or a person's words.
+        when: The time, UTC, ISO 8601.
+    """
+
+    alias: str
+    version: str
+    replaced: str | None
+    why: str
+    when: str
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered version.
+
+    Attributes:
+        version: Its number.
+        aliases: What it is called now.
+        created: When it was registered, UTC, ISO 8601.
+        run_id: The run that trained it.
+        decided_by: The metric that decides between versions, with the reason.
+        score: That metric's value.
+        metrics: All metrics of the model.
+        source: What it was trained from, e.g. "mnist-cnn version 1"; empty where from nothing.
+        stale: Why its source is out of use; empty where it is not.
+        synthetic: Whether it learnt from simulated data.
+        checkable: Whether its files' digests were kept.
+    """
+
+    version: str
+    aliases: list[str]
+    created: str
+    run_id: str
+    decided_by: str
+    score: float | None
+    metrics: dict[str, float]
+    source: str
+    stale: str
+    synthetic: bool
+    checkable: bool
+
+
+@dataclass(frozen=True)
+class Model:
+    """A registered model: versions, newest first, and moves of its aliases, newest first."""
+
+    name: str
+    versions: list[Version]
+    history: list[Move]
+
+
+def holder(name: str, alias: str) -> ModelVersion | None:
+    """Return the version that holds an alias, or None."""
+    try:
+        return client().get_model_version_by_alias(name, alias)
+    except MlflowException as error:
+        # MLflow answers a missing alias with either.
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
+def move(name: str, alias: str, version: str, why: str) -> Move:
+    """Give an alias to a version; keep whom it replaced, why and when; mark what became stale by it."""
+    before = holder(name, alias)
+    client().set_registered_model_alias(name, alias, version)
+    when = datetime.now(UTC).isoformat(timespec="microseconds")
+    made = Move(alias, str(version), str(before.version) if before else None, why, when)
+    # A tag's key may hold no plus sign.
+    key = f"{_HISTORY}{alias}.{when.removesuffix('+00:00')}"
+    client().set_registered_model_tag(name, key, json.dumps(asdict(made)))
+    if alias == "champion":
+        _mark_stale(name)
+    return made
+
+
+def promote(name: str, version: str, why: str) -> Move:
+    """Make a version the champion, an older one (a rollback) too.
+
+    Args:
+        name: The registered model.
+        version: The version's number.
+        why: A person's reason, kept with the move.
+
+    Raises:
+        InputError: There is no such version, it is the champion already, or no reason is given.
+        TrackdlError: The version's files are not those that were registered.
+    """
+    if not why.strip():
+        raise InputError("--why is empty: say why this version is better, it is kept with the version")
+    found = find(f"models:/{name}/{version}")
+    with plainly(f"promoting {name} version {version}"):
+        before = holder(name, "champion")
+        if before is not None and str(before.version) == str(found.version):
+            raise InputError(f"{name} version {version} is the champion already")
+        with verified(found):
+            made = move(name, "champion", str(found.version), why.strip())
+        for key, value in (("why", made.why), ("when", made.when), ("replaced", made.replaced or "nobody")):
+            client().set_model_version_tag(name, str(found.version), f"trackdl.promoted_{key}", value)
+    return made
+
+
+def _mark_stale(name: str) -> None:
+    """Bring the tag `trackdl.stale` up to date on all versions that were trained from a model."""
+    models = registered()
+    aliases = _aliases(models)
+    for model in models:
+        for found in _versions(model):
+            if found.tags.get("trackdl.source_model") != name:
+                continue
+            reason = _stale(found, aliases)
+            if reason:
+                client().set_model_version_tag(found.name, str(found.version), STALE, reason)
+            elif STALE in found.tags:
+                client().delete_model_version_tag(found.name, str(found.version), STALE)
+
+
+def mark_if_stale(found: ModelVersion) -> None:
+    """Mark a new version that was trained from something else than its source's champion."""
+    if "trackdl.source_model" in found.tags and (reason := _stale(found, _aliases(registered()))):
+        client().set_model_version_tag(found.name, str(found.version), STALE, reason)
+
+
+def _aliases(models: Sequence[RegisteredModel]) -> dict[str, dict[str, str]]:
+    """Return which version holds which alias, by model."""
+    return {model.name: {alias: str(version) for alias, version in model.aliases.items()} for model in models}
+
+
+def _stale(found: ModelVersion, aliases: Mapping[str, Mapping[str, str]]) -> str:
+    """Return why a version's source is out of use, or nothing."""
+    name, version = found.tags.get("trackdl.source_model", ""), found.tags.get("trackdl.source_version")
+    held = aliases.get(name, {})
+    if "champion" not in held or any(held[alias] == version for alias in held if alias != "challenger"):
+        return ""
+    return f"its source {name} version {version} is no longer champion; version {held['champion']} is"
+
+
+def registered() -> list[RegisteredModel]:
+    """Return all registered models."""
+    return every(lambda token: client().search_registered_models(page_token=token))
+
+
+def _versions(model: RegisteredModel) -> list[ModelVersion]:
+    found = every(lambda token: client().search_model_versions(f"name = '{model.name}'", page_token=token))
+    return sorted(found, key=lambda version: int(version.version), reverse=True)
+
+
+def every_model() -> list[Model]:
+    """Return all registered models with what is known of their versions and aliases."""
+    with plainly("the registered models"):
+        models = registered()
+        return [_model(model, _aliases(models)) for model in models]
+
+
+def _model(model: RegisteredModel, aliases: Mapping[str, Mapping[str, str]]) -> Model:
+    versions = [_version(found, aliases) for found in _versions(model)]
+    moves = [Move(**json.loads(text)) for key, text in model.tags.items() if key.startswith(_HISTORY)]
+    return Model(model.name, versions, sorted(moves, key=lambda made: made.when, reverse=True))
+
+
+def _version(found: ModelVersion, aliases: Mapping[str, Mapping[str, str]]) -> Version:
+    tags = found.tags
+    held = sorted(alias for alias, version in aliases[found.name].items() if version == str(found.version))
+    source = f"{tags.get('trackdl.source_model')} version {tags.get('trackdl.source_version')}"
+    return Version(
+        version=str(found.version),
+        aliases=held,
+        created=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC).isoformat(timespec="seconds"),
+        run_id=found.run_id or "",
+        decided_by=tags.get("trackdl.decided_by", ""),
+        score=float(tags["trackdl.score"]) if "trackdl.score" in tags else None,
+        metrics=_metrics(found),
+        source=source if "trackdl.source_model" in tags else "",
+        stale=_stale(found, aliases),
+        synthetic=tags.get("trackdl.synthetic") == "true",
+        checkable=DIGESTS in tags,
+    )
+
+
+def _metrics(found: ModelVersion) -> dict[str, float]:
+    logged_as = (found.source or "").removeprefix("models:/")
+    if not logged_as.startswith("m-"):
+        return {}
+    try:
+        logged = client().get_logged_model(logged_as)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return {}
+    return {metric.key: metric.value for metric in logged.metrics or []}

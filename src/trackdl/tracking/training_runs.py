@@ -1,0 +1,207 @@
+"""A training in a run: its epochs as metrics, its checkpoints as artifacts, and how it is taken up again."""
+
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from trackdl.errors import InputError, TrackdlError
+from trackdl.spec import FashionSpec, MnistSpec
+from trackdl.tracking import runs
+from trackdl.tracking.runs import Run
+from trackdl.training.trainer import EpochResult, Evaluation, Trainer
+
+__all__ = [
+    "log_all_batches",
+    "log_batches",
+    "log_epoch",
+    "log_outputs",
+    "log_predictions",
+    "log_setting",
+    "restore",
+    "restore_epoch",
+    "save_checkpoint",
+    "training_run",
+]
+
+log = logging.getLogger(__name__)
+
+CHECKPOINTS = "checkpoints"
+HISTORY = "history"
+PREDICTIONS = "predictions"
+LOGGED_EACH_EPOCH = (
+    *(f"{part}_{metric}" for part in ("train", "val", "test") for metric in ("loss", "accuracy")),
+    "fit_seconds",
+    "images_per_second",
+)
+
+
+@contextmanager
+def training_run(experiment: MnistSpec | FashionSpec, trainer: Trainer, resume: str | None, name: str) -> Iterator[Run]:
+    """Open the run that a training is logged in.
+
+    Args:
+        experiment: What is trained.
+        trainer: The training; where it goes on, it is taken up from the earlier run's last whole checkpoint.
+        resume: The id of a run to go on from. An unfinished one is continued as the same run; from a finished one a
+            new run goes on, with the old one's history and checkpoints, since what is finished stays as it was.
+        name: What the MLflow UI calls the run.
+
+    Raises:
+        InputError: The run to go on from does not exist, has no whole checkpoint, or has nothing left to train.
+    """
+    before = Run(resume) if resume else None
+    finished = before is not None and before.info.info.status == "FINISHED"
+    if before:
+        _check_resumable(before, restore(before, trainer), experiment.training.epochs, finished=finished)
+    with runs.start(experiment, resume=None if finished else before, name=name) as run:
+        log_setting(run, trainer)
+        if before and finished:
+            _adopt(before, run, trainer.epoch)
+        yield run
+
+
+def _check_resumable(before: Run, reached: int, epochs: int, *, finished: bool) -> None:
+    if reached > epochs or (finished and reached == epochs):
+        raise InputError(
+            f"run {before.id} has reached epoch {reached} of {epochs}: nothing is left to train. "
+            f"Ask for more with --epochs, e.g. --epochs {reached + 5}"
+        )
+    log.info("run %s is taken up again after epoch %d", before.id, reached)
+
+
+def _adopt(before: Run, run: Run, reached: int) -> None:
+    """Give a run that goes on from a finished one the epochs that it builds on."""
+    run.tags({"trackdl.resumed_from": before.id})
+    for name in LOGGED_EACH_EPOCH:
+        run.curve(name, [point for point in before.history(name) if point[0] <= reached])
+    run.curve("batch_loss", before.history("batch_loss"))
+    for kept in (CHECKPOINTS, HISTORY, PREDICTIONS):
+        for path in before.artifacts(kept):
+            with tempfile.TemporaryDirectory() as folder:
+                run.file(before.fetch(path, Path(folder)), kept)
+
+
+def log_setting(run: Run, trainer: Trainer) -> None:
+    """Record what `auto` came to on this machine."""
+    run.tags(
+        {
+            "trackdl.device": trainer.device.type,
+            "trackdl.precision": str(trainer.dtype).removeprefix("torch."),
+            "trackdl.threads": torch.get_num_threads(),
+        }
+    )
+
+
+def log_epoch(run: Run, trainer: Trainer, result: EpochResult, measured: Mapping[str, float]) -> None:
+    """Log one epoch: its within-epoch curve and, at its step, its metrics.
+
+    Args:
+        run: The open run.
+        trainer: The training.
+        result: The epoch's result.
+        measured: Further metrics; they replace those of the epoch where the names are the same.
+    """
+    metrics = {
+        "train_loss": result.train_loss,
+        "train_accuracy": result.train_accuracy,
+        "fit_seconds": trainer.seconds,
+        "images_per_second": result.examples / result.seconds,
+        **measured,
+    }
+    run.curve("batch_loss", result.batch_losses)
+    run.metrics(metrics, step=result.epoch)
+
+
+def log_batches(run: Run, result: EpochResult) -> None:
+    """Keep what the epoch's means were made of: every batch's loss, hits and size, as `history/epoch-N.safetensors`."""
+    _log_tensors(run, HISTORY, f"epoch-{result.epoch:05d}", _batches(result))
+
+
+def log_all_batches(run: Run, results: Sequence[EpochResult]) -> None:
+    """Keep the same of several epochs, [epochs, batches], and `epochs`, [epochs], as `history/batches.safetensors`."""
+    batches = [_batches(result) for result in results]
+    kept = {key: torch.stack([epoch[key] for epoch in batches]) for key in batches[0]}
+    _log_tensors(run, HISTORY, "batches", kept | {"epochs": torch.tensor([result.epoch for result in results])})
+
+
+def _batches(result: EpochResult) -> dict[str, torch.Tensor]:
+    kept = {"losses": result.losses, "right": result.right, "sizes": result.sizes}
+    return {key: torch.from_numpy(value) for key, value in kept.items()}
+
+
+def log_outputs(run: Run, name: str, outputs: Mapping[int, torch.Tensor], targets: torch.Tensor) -> None:
+    """Log what a network said after each of several epochs, float32 [n, ...] by epoch, in one file of predictions.
+
+    Args:
+        run: The open run.
+        name: The file is `predictions/NAME.safetensors`: outputs [epochs, n, ...], epochs [epochs], targets [n].
+        outputs: By epoch.
+        targets: Of the examples, [n].
+    """
+    said = torch.stack(list(outputs.values()))
+    epochs = torch.tensor(list(outputs), dtype=torch.int64)
+    _log_tensors(run, PREDICTIONS, name, {"outputs": said, "epochs": epochs, "targets": targets})
+
+
+def log_predictions(run: Run, name: str, evaluation: Evaluation, targets: torch.Tensor) -> None:
+    """Log a network's outputs, float32 [n, ...], beside the targets [n], as `predictions/NAME.safetensors`."""
+    _log_tensors(run, PREDICTIONS, name, {"outputs": evaluation.outputs, "targets": targets})
+
+
+def _log_tensors(run: Run, place: str, name: str, tensors: Mapping[str, torch.Tensor]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{name}.safetensors"
+        save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, path)
+        run.file(path, place)
+
+
+def save_checkpoint(run: Run, trainer: Trainer) -> None:
+    """Keep the training's whole state with the run, one file an epoch."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / _checkpoint(trainer.epoch)
+        trainer.save(path)
+        run.file(path, CHECKPOINTS)
+
+
+def _checkpoint(epoch: int) -> str:
+    return f"epoch-{epoch:05d}.safetensors"
+
+
+def restore_epoch(run: Run, trainer: Trainer, epoch: int) -> None:
+    """Bring a training back to what it was after one of the run's epochs.
+
+    Raises:
+        TrackdlError: The epoch's checkpoint is missing or torn.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        trainer.load(run.fetch(f"{CHECKPOINTS}/{_checkpoint(epoch)}", Path(folder)))
+
+
+def restore(run: Run, trainer: Trainer) -> int:
+    """Take up a training from the last whole checkpoint of a run.
+
+    Returns:
+        The epoch it had reached.
+
+    Raises:
+        InputError: The run has no checkpoint, or none that is whole and of this network.
+    """
+    paths = run.artifacts(CHECKPOINTS)
+    for path in reversed(paths):
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                trainer.load(run.fetch(path, Path(folder)))
+            except TrackdlError as error:
+                # A run killed while a file was copied leaves it torn; the epoch before is whole.
+                log.warning("run %s: %s is passed over: %s", run.id, path, error)
+                continue
+            return trainer.epoch
+    found = "none of its checkpoints is whole" if paths else "it has no checkpoint"
+    raise InputError(
+        f"run {run.id} cannot be resumed: {found}. `--resume` takes a run of this task that ended an epoch"
+    )

@@ -1,0 +1,1 @@
+"""Fit and evaluate, and what decides how: optimiser, augmentation, device, checkpoints."""

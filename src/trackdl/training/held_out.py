@@ -1,0 +1,88 @@
+"""Accuracy on examples that a network has not learnt from, where none were set aside: every one is held out once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from joblib import Parallel, cpu_count, delayed
+from numpy.typing import NDArray
+from sklearn.model_selection import LeaveOneOut, StratifiedKFold
+from torch import Tensor, nn
+
+from trackdl.analysis.stats import exact_interval
+from trackdl.spec import Training
+from trackdl.training.trainer import Examples, Loss, Trainer
+
+__all__ = ["HeldOut", "hold_out_each"]
+
+Split = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What networks said of the examples held out from them.
+
+    Attributes:
+        outputs: float32 [n, classes]; row i is by a network that has not seen example i.
+        correct: How many of them are right.
+    """
+
+    outputs: Tensor
+    correct: int
+
+    @property
+    def accuracy(self) -> float:
+        """The fraction that is right."""
+        return self.correct / len(self.outputs)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The accuracy's exact 95 % interval."""
+        return exact_interval(self.correct, len(self.outputs))
+
+
+def splits(targets: Tensor, folds: int | None, seed: int) -> list[Split]:
+    """Return (training, held out) indices: leave-one-out where `folds` is None, else stratified folds.
+
+    Raises:
+        ValueError: A class has fewer examples than there are folds.
+    """
+    made = LeaveOneOut() if folds is None else StratifiedKFold(folds, shuffle=True, random_state=seed % 2**32)
+    return list(made.split(np.zeros(len(targets)), targets.numpy()))
+
+
+def hold_out_each(
+    build: Callable[[], nn.Module], settings: Training, loss: Loss, examples: Examples, parts: list[Split]
+) -> HeldOut:
+    """Train one network a split, by the same settings and seed, and ask each for what was held out from it.
+
+    The fits run side by side, one thread each, on all cores; a fit's result does not depend on how many there are.
+
+    Args:
+        build: Makes the network; must be picklable in memory, so a function of a module or a partial of one.
+        settings: The training of each.
+        loss: The loss of each.
+        examples: All examples.
+        parts: What `splits` returned; together they hold out every example once.
+    """
+    work = (delayed(_fit_one)(build, settings, loss, examples, part) for part in parts)
+    answers = Parallel(n_jobs=min(cpu_count(), len(parts)), backend="loky", inner_max_num_threads=1)(work)
+    outputs = torch.cat([torch.from_numpy(answer) for answer in answers])
+    order = torch.from_numpy(np.concatenate([held for _, held in parts])).argsort()
+    outputs = outputs[order]
+    return HeldOut(outputs, int((outputs.argmax(dim=1) == examples.targets).sum()))
+
+
+def _fit_one(
+    build: Callable[[], nn.Module], settings: Training, loss: Loss, examples: Examples, part: Split
+) -> NDArray[np.float32]:
+    torch.set_num_threads(1)
+    learn, held = (torch.from_numpy(indices) for indices in part)
+    trainer = Trainer(build, settings, loss)
+    for _ in trainer.fit(Examples(examples.inputs[learn], examples.targets[learn]), settings.epochs):
+        pass
+    answer: NDArray[np.float32] = trainer.evaluate(
+        Examples(examples.inputs[held], examples.targets[held])
+    ).outputs.numpy()
+    return answer

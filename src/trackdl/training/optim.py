@@ -1,0 +1,71 @@
+"""What the training section of an experiment asks for: its optimiser, its loss and its learning rate, step by step."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trackdl.spec.base import Optimizer, Schedule
+
+__all__ = ["Loss", "make_optimizer", "rate", "smoothed"]
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+WARM_UP = 0.25  # the share of a one-cycle training in which the rate rises
+FIRST = 0.04  # where a one-cycle training begins, as a share of its highest rate; torch's OneCycleLR has the same
+
+
+def rate(schedule: Schedule, progress: float) -> float:
+    """Return the share of the settings' learning rate that a step takes.
+
+    A function, not torch's schedulers: those carry state, which a checkpoint would have to hold, and which would be
+    wrong for a training that is taken up again with more epochs.
+
+    Args:
+        schedule: "constant": always 1. "cosine": from 1 to 0 along half a cosine (Loshchilov and Hutter, 2017).
+            "one_cycle": straight from 1/25 to 1 within the first quarter, then as "cosine" (after Smith and Topin,
+            2018; the momentum stays as it is).
+        progress: The share of all steps that lie behind, 0 to 1.
+    """
+    if schedule == "constant":
+        return 1.0
+    if schedule == "one_cycle":
+        if progress < WARM_UP:
+            return FIRST + (1 - FIRST) * progress / WARM_UP
+        progress = (progress - WARM_UP) / (1 - WARM_UP)
+    return (1 + math.cos(math.pi * progress)) / 2
+
+
+def smoothed(loss: Loss, share: float) -> Loss:
+    """Return the training's loss with `share` of each target given to all classes alike (Szegedy et al., 2016).
+
+    Cross-entropy takes log-probabilities for what they are, so it stands for both losses of classes.
+
+    Raises:
+        ValueError: `loss` is neither `F.cross_entropy` nor `F.nll_loss`.
+    """
+    if loss not in (F.cross_entropy, F.nll_loss):
+        raise ValueError("label_smoothing: the loss must be F.cross_entropy or F.nll_loss")
+    return lambda outputs, targets: F.cross_entropy(outputs, targets, label_smoothing=share)
+
+
+def make_optimizer(model: nn.Module, settings: Optimizer) -> torch.optim.Optimizer:
+    """Return the optimiser of the model's trainable weights."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    groups: list[dict[str, Any]] = [{"params": parameters}]
+    if settings.weight_decay:
+        # Biases and batch norms' weights, which are vectors, do not overfit: they are left alone.
+        groups = [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+    if settings.name == "sgd":
+        return torch.optim.SGD(
+            groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.nesterov, fused=True
+        )
+    if settings.name == "adamw":
+        return torch.optim.AdamW(groups, lr=settings.lr, weight_decay=0.0, fused=True)
+    return torch.optim.Adam(groups, lr=settings.lr, fused=True)

@@ -1,0 +1,1 @@
+"""Processes that may die, where they run, and one that draws."""

@@ -1,0 +1,120 @@
+"""Where a study's work is done: on this machine's processes (`local`), or on a Ray cluster's machines (`ray`).
+
+An engine spreads tasks and yields their outcomes, as `workers.work_through` does; the work itself is the same.
+"""
+
+import logging
+import os
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import torch
+
+from trackdl.errors import InputError, TrackdlError
+from trackdl.workers.pool import TRIES, Engine, Failed, Lost, count_workers, out_of_memory, work_through
+
+__all__ = ["ENGINES", "choose"]
+
+ENGINES = ("local", "ray")
+
+Ticket = TypeVar("Ticket")
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+log = logging.getLogger(__name__)
+
+
+def choose(name: str, workers: int | None, gpus_per_worker: float) -> tuple[Engine, int]:
+    """Return an engine and how many workers it is to have.
+
+    Args:
+        name: One of `ENGINES`.
+        workers: How many tasks at once; None: one for each core, of this machine or of the cluster, or as many as the
+            cluster's GPUs allow.
+        gpus_per_worker: What part of a GPU each task is given on a cluster; 0 for none.
+
+    Raises:
+        InputError: There is no such engine, it is not installed, or its cluster has no such resources.
+    """
+    if name not in ENGINES:
+        raise InputError(f"--engine {name}: expected {' or '.join(ENGINES)}")
+    count = count_workers(workers)
+    if gpus_per_worker < 0 or (gpus_per_worker and name != "ray"):
+        raise InputError(f"--gpus-per-worker {gpus_per_worker:g}: a part of a GPU, for --engine ray")
+    if name == "local":
+        return work_through, count
+    ray = _connected()
+    has = ray.cluster_resources()
+    if gpus_per_worker and has.get("GPU", 0) < gpus_per_worker:
+        raise InputError(f"--gpus-per-worker {gpus_per_worker:g}: the Ray cluster has {has.get('GPU', 0):g} GPUs")
+    room = has.get("GPU", 0) / gpus_per_worker if gpus_per_worker else has.get("CPU", 1)
+    log.info("Ray: %d nodes, %g CPUs, %g GPUs", len(ray.nodes()), has.get("CPU", 0), has.get("GPU", 0))
+    return _OnRay(ray, gpus_per_worker), workers or max(1, int(room))
+
+
+def _connected() -> Any:
+    """Return Ray, connected to RAY_ADDRESS's cluster, to one that runs on this machine, or to one it starts here."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise InputError("--engine ray: Ray is not installed; pip install 'trackdl[ray]'") from error
+    if not ray.is_initialized():
+        # Ray answers SIGTERM by an exit of its own, and the runs would not be marked KILLED.
+        before = signal.getsignal(signal.SIGTERM)
+        try:
+            ray.init(log_to_driver=False, logging_level=logging.WARNING)
+        except (ConnectionError, RuntimeError) as error:
+            raise TrackdlError(f"the Ray cluster cannot be reached: {error}. RAY_ADDRESS names it") from error
+        signal.signal(signal.SIGTERM, before)
+    return ray
+
+
+class _OnRay:
+    """An engine on a Ray cluster. A task whose worker or node is gone is begun anew, elsewhere, once."""
+
+    def __init__(self, ray: Any, gpus_per_worker: float) -> None:
+        self.ray, self.gpus = ray, gpus_per_worker
+
+    def __call__(
+        self, function: Callable[[Task], Result], next_task: Callable[[], tuple[Ticket, Task] | None], workers: int, /
+    ) -> Iterator[tuple[Ticket, Result | Failed | Lost]]:
+        # Ray's own tries would hide what was lost; it sets one thread for one CPU itself.
+        remote = self.ray.remote(max_retries=0, num_cpus=1, num_gpus=self.gpus, retry_exceptions=False)(_one_thread)
+        busy: dict[Any, tuple[Ticket, Task, int]] = {}
+        try:
+            while True:
+                while len(busy) < workers and (pair := next_task()) is not None:
+                    busy[remote.remote(function, pair[1])] = (*pair, 1)
+                if not busy:
+                    return
+                done, _ = self.ray.wait(list(busy), num_returns=1)
+                ticket, task, tried = busy.pop(done[0])
+                outcome = self._outcome(done[0])
+                if isinstance(outcome, Lost) and tried < TRIES:
+                    log.warning("a worker is gone (killed, out of memory, or its node is); its task is begun anew")
+                    busy[remote.remote(function, task)] = (ticket, task, tried + 1)
+                    continue
+                yield ticket, outcome
+        finally:
+            for left in busy:
+                self.ray.cancel(left, force=True)
+
+    def _outcome(self, done: Any) -> Any:
+        from ray.exceptions import RayError, RayTaskError
+
+        try:
+            return self.ray.get(done)
+        except RayTaskError as error:
+            cause = error.cause
+            if out_of_memory(cause):
+                return Lost()
+            return Failed(cause if isinstance(cause, Exception) else TrackdlError(str(cause)))
+        except RayError:
+            return Lost()
+
+
+def _one_thread(function: Callable[[Task], Result], task: Task) -> Result:
+    torch.set_num_threads(1)
+    return function(task)
