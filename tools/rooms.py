@@ -15,7 +15,7 @@ __all__ = ["arrows", "draw"]
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "trackdl"
 PICTURE = ROOT / "docs" / "pictures" / "rooms.png"
-WIDE, HIGH = 1.5, 0.62  # of a room, in units of the picture
+HIGH = 0.62  # of a room, in units of the picture
 
 
 def arrows() -> dict[str, set[str]]:
