@@ -79,7 +79,7 @@ def build(
     """
     published = [(task, item, *item.protocol(spec.unknown)) for task, spec in tasks.items() for item in spec.numbers]
     published += [(item.task, item, *item.protocol()) for item in experiment.reported]
-    changes: dict[str, dict[str, object]] = {**experiment.as_reported}
+    changes: dict[str, dict[str, object]] = {str(task): keys for task, keys in experiment.as_reported.items()}
     entries = [
         _entry(task, item, how, unknown, store, known, changes.get(task, {})) for task, item, how, unknown in published
     ]
@@ -205,7 +205,7 @@ def _curve(
         inside=None if inside is None else rounded(inside),
         parts=_rounded(parts_of(printed)),
         evidence=evidence,
-        verdict=verdict and verdict.name,
+        verdict=verdict.name if verdict else None,
         words=words,
     )
 
@@ -310,7 +310,7 @@ def _interval(
 def _faults(entries: Sequence[Entry], curves: Sequence[CurveEntry]) -> list[Fault]:
     """Return the faults of numbers and curves, each once, with the runs that show it."""
     faults = []
-    every = [*entries, *curves]
+    every: list[Entry | CurveEntry] = [*entries, *curves]
     for words in dict.fromkeys(one.published.fault for one in every if one.published.fault):
         of = [one for one in every if one.published.fault == words]
         runs = list(dict.fromkeys(item.run for one in of for item in _evidence(one)))

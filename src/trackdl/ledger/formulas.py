@@ -200,7 +200,7 @@ def _all_losses(content: bytes, places: Sequence[Place]) -> ComputedCurve:
 
 def _at_places(losses: Any, sizes: Any, epochs: Sequence[int], places: Sequence[Place]) -> ComputedCurve:
     """Return the losses of batches, [epochs][batches], at `places`, by the batches' sizes."""
-    found = {}
+    found: dict[Place, float] = {}
     for epoch, values, counts in zip(epochs, losses, sizes, strict=True):
         before = np.cumsum(counts) - counts
         found |= {(epoch, int(seen)): float(value) for seen, value in zip(before, values, strict=True)}

@@ -151,7 +151,7 @@ def digest(experiment: BaseModel) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def flatten(experiment: Experiment) -> dict[str, Any]:
+def flatten(experiment: BaseModel) -> dict[str, Any]:
     """Return the settings as dotted keys, as they stand among a run's parameters."""
 
     def walk(prefix: str, value: Any) -> dict[str, Any]:

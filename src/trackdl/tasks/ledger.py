@@ -238,9 +238,11 @@ class Finder:
     def fill(self, experiment: LedgerSpec) -> None:
         """Run every training that is missing for the seeds that were asked for."""
         wanted = {(task, "{}") for task in TASKS}
-        for task, keys in experiment.as_reported.items():
-            if task in TASKS and _can_run(task, keys):
-                wanted.add((task, json.dumps(keys, sort_keys=True)))
+        wanted |= {
+            (str(task), json.dumps(keys, sort_keys=True))
+            for task, keys in experiment.as_reported.items()
+            if task in TASKS and _can_run(task, keys)
+        }
         changed = [item for item in experiment.beyond if item.set and not item.tags]
         wanted |= {(item.task, json.dumps(item.set, sort_keys=True)) for item in changed}
         if any(task == "transfer" for task, _ in wanted) and load_letters().origin != "report":

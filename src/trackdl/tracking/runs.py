@@ -278,8 +278,8 @@ def find(task: str, where: str = "") -> list[Run]:
     """Return the runs of a task in all experiments, newest first; `where` is a further MLflow filter."""
     query = f"tags.`trackdl.task` = '{task}'" + (f" and {where}" if where else "")
     with plainly("searching runs"):
-        where, order = every_experiment(), ["attributes.start_time DESC"]
-        found = every(lambda token: client().search_runs(where, query, order_by=order, page_token=token))
+        home, order = every_experiment(), ["attributes.start_time DESC"]
+        found = every(lambda token: client().search_runs(home, query, order_by=order, page_token=token))
     return [Run(item.info.run_id) for item in found]
 
 
