@@ -45,7 +45,7 @@ def test_the_working_tree_runs_without_being_installed() -> None:
         (["fashion", "--set", "model.filter_size=4"], ["fashion.yaml", "model.filter_size", "3, 5 or 7"]),
         (
             ["fashion", "--set", "model.pool_size=3", "--set", "model.conv_layers=4"],
-            ["'model'", "layer 4 of 4: 1×1 pixels"],
+            ["'model'", "layer 3 of 4: 2×2 pixels"],
         ),
         (["fashion", "--resume", "abc", "--seeds", "2"], ["--resume", "only --epochs"]),
         (["transfer", "--preprocessing", "none"], ["data.preprocessing", "'report' or 'mnist'"]),

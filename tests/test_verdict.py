@@ -49,7 +49,7 @@ def test_a_rank_has_no_margin() -> None:
 
 
 def test_a_count_has_no_margin_and_is_told_as_a_whole_number() -> None:
-    assert judge(Claim(288, "count"), [289, 289, 289]).name == "worse"
+    assert judge(Claim(288, "count"), [289, 289, 289]).name == "differs"
     assert judge(Claim(288, "count"), [288, 288, 288]).name == "reproduced"
     assert judge(Claim(0, "count", fault="F: it fails"), [24]).words == "F: it fails. Ours: 24."
     assert verdict.form_difference("count", 24.0) == "24"

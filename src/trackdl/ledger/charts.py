@@ -106,7 +106,8 @@ def dense(
         low: The band's lower end; may be empty.
         high: Its upper end; may be empty.
     """
-    bottom, top = 0.0, max([*report, *ours, *sorted(high)[: max(1, len(high) * 99 // 100)]]) * 1.04
+    # The band's highest hundredth may be cut off: a few batches would press all others into a flat line.
+    bottom, top = 0.0, max([*report, *ours, *sorted(high)[: max(1, len(high) * 99 // 100)], 1e-6]) * 1.04
     ends = (math.floor(places[0]), math.ceil(places[-1]))
 
     def x(place: float) -> float:
