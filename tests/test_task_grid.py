@@ -106,9 +106,9 @@ def test_every_fold_is_trained_once_and_a_second_command_finds_all_done(tmp_path
     again = grid.run(experiment(), 3, None, never, afresh, timed, here)
     assert again.run.id == first.run.id
     pd.testing.assert_frame_equal(again.table, first.table)
-    exported, _ = grid_table.read(tmp_path / "results" / "grid.csv")
+    exported, _ = grid_table.read(tmp_path / "results" / "grid-padded.csv")
     pd.testing.assert_frame_equal(exported, first.table)
-    origin = json.loads((tmp_path / "results" / "grid.json").read_text())
+    origin = json.loads((tmp_path / "results" / "grid-padded.json").read_text())
     assert origin["versions"]["optuna"] == optuna.__version__
     assert origin["data"] == DATASETS["fashion"].digest
     assert origin["code"] == first.run.info.data.tags["trackdl.code_digest"]
@@ -197,7 +197,7 @@ def test_a_grid_of_fewer_than_two_dimensions_has_its_table_and_the_pictures_ther
     result = grid.run(told, 1, tmp_path / "results", made_up, afresh, timed, here)
     stands_once(result, cells=len(dropouts))
     assert {"grid.csv", "verdicts.json"} <= set(result.run.artifacts(""))
-    pd.testing.assert_frame_equal(grid_table.read(tmp_path / "results" / "grid.csv")[0], result.table)
+    pd.testing.assert_frame_equal(grid_table.read(tmp_path / "results" / "grid-padded.csv")[0], result.table)
     assert [contrast.dimension for contrast in result.conclusions.contrasts] == ["dropout"] * (len(dropouts) - 1)
     assert set(result.run.artifacts("pictures")) == {f"pictures/{name}.png" for name in set(PICTURES) - missing}
     assert grid.show(result)

@@ -254,12 +254,6 @@ def _fresh(origin: bytes, table: bytes) -> Computed:
     return Computed(float(np.mean(fresh["best"])), int(fresh["test_pictures"]))
 
 
-def _impossible(content: bytes) -> Computed:
-    """Return how many combinations of the report's grid are no networks."""
-    _, impossible = grid_table.read(content)
-    return Computed(float((impossible["grid"] == REPORT).sum()))
-
-
 def _failed_fits(origin: bytes, group: str) -> Computed:
     """Return how many fits of a group, or of all, failed when the report's search was repeated with its fault."""
     groups = json.loads(origin)["report_failures"]
@@ -285,7 +279,7 @@ FORMULAS: dict[str, Formula] = {
     "accuracy of a cell": lambda files, select, _: Computed(_cell(files[0], select)[1]),
     "accuracy of the best cell": lambda files, _, __: Computed(float(_cells(files[0]).max())),
     "accuracy of the best cell trained again": lambda files, _, __: _fresh(*files),
-    "impossible cells": lambda files, _, __: _impossible(files[0]),
+    "cells that are networks": lambda files, _, __: Computed(float(len(_cells(files[0])))),
     "failed fits of a group": lambda files, select, _: _failed_fits(files[0], select),
     "last batch's loss": lambda files, _, seed: _last_batch(files[0], seed),
     "broadcast loss by rows": lambda files, _, seed: _broadcast_loss(files[0], seed),

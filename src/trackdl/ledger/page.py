@@ -48,7 +48,7 @@ METRICS = {
     "batch_losses": "batches' losses",
     "rank_of_choice": "place of the \u201cbest\u201d among the grid's networks",
     "failed_fits": "fits of the report's grid search that failed",
-    "impossible_cells": "configurations of the report's grid that are no networks",
+    "networks": "configurations of the report's grid, all of which it takes for networks",
 }
 # Of letters that were trained on, "training" is what the report calls test; held out they are validated.
 HELD_OUT = {("transfer", "val_accuracy"): "accuracy on letters held out"}

@@ -72,8 +72,8 @@ def recipe(task: str, metric: str, epoch: int | None, seed: int) -> Recipe:
         return Recipe((GRID_TABLE,), GRID[metric], CHOICE)
     if task == "grid" and metric == "fresh_test_accuracy":
         return Recipe((GRID_ORIGIN, GRID_TABLE), "accuracy of the best cell trained again")
-    if task == "grid" and metric == "impossible_cells":
-        return Recipe((GRID_TABLE,), "impossible cells")
+    if task == "grid" and metric == "networks":
+        return Recipe((GRID_TABLE,), "cells that are networks")
     if task == "grid" and metric.rpartition("/")[2] == "failed_fits":
         return Recipe((GRID_ORIGIN,), "failed fits of a group", metric.rpartition("/")[0] or "all")
     if metric == "batch_losses" and task == "transfer":

@@ -118,7 +118,7 @@ def run(
             origin["report_failures"] = failed_fits(experiment.grids["report"].model_dump(), experiment.folds)
             parent.table(origin, "grid.json")
             if export is not None:
-                _export(export, content, origin)
+                _export(export, _table_name(experiment), content, origin)
     return Result(experiment, parent, table, conclusions)
 
 
@@ -192,9 +192,14 @@ def _processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def _export(folder: Path, table: str, origin: dict[str, Any]) -> None:
-    for name, content in (("grid.csv", table), ("grid.json", json.dumps(origin, indent=2) + "\n")):
-        with whole_file(folder / name) as part:
+def _table_name(experiment: GridSpec) -> str:
+    """Return what the exported table is called: one grid's must not take the place of the other's."""
+    return "grid" if experiment.padding == "none" else "grid-padded"
+
+
+def _export(folder: Path, name: str, table: str, origin: dict[str, Any]) -> None:
+    for ending, content in (("csv", table), ("json", json.dumps(origin, indent=2) + "\n")):
+        with whole_file(folder / f"{name}.{ending}") as part:
             part.write_text(content, encoding="utf-8")
 
 
