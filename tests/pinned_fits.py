@@ -1,6 +1,6 @@
-"""What the report's trainings compute, as digests of their weights: run by test_pins.py in a process of its own.
+"""What the report's trainings compute, as digests of their weights and last losses: run by test_pins.py, apart.
 
-    python tests/pinned_fits.py > pins.json
+    python tests/pinned_fits.py
 
 Each training is the experiment file's, in float32 and on one thread, on the first images of the real data sets and for
 few epochs; Task 3 and Task 4 are whole.
@@ -14,6 +14,7 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load
 
 from trackdl import spec
 from trackdl.data.greek.letters import load_letters
@@ -33,6 +34,8 @@ from trackdl.training.trainer import Examples, Trainer
 
 SAMPLE = 2000  # images
 
+Pin = tuple[str, float]
+
 
 def read(name: str, kind: type[spec.Spec], **keys: object) -> spec.Spec:
     given = {"training.precision": "float32", "training.device": "cpu", **keys}
@@ -44,10 +47,10 @@ def digest(state: dict[str, torch.Tensor]) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def trained(trainer: Trainer, examples: Examples, epochs: int) -> Trainer:
-    for _ in trainer.fit(examples, epochs):
-        pass
-    return trainer
+def trained(trainer: Trainer, examples: Examples, epochs: int) -> Pin:
+    """Train, and return the digest of the weights and the last epoch's training loss."""
+    last = list(trainer.fit(examples, epochs))[-1]
+    return digest(trainer.model.state_dict()), last.train_loss
 
 
 def sample(name: str, mean_std: tuple[float, float]) -> Examples:
@@ -55,19 +58,18 @@ def sample(name: str, mean_std: tuple[float, float]) -> Examples:
     return Examples(normalise(images.train_images[:SAMPLE], *mean_std), images.train_labels[:SAMPLE])
 
 
-def mnist() -> Trainer:
-    experiment = read("mnist", MnistSpec)
-    return trained(Trainer(DigitNet, experiment.training, F.nll_loss), sample("mnist", MNIST_MEAN_STD), 2)
+def mnist(trainer: Trainer) -> Pin:
+    return trained(trainer, sample("mnist", MNIST_MEAN_STD), 2)
 
 
-def fashion() -> str:
+def fashion() -> Pin:
     experiment = read("fashion", FashionSpec)
     network = partial(FashionNet, **experiment.model.model_dump())
     trainer = Trainer(network, experiment.training, F.cross_entropy)
-    return digest(trained(trainer, sample("fashion", FASHION_MEAN_STD), 2).model.state_dict())
+    return trained(trainer, sample("fashion", FASHION_MEAN_STD), 2)
 
 
-def letters(start: DigitNet, preprocessing: str) -> str:
+def letters(start: DigitNet, preprocessing: str) -> Pin:
     experiment = read("transfer", TransferSpec, **{"data.preprocessing": preprocessing})
     mean, std = MNIST_MEAN_STD
     card = PictureCard(
@@ -77,44 +79,43 @@ def letters(start: DigitNet, preprocessing: str) -> str:
     found = load_letters()
     network = partial(transfer._network, source, len(found.classes), frozen=True)
     trainer = Trainer(network, experiment.training, F.nll_loss)
-    return digest(
-        trained(trainer, transfer._examples(found, experiment), experiment.training.epochs).model.state_dict()
-    )
+    return trained(trainer, transfer._examples(found, experiment), experiment.training.epochs)
 
 
-def heart() -> str:
+def heart() -> Pin:
     experiment = read("heart", HeartSpec)
     table = load_heart()
-    made = {}
+    made, losses = {}, 0.0
     for name, protocol in experiment.protocols.items():
         candidate = NetworkCandidate(experiment.networks[0], protocol, experiment.training)
         outcome = candidate.fit_predict(table.train_rows, table.test_rows, experiment.training.seed)
         made |= {f"{name} {key}": torch.from_numpy(array) for key, array in outcome.fitted.state.items()}
-    return digest(made)
+        losses += outcome.fitted.courses[0].curve[-1].train_loss
+    return digest(made), losses
 
 
-def grid() -> str:
+def grid() -> Pin:
     """Return the digest of a cell's history: a fold hands over no weights."""
     experiment = read("grid", GridSpec, **{"training.epochs": 1, "data.validation": 0.9})
     cell = experiment.cells("report")[0]
     found = fit_fold(FoldTask(experiment.model(cell), experiment.training, experiment.data, experiment.folds, 0))
-    return hashlib.sha256(json.dumps(found.history).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(found.history).encode()).hexdigest(), found.history["train_loss"][-1]
 
 
-def search() -> str:
+def search() -> Pin:
     experiment = read("search", SearchSpec, **{"training.epochs": 1, "data.validation": 0.95})
-    state = train_segment(SegmentTask(experiment.experiment(experiment.first[0]), None, 1)).state
-    from safetensors.torch import load
-
-    return digest({name: tensor for name, tensor in load(state).items() if name.startswith("model.")})
+    made = train_segment(SegmentTask(experiment.experiment(experiment.first[0]), None, 1))
+    state = {name: tensor for name, tensor in load(made.state).items() if name.startswith("model.")}
+    return digest(state), made.epochs[-1].train_loss
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    network = mnist().model
+    trainer = Trainer(DigitNet, read("mnist", MnistSpec).training, F.nll_loss)
+    pins = {"mnist": mnist(trainer)}
+    network = trainer.model
     assert isinstance(network, DigitNet)
-    found: dict[str, Callable[[], str]] = {
-        "mnist": lambda: digest(network.state_dict()),
+    found: dict[str, Callable[[], Pin]] = {
         "fashion": fashion,
         "heart": heart,
         "grid": grid,
@@ -122,7 +123,7 @@ def main() -> None:
     }
     if load_letters().origin == "report":
         found |= {f"transfer {how}": partial(letters, network, how) for how in ("report", "mnist")}
-    json.dump({name: pinned() for name, pinned in found.items()}, sys.stdout, indent=1)
+    json.dump(pins | {name: pinned() for name, pinned in found.items()}, sys.stdout, indent=1)
 
 
 if __name__ == "__main__":
