@@ -9,6 +9,7 @@ __all__ = ["Point", "Row", "curves", "dense", "rows", "shares"]
 
 WIDTH, HEIGHT = 400, 215
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 12, 34
+MANY = 60  # epochs, whose marks would hide the line
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def curves(title: str, report: Sequence[Point], ours: Sequence[Point], *, percen
         parts.append(f'<polyline class="ours" points="{_points([(x(p.epoch), y(p.value)) for p in ours])}"/>')
     for point, kind, who in [*((p, "dot", "trackdl") for p in ours), *((p, "ring", "report") for p in report)]:
         told = f"epoch {point.epoch}, {who}: {_form(point.value, percent=percent)}"
-        size = 2 if kind == "dot" else 3.2
+        size = (2 if kind == "dot" else 3.2) * (1 if len(epochs) <= MANY else 0.5)
         parts.append(
             f'<circle class="{kind}" cx="{x(point.epoch):.1f}" cy="{y(point.value):.1f}" r="{size}">'
             f"<title>{told}</title></circle>"
