@@ -19,6 +19,7 @@ from trackdl.data.download.datasets import DATASETS
 from trackdl.errors import InputError, TrackdlError
 from trackdl.ledger import check, page
 from trackdl.ledger.model import Ledger
+from trackdl.ledger.rule import rounded
 from trackdl.ledger.sources import Member, Want
 from trackdl.spec import GridSpec, LedgerSpec
 from trackdl.spec import base as spec_base
@@ -444,7 +445,7 @@ def test_the_committed_ledger_is_of_todays_numbers_and_its_page_of_its_data() ->
         for entry in ledger.entries
     }
     mine = {
-        (name, item.metric, item.epoch, item.series): item.value
+        (name, item.metric, item.epoch, item.series): rounded(item.value)
         for name, spec_ in task.published().items()
         for item in spec_.numbers
     }

@@ -57,7 +57,7 @@ def curves(title: str, report: Sequence[Point], ours: Sequence[Point], *, percen
     epochs = sorted({point.epoch for point in (*report, *ours)})
     values = [v for p in (*report, *ours) for v in (p.value, p.low, p.high) if v is not None]
     low, high = min(values), max(values)
-    pad = (high - low or abs(high) or 1) * 0.06
+    pad = max((high - low or abs(high) or 1) * 0.06, 1e-9)
     low, high = max(low - pad, 0), high + pad
     if percent:
         high = min(high, 1.0) if max(values) <= 1 else 1.0

@@ -48,8 +48,6 @@ def words_of(parameters: Mapping[str, object]) -> frozenset[str]:
 def code_digest(task: str, words: frozenset[str] = frozenset(), package: Path = PACKAGE) -> str | None:
     """Return the SHA-256, hex, of the code that decides a task's results.
 
-    It depends on the Python version too, whose grammar the code is read by.
-
     Args:
         task: The task's name.
         words: Of the experiment, as `words_of` returns them.
@@ -181,7 +179,7 @@ class _Reader(ast.NodeTransformer):
         copy = ast.parse(ast.unparse(node)).body[0]  # the tree is shared by all tasks
         if isinstance(copy, ast.Assign | ast.AnnAssign) and copy.value is not None:
             copy.value = self._chosen(copy.value)
-        return ast.dump(self.visit(copy))
+        return _dump(self.visit(copy))
 
     def _chosen(self, value: ast.expr) -> ast.expr:
         """Return a constant without the choices that the experiment does not name, where it is a table of such."""
@@ -263,6 +261,21 @@ class _Reader(ast.NodeTransformer):
             return ast.Name(self._follow(module, node.attr), node.ctx)
         node.value = self.visit(node.value)
         return node
+
+
+def _dump(value: object) -> str:
+    """Return a tree as text, as `ast.dump` of Python 3.11 does: later ones leave out or add what says nothing here."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_dump, value))}]"
+    if not isinstance(value, ast.AST):
+        return repr(value)
+    fields = [(name, getattr(value, name, None)) for name in value._fields if name != "type_params"]
+    said = [f"{name}={_dump(field)}" for name, field in fields if field is not None or not _optional(value, name)]
+    return f"{type(value).__name__}({', '.join(said)})"
+
+
+def _optional(node: ast.AST, name: str) -> bool:
+    return getattr(type(node), name, ...) is None
 
 
 def _text(node: ast.AST | None) -> str | None:
