@@ -89,6 +89,19 @@ def test_a_row_that_the_table_has_not_is_told(key: str) -> None:
         spec.Printed.model_validate(given).numbers("mnist")
 
 
+@pytest.mark.parametrize("key", ["printed", "curves"])
+def test_a_cell_that_the_table_has_not_is_told_before_anything_is_trained(key: str) -> None:
+    text = (
+        (FOLDER / "mnist.yaml")
+        .read_text()
+        .replace(
+            "cell: 13, what: batch_loss" if key == "curves" else "cell: 13, what: test_loss", "cell: 99, what: right"
+        )
+    )
+    with pytest.raises(InputError, match=rf"mine\.yaml: key '{key}\.0': .*cell 99"):
+        spec.parse(text, "mine.yaml", spec.MnistSpec)
+
+
 def test_every_fault_says_what_it_is_and_every_doubt_what_is_unknown() -> None:
     faults = set()
     for task, kind in spec.TRAINED.items():

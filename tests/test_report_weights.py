@@ -196,6 +196,19 @@ def holders() -> dict[str, str]:
             for item in model.versions for alias in item.aliases}  # fmt: skip
 
 
+@pytest.mark.usefixtures("tracking", "tiny_mnist", "weights")
+def test_an_alias_that_leads_to_another_network_is_refused_and_its_remedy_works() -> None:
+    _report_weights.register()
+    ours = digits().decision.version
+    client = mlflow.MlflowClient()
+    client.set_registered_model_alias("mnist-cnn", "report", ours)
+    with pytest.raises(InputError, match=f"is version {ours}, which does not hold the report's weights"):
+        _report_weights.register()
+    client.delete_registered_model_alias("mnist-cnn", "report")
+    _report_weights.register()
+    assert registry.fetch_model(_report_weights.URI).card.weights_sha256 == report_weights.DIGEST
+
+
 @pytest.mark.usefixtures("tracking", "tiny_mnist")
 def test_it_is_a_version_of_its_own_registered_once(weights: dict[str, torch.Tensor], tmp_path: Path) -> None:
     with pytest.raises(

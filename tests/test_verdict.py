@@ -58,7 +58,10 @@ def test_a_count_has_no_margin_and_is_told_as_a_whole_number() -> None:
 def test_a_fault_goes_before_all_and_says_what_it_is() -> None:
     found = judge(accuracy(0.9019, fault="it is the validation split", comparable="not measured in the report"), [0.91])
     assert found.name == "fault in the report"
-    assert found.words == "It is the validation split. Ours: 91.00\u00a0%, one seed."
+    assert (
+        found.words
+        == "It is the validation split. Ours: 91.00\u00a0%, one seed, which neither reproduces nor refutes the printed number."
+    )
 
 
 def test_what_the_report_has_not_measured_is_not_comparable() -> None:
@@ -163,7 +166,10 @@ def test_a_curve_is_left_open_by_few_seeds_and_by_seeds_that_lie_apart() -> None
 
 def test_a_curves_fault_goes_before_all() -> None:
     (printed,) = curves(1, seed=1)
-    assert judged(printed, curves(5, level=9), fault="it is another loss").name == "fault in the report"
+    found = judged(printed, curves(5, level=9), fault="it is another loss")
+    assert found.name == "fault in the report"
+    assert found.words.endswith("which differs from the printed number.")
+    assert judged(printed, curves(5), fault="it is another loss").words.endswith("which is the printed number.")
     with pytest.raises(ValueError, match="at least one curve"):
         judged(printed, [])
 

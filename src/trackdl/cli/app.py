@@ -99,7 +99,7 @@ def grid(
     engine: options.EngineName = "local",
     gpus_per_worker: options.Gpus = 0,
     status: Annotated[
-        bool, typer.Option("--status", help="Only say how the cells stand; exit 1 if any lacks.")
+        bool, typer.Option("--status", help="Only say how the cells stand; exit 1 unless every cell is done.")
     ] = False,
     export: Annotated[str | None, typer.Option(metavar="FOLDER", help="Write the finished table there.")] = None,
     epochs: options.Epochs = None,

@@ -46,7 +46,7 @@ def add_to(app: typer.Typer, read: Read) -> None:
     def verify(
         data: Annotated[Path, typer.Argument(metavar="LEDGER", help="A ledger.json.")],
         file: Annotated[
-            str | None, typer.Option(help="The experiment file that it was made by, as of `ledger`.")
+            str | None, typer.Option(help="The file that was passed to `ledger --file`, if one was.")
         ] = None,
     ) -> None:
         """Compute every figure of a ledger again from its runs' predictions and histories; exit 1 on any difference."""

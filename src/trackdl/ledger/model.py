@@ -157,7 +157,7 @@ class CurveEntry(Strict):
     task: str
     metric: str
     published: Published
-    epochs: list[int]
+    epochs: list[int] = Field(min_length=1)
     seen: list[int]
     size: int | None
     printed: list[float]

@@ -191,14 +191,19 @@ class Printed(_Claim):
         """
         how = {key: getattr(self, key) for key in ("metric", "unit", "comparable", "unknown", "fault", "series")}
         found = []
-        for row in self._rows(task):
+        for row in self.rows(task):
             value, said = _value(row)
             epoch = int(row["epoch"]) if row["epoch"] else self.epoch
             place = f"notebook cell {self.cell}" + (f", epoch {row['epoch']}" if row["epoch"] else "")
             found.append(Reported(epoch=epoch, value=value, quote=f"{place}: {said}", **how))
         return found
 
-    def _rows(self, task: str) -> list[dict[str, str]]:
+    def rows(self, task: str) -> list[dict[str, str]]:
+        """Return the table's rows of this cell.
+
+        Raises:
+            InputError: It has none.
+        """
         rows = [row for row in _table() if (row["task"], row["cell"], row["what"]) == (task, str(self.cell), self.what)]
         if not rows:
             raise InputError(f"{PRINTED}: no row of task {task}, cell {self.cell}, what {self.what}")
@@ -214,7 +219,7 @@ class Curve(Printed):
         Raises:
             InputError: The table has no such rows.
         """
-        return [(int(row["epoch"]), int(row["of"]), float(row["value"])) for row in self._rows(task)]
+        return [(int(row["epoch"]), int(row["of"]), float(row["value"])) for row in self.rows(task)]
 
 
 @cache

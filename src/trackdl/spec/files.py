@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from trackdl.errors import InputError
+from trackdl.spec.base import Curve, TrainedSpec
 from trackdl.spec.experiments import task_of
 
 __all__ = ["MAX_BYTES", "Spec", "load", "parse", "value_of"]
@@ -88,9 +89,22 @@ def parse(text: str, name: str, kind: type[Spec], overrides: Mapping[str, Any] |
     for key, value in given.items():
         _set(content, key, value, name)
     try:
-        return kind.model_validate(content)
+        made = kind.model_validate(content)
     except ValidationError as error:
         raise InputError("\n".join(_explain(name, kind, problem, given) for problem in error.errors())) from error
+    if isinstance(made, TrainedSpec):
+        _look_up(made, name)
+    return made
+
+
+def _look_up(experiment: TrainedSpec, name: str) -> None:
+    """Look whether the table of printed numbers has what an experiment says it has."""
+    for key, items in (("printed", experiment.printed), ("curves", experiment.curves)):
+        for number, item in enumerate(items):
+            try:
+                _ = item.points(experiment.task) if isinstance(item, Curve) else item.numbers(experiment.task)
+            except (InputError, ValueError) as error:
+                raise InputError(f"{name}: key '{key}.{number}': {error}") from error
 
 
 def value_of(text: str, name: str) -> Any:

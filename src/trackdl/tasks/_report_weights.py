@@ -8,14 +8,15 @@ import logging
 
 import torch.nn.functional as F
 
+from trackdl.data.download import report_weights
 from trackdl.data.download.datasets import DATASETS
-from trackdl.data.download.report_weights import NAME, load_report_weights
 from trackdl.data.images import MNIST_MEAN_STD, load_images, normalise
-from trackdl.errors import DataMissing
+from trackdl.errors import DataMissing, InputError
 from trackdl.networks.digit import DigitNet
 from trackdl.tasks import mnist
 from trackdl.tracking import runs
 from trackdl.tracking import training_runs as epochs
+from trackdl.tracking.registry import files
 from trackdl.tracking.registry import register as registry
 from trackdl.training.trainer import Evaluation, outputs_of
 
@@ -30,7 +31,7 @@ ORIGIN = {
     "trackdl.weights_repository": "https://github.com/mahvashmaghrabi/CS6140_Project4",
     "trackdl.weights_commit": "d5f415f",
     "trackdl.weights_file": "results/model.pth",
-    "trackdl.weights_file_sha256": DATASETS[NAME].files[0].sha256,
+    "trackdl.weights_file_sha256": DATASETS[report_weights.NAME].files[0].sha256,
 }
 
 
@@ -38,12 +39,19 @@ def register() -> None:
     """Register the report's network, judged on the test digits, unless the registry has it.
 
     Raises:
-        InputError, DataMissing: Its weights, or the digits, cannot be had.
+        InputError: The alias leads to other weights, or the weights are named wrongly.
+        DataMissing: Its weights, or the digits, cannot be had.
     """
     if registry.exists(URI):
+        found = files.find(URI)
+        if found.tags.get("trackdl.weights_sha256") != report_weights.DIGEST:
+            raise InputError(
+                f"{URI} is version {found.version}, which does not hold the report's weights: somebody has moved the "
+                f"alias. Delete it on MLflow's page of {mnist.MODEL} and run again: the right one is then registered anew"
+            )
         return
     model = DigitNet()
-    model.load_state_dict(load_report_weights())
+    model.load_state_dict(report_weights.load_report_weights())
     images = load_images("mnist")
     log.info("registering the report's own MNIST network as %s", URI)
     with runs.start("transfer", name="the report's MNIST network") as run:

@@ -50,7 +50,7 @@ def load_report_weights(root: Path | None = None) -> dict[str, Tensor]:
             return _read(path / _FILE if path.is_dir() else path)
         except FileError as error:
             raise InputError(
-                f"{VARIABLE} names {path}: {_FILE} {error}. Name the report's weights, or unset it to fetch them"
+                f"{VARIABLE} names {path}: it {error}. Name the report's weights, or unset it to fetch them"
             ) from error
     kept = (data_root() if root is None else root) / NAME / _FILE
     try:
@@ -75,7 +75,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     try:
         weights = load(content)
         found = hashlib.sha256(save(weights)).hexdigest()
-    except (SafetensorError, TypeError, ValueError, RuntimeError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise FileError(f"is no safetensors file ({' '.join(str(error).split())[:200]})") from error
     if found != DIGEST:
         raise FileError(f"holds other tensors than the report's: SHA-256 {found[:16]}..., not {DIGEST[:16]}...")
