@@ -170,9 +170,13 @@ def of_another(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArra
 def _verdict(claim: Claim, ours: str, name: VerdictName, reason: str) -> Verdict:
     """Return the verdict on a claim, of whose numbers `name` and `reason` speak: a fault goes before all."""
     if claim.fault:
-        beside = {"reproduced": "which is the printed number", "differs": "which differs from the printed number"}
-        told = beside.get(name, "which neither reproduces nor refutes the printed number")
-        return Verdict("fault in the report", f"{_sentence(claim.fault)} {ours}, {told}.")
+        beside = {
+            "reproduced": ", which is the printed number",
+            "differs": ", which differs from the printed number",
+            "inconclusive": ", which neither reproduces nor refutes the printed number",
+        }
+        words = "" if claim.unit in WHOLE else beside.get(name, "")
+        return Verdict("fault in the report", f"{_sentence(claim.fault)} {ours}{words}.")
     if claim.comparable == "not measured in the report":
         return Verdict("not comparable", f"The report has not measured this. {ours}.")
     if claim.unknown and name == "differs":

@@ -47,7 +47,7 @@ def register() -> None:
         if found.tags.get("trackdl.weights_sha256") != report_weights.DIGEST:
             raise InputError(
                 f"{URI} is version {found.version}, which does not hold the report's weights: somebody has moved the "
-                f"alias. Delete it on MLflow's page of {mnist.MODEL} and run again: the right one is then registered anew"
+                f"alias. Delete it on MLflow's page of {mnist.MODEL} and run again: the right one is registered anew"
             )
         return
     model = DigitNet()
