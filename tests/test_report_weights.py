@@ -312,7 +312,7 @@ def test_transfer_from_the_reports_network_gives_what_its_notebook_prints() -> N
     result = transfer.run(spec.load(ROOT / "experiments" / "transfer.yaml", TransferSpec, given))
     ours = dict(result.run.history("train_loss"))
     printed = {
-        item.epoch: item.value for item in result.experiment.reported if item.metric == "train_loss" and not item.series
+        item.epoch: item.value for item in result.experiment.numbers if item.metric == "train_loss" and not item.series
     }
     # How far ten seeds of a fresh head lie apart.
     deviations = {0: 0.062, 1: 0.056, 3: 0.037, 10: 0.016, 170: 0.003}
