@@ -100,7 +100,10 @@ def test_kill_9_at_20_random_moments_loses_nothing(
             assert driver.exitcode == -signal.SIGKILL
             wait_until_gone(driver.pid)
             kept = {(json.dumps(cell, sort_keys=True), fold) for cell, fold in kept_of(told)}
-            done = {(json.dumps(cell, sort_keys=True), fold) for cell, fold in map(json.loads, calls(tmp_path))}
+            done = {
+                (json.dumps({key: value for key, value in cell.items() if key != "padding"}, sort_keys=True), fold)
+                for cell, fold in map(json.loads, calls(tmp_path))
+            }
             assert len(done - kept) <= 2  # at most the folds under way
             lost += len(done - kept)
             driver = start(told)
@@ -268,7 +271,9 @@ def test_ctrl_c_keeps_the_state_and_ends_with_130(
     file = tmp_path / f"{task}.yaml"
     if task == "ledger":
         (tmp_path / "experiments").mkdir()
-        (tmp_path / "experiments" / "mnist.yaml").write_text(DIGITS.replace("epochs: 2", "epochs: 9999"))
+        alone = DIGITS.replace("curves:\n  - {cell: 5, what: batch_loss, metric: batch_losses}\n", "")
+        assert alone != DIGITS  # the table that the command reads does not print this curve
+        (tmp_path / "experiments" / "mnist.yaml").write_text(alone.replace("epochs: 2", "epochs: 9999"))
         shutil.copy(ROOT / "experiments" / "grid.yaml", tmp_path / "experiments")
         file.write_text(MINE.replace("task: ledger", "task: ledger\nseeds: 1"))
         shutil.copy(file, tmp_path / "experiments")
