@@ -42,6 +42,7 @@ def fetching(task: FoldTask) -> FoldResult:
     DATASETS["fashion"] = Dataset((file,), lambda: [Counted()], "nothing: these are a test's")
     where(task)
     sources.fetch("fashion")
+    time.sleep(1)  # long enough that the first node's worker cannot take every fold before the others start
     return made_up(task)
 
 
