@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
@@ -78,13 +79,17 @@ def epoch_curves(ours: Mapping[str, Points], reports: Mapping[str, Points], kept
                 )
         if kept is not None:
             axes.axvline(kept, color=GREY, linestyle=":", label=f"weights kept: epoch {kept}")
-        axes.set_xlabel("Epoch")
-        axes.set_ylabel("Cross-entropy" if kind == "loss" else "Accuracy")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(alpha=0.3)
-        axes.legend()
+        _label_epochs(axes, kind)
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
     return figure
+
+
+def _label_epochs(axes: Axes, kind: str) -> None:
+    axes.set_xlabel("Epoch")
+    axes.set_ylabel("Cross-entropy" if kind == "loss" else "Accuracy")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    axes.legend()
 
 
 def fold_curves(folds: Sequence[Mapping[str, Sequence[float]]], title: str) -> Figure:
@@ -104,11 +109,7 @@ def fold_curves(folds: Sequence[Mapping[str, Sequence[float]]], title: str) -> F
             axes.plot(epochs, fold[f"train_{kind}"], ":", color=colour, linewidth=1)
             axes.plot(epochs, fold[f"val_{kind}"], "o-", color=colour, markersize=4, label=f"fold {number}, held out")
         axes.plot([], [], ":", color=GREY, label="training")
-        axes.set_xlabel("Epoch")
-        axes.set_ylabel("Cross-entropy" if kind == "loss" else "Accuracy")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(alpha=0.3)
-        axes.legend()
+        _label_epochs(axes, kind)
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
     return figure
 
