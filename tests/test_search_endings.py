@@ -12,6 +12,7 @@ from test_task_search import CONTENT, _own_studies, experiment, here, stopped_af
 from trackdl.errors import DataMissing
 from trackdl.studies import store
 from trackdl.studies.search.segments import SegmentResult, SegmentTask
+from trackdl.studies.search.study import RUN, SearchTrial
 from trackdl.tasks import search
 from trackdl.tracking import runs
 from trackdl.workers.figures import Studio
@@ -79,3 +80,25 @@ def test_after_an_interruption_ended_trials_are_told_as_they_ended(monkeypatch: 
         if "mlflow_run" in trial.user_attrs:
             states.setdefault(trial.state.name, set()).add(runs.Run(trial.user_attrs["mlflow_run"]).info.info.status)
     assert states == {"COMPLETE": {"FINISHED"}, "PRUNED": {"FINISHED"}, "RUNNING": {"KILLED"}}
+
+
+def test_a_run_that_its_trial_never_learnt_of_is_the_trials_own_at_the_next_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A process may be killed between making a trial's run and noting it with the trial."""
+    note, told = SearchTrial.note, experiment(study={"trials": 3, "pruner": "none"})
+
+    def killed(trial: SearchTrial, key: str, value: object) -> None:
+        if key == RUN and trial.number == 1:
+            raise SystemExit
+        note(trial, key, value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SearchTrial, "note", killed)
+        with pytest.raises(SystemExit):
+            search.run(told, 1, made_up, here)
+    result = search.run(told, 1, made_up, here)
+    children = [run for run in runs.find("search") if run.id != result.run.id]
+    assert [trial.state for trial in study_of(result).trials] == [TrialState.COMPLETE] * 3
+    assert {run.info.info.status for run in children} == {"FINISHED"}
+    assert {run.id for run in children} == {trial.user_attrs[RUN] for trial in study_of(result).trials}

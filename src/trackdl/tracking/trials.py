@@ -20,12 +20,12 @@ from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 from trackdl.errors import TrackdlError
 from trackdl.system import databases, processes
 from trackdl.system.paths import UI
-from trackdl.tracking import outbox
+from trackdl.tracking import outbox, runs
 from trackdl.tracking.runs import Run
 from trackdl.tracking.spool import Letter
 from trackdl.tracking.store import client, plainly
 
-__all__ = ["PARENT", "adopt", "close_trial", "kill", "log_once", "open_trial", "opening", "page", "study_run"]
+__all__ = ["adopt", "close_trial", "kill", "log_once", "open_trial", "opening", "page", "study_run", "unfinished"]
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +35,6 @@ _NO_SUCH_RUN = ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)
 
 def study_run(task: str, study: str) -> Run | None:
     """Return the newest run that stands above a study's trials."""
-    from trackdl.tracking import runs
-
     return next(iter(runs.find(task, f"tags.`trackdl.study` = '{study}'")), None)
 
 
@@ -117,6 +115,15 @@ def kill(opened: Iterable[Run]) -> None:
             close_trial(run, "KILLED")
         except TrackdlError as error:
             log.warning("a trial's run could not be marked KILLED: %s", error)
+
+
+def unfinished(task: str, parent: Run) -> dict[str, Run]:
+    """Return the runs of a study's trials that have neither finished nor failed, by what `trackdl.trial` says of each.
+
+    A run is made before its trial knows of it: a process that was killed in between has left it to be found here.
+    """
+    where = f"tags.`{PARENT}` = '{parent.id}' and attributes.status != 'FINISHED' and attributes.status != 'FAILED'"
+    return {run.info.data.tags.get("trackdl.trial", ""): run for run in runs.find(task, where)}
 
 
 def page(parent: Run, run: Run) -> str:

@@ -43,6 +43,7 @@ class Driver:
         self.experiment, self.studies, self.parent = experiment, studies, parent
         self.counted = time.monotonic()
         self.open: dict[str, Cell] = {}
+        self.left = trials.unfinished("grid", parent)
         self.studio = Studio()
 
     def tasks(self) -> Iterator[tuple[tuple[Cell, int], FoldTask]]:
@@ -59,10 +60,12 @@ class Driver:
                     self._draw(cell)
 
     def _open(self, study: GridStudy, trial: GridTrial) -> Cell:
-        tags = {"trackdl.task": "grid", "trackdl.trial": f"{study.name}/{trial.number}"}
+        tag = f"{study.name}/{trial.number}"
+        tags = {"trackdl.task": "grid", "trackdl.trial": tag}
+        known = trial.run_id or (self.left[tag].id if tag in self.left else None)
         name = f"{study.name}, trial {trial.number}"
         with trials.opening():
-            run = trials.open_trial(self.parent, trial.run_id, name, trial.cell, tags)
+            run = trials.open_trial(self.parent, known, name, trial.cell, tags)
             self.open[run.id] = Cell(study, trial, run)
         trial.note(RUN, run.id)
         trial.note("mlflow_page", trials.page(self.parent, run))

@@ -22,9 +22,8 @@ from trackdl.studies.search.segments import SegmentResult, SegmentTask
 from trackdl.studies.search.study import RUN, SearchStudy, SearchTrial
 from trackdl.studies.store import storage_folder
 from trackdl.system.paths import whole_file
-from trackdl.tracking import runs, trials
+from trackdl.tracking import trials
 from trackdl.tracking.runs import Run
-from trackdl.tracking.trials import PARENT
 from trackdl.workers.figures import Studio
 from trackdl.workers.pool import Failed, Lost
 
@@ -58,16 +57,13 @@ class Driver:
 
     def take_up(self) -> None:
         """Take up what a process that is gone has left: trials half-done, and runs of trials that had ended."""
-        ended = self.study.ended()
-        below = f"tags.`{PARENT}` = '{self.parent.id}'"
-        for run in runs.find(
-            "search", f"{below} and attributes.status != 'FINISHED' and attributes.status != 'FAILED'"
-        ):
+        ended, left = self.study.ended(), trials.unfinished("search", self.parent)
+        for run in left.values():
             if found := ended.get(run.id):
                 trial, state, why = found
                 self._end(self._opened(trial, run), state, why)
-        for left in self.study.interrupted():
-            self._begin(left)
+        for trial in self.study.interrupted():
+            self._begin(trial, left.get(self._tag(trial)))
 
     def next_task(self) -> tuple[_Open, SegmentTask] | None:
         """Return the next epoch to train: of a trial in work, else of a new one, while there is time."""
@@ -83,15 +79,19 @@ class Driver:
         reached = len(opened.trial.history) if state else 0
         return opened, SegmentTask(opened.experiment, state, reached + 1)
 
-    def _begin(self, trial: SearchTrial) -> None:
+    def _tag(self, trial: SearchTrial) -> str:
+        return f"{self.study.name}/{trial.number}"
+
+    def _begin(self, trial: SearchTrial, left: Run | None = None) -> None:
         if why := self.experiment.refusal(trial.values):
             # Known before anything is trained, so it is no failure.
             self.study.prune(trial, why)
             return
         name = f"{self.study.name}, trial {trial.number}"
-        tags = {"trackdl.task": "search", "trackdl.trial": f"{self.study.name}/{trial.number}"}
+        tags = {"trackdl.task": "search", "trackdl.trial": self._tag(trial)}
+        known = trial.run_id or (left.id if left else None)
         with trials.opening():
-            run = trials.open_trial(self.parent, trial.run_id, name, trial.values, tags)
+            run = trials.open_trial(self.parent, known, name, trial.values, tags)
             opened = self._opened(trial, run)
         trial.note(RUN, run.id)
         trial.note("mlflow_page", trials.page(self.parent, run))
