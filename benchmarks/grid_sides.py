@@ -36,7 +36,7 @@ from torch.utils.data import DataLoader, Subset
 from torchvision import datasets, transforms
 
 from trackdl.data.download.datasets import fetch
-from trackdl.data.images import FASHION_MEAN_STD, hold_back, load_images, normalise
+from trackdl.data.images import FASHION_MEAN_STD, load_images, normalise, validation_split
 from trackdl.spec import GridSpec
 from trackdl.spec.grid import Space
 from trackdl.studies.grid.fits import FoldResult, FoldTask, fit_fold
@@ -90,7 +90,7 @@ class Fit:
 def first_fold(job: Job) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the places, among the training pictures, of what the first fold learns from and what it holds out."""
     labels = load_images("fashion").train_labels
-    kept = hold_back(len(labels), job.validation, 1)[0].numpy()
+    kept = validation_split(len(labels), job.validation, 1)[0].numpy()
     learn, held = next(iter(StratifiedKFold(FOLDS).split(np.zeros(len(kept)), labels[kept].numpy())))
     return kept[learn], kept[held]
 
@@ -234,7 +234,7 @@ def experiment(job: Job) -> GridSpec:
 def images_of(job: Job, fold: int) -> int:
     """Return how many pictures a fold learns from."""
     labels = load_images("fashion").train_labels
-    kept = hold_back(len(labels), job.validation, 1)[0]
+    kept = validation_split(len(labels), job.validation, 1)[0]
     parts = list(StratifiedKFold(FOLDS).split(np.zeros(len(kept)), labels[kept].numpy()))
     return len(parts[fold][0])
 

@@ -6,7 +6,7 @@
 The grid is the one with padding, `experiments/results/grid-padded.csv`: a search draws from the whole space, and
 without padding 24 of the report's 96 configurations are no networks.
 
-A trial trains on one split, as `trackdl search` does: its course is the table's fold 0, an epoch costs the fold's
+A trial trains on one split, as `trackdl search` does: its curve is the table's fold 0, an epoch costs the fold's
 32,000 images, and a pruned trial costs the epochs it had. After every trial the search would hand over its best
 finished configuration. The search has arrived when that one's score in the grid, the mean of three folds, which the
 search does not see, is within 0.5 points of the grid's best: what fold 0 misleads it to counts against it. A
@@ -52,13 +52,13 @@ class Table:
 
     Attributes:
         values: Each dimension's values.
-        courses: By configuration, validation accuracy after each epoch on one split.
+        curves: By configuration, validation accuracy after each epoch on one split.
         scores: By configuration, the mean of the folds' last accuracy.
         images: What the whole grid trained on.
     """
 
     values: dict[str, list[Any]]
-    courses: dict[tuple[Any, ...], NDArray[np.float64]]
+    curves: dict[tuple[Any, ...], NDArray[np.float64]]
     scores: dict[tuple[Any, ...], float]
     images: int
 
@@ -69,9 +69,9 @@ class Table:
         columns = [f"val_accuracy_{epoch}" for epoch in range(1, epochs_of(table) + 1)]
         seen = report[report["fold"] == SPLIT].set_index(list(DIMENSIONS))
         means = report.groupby(list(DIMENSIONS))[columns[-1]].mean()
-        courses = dict(zip(seen.index.tolist(), seen[columns].to_numpy(np.float64), strict=True))
+        curves = dict(zip(seen.index.tolist(), seen[columns].to_numpy(np.float64), strict=True))
         values = {name: sorted(report[name].unique().tolist()) for name in DIMENSIONS}
-        return cls(values, courses, means.to_dict(), IMAGES * len(columns) * len(report))
+        return cls(values, curves, means.to_dict(), IMAGES * len(columns) * len(report))
 
 
 Search = Callable[[int], tuple[BaseSampler, BasePruner]]
@@ -108,7 +108,7 @@ def replay(table: Table, search: Search, seed: int, within: float = WITHIN) -> d
     Returns:
         `images` trained on, `trials`, how many of them were `pruned`, and whether it `arrived`.
     """
-    epochs = len(next(iter(table.courses.values())))
+    epochs = len(next(iter(table.curves.values())))
     sampler, pruner = search(seed)
     study = optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner, study_name=f"replay {seed}")
     near = max(table.scores.values()) - within / 100
@@ -116,8 +116,8 @@ def replay(table: Table, search: Search, seed: int, within: float = WITHIN) -> d
     while images < table.images and not arrived:
         trial = study.ask()
         cell = tuple(trial.suggest_categorical(name, values) for name, values in table.values.items())
-        course, pruned = table.courses[cell].tolist(), False
-        for epoch, accuracy in enumerate(course, 1):
+        curve, pruned = table.curves[cell].tolist(), False
+        for epoch, accuracy in enumerate(curve, 1):
             images += IMAGES
             trial.report(accuracy, epoch)
             pruned = epoch < epochs and trial.should_prune()
@@ -126,9 +126,9 @@ def replay(table: Table, search: Search, seed: int, within: float = WITHIN) -> d
         if pruned:
             study.tell(trial, state=TrialState.PRUNED)
         else:
-            study.tell(trial, course[-1])
-        if not pruned and course[-1] > best:
-            best = course[-1]
+            study.tell(trial, curve[-1])
+        if not pruned and curve[-1] > best:
+            best = curve[-1]
             arrived = table.scores[cell] >= near
     states = [trial.state for trial in study.get_trials(deepcopy=False)]
     return {
@@ -148,7 +148,7 @@ def measure(table: Table, settings: StudySettings, seeds: int, within: float = W
     """
     near = max(table.scores.values()) - within / 100
     summary: dict[str, Any] = {}
-    epochs = len(next(iter(table.courses.values())))
+    epochs = len(next(iter(table.curves.values())))
     for name, search in searches(settings.min_epochs, settings.reduction_factor, epochs).items():
         found = [replay(table, search, seed, within) for seed in range(seeds)]
         shares = [one["images"] / table.images for one in found]

@@ -23,13 +23,13 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 def test_the_table_is_the_reports_grid() -> None:
-    assert (len(TABLE.courses), len(TABLE.scores)) == (96, 96)
+    assert (len(TABLE.curves), len(TABLE.scores)) == (96, 96)
     assert TABLE.images == 96 * 3 * 10 * 32_000
     assert TABLE.values["pool_size"] == [2]
     rows = made_table(noise=0.2)
     own = rows[rows["grid"] == "report"].head(3)
     cell = tuple(own.iloc[0][list(TABLE.values)])
-    assert TABLE.courses[cell].tolist() == own.iloc[0][[f"val_accuracy_{e}" for e in range(1, 11)]].tolist()
+    assert TABLE.curves[cell].tolist() == own.iloc[0][[f"val_accuracy_{e}" for e in range(1, 11)]].tolist()
     assert TABLE.scores[cell] == pytest.approx(own["val_accuracy_10"].mean())
 
 
@@ -56,7 +56,7 @@ def test_a_search_that_never_arrives_costs_the_whole_grid() -> None:
     # On the split that it sees, the best configuration is another than by the folds' mean, and it stays there.
     first = max(TABLE.scores, key=lambda cell: TABLE.scores[cell])
     misled = search.Table(
-        TABLE.values, TABLE.courses | {first: np.zeros(10)}, TABLE.scores | {first: 0.99}, 20 * 320_000
+        TABLE.values, TABLE.curves | {first: np.zeros(10)}, TABLE.scores | {first: 0.99}, 20 * 320_000
     )
     found = search.replay(misled, SEARCHES["random"], 0)
     assert not found["arrived"]

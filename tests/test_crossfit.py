@@ -11,7 +11,7 @@ from torch import Tensor
 
 from conftest import ROOT
 from trackdl import spec
-from trackdl.data.images import FASHION_MEAN_STD, hold_back, load_images, normalise
+from trackdl.data.images import FASHION_MEAN_STD, load_images, normalise, validation_split
 from trackdl.networks.fashion import FashionNet
 from trackdl.spec import GridSpec
 from trackdl.studies.grid import fits as crossfit
@@ -45,7 +45,7 @@ def experiment() -> GridSpec:
 def kept() -> tuple[Tensor, Tensor]:
     """Return the pictures that the grid may use, normalised, and their labels."""
     images, data = load_images("fashion"), experiment().data
-    learn, _ = hold_back(len(images.train_labels), data.validation, data.split_seed)
+    learn, _ = validation_split(len(images.train_labels), data.validation, data.split_seed)
     return normalise(images.train_images[learn], *FASHION_MEAN_STD), images.train_labels[learn]
 
 
@@ -133,7 +133,7 @@ def test_a_fresh_training_learns_from_all_folds_and_is_judged_on_the_test_pictur
         training = told.training.model_copy(update={"seed": seed})
         *_, (trainer, _) = trained(SMALL, training, learn)
         by_hand = trainer.evaluate(test)
-        _, back = hold_back(len(images.train_labels), told.data.validation, told.data.split_seed)
+        _, back = validation_split(len(images.train_labels), told.data.validation, told.data.split_seed)
         pixels = normalise(images.train_images[back], *FASHION_MEAN_STD)
         assert by_hand.accuracy != trainer.evaluate(Examples(pixels, images.train_labels[back])).accuracy
         assert fit_fresh(FreshTask(SMALL, training, told.data)) == by_hand.accuracy

@@ -8,7 +8,7 @@ from filelock import FileLock
 
 from trackdl.errors import InputError, TrackdlError
 from trackdl.system import databases
-from trackdl.tracking.store import plainly
+from trackdl.tracking.store import translate_errors
 
 ADDRESSES = [
     "postgresql+psycopg://me:secret@host/runs",
@@ -22,22 +22,22 @@ ADDRESSES = [
 
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_no_password_is_shown(address: str) -> None:
-    assert "secret" not in databases.shown(address)
-    assert "***" in databases.shown(address)
-    assert "secret" not in databases.hidden(f"no answer of {address}/runs/get", address)
+    assert "secret" not in databases.redact_url(address)
+    assert "***" in databases.redact_url(address)
+    assert "secret" not in databases.redact(f"no answer of {address}/runs/get", address)
 
 
 @pytest.mark.parametrize(
     "address", ["sqlite:///mlflow.db", "http://127.0.0.1:5000", "postgresql://me@host/runs", "mlruns"]
 )
 def test_what_has_none_is_shown_as_it_is(address: str) -> None:
-    assert databases.shown(address) == address
+    assert databases.redact_url(address) == address
 
 
 def test_mlflows_own_words_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
     uri = "http://me:secret@host:5000"
     monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: uri)
-    with pytest.raises(TrackdlError) as told, plainly("a run"):
+    with pytest.raises(TrackdlError) as told, translate_errors("a run"):
         raise mlflow.MlflowException(f"API request to {uri}/api/2.0 failed")
     assert "secret" not in str(told.value)
 
@@ -47,6 +47,6 @@ def test_who_comes_second_is_told_what_every_study_has(tmp_path: Path) -> None:
     with (
         FileLock(f"{tmp_path}/.search.lock"),
         pytest.raises(InputError, match="`trackdl ui` shows"),
-        databases.alone(url, "search"),
+        databases.exclusive_lock(url, "search"),
     ):
         pass

@@ -21,7 +21,7 @@ def studio() -> Iterator[Studio]:
 def test_pictures_come_in_order(studio: Studio) -> None:
     taken: list[tuple[int, bytes]] = []
     for number in range(3):
-        studio.draw(lambda png, n=number: taken.append((n, png)), plots_search.courses, COURSE, str(number))
+        studio.draw(lambda png, n=number: taken.append((n, png)), plots_search.learning_curves, COURSE, str(number))
     assert not taken
     studio.deliver(everything=True)
     assert [number for number, _ in taken] == [0, 1, 2]
@@ -32,13 +32,13 @@ def test_pictures_come_in_order(studio: Studio) -> None:
 def test_a_process_that_is_killed_loses_no_picture(busy: bool, studio: Studio) -> None:
     taken: list[bytes] = []
     before = set(psutil.Process().children(recursive=True))
-    studio.draw(taken.append, plots_search.courses, COURSE, "first")
+    studio.draw(taken.append, plots_search.learning_curves, COURSE, "first")
     if not busy:
         studio.deliver(everything=True)
     (drawing,) = [p for p in psutil.Process().children(recursive=True) if p not in before and "loky" in cmdline(p)]
     drawing.kill()
     psutil.wait_procs([drawing])
-    studio.draw(taken.append, plots_search.courses, COURSE, "second")
+    studio.draw(taken.append, plots_search.learning_curves, COURSE, "second")
     studio.deliver(everything=True)
     assert len(taken) == 2
 
@@ -48,6 +48,6 @@ def cmdline(process: psutil.Process) -> str:
 
 
 def test_a_figure_that_cannot_be_drawn_is_told(studio: Studio) -> None:
-    studio.draw(lambda _: None, plots_search.courses, [("no", "such"), "course"], "")
+    studio.draw(lambda _: None, plots_search.learning_curves, [("no", "such"), "course"], "")
     with pytest.raises((TypeError, ValueError, IndexError)):
         studio.deliver(everything=True)

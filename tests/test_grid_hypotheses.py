@@ -10,8 +10,8 @@ from conftest import ROOT
 from grids import EFFECTS, made_table, without_padding
 from trackdl import spec
 from trackdl.analysis import grid_table
-from trackdl.ledger.hypotheses import told
-from trackdl.ledger.model import Hypothesis
+from trackdl.ledger.hypotheses import judged
+from trackdl.ledger.model import HypothesisEntry
 from trackdl.spec import GridSpec
 
 GRID, PADDED = (spec.load(ROOT / "experiments" / f"{name}.yaml", GridSpec) for name in ("grid", "grid-padded"))
@@ -27,14 +27,14 @@ def fits(padded: pd.DataFrame) -> pd.DataFrame:
     return without_padding(padded)
 
 
-def ask(folder: Path, text: str | None, padded: pd.DataFrame | None = None) -> list[Hypothesis]:
+def ask(folder: Path, text: str | None, padded: pd.DataFrame | None = None) -> list[HypothesisEntry]:
     """Ask with these tables, or without."""
     table, beside = folder / "grid.csv", folder / "grid-padded.csv"
     if text is not None:
         table.write_text(text, encoding="utf-8")
     if padded is not None:
         beside.write_text(grid_table.to_csv(PADDED, padded), encoding="utf-8")
-    return told(GRID, table, PADDED, beside)
+    return judged(GRID, table, PADDED, beside)
 
 
 def test_each_has_a_verdict_and_a_picture_and_twice_the_same(
@@ -53,7 +53,7 @@ def test_without_a_table_they_are_open_and_say_what_to_run(padded: pd.DataFrame,
     }
 
 
-def open_words(found: list[Hypothesis]) -> str:
+def open_words(found: list[HypothesisEntry]) -> str:
     """Return the words of hypotheses that are all open, for one reason."""
     ((verdict, words),) = {(one.verdict, one.words) for one in found}
     assert verdict is None

@@ -219,7 +219,7 @@ def test_every_chart_is_well_formed_and_inside_its_frame(
         for x, y in re.findall(r"M(\S+) (\S+)h0", drawn):
             assert 0 <= float(x) <= charts.WIDTH
             assert 0 <= float(y) <= charts.HEIGHT
-    rows = [charts.Row(EVIL, value, other, 0, 1) for _, value, other in points]
+    rows = [charts.DotRow(EVIL, value, other, 0, 1) for _, value, other in points]
     ElementTree.fromstring(charts.rows(EVIL, rows))
 
 

@@ -14,24 +14,26 @@ LONE = [0.5, 0.7, 0.8]
 
 @pytest.mark.parametrize("complete", [False, True])
 def test_a_lone_trial_is_drawn_whole(complete: bool) -> None:
-    low, high = plots_search.courses([(3, LONE, complete)], "Trial 3").axes[0].get_ylim()
+    low, high = plots_search.learning_curves([(3, LONE, complete)], "Trial 3").axes[0].get_ylim()
     assert low < min(LONE)
     assert high > max(LONE)
 
 
 def test_of_several_the_best_is_drawn_whole_and_one_that_learnt_nothing_does_not_press_them_together() -> None:
     trials = [(0, [0.1, 0.1], False), (1, [0.6, 0.8], True), (2, [0.7, 0.9], True)]
-    low, _ = plots_search.courses(trials, "study").axes[0].get_ylim()
+    low, _ = plots_search.learning_curves(trials, "study").axes[0].get_ylim()
     assert low == pytest.approx(0.7 - 0.02)
     low, _ = (
-        plots_search.courses([(0, [0.1], False), (1, [0.6, 0.8], False), (2, [0.7], False)], "study").axes[0].get_ylim()
+        plots_search.learning_curves([(0, [0.1], False), (1, [0.6, 0.8], False), (2, [0.7], False)], "study")
+        .axes[0]
+        .get_ylim()
     )
     assert low == pytest.approx(0.7 - 0.02)
 
 
 def test_a_trial_that_learnt_nothing_leaves_no_room_above_either() -> None:
     trials = [(0, [0.1, 0.1], False), (1, [0.86, 0.92], True), (2, [0.85, 0.925], True)]
-    low, high = plots_search.courses(trials, "study").axes[0].get_ylim()
+    low, high = plots_search.learning_curves(trials, "study").axes[0].get_ylim()
     assert 0.925 < high < 0.925 + 0.1 * (high - low)
 
 
@@ -49,7 +51,7 @@ def hides_nothing(figure: Figure) -> bool:
 
 def test_no_legend_lies_over_trials() -> None:
     trials = [(0, [0.8, 0.9, 0.91], True), (1, [0.8, 0.82, 0.8], True), (2, [0.5], False)]
-    assert hides_nothing(drawn(plots_search.courses(trials, "study")))
+    assert hides_nothing(drawn(plots_search.learning_curves(trials, "study")))
     assert hides_nothing(drawn(plots_search.pareto([(30, 0.9), (80, 0.8)], [(30, 0.9)], "study")))
 
 

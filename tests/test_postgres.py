@@ -138,10 +138,10 @@ def test_a_server_that_stays_away_is_said_and_the_same_command_goes_on(
 def test_one_process_works_on_a_study_wherever_its_machine(monkeypatch: pytest.MonkeyPatch, both: Server) -> None:
     monkeypatch.setattr(databases, "PING_EVERY", 0.1)
     url = studies.storage_url()
-    with databases.alone(url, "a study"):
-        with pytest.raises(InputError, match="another process"), databases.alone(url, "a study"):
+    with databases.exclusive_lock(url, "a study"):
+        with pytest.raises(InputError, match="another process"), databases.exclusive_lock(url, "a study"):
             pass
-        with databases.alone(url, "another"):
+        with databases.exclusive_lock(url, "another"):
             pass
         both.stop()
         both.start()
@@ -149,11 +149,11 @@ def test_one_process_works_on_a_study_wherever_its_machine(monkeypatch: pytest.M
         while not taken:  # the lock went with the server, and is held again soon
             time.sleep(0.2)
             try:
-                with databases.alone(url, "a study"):
+                with databases.exclusive_lock(url, "a study"):
                     pass
             except InputError:
                 taken = True
-    with databases.alone(url, "a study"):
+    with databases.exclusive_lock(url, "a study"):
         pass
 
 

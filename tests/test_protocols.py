@@ -81,7 +81,7 @@ def test_as_reported_says_class_0_of_every_row(report: HeartTable, network: int)
 
 def test_as_reported_ends_at_the_printed_loss(report: HeartTable) -> None:
     said = candidate("as-reported", epochs=20).fit_predict(report.train_rows, report.test_rows, 47)
-    examples, loss = said.fitted.courses[0].curve[-1].batch_losses[-1]
+    examples, loss = said.fitted.histories[0].curve[-1].batch_losses[-1]
     assert examples == 19 * 718 + 700
     assert loss == pytest.approx(0.2325, abs=5e-4)
 
@@ -115,7 +115,7 @@ def test_early_stopping_keeps_the_best_epoch_and_stops_when_patience_ends(report
     said = candidate("improved", epochs=200, early_stopping=stopping, members=2).fit_predict(
         report.train_rows, report.test_rows, 1
     )
-    for course in said.fitted.courses:
+    for course in said.fitted.histories:
         losses = course.stopping_losses
         assert course.epoch == 1 + int(np.argmin(losses))
         assert len(losses) == len(course.curve) == course.epoch + 3

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from conftest import ROOT, idx
 from trackdl import spec
 from trackdl.data.download import datasets as sources
-from trackdl.data.images import FASHION_MEAN_STD, hold_back, load_images, normalise
+from trackdl.data.images import FASHION_MEAN_STD, load_images, normalise, validation_split
 from trackdl.networks.fashion import FashionNet
 from trackdl.spec import FashionSpec
 from trackdl.studies.search import segments
@@ -51,7 +51,7 @@ def in_two_segments() -> list[Epoch]:
     return first.epochs + rest.epochs
 
 
-def courses(epochs: list[Epoch]) -> dict[str, list[float]]:
+def learning_curves(epochs: list[Epoch]) -> dict[str, list[float]]:
     return {name: [getattr(epoch, name) for epoch in epochs] for name in fashion.CURVES}
 
 
@@ -59,14 +59,14 @@ def courses(epochs: list[Epoch]) -> dict[str, list[float]]:
 def test_segments_are_the_training_of_fashion_epoch_for_epoch() -> None:
     run = fashion.run(experiment()).run
     told = {name: [round(value, 6) for _, value in run.history(name)] for name in fashion.CURVES}
-    found = courses(in_two_segments())
+    found = learning_curves(in_two_segments())
     assert found == told
     assert len(set(found["val_accuracy"])) > 1  # it says something: neither right everywhere nor at chance
 
 
 def test_trials_are_judged_on_what_is_held_back_and_learn_from_the_rest() -> None:
     told, images = experiment(), load_images("fashion")
-    learn, back = hold_back(len(images.train_labels), told.data.validation, told.data.split_seed)
+    learn, back = validation_split(len(images.train_labels), told.data.validation, told.data.split_seed)
     assert (len(learn), len(back)) == (480, 120)
     trainer = Trainer(lambda: FashionNet(**told.model.model_dump()), told.training, F.cross_entropy)
     pixels = normalise(images.train_images, *FASHION_MEAN_STD)
@@ -76,7 +76,7 @@ def test_trials_are_judged_on_what_is_held_back_and_learn_from_the_rest() -> Non
         judged = trainer.evaluate(Examples(pixels[back], images.train_labels[back]))
         by_hand.append((result.train_loss, result.train_accuracy, judged.loss, judged.accuracy))
         tested.append(trainer.evaluate(test).loss)
-    found = courses(in_two_segments())
+    found = learning_curves(in_two_segments())
     for place, name in enumerate(fashion.CURVES):
         assert found[name] == pytest.approx([values[place] for values in by_hand], abs=1e-6)
     # Judged on the test pictures, it would not be that.
@@ -106,4 +106,4 @@ def test_other_test_pictures_change_nothing(tiny_fashion: Path, monkeypatch: pyt
     new = load_images("fashion")
     assert torch.equal(new.train_images, old.train_images)
     assert not torch.equal(new.test_images, old.test_images)
-    assert courses(in_two_segments()) == courses(before)
+    assert learning_curves(in_two_segments()) == learning_curves(before)

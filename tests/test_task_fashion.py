@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from conftest import ROOT
 from trackdl import spec
 from trackdl.analysis.stats import mean_interval
-from trackdl.data.images import FASHION_MEAN_STD, hold_back, load_images, normalise
+from trackdl.data.images import FASHION_MEAN_STD, load_images, normalise, validation_split
 from trackdl.errors import InputError
 from trackdl.spec import FashionSpec
 from trackdl.tasks import fashion, main
@@ -130,11 +130,11 @@ def test_the_weights_kept_are_the_best_validation_epochs_and_of_equals_the_first
 
 
 def test_training_validation_and_test_pictures_are_kept_apart() -> None:
-    learn, back = hold_back(600, 0.2, 1)
+    learn, back = validation_split(600, 0.2, 1)
     assert len(learn) == 480
     assert sorted([*learn.tolist(), *back.tolist()]) == list(range(600))
-    assert torch.equal(back, hold_back(600, 0.2, 1)[1])
-    assert not torch.equal(back, hold_back(600, 0.2, 2)[1])
+    assert torch.equal(back, validation_split(600, 0.2, 1)[1])
+    assert not torch.equal(back, validation_split(600, 0.2, 2)[1])
     pictures = fashion._load(experiment())
     images = load_images("fashion")
     assert torch.equal(pictures.validation.inputs, normalise(images.train_images[back], *FASHION_MEAN_STD))

@@ -182,7 +182,7 @@ def test_combinations_that_are_no_networks_are_rows_with_the_reason_and_are_not_
     assert {f"pictures/{name}.png" for name in PICTURES} == set(result.run.artifacts("pictures"))
 
 
-PICTURES = ("accuracy_against_time", "courses", "effects", "importances", "interactions")
+PICTURES = ("accuracy_against_time", "learning_curves", "effects", "importances", "interactions")
 
 
 @pytest.mark.usefixtures("tracking")
@@ -314,7 +314,7 @@ def _session(pid: int) -> int | None:
 
 @pytest.mark.usefixtures("tracking")
 def test_two_commands_do_not_work_on_one_grid() -> None:
-    with studies.alone(experiment().study("report")), pytest.raises(InputError, match="another process"):
+    with studies.study_lock(experiment().study("report")), pytest.raises(InputError, match="another process"):
         grid.run(experiment(), 1, None, never, afresh, timed, here)
 
 

@@ -20,7 +20,7 @@ from trackdl.errors import InputError, TrackdlError
 from trackdl.ledger import check, page
 from trackdl.ledger.model import Ledger
 from trackdl.ledger.rule import rounded
-from trackdl.ledger.sources import Member, Want
+from trackdl.ledger.sources import FigureQuery, SeedRun
 from trackdl.spec import GridSpec, LedgerSpec
 from trackdl.spec import base as spec_base
 from trackdl.system.code_digest import code_digest, words_of
@@ -216,9 +216,9 @@ def test_of_runs_found_by_tags_one_experiments_stand_a_run_a_seed_the_newest(roo
     first = trained(0.02, 1)
     second = trained(0.02, 2)
     trained(0.03, 1, **{"trackdl.code_digest": "0" * 64})
-    want = Want("beyond 1", "mnist", "test_accuracy", None, tags={"trackdl.role": "finalist"})
-    assert task.Finder(None).pick(want) == [Member(first, 1), Member(second, 2)]
-    nobody = Want("beyond 1", "mnist", "test_accuracy", None, tags={"trackdl.role": "nobody"})
+    want = FigureQuery("beyond 1", "mnist", "test_accuracy", None, tags={"trackdl.role": "finalist"})
+    assert task.Finder(None).pick(want) == [SeedRun(first, 1), SeedRun(second, 2)]
+    nobody = FigureQuery("beyond 1", "mnist", "test_accuracy", None, tags={"trackdl.role": "nobody"})
     assert task.Finder(None).pick(nobody) == []
 
 

@@ -103,7 +103,7 @@ def is_truthful(result: search.Result) -> None:
         assert run.info.info.status == ("FAILED" if trial.state == TrialState.FAIL else "FINISHED")
         points = [point.value for point in client().get_metric_history(run.id, "val_accuracy")]
         assert points == [epoch["val_accuracy"] for epoch in trial.user_attrs.get("history", [])]
-        assert run.artifacts("pictures") == (["pictures/course.png"] if points else [])
+        assert run.artifacts("pictures") == (["pictures/learning_curve.png"] if points else [])
         if trial.state == TrialState.COMPLETE:
             assert len(points) == result.experiment.training.epochs
             assert trial.values[0] == points[-1]
@@ -403,7 +403,7 @@ def test_a_wrong_space_is_refused_before_anything_runs(changes: dict[str, Any], 
 
 
 def test_two_commands_do_not_work_on_one_study() -> None:
-    with store.alone(experiment().study_name), pytest.raises(InputError, match="another process"):
+    with store.study_lock(experiment().study_name), pytest.raises(InputError, match="another process"):
         search.run(experiment(), 1, made_up, here)
 
 

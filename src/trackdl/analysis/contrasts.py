@@ -1,7 +1,7 @@
 """What each dimension does to accuracy and training time, from a grid's table: matched pairs, all else equal.
 
 The table has a row for each configuration and fold, as `grid_table` makes it: `grid`, the seven dimensions, `fold`,
-`batch_ms`, and the course from `train_loss_1` to `val_accuracy_10` (accuracies are fractions). A configuration's
+`batch_ms`, and the curves from `train_loss_1` to `val_accuracy_10` (accuracies are fractions). A configuration's
 score is its last validation accuracy, the mean over the folds, as `GridSearchCV` scores.
 
 **Of what the intervals speak.** The pairs of a dimension are all pairs that the grid has, and no sample of others: the

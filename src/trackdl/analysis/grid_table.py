@@ -99,10 +99,10 @@ def fold_rows(
         kept = {key: result[key] for key in ("seed", "precision", "parameters")}
         times = {key: round(result[key], 3) for key in ("fit_seconds", "cpu_seconds", "seconds")}
         times["batch_ms"] = round(batch_ms, 3)
-        course = {
+        curves = {
             f"{name}_{epoch}": value for name in HISTORY for epoch, value in enumerate(result["history"][name], 1)
         }
-        yield {"grid": grid, **{name: cell[name] for name in DIMENSIONS}, "fold": fold, **kept, **times, **course}
+        yield {"grid": grid, **{name: cell[name] for name in DIMENSIONS}, "fold": fold, **kept, **times, **curves}
 
 
 def scores(table: pd.DataFrame) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from trackdl.analysis.contrasts import Contrast
 from trackdl.analysis.stats import Estimate
 from trackdl.spec.hypotheses import Hypothesis
 
-__all__ = ["LABELS", "SCOPE", "Decision", "Verdict", "contrast_rows", "contrast_words", "decide", "judge"]
+__all__ = ["LABELS", "SCOPE", "Decision", "HypothesisVerdict", "contrast_rows", "contrast_words", "decide", "judge"]
 
 Decision = Literal["supported", "contradicted", "no practical difference", "not decidable"]
 
@@ -32,7 +32,7 @@ _AGREES = {("higher", True), ("lower", False)}
 
 
 @dataclass(frozen=True)
-class Verdict:
+class HypothesisVerdict:
     """What the grid says of one hypothesis.
 
     Attributes:
@@ -63,7 +63,7 @@ def judge(
     contrasts: Sequence[Contrast],
     margin: float,
     within: Mapping[Any, Sequence[Contrast]] | None = None,
-) -> Verdict:
+) -> HypothesisVerdict:
     """Return the verdict on a hypothesis.
 
     Of several contrasts (three values and more) one that supports is enough, if none contradicts, and the other way
@@ -88,7 +88,7 @@ def judge(
         words += "".join(f" {_alone_words(one, contrasts)}" for one in own if one.finding == "open")
     words += "".join(f" {said}" for one in own if (said := _within_words(one, within or {}, several=len(own) > 1)))
     words += _beside_words(hypothesis, own)
-    return Verdict(hypothesis, decision, own, words)
+    return HypothesisVerdict(hypothesis, decision, own, words)
 
 
 def _words(hypothesis: Hypothesis, decision: Decision, contrasts: Sequence[Contrast], margin: float) -> str:

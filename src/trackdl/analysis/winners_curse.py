@@ -21,7 +21,7 @@ from trackdl.analysis.grid_table import best_cells
 from trackdl.analysis.stats import Estimate, mean_interval
 from trackdl.spec.grid import DIMENSIONS
 
-__all__ = ["Curse", "Optimism", "best_cell", "curse", "expected_maximum", "optimism"]
+__all__ = ["Optimism", "WinnersCurse", "best_cell", "curse", "expected_maximum", "optimism"]
 
 DRAWS = 5000
 
@@ -50,7 +50,7 @@ class Optimism:
 
 
 @dataclass(frozen=True)
-class Curse:
+class WinnersCurse:
     """The grid's winner and the report's choice: as selected, and trained again. Accuracies are fractions.
 
     Attributes:
@@ -193,7 +193,7 @@ def _worth(cells: pd.DataFrame, score: Floats, variance: float) -> Floats:
 
 def curse(
     table: pd.DataFrame, report_cell: Mapping[str, Any], fresh: Sequence[float], report_fresh: Sequence[float]
-) -> Curse:
+) -> WinnersCurse:
     """Return what becomes of the winner's lead.
 
     Args:
@@ -211,7 +211,7 @@ def curse(
         raise ValueError(f"the configuration {dict(report_cell)} stands {len(own)} times in the report's grid")
     winner, score = best_cell(table)
     report_score = float(own["score"].iloc[0])
-    return Curse(
+    return WinnersCurse(
         winner=winner,
         score=score,
         report_score=report_score,

@@ -75,7 +75,7 @@ def shown() -> Iterator[list[Page]]:
     pages: list[Page] = []
     try:
         if tracked.startswith("http"):
-            say(f"MLflow           {databases.shown(tracked)} (the tracking server itself)")
+            say(f"MLflow           {databases.redact_url(tracked)} (the tracking server itself)")
         else:
             pages.append(_mlflow(tracked))
         if studies := _studies():
@@ -171,7 +171,7 @@ def _words(page: Page) -> str:
     page.log.seek(0)
     words = page.log.read().decode(errors="replace")
     for uri in (os.environ["MLFLOW_TRACKING_URI"], storage_url()):
-        words = databases.hidden(words, uri)
+        words = databases.redact(words, uri)
     return words[-_LAST_WORDS:].strip()
 
 

@@ -140,7 +140,7 @@ def normalise(pixels: Tensor, mean: float, std: float, dtype: torch.dtype = torc
     return out
 
 
-def hold_back(total: int, share: float, seed: int) -> tuple[Tensor, Tensor]:
+def validation_split(total: int, share: float, seed: int) -> tuple[Tensor, Tensor]:
     """Split examples at random, not by class, as the report's `random_split` does.
 
     Args:

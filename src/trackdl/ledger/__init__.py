@@ -3,6 +3,6 @@
 Pure throughout: nothing here trains or tracks. What it needs of the runs is handed in (`tasks.ledger` does).
 """
 
-from trackdl.ledger.rows import Row, beside, table
+from trackdl.ledger.rows import NumberRow, beside, table
 
-__all__ = ["Row", "beside", "table"]
+__all__ = ["NumberRow", "beside", "table"]

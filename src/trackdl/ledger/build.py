@@ -21,7 +21,7 @@ from trackdl.ledger.model import (
     Fault,
     Figure,
     Headline,
-    Hypothesis,
+    HypothesisEntry,
     IntervalOf,
     KnownSpread,
     Ledger,
@@ -41,7 +41,7 @@ from trackdl.ledger.rule import (
     parts_of,
     rounded,
 )
-from trackdl.ledger.sources import Member, Stamp, Store, Want
+from trackdl.ledger.sources import FigureQuery, SeedRun, Sources, Stamp
 from trackdl.spec.base import Comparable, Curve, Reported, TrainedSpec, Unit
 from trackdl.spec.ledger import BeyondItem, LedgerSpec
 
@@ -59,8 +59,8 @@ def key_of(task: str, metric: str, epoch: int | None, series: str = "") -> str:
 def build(
     experiment: LedgerSpec,
     tasks: Mapping[str, TrainedSpec],
-    store: Store,
-    hypotheses: Sequence[Hypothesis],
+    sources: Sources,
+    hypotheses: Sequence[HypothesisEntry],
     known: Mapping[str, Spread],
     stamp: Stamp,
 ) -> Ledger:
@@ -69,7 +69,7 @@ def build(
     Args:
         experiment: What leads, and what goes beyond.
         tasks: The experiments whose published numbers are in it, by task.
-        store: Where ours come from.
+        sources: Where ours come from.
         hypotheses: The report's, judged or open.
         known: Spreads between seeds by `key_of`, for verdicts on fewer seeds than tell their own.
         stamp: What it says of itself.
@@ -81,10 +81,11 @@ def build(
     published += [(item.task, item, *item.protocol()) for item in experiment.reported]
     changes: dict[str, dict[str, object]] = {str(task): keys for task, keys in experiment.as_reported.items()}
     entries = [
-        _entry(task, item, how, unknown, store, known, changes.get(task, {})) for task, item, how, unknown in published
+        _entry(task, item, how, unknown, sources, known, changes.get(task, {}))
+        for task, item, how, unknown in published
     ]
     drawn = [(task, item, *item.protocol(spec.unknown)) for task, spec in tasks.items() for item in spec.curves]
-    curves = [_curve(task, item, how, unknown, store, changes.get(task, {})) for task, item, how, unknown in drawn]
+    curves = [_curve(task, item, how, unknown, sources, changes.get(task, {})) for task, item, how, unknown in drawn]
     places = {key_of(e.task, e.metric, e.epoch, e.published.series): index for index, e in enumerate(entries)}
     head = [
         Headline(title=item.title, entry=_place(places, key_of(**item.of.model_dump()))) for item in experiment.head
@@ -92,7 +93,7 @@ def build(
     beyond = []
     for extra in experiment.beyond:
         against = extra.against and entries[_place(places, key_of(**extra.against.model_dump()))]
-        beyond.append(_beyond(extra, against or None, store))
+        beyond.append(_beyond(extra, against or None, sources))
     return Ledger(
         version=stamp.version,
         commit=stamp.commit,
@@ -104,7 +105,7 @@ def build(
         hypotheses=list(hypotheses),
         faults=_faults(entries, curves),
         beyond=beyond,
-        runs=store.runs,
+        runs=sources.runs,
     )
 
 
@@ -119,15 +120,15 @@ def _entry(
     item: Reported,
     comparable: Comparable,
     unknown: str,
-    store: Store,
+    sources: Sources,
     spreads: Mapping[str, Spread],
     changes: Mapping[str, object],
 ) -> Entry:
     key = key_of(task, item.metric, item.epoch, item.series)
     known = spreads.get(key)
-    want = Want(key, task, item.metric, item.epoch, changes, or_own=True)
-    figure, missing = _figure(want, item.unit, store)
-    comparable, unknown = _as_run(want, figure.evidence if figure else [], store, comparable, unknown)
+    want = FigureQuery(key, task, item.metric, item.epoch, changes, or_own=True)
+    figure, missing = _figure(want, item.unit, sources)
+    comparable, unknown = _as_run(want, figure.evidence if figure else [], sources, comparable, unknown)
     name: VerdictName | None = None
     words, spread = missing, None
     if figure:
@@ -161,25 +162,29 @@ def _published(item: Reported | Curve, value: float, quote: str, comparable: Com
 
 
 def _as_run(
-    want: Want, evidence: Sequence[Evidence | CurveEvidence], store: Store, comparable: Comparable, unknown: str
+    want: FigureQuery,
+    evidence: Sequence[Evidence | CurveEvidence],
+    sources: Sources,
+    comparable: Comparable,
+    unknown: str,
 ) -> tuple[Comparable, str]:
     """Return how far ours can be compared: less, where the runs do not start from the network that the report had."""
     source = want.set.get("source")
-    if source is None or all(store.facts(item.run).source == source for item in evidence):
+    if source is None or all(sources.facts(item.run).source == source for item in evidence):
         return comparable, unknown
     started = f"ours starts from our own network; `trackdl transfer --source {source}` starts from the report's"
     return "protocol unknown in part", f"{unknown}; {started}" if unknown else started
 
 
 def _curve(
-    task: str, item: Curve, comparable: Comparable, unknown: str, store: Store, changes: Mapping[str, object]
+    task: str, item: Curve, comparable: Comparable, unknown: str, sources: Sources, changes: Mapping[str, object]
 ) -> CurveEntry:
     points = item.points(task)
     printed = [loss for *_, loss in points]
     last = max(epoch for epoch, *_ in points)
-    want = Want(key_of(task, item.metric, last, item.series), task, item.metric, last, changes, or_own=True)
-    evidence, found, missing = _curves(want, [(epoch, seen) for epoch, seen, _ in points], store)
-    comparable, unknown = _as_run(want, evidence, store, comparable, unknown)
+    want = FigureQuery(key_of(task, item.metric, last, item.series), task, item.metric, last, changes, or_own=True)
+    evidence, found, missing = _curves(want, [(epoch, seen) for epoch, seen, _ in points], sources)
+    comparable, unknown = _as_run(want, evidence, sources, comparable, unknown)
     claim = Claim(float(np.mean(printed)), item.unit, comparable, unknown, item.fault)
     quote = f"notebook cell {item.cell}, {item.what.replace('_', ' ')}"
     ours = np.array([one.losses for one in found])
@@ -214,19 +219,24 @@ def _curve(
 
 
 def _curves(
-    want: Want, places: Sequence[tuple[int, int]], store: Store
+    want: FigureQuery, places: Sequence[tuple[int, int]], sources: Sources
 ) -> tuple[list[CurveEvidence], list[ComputedCurve], str]:
     """Return each seed's curve with its evidence, or none and what to do about it."""
-    members = store.pick(want)
-    if not members:
+    seed_runs = sources.pick(want)
+    if not seed_runs:
         return [], [], _not_run(want)
     evidence, found = [], []
     try:
-        for member in members:
-            way, files = _read(want, member, store)
-            curve = compute_curve(way.formula, files, member.seed, places)
+        for seed_run in seed_runs:
+            way, files = _read(want, seed_run, sources)
+            curve = compute_curve(way.formula, files, seed_run.seed, places)
             kept = {"mean": rounded(float(curve.losses.mean())), "parts": _rounded(parts_of(curve.losses.tolist()))}
-            where = {"run": member.run, "seed": member.seed, "artifacts": list(way.artifacts), "formula": way.formula}
+            where = {
+                "run": seed_run.run,
+                "seed": seed_run.seed,
+                "artifacts": list(way.artifacts),
+                "formula": way.formula,
+            }
             evidence.append(CurveEvidence.model_validate(where | kept))
             found.append(curve)
     except TrackdlError as error:
@@ -234,29 +244,31 @@ def _curves(
     return evidence, found, ""
 
 
-def _read(want: Want, member: Member, store: Store) -> tuple[Recipe, list[bytes]]:
+def _read(want: FigureQuery, seed_run: SeedRun, sources: Sources) -> tuple[Recipe, list[bytes]]:
     """Return how a figure comes from a seed's run, and the artifacts that it comes from."""
-    way = recipe(want.task, want.metric, want.epoch, member.seed)
-    store.facts(member.run)
-    return way, [store.content(member.run, path) for path in way.artifacts]
+    way = recipe(want.task, want.metric, want.epoch, seed_run.seed)
+    sources.facts(seed_run.run)
+    return way, [sources.content(seed_run.run, path) for path in way.artifacts]
 
 
 def _rounded(values: NDArray[np.float64], digits: int = DIGITS) -> list[float]:
     return [rounded(float(value), digits) for value in values]
 
 
-def _not_run(want: Want) -> str:
+def _not_run(want: FigureQuery) -> str:
     which = " on the report's letters (`TRACKDL_GREEK_DIR`)" if want.task == "transfer" else ""
     return f"not run yet{which}: {want.command or COMMANDS.get(want.task, f'`trackdl {want.task}`')}"
 
 
-def _figure(want: Want, unit: Unit, store: Store, *, over_examples: bool = False) -> tuple[Figure | None, str]:
+def _figure(
+    want: FigureQuery, unit: Unit, sources: Sources, *, over_examples: bool = False
+) -> tuple[Figure | None, str]:
     """Return a figure of ours, or None and what to do about it; `over_examples` as in `_interval`."""
-    members = store.pick(want)
-    if not members:
+    seed_runs = sources.pick(want)
+    if not seed_runs:
         return None, _not_run(want)
     try:
-        found = [_computed(want, member, store) for member in members]
+        found = [_computed(want, seed_run, sources) for seed_run in seed_runs]
     except TrackdlError as error:
         return None, f"no evidence: {error}"
     if found[0][1].bounds:
@@ -278,12 +290,12 @@ def _figure(want: Want, unit: Unit, store: Store, *, over_examples: bool = False
     ), ""
 
 
-def _computed(want: Want, member: Member, store: Store) -> tuple[Evidence, Computed]:
-    way, files = _read(want, member, store)
-    found = compute(way.formula, files, way.select, member.seed)
+def _computed(want: FigureQuery, seed_run: SeedRun, sources: Sources) -> tuple[Evidence, Computed]:
+    way, files = _read(want, seed_run, sources)
+    found = compute(way.formula, files, way.select, seed_run.seed)
     evidence = Evidence(
-        run=member.run,
-        seed=member.seed,
+        run=seed_run.run,
+        seed=seed_run.seed,
         artifacts=list(way.artifacts),
         formula=way.formula,
         select=way.select,
@@ -337,10 +349,10 @@ def _evidence(one: Entry | CurveEntry) -> Sequence[Evidence | CurveEvidence]:
     return one.figure.evidence if one.figure else []
 
 
-def _beyond(item: BeyondItem, against: Entry | None, store: Store) -> Beyond:
-    want = Want(item.title, item.task, item.metric, item.epoch, item.set, item.tags, item.command)
+def _beyond(item: BeyondItem, against: Entry | None, sources: Sources) -> Beyond:
+    want = FigureQuery(item.title, item.task, item.metric, item.epoch, item.set, item.tags, item.command)
     unit: Unit = "fraction" if item.metric.endswith("accuracy") or "accuracy_" in item.metric else "nats"
-    figure, missing = _figure(want, unit, store, over_examples=True)
+    figure, missing = _figure(want, unit, sources, over_examples=True)
     words = item.words if figure else missing
     published = against.published.value if against else None
     if figure and published is not None:

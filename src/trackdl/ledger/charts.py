@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-__all__ = ["Point", "Row", "curves", "dense", "rows", "shares"]
+__all__ = ["DotRow", "Point", "curves", "dense", "rows", "shares"]
 
 WIDTH, HEIGHT = 400, 215
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 12, 34
@@ -23,7 +23,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Row:
+class DotRow:
     """A line of a dot chart: the report's value, if any, and ours with its interval."""
 
     name: str
@@ -133,7 +133,7 @@ def dense(
     return _svg(title, WIDTH, HEIGHT, parts)
 
 
-def rows(title: str, lines: Sequence[Row]) -> str:
+def rows(title: str, lines: Sequence[DotRow]) -> str:
     """Draw accuracies, fractions, a row each: the report's as a ring, ours as a dot with its interval."""
     step, top, width = 46, 8, 640
     height = top + step * len(lines) + 26

@@ -9,10 +9,10 @@ from pydantic import ValidationError
 
 from trackdl.errors import InputError, TrackdlError
 from trackdl.ledger.build import build, key_of
-from trackdl.ledger.model import Figure, Hypothesis, Ledger, RunFacts
+from trackdl.ledger.model import Figure, HypothesisEntry, Ledger, RunFacts
 from trackdl.ledger.recipes import recipe
 from trackdl.ledger.rule import FEWEST, Spread, rounded
-from trackdl.ledger.sources import Member, Stamp, Store, Want
+from trackdl.ledger.sources import FigureQuery, SeedRun, Sources, Stamp
 from trackdl.spec.base import TrainedSpec
 from trackdl.spec.ledger import LedgerSpec
 
@@ -72,9 +72,9 @@ def differences(
     tasks: Mapping[str, TrainedSpec],
     facts: Callable[[str], RunFacts],
     fetch: Callable[[str, str], bytes],
-    hypotheses: Sequence[Hypothesis],
+    hypotheses: Sequence[HypothesisEntry],
     known: Mapping[str, Spread],
-    digests: Callable[[Want, int], Collection[str]],
+    digests: Callable[[FigureQuery, int], Collection[str]],
 ) -> list[str]:
     """Build a ledger anew from the runs that it names, and say where it differs.
 
@@ -93,7 +93,7 @@ def differences(
         Each difference in words, the ledger's side first.
     """
     named = _named(ledger)
-    store = Store(lambda want: named.get(want.key, []), facts, fetch)
+    store = Sources(lambda want: named.get(want.key, []), facts, fetch)
     stamp = Stamp(version=ledger.version, commit=ledger.commit, made=ledger.made, seeds=ledger.seeds)
     try:
         made = build(experiment, tasks, store, hypotheses, known, stamp)
@@ -106,38 +106,38 @@ def differences(
     return [*_walk(said, found, ""), *_strangers(made, store, digests)]
 
 
-def _named(ledger: Ledger) -> dict[str, list[Member]]:
+def _named(ledger: Ledger) -> dict[str, list[SeedRun]]:
     """Return the runs that a ledger names, by the key of what they are for."""
-    named: dict[str, list[Member]] = {}
+    named: dict[str, list[SeedRun]] = {}
     for entry in ledger.entries:
         named[key_of(entry.task, entry.metric, entry.epoch, entry.published.series)] = _members(entry.figure)
     for curve in ledger.curves:
         key = key_of(curve.task, curve.metric, max(curve.epochs), curve.published.series)
-        named[key] = [Member(item.run, item.seed) for item in curve.evidence]
+        named[key] = [SeedRun(item.run, item.seed) for item in curve.evidence]
     return named | {extra.title: _members(extra.figure) for extra in ledger.beyond}
 
 
-def _members(figure: Figure | None) -> list[Member]:
-    return [Member(item.run, item.seed) for item in figure.evidence] if figure else []
+def _members(figure: Figure | None) -> list[SeedRun]:
+    return [SeedRun(item.run, item.seed) for item in figure.evidence] if figure else []
 
 
-def _strangers(ledger: Ledger, store: Store, digests: Callable[[Want, int], Collection[str]]) -> list[str]:
+def _strangers(ledger: Ledger, store: Sources, digests: Callable[[FigureQuery, int], Collection[str]]) -> list[str]:
     """Return where a figure's run is not of its task, its experiment, its model or its seed."""
     found = []
-    for want, members in store.picked:
-        seeds = [member.seed for member in members]
+    for want, seed_runs in store.picked:
+        seeds = [seed_run.seed for seed_run in seed_runs]
         if len(set(seeds)) != len(seeds):
             found.append(f"{want.key}: a seed stands twice: {', '.join(map(str, seeds))}")
-        for member in members:
-            run = ledger.runs.get(member.run)
+        for seed_run in seed_runs:
+            run = ledger.runs.get(seed_run.run)
             if run is None:
                 continue  # it could not be had: that is a difference already
-            is_of = (run.task, run.model, member.seed if run.seed is None else run.seed)
-            named = (want.task, recipe(want.task, want.metric, want.epoch, member.seed).model, member.seed)
+            is_of = (run.task, run.model, seed_run.seed if run.seed is None else run.seed)
+            named = (want.task, recipe(want.task, want.metric, want.epoch, seed_run.seed).model, seed_run.seed)
             if is_of != named:
-                found.append(f"{want.key}: run {member.run} is of {is_of}, not of {named}")
-            if (allowed := digests(want, member.seed)) and run.spec_digest not in allowed:
-                found.append(f"{want.key}: run {member.run} ran another experiment, by its digest")
+                found.append(f"{want.key}: run {seed_run.run} is of {is_of}, not of {named}")
+            if (allowed := digests(want, seed_run.seed)) and run.spec_digest not in allowed:
+                found.append(f"{want.key}: run {seed_run.run} ran another experiment, by its digest")
     return found
 
 

@@ -13,7 +13,7 @@ from trackdl.ledger.model import Ledger, RunFacts
 from trackdl.ledger.recipes import recipe
 from trackdl.tracking import runs
 from trackdl.tracking.runs import Run
-from trackdl.tracking.store import client, every, every_experiment, plainly
+from trackdl.tracking.store import client, every, every_experiment, translate_errors
 from trackdl.tracking.trials import PARENT
 
 __all__ = ["contradictions", "facts", "facts_of_table", "fetch", "finished", "models_below"]
@@ -41,7 +41,7 @@ def models_below(run: Run) -> dict[str, str]:
 
 
 def _below(run_id: str) -> list[str]:
-    with plainly("searching runs"):
+    with translate_errors("searching runs"):
         where = every_experiment(), f"tags.`{PARENT}` = '{run_id}'"
         found = every(lambda token: client().search_runs(*where, page_token=token))
     return [item.info.run_id for item in found]

@@ -69,7 +69,7 @@ def compute(formula: str, files: Sequence[bytes], select: str, seed: int) -> Com
     Args:
         formula: Its name in `FORMULAS`.
         files: The artifacts that it reads.
-        select: Which part of them: an epoch, a column, a member; what that is depends on the formula.
+        select: Which part of them: an epoch, a column, a seed_run; what that is depends on the formula.
         seed: Of the training, where the artifacts hold those of several.
 
     Raises:
@@ -170,7 +170,7 @@ def _folds_accuracy(content: bytes) -> Computed:
 
 def _last_batch(content: bytes, seed: int) -> Computed:
     (mine,) = [item for item in json.loads(content)["seeds"] if item["seed"] == seed]
-    return Computed(float(mine["members"][0]["batch_losses"][-1][1]))
+    return Computed(float(mine["seed_runs"][0]["batch_losses"][-1][1]))
 
 
 def _broadcast_loss(content: bytes, seed: int) -> Computed:
@@ -210,8 +210,8 @@ def _at_places(losses: Any, sizes: Any, epochs: Sequence[int], places: Sequence[
 def _tenth_losses(content: bytes, seed: int, places: Sequence[Place]) -> ComputedCurve:
     """Read Task 4's `training.json`, which has every tenth batch's loss and the examples seen before it in all."""
     (mine,) = [item for item in json.loads(content)["seeds"] if item["seed"] == seed]
-    member = mine["members"][0]
-    epochs, points = len(member["train_loss"]), member["batch_losses"]
+    seed_run = mine["seed_runs"][0]
+    epochs, points = len(seed_run["train_loss"]), seed_run["batch_losses"]
     each = len(points) // epochs
     size = int(points[each][0]) if epochs > 1 else max(seen for seen, _ in points) + 1
     found = {(int(seen) // size + 1, int(seen) % size): float(loss) for seen, loss in points}

@@ -9,24 +9,24 @@ from matplotlib.figure import Figure
 
 from trackdl.analysis import grid_table
 from trackdl.analysis.contrasts import compare, compare_within
-from trackdl.analysis.hypotheses import LABELS, Verdict, judge
-from trackdl.ledger.model import Hypothesis
+from trackdl.analysis.hypotheses import LABELS, HypothesisVerdict, judge
+from trackdl.ledger.model import HypothesisEntry
 from trackdl.ledger.recipes import COMMANDS
 from trackdl.plots import grid as plots_grid
 from trackdl.spec import GridSpec
-from trackdl.spec.hypotheses import Hypothesis as Stated
+from trackdl.spec.hypotheses import Hypothesis
 
-__all__ = ["told"]
+__all__ = ["judged"]
 
 
-def told(experiment: GridSpec, table: Path, padded: GridSpec, padded_table: Path) -> list[Hypothesis]:
+def judged(experiment: GridSpec, table: Path, padded: GridSpec, padded_table: Path) -> list[HypothesisEntry]:
     """Return the hypotheses with their verdicts; without a whole table, what is missing.
 
     Args:
         experiment: The protocol of the report's grid, which holds the hypotheses.
         table: That grid's table (`grid_table`).
         padded: The protocol of our grid with padding.
-        padded_table: Its table. What it says is told beside each verdict and decides nothing.
+        padded_table: Its table. What it says is judged beside each verdict and decides nothing.
     """
     try:
         verdicts = _judged(experiment, table, experiment.hypotheses)
@@ -41,7 +41,7 @@ def told(experiment: GridSpec, table: Path, padded: GridSpec, padded_table: Path
         lacking = f"With padding, our variant, it is not judged: {padded_table.name} is no whole table."
         beside = [lacking] * len(verdicts)
     return [
-        Hypothesis(
+        HypothesisEntry(
             dimension=LABELS[verdict.hypothesis.dimension],
             quote=verdict.hypothesis.quote,
             verdict=verdict.decision,
@@ -54,7 +54,7 @@ def told(experiment: GridSpec, table: Path, padded: GridSpec, padded_table: Path
     ]
 
 
-def _judged(experiment: GridSpec, table: Path, hypotheses: Sequence[Stated]) -> list[Verdict]:
+def _judged(experiment: GridSpec, table: Path, hypotheses: Sequence[Hypothesis]) -> list[HypothesisVerdict]:
     """Return the verdicts on hypotheses by a grid's table.
 
     Raises:
@@ -73,7 +73,7 @@ def _judged(experiment: GridSpec, table: Path, hypotheses: Sequence[Stated]) -> 
     return [judge(one, contrasts, experiment.margin, within) for one in hypotheses]
 
 
-def _padded_words(verdict: Verdict, padded: Verdict, table: str) -> str:
+def _padded_words(verdict: HypothesisVerdict, padded: HypothesisVerdict, table: str) -> str:
     """Return in a sentence what the grid with padding says of a hypothesis."""
     decision = "the same" if padded.decision == verdict.decision else padded.decision
     found = [(f"{one.high} against {one.low}", one.accuracy) for one in padded.contrasts]
@@ -81,10 +81,10 @@ def _padded_words(verdict: Verdict, padded: Verdict, table: str) -> str:
     return f"With padding ({table}, our variant) the verdict is {decision}{': ' if said else ''}{said}."
 
 
-def _open(experiment: GridSpec, words: str) -> list[Hypothesis]:
+def _open(experiment: GridSpec, words: str) -> list[HypothesisEntry]:
     said = {"verdict": None, "words": words, "figure": ""}
     return [
-        Hypothesis.model_validate({"dimension": LABELS[one.dimension], "quote": one.quote, **said})
+        HypothesisEntry.model_validate({"dimension": LABELS[one.dimension], "quote": one.quote, **said})
         for one in experiment.hypotheses
     ]
 

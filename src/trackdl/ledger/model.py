@@ -18,7 +18,7 @@ __all__ = [
     "Fault",
     "Figure",
     "Headline",
-    "Hypothesis",
+    "HypothesisEntry",
     "IntervalOf",
     "KnownSpread",
     "Ledger",
@@ -178,7 +178,7 @@ class Headline(Strict):
     entry: int = Field(ge=0)
 
 
-class Hypothesis(Strict):
+class HypothesisEntry(Strict):
     """One of the report's hypotheses.
 
     `figure` is a picture as a data URI, or empty. `verdict` is null, and `words` say what to run, where it is open.
@@ -226,7 +226,7 @@ class Ledger(Strict):
     head: list[Headline]
     entries: list[Entry]
     curves: list[CurveEntry]
-    hypotheses: list[Hypothesis]
+    hypotheses: list[HypothesisEntry]
     faults: list[Fault]
     beyond: list[Beyond]
     runs: dict[str, RunFacts]

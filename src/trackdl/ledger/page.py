@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from trackdl.analysis.hypotheses import SCOPE
 from trackdl.ledger import charts
-from trackdl.ledger.model import CurveEntry, Entry, Figure, Hypothesis, Ledger
+from trackdl.ledger.model import CurveEntry, Entry, Figure, HypothesisEntry, Ledger
 from trackdl.ledger.rule import form
 
 __all__ = ["counts", "head_table", "render", "settled"]
@@ -138,7 +138,7 @@ def _verdict(entry: Entry | CurveEntry) -> str:
     return entry.verdict or "not run yet"
 
 
-def _standing(item: Hypothesis) -> str:
+def _standing(item: HypothesisEntry) -> str:
     """Return a hypothesis's verdict, or why it has none: its words begin with that."""
     return item.verdict or item.words.partition(":")[0]
 
@@ -238,7 +238,7 @@ def _epoch(entry: Entry) -> int:
 
 def _beyond_chart(ledger: Ledger) -> Markup | None:
     lines = [
-        charts.Row(item.title, item.published, item.figure.mean, item.figure.low, item.figure.high)
+        charts.DotRow(item.title, item.published, item.figure.mean, item.figure.low, item.figure.high)
         for item in ledger.beyond
         if item.figure and item.figure.unit == "fraction"
     ]

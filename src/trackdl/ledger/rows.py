@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from trackdl.spec import Reported
 
-__all__ = ["Row", "beside", "table"]
+__all__ = ["NumberRow", "beside", "table"]
 
 
 @dataclass(frozen=True)
-class Row:
+class NumberRow:
     """One published number and its counterpart; `measured` is None where the run did not come so far."""
 
     metric: str
@@ -18,7 +18,7 @@ class Row:
     measured: float | None
 
 
-def beside(reported: Sequence[Reported], history: Callable[[str], Sequence[tuple[int, float]]]) -> list[Row]:
+def beside(reported: Sequence[Reported], history: Callable[[str], Sequence[tuple[int, float]]]) -> list[NumberRow]:
     """Put each published number beside the run's; where the report has several trainings of one kind, of its main one.
 
     Args:
@@ -31,11 +31,11 @@ def beside(reported: Sequence[Reported], history: Callable[[str], Sequence[tuple
     for item in main:
         points = recorded[item.metric]
         epoch = item.epoch if item.epoch is not None else max(points, default=None)
-        rows.append(Row(item.metric, item.epoch, item.value, points.get(epoch) if epoch is not None else None))
+        rows.append(NumberRow(item.metric, item.epoch, item.value, points.get(epoch) if epoch is not None else None))
     return rows
 
 
-def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+def table(rows: Sequence[NumberRow]) -> tuple[list[str], list[list[str]]]:
     """Return the rows as a table's columns and lines: a line an epoch, the report's number and ours for each metric."""
     metrics = list(dict.fromkeys(row.metric for row in rows))
     epochs = list(dict.fromkeys(row.epoch for row in rows))

@@ -7,11 +7,11 @@ from functools import lru_cache
 
 from trackdl.ledger.model import RunFacts
 
-__all__ = ["Member", "Stamp", "Store", "Want"]
+__all__ = ["FigureQuery", "SeedRun", "Sources", "Stamp"]
 
 
 @dataclass(frozen=True)
-class Member:
+class SeedRun:
     """One seed of a figure: the run that keeps what it is computed from."""
 
     run: str
@@ -19,7 +19,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Want:
+class FigureQuery:
     """What is looked for: the runs of a figure.
 
     `key` is the place in the ledger that they are for; `set`, `tags` and `command` are as in `BeyondItem`. With
@@ -46,7 +46,7 @@ class Stamp:
     seeds: int | None
 
 
-class Store:
+class Sources:
     """What is known of runs, and their artifacts; remembers what was asked for.
 
     Args:
@@ -57,7 +57,7 @@ class Store:
 
     def __init__(
         self,
-        pick: Callable[[Want], Sequence[Member]],
+        pick: Callable[[FigureQuery], Sequence[SeedRun]],
         facts: Callable[[str], RunFacts],
         fetch: Callable[[str, str], bytes],
     ) -> None:
@@ -65,13 +65,13 @@ class Store:
         self._fetch = lru_cache(maxsize=128)(fetch)
         self._facts = lru_cache(maxsize=None)(facts)
         self._read: dict[str, dict[str, str]] = {}
-        self.picked: list[tuple[Want, Sequence[Member]]] = []
+        self.picked: list[tuple[FigureQuery, Sequence[SeedRun]]] = []
 
-    def pick(self, want: Want) -> Sequence[Member]:
+    def pick(self, want: FigureQuery) -> Sequence[SeedRun]:
         """Return the runs of a figure, or none, and remember which were picked."""
-        members = self._pick(want)
-        self.picked.append((want, members))
-        return members
+        seed_runs = self._pick(want)
+        self.picked.append((want, seed_runs))
+        return seed_runs
 
     def content(self, run: str, path: str) -> bytes:
         """Return an artifact and remember its SHA-256."""

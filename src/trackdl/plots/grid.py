@@ -1,4 +1,4 @@
-"""Figures of a grid, from its table and what was made of it: effects, interactions, accuracy against time, courses."""
+"""Figures of a grid, from its table and what was made of it: effects, interactions, accuracy against time, curves."""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations, cycle
@@ -225,12 +225,12 @@ def cell_courses(table: pd.DataFrame, report_cell: Mapping[str, Any], title: str
     for axes, (name, scale, label) in zip(figure.subplots(1, 2), panels, strict=True):
         columns = [f"{name}_{epoch}" for epoch in epochs]
         for value, colour, _, line in _styled(found["activation"]):
-            courses = scale * found.loc[found["activation"] == value, columns].to_numpy().T
-            lines = axes.plot(epochs, courses, color=colour, linestyle=line, linewidth=0.8, alpha=0.55)
+            curves = scale * found.loc[found["activation"] == value, columns].to_numpy().T
+            lines = axes.plot(epochs, curves, color=colour, linestyle=line, linewidth=0.8, alpha=0.55)
             lines[0].set_label(value)
         for rows, words, line in marked:
-            courses = scale * rows[columns].to_numpy().T
-            axes.plot(epochs, courses, color=INK, linestyle=line, linewidth=2, label=words)
+            curves = scale * rows[columns].to_numpy().T
+            axes.plot(epochs, curves, color=INK, linestyle=line, linewidth=2, label=words)
         axes.set_xlabel("Epoch")
         axes.set_ylabel(label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

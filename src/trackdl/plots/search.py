@@ -8,10 +8,10 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from trackdl.plots.common import BLUE, GREY, ORANGE
 
-__all__ = ["courses", "pareto"]
+__all__ = ["learning_curves", "pareto"]
 
 
-def courses(trials: Sequence[tuple[int, Sequence[float], bool]], title: str) -> Figure:
+def learning_curves(trials: Sequence[tuple[int, Sequence[float], bool]], title: str) -> Figure:
     """Draw each trial's validation accuracy over its epochs: complete ones strong, the best in a colour of its own.
 
     Args:
@@ -35,7 +35,7 @@ def courses(trials: Sequence[tuple[int, Sequence[float], bool]], title: str) -> 
     if len(shown) > 1:
         axes.plot([], [], color=BLUE, label="trained to the end")
         axes.plot([], [], color=GREY, label="pruned, failed or stopped")
-    # The best one's course fills the figure: one trial that learnt nothing would press all others together.
+    # The best one's curve fills the figure: one trial that learnt nothing would press all others together.
     whole = best or (shown[0] if len(shown) == 1 else None)
     least = min(whole[1]) if whole else median(values[-1] for _, values, _ in shown)
     most = max(max(values) for _, values, _ in shown)

@@ -20,7 +20,7 @@ def schema() -> Finding:
         TrackdlError: It cannot be reached.
     """
     url = storage_url()
-    file, shown = databases.sqlite_file(url), databases.shown(url)
+    file, shown = databases.sqlite_file(url), databases.redact_url(url)
     if file and not file.exists():
         return Finding("studies", "ok", f"there is no {file} yet; the first study makes it")
     try:

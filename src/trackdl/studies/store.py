@@ -20,7 +20,7 @@ from trackdl.errors import TrackdlError
 from trackdl.system import databases
 from trackdl.system.paths import project_root
 
-__all__ = ["alone", "storage", "storage_folder", "storage_url"]
+__all__ = ["storage", "storage_folder", "storage_url", "study_lock"]
 
 Result = TypeVar("Result")
 
@@ -47,7 +47,7 @@ def storage() -> RDBStorage:
     options: dict[str, Any] = {"pool_pre_ping": True, "connect_args": databases.connect_args(url)}
     if databases.sqlite_file(url):
         options = {"connect_args": {"timeout": BUSY_SECONDS}}
-    opened = databases.patient(_PatientStorage, f"the studies' store {databases.shown(url)}")
+    opened = databases.patient(_PatientStorage, f"the studies' store {databases.redact_url(url)}")
     try:
         with databases.creating_alone(url):
             databases.refuse_shared(url, "optuna")
@@ -55,7 +55,7 @@ def storage() -> RDBStorage:
     except (SQLAlchemyError, RuntimeError, ImportError) as error:
         reason = str(error).strip().splitlines()[0]
         raise TrackdlError(
-            f"the studies' store {databases.shown(url)}: {reason}. TRACKDL_STORAGE names another one"
+            f"the studies' store {databases.redact_url(url)}: {reason}. TRACKDL_STORAGE names another one"
         ) from error
 
 
@@ -86,7 +86,7 @@ class _PatientStorage(RDBStorage):
 
     def wait_for(self, call: Callable[[], Result]) -> Result:
         """Ask the store, wait while it is gone, and say plainly why it fails for good."""
-        where = f"the studies' store {databases.shown(self.url)}"
+        where = f"the studies' store {databases.redact_url(self.url)}"
         try:
             return databases.patient(call, where)()
         except (SQLAlchemyError, StorageInternalError) as error:
@@ -139,10 +139,10 @@ def storage_folder() -> Path:
     return file.parent if file else project_root()
 
 
-def alone(study: str) -> AbstractContextManager[None]:
+def study_lock(study: str) -> AbstractContextManager[None]:
     """Let one process at a time, on whichever machine, work on a study; its lock goes when it ends, however it ends.
 
     Raises:
         InputError: Another process works on it.
     """
-    return databases.alone(storage_url(), study)
+    return databases.exclusive_lock(storage_url(), study)

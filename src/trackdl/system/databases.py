@@ -26,16 +26,16 @@ from trackdl.errors import InputError, TrackdlError
 from trackdl.system.processes import uninterrupted
 
 __all__ = [
-    "alone",
     "causes",
     "connect_args",
     "creating_alone",
     "database_gone",
     "disk_full",
-    "hidden",
+    "exclusive_lock",
     "patient",
+    "redact",
+    "redact_url",
     "refuse_shared",
-    "shown",
     "sqlite_file",
     "undisturbed",
 ]
@@ -58,7 +58,7 @@ def sqlite_file(url: str) -> Path | None:
     return Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
 
 
-def shown(url: str) -> str:
+def redact_url(url: str) -> str:
     """Return a store's address as it may be shown: without its password."""
     try:
         told = make_url(url).render_as_string(hide_password=True)
@@ -67,9 +67,9 @@ def shown(url: str) -> str:
     return re.sub(r"([?&]password=)[^&]*", r"\1***", told)
 
 
-def hidden(text: str, url: str) -> str:
+def redact(text: str, url: str) -> str:
     """Return a text, another program's, in which a store's address has no password."""
-    return text.replace(url.rstrip("/"), shown(url).rstrip("/"))
+    return text.replace(url.rstrip("/"), redact_url(url).rstrip("/"))
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
@@ -176,13 +176,13 @@ def refuse_shared(url: str, mine: str) -> None:
     if OTHERS_TABLE[mine] in tables and OTHERS_TABLE[{"mlflow": "optuna", "optuna": "mlflow"}[mine]] not in tables:
         other = "Optuna's studies" if mine == "mlflow" else "MLflow's runs"
         raise InputError(
-            f"{shown(url)} holds {other}: the two cannot share one database. Give MLFLOW_TRACKING_URI and "
+            f"{redact_url(url)} holds {other}: the two cannot share one database. Give MLFLOW_TRACKING_URI and "
             "TRACKDL_STORAGE a database each, or in PostgreSQL a schema each (?options=-csearch_path%3DNAME)"
         )
 
 
 @contextmanager
-def alone(url: str, name: str) -> Iterator[None]:
+def exclusive_lock(url: str, name: str) -> Iterator[None]:
     """Let one process at a time work on what `name` calls: by a file beside a SQLite store, else by the database.
 
     PostgreSQL's advisory lock ends with its connection, so one of a machine that is gone does not stand in the way. A
@@ -205,7 +205,9 @@ def alone(url: str, name: str) -> Iterator[None]:
             lock.release()
         return
     if not url.startswith("postgresql"):
-        raise InputError(f"{shown(url)}: studies are kept in sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE")
+        raise InputError(
+            f"{redact_url(url)}: studies are kept in sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE"
+        )
     keeper = _Keeper(url, name)
     if not keeper.take():
         raise InputError(busy)
@@ -231,7 +233,7 @@ class _Keeper:
         engine = sqlalchemy.create_engine(
             self.url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=arguments
         )
-        self.connection = patient(engine.connect, shown(self.url))()
+        self.connection = patient(engine.connect, redact_url(self.url))()
         found = self.connection.execute(sqlalchemy.text("SELECT pg_try_advisory_lock(:key)"), {"key": self.key})
         if found.scalar():
             return True
@@ -270,11 +272,11 @@ def _connection(url: str) -> Iterator[Connection]:
     try:
         engine = sqlalchemy.create_engine(url, poolclass=NullPool, connect_args=connect_args(url))
     except (ArgumentError, ImportError, ValueError) as error:
-        raise InputError(f"{shown(url)}: {error}. {DRIVER_HINT}") from error
+        raise InputError(f"{redact_url(url)}: {error}. {DRIVER_HINT}") from error
     try:
         connection = engine.connect()
     except (OperationalError, InterfaceError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise TrackdlError(f"{shown(url)} cannot be reached: {reason}") from error
+        raise TrackdlError(f"{redact_url(url)} cannot be reached: {reason}") from error
     with connection:
         yield connection

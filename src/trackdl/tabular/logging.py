@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from trackdl.analysis.stats import calibration_error, exact_interval
 from trackdl.tabular.comparison import CrossValidated, score
-from trackdl.tabular.protocols import Course, Outcome
+from trackdl.tabular.protocols import History, Outcome
 from trackdl.tracking.runs import Run
 
-__all__ = ["log_courses", "log_cross_validation", "log_tested"]
+__all__ = ["log_cross_validation", "log_histories", "log_tested"]
 
 
 def log_tested(
@@ -73,26 +73,26 @@ def log_cross_validation(run: Run, crossed: CrossValidated) -> dict[str, float]:
     return metrics
 
 
-def log_courses(run: Run, courses: Mapping[int, Sequence[Course]]) -> None:
+def log_histories(run: Run, histories: Mapping[int, Sequence[History]]) -> None:
     """Log how a network's trainings went: the first's curves as metrics, those of all seeds and members as an artifact.
 
     Args:
         run: The open run.
-        courses: The members' by seed; the first seed speaks for the model.
+        histories: The members' by seed; the first seed speaks for the model.
     """
-    first = next(iter(courses.values()))[0]
+    first = next(iter(histories.values()))[0]
     for result in first.curve:
         run.metrics({"train_loss": result.train_loss, "train_accuracy": result.train_accuracy}, step=result.epoch)
         run.curve("batch_loss", result.batch_losses)
     run.curve("val_loss", list(enumerate(first.stopping_losses, 1)))
-    kept = [{"seed": seed, "members": [_kept(course) for course in members]} for seed, members in courses.items()]
+    kept = [{"seed": seed, "members": [_kept(history) for history in members]} for seed, members in histories.items()]
     run.table({"seeds": kept}, "training.json")
 
 
-def _kept(course: Course) -> dict[str, Any]:
+def _kept(history: History) -> dict[str, Any]:
     return {
-        "epoch_kept": course.epoch,
-        "train_loss": [result.train_loss for result in course.curve],
-        "batch_losses": [point for result in course.curve for point in result.batch_losses],
-        "val_loss": course.stopping_losses,
+        "epoch_kept": history.epoch,
+        "train_loss": [result.train_loss for result in history.curve],
+        "batch_losses": [point for result in history.curve for point in result.batch_losses],
+        "val_loss": history.stopping_losses,
     }

@@ -24,13 +24,13 @@ from trackdl.spec.heart import HeartNetwork, HeartProtocol
 from trackdl.tabular.faults import argmax_over_one_column, broadcast_mse
 from trackdl.training.trainer import EpochResult, Examples, Loss, Trainer
 
-__all__ = ["Course", "Fitted", "NetworkCandidate", "Outcome"]
+__all__ = ["Fitted", "History", "NetworkCandidate", "Outcome"]
 
 SEEDS_APART = 1_000_003
 
 
 @dataclass
-class Course:
+class History:
     """How a training went.
 
     Attributes:
@@ -52,13 +52,13 @@ class Fitted:
         arguments: Of `HeartNets`.
         state: Its weights, as arrays.
         preparation: Turns rows into its inputs; None where the report's label encoding does.
-        courses: How each member's training went.
+        histories: How each member's training went.
     """
 
     arguments: dict[str, Any]
     state: dict[str, NDArray[np.float32]]
     preparation: Preparation | None
-    courses: list[Course]
+    histories: list[History]
 
     @property
     def model(self) -> HeartNets:
@@ -118,27 +118,27 @@ class NetworkCandidate:
             "logits": self.protocol.loss == "bce",
         }
         model = HeartNets(self.protocol.members, **arguments)
-        courses = []
+        histories = []
         for member, network in enumerate(model.members):
             # Members share nothing but the rows: their seeds lie apart from those of the next model's members.
-            trainer, course = self._train(partial(HeartNet, **arguments), data, seed + SEEDS_APART * member)
+            trainer, history = self._train(partial(HeartNet, **arguments), data, seed + SEEDS_APART * member)
             network.load_state_dict(trainer.model.state_dict())
-            courses.append(course)
+            histories.append(history)
         with torch.inference_mode():
             probabilities = model.eval()(HeartDataset(judged, encode).inputs)
         state = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
         return Outcome(
             probabilities=probabilities.double().numpy(),
             labels=self._decide(probabilities[:, None]).long().numpy(),
-            fitted=Fitted(model.arguments, state, preparation, courses),
+            fitted=Fitted(model.arguments, state, preparation, histories),
         )
 
-    def _train(self, build: Callable[[], HeartNet], data: HeartDataset, seed: int) -> tuple[Trainer, Course]:
+    def _train(self, build: Callable[[], HeartNet], data: HeartDataset, seed: int) -> tuple[Trainer, History]:
         settings = self.protocol.resolve(self.training, self.network.epochs, seed)
         stopping = self.protocol.early_stopping
         if stopping is None:
             trainer = Trainer(build, settings, self._loss(data.targets), self._decide_outputs)
-            return trainer, Course(list(trainer.fit(_examples(data), settings.epochs)), [], settings.epochs)
+            return trainer, History(list(trainer.fit(_examples(data), settings.epochs)), [], settings.epochs)
         learn, held = train_test_split(
             np.arange(len(data)), test_size=stopping.share, random_state=seed % 2**32, stratify=data.targets
         )
@@ -163,19 +163,19 @@ class NetworkCandidate:
         return partial(_bce, weight=torch.tensor(weight))
 
 
-def _train_until(trainer: Trainer, train: Examples, aside: Examples, patience: int) -> Course:
+def _train_until(trainer: Trainer, train: Examples, aside: Examples, patience: int) -> History:
     """Train until the loss on `aside` has not fallen for `patience` epochs, and go back to the best epoch's weights."""
-    course = Course([], [], 0)
+    history = History([], [], 0)
     for result in trainer.fit(train, trainer.settings.epochs):
-        course.curve.append(result)
-        course.stopping_losses.append(trainer.evaluate(aside).loss)
-        if course.stopping_losses[-1] <= min(course.stopping_losses):
-            course.epoch = result.epoch
+        history.curve.append(result)
+        history.stopping_losses.append(trainer.evaluate(aside).loss)
+        if history.stopping_losses[-1] <= min(history.stopping_losses):
+            history.epoch = result.epoch
             state = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
-        elif result.epoch - course.epoch >= patience:
+        elif result.epoch - history.epoch >= patience:
             break
     trainer.model.load_state_dict(state)
-    return course
+    return history
 
 
 def _mse(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from trackdl import ledger
 from trackdl.analysis.stats import mean_interval
-from trackdl.data.images import FASHION_MEAN_STD, ImageSet, hold_back, load_images, normalise
+from trackdl.data.images import FASHION_MEAN_STD, ImageSet, load_images, normalise, validation_split
 from trackdl.errors import InputError
 from trackdl.networks.fashion import FashionNet
 from trackdl.plots import common as plots
@@ -74,7 +74,7 @@ class Result:
     run: Run
     seeds: list[Run]
     decisions: list[Decision]
-    rows: list[ledger.Row]
+    rows: list[ledger.NumberRow]
 
 
 def run(experiment: FashionSpec, resume: str | None = None) -> Result:
@@ -151,7 +151,7 @@ def _accuracies(result: Result) -> tuple[list[str], list[list[str]]]:
 
 def _load(experiment: FashionSpec) -> Pictures:
     images = load_images("fashion")
-    learn, back = hold_back(len(images.train_labels), experiment.data.validation, experiment.data.split_seed)
+    learn, back = validation_split(len(images.train_labels), experiment.data.validation, experiment.data.split_seed)
     dtype = resolve_precision(experiment.training.precision, resolve_device(experiment.training.device))
 
     def examples(pixels: Tensor, labels: Tensor, dtype: torch.dtype = torch.float32) -> Examples:

@@ -27,11 +27,11 @@ from trackdl.errors import TrackdlError
 from trackdl.spec import GridSpec
 from trackdl.spec.grid import DIMENSIONS
 from trackdl.studies.grid.conclusions import Conclusions, conclude, show_conclusions
-from trackdl.studies.grid.driver import Driver
+from trackdl.studies.grid.driver import GridDriver
 from trackdl.studies.grid.fits import FoldResult, FoldTask, FreshTask, TimeTask, fit_fold, fit_fresh, time_batch
 from trackdl.studies.grid.measurements import tested_afresh, time_cells
 from trackdl.studies.grid.study import RUN, Census, GridStudy, fold_results
-from trackdl.studies.store import alone, storage
+from trackdl.studies.store import storage, study_lock
 from trackdl.system.console import print_table, progress, say
 from trackdl.system.paths import whole_file
 from trackdl.tabular.faults import failed_fits
@@ -87,7 +87,7 @@ def run(
     names = " ".join(experiment.study(grid) for grid in experiment.grids)
     with ExitStack() as locks:
         for grid in experiment.grids:
-            locks.enter_context(alone(experiment.study(grid)))
+            locks.enter_context(study_lock(experiment.study(grid)))
         runs.close_abandoned("grid")
         studies = _studies(experiment)
         known = trials.study_run("grid", names)
@@ -96,7 +96,7 @@ def run(
                 known_trials = [trial for study in studies for trial in study.trials_in_grid()]
                 trials.adopt(parent, [trial.user_attrs[RUN] for trial in known_trials if RUN in trial.user_attrs])
             parent.tags({"trackdl.study": names, "trackdl.sampler": "GridSampler", "trackdl.pruner": "none"})
-            driver = Driver(experiment, studies, parent)
+            driver = GridDriver(experiment, studies, parent)
             try:
                 _work(driver, count, fit, engine)
                 driver.finish()
@@ -129,7 +129,7 @@ def _studies(experiment: GridSpec) -> list[GridStudy]:
     ]
 
 
-def _work(driver: Driver, workers: int, fit: Fit, engine: Engine) -> None:
+def _work(driver: GridDriver, workers: int, fit: Fit, engine: Engine) -> None:
     folds = driver.experiment.folds
     done = sum(len(fold_results(trial)) for study in driver.studies for trial in study.trials_in_grid())
     total = folds * sum(len(study.cells) for study in driver.studies)

@@ -51,7 +51,7 @@ class Result:
     experiment: HeartSpec
     run: Run
     decision: Decision
-    rows: list[ledger.Row]
+    rows: list[ledger.NumberRow]
     found: Audit
     metrics: dict[str, dict[str, float]]
     against: dict[str, Differences]
@@ -189,7 +189,7 @@ def _log_network(run: Run, fitted: Mapping[int, Fitted | None]) -> None:
     networks = {seed: item for seed, item in fitted.items() if item is not None}
     if not networks:
         return
-    outcomes.log_courses(run, {seed: item.courses for seed, item in networks.items()})
+    outcomes.log_histories(run, {seed: item.histories for seed, item in networks.items()})
     first = next(iter(networks.values())).model.members[0]
     if isinstance(first, HeartNet):
         run.text(f"{first.layers}\n", "network.txt")
@@ -200,7 +200,7 @@ def _draw_losses(run: Run, group_run: Run, group: str, tested: Mapping[str, list
     batches, means = {}, {}
     for name, said in tested.items():
         if name.startswith(f"{group}/") and (fitted := said[0].fitted):
-            network, curves = name.partition("/")[2], [course.curve for course in fitted.courses]
+            network, curves = name.partition("/")[2], [history.curve for history in fitted.histories]
             points = [point for result in curves[0] for point in result.batch_losses]
             # The batches of several members at once would hide each other.
             batches[network] = points if len(curves) == 1 else []

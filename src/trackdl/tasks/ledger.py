@@ -21,10 +21,10 @@ from trackdl.errors import InputError, TrackdlError
 from trackdl.ledger import check, evidence, page
 from trackdl.ledger import hypotheses as grid_hypotheses
 from trackdl.ledger.build import build
-from trackdl.ledger.model import Hypothesis, Ledger, RunFacts
+from trackdl.ledger.model import HypothesisEntry, Ledger, RunFacts
 from trackdl.ledger.recipes import GRID_ORIGIN, GRID_TABLE, PADDED_TABLE, recipe
 from trackdl.ledger.rule import Spread
-from trackdl.ledger.sources import Member, Stamp, Store, Want
+from trackdl.ledger.sources import FigureQuery, SeedRun, Sources, Stamp
 from trackdl.spec import TRAINED, GridSpec, HeartSpec, LedgerSpec, TrainedSpec, TransferSpec
 from trackdl.system.code_digest import code_digest, words_of
 from trackdl.system.console import print_table, progress, say
@@ -135,10 +135,10 @@ def published() -> dict[str, TrainedSpec]:
     return {task: _load(task, {}) for task in TASKS}
 
 
-def hypotheses() -> list[Hypothesis]:
+def hypotheses() -> list[HypothesisEntry]:
     """Return the report's seven hypotheses, judged on the grid's committed table, with the padded one's word beside."""
     grid, padded = (spec.load(_file(name), GridSpec) for name in ("grid", "grid-padded"))
-    return grid_hypotheses.told(grid, project_root() / GRID_TABLE, padded, project_root() / PADDED_TABLE)
+    return grid_hypotheses.judged(grid, project_root() / GRID_TABLE, padded, project_root() / PADDED_TABLE)
 
 
 def committed() -> dict[str, Spread]:
@@ -152,7 +152,7 @@ def committed() -> dict[str, Spread]:
         return {}
 
 
-def _digests(want: Want, seed: int) -> set[str]:
+def _digests(want: FigureQuery, seed: int) -> set[str]:
     """Return the digests of the experiments one of which a figure's run by a seed must have run; none: of any."""
     if want.task not in TASKS or want.tags:
         return set()
@@ -160,7 +160,7 @@ def _digests(want: Want, seed: int) -> set[str]:
     return {spec.digest(_nth(base, seed - base.training.seed)) for base in bases}
 
 
-def _experiments(want: Want) -> list[dict[str, object]]:
+def _experiments(want: FigureQuery) -> list[dict[str, object]]:
     """Return the keys set otherwise in the experiments whose runs can stand for a figure, the first choice first."""
     return [dict(want.set), {}] if want.or_own and want.set else [dict(want.set)]
 
@@ -218,22 +218,22 @@ class Finder:
         self._members = cache(self._find)
         self._models = cache(lambda run_id: evidence.models_below(Run(run_id)))
 
-    def pick(self, want: Want) -> Sequence[Member]:
+    def pick(self, want: FigureQuery) -> Sequence[SeedRun]:
         """Return the runs that a figure is computed from, by seed; none where there are none."""
         if want.task == "grid":
             files = recipe(want.task, want.metric, want.epoch, 0).artifacts
             there = all((project_root() / path).is_file() for path in files)
-            return [Member(CHECKOUT, 0)] if there and _grid_is_todays() else []
+            return [SeedRun(CHECKOUT, 0)] if there and _grid_is_todays() else []
         if want.task not in TASKS:
             return []
         if want.tags:
             return _tagged(want)
         found = (self._members(want.task, json.dumps(changes, sort_keys=True)) for changes in _experiments(want))
-        members = next((item for item in found if item), [])
-        if want.task != "heart" or not members:
-            return members
+        seed_runs = next((item for item in found if item), [])
+        if want.task != "heart" or not seed_runs:
+            return seed_runs
         model = recipe(want.task, want.metric, want.epoch, 0).model
-        return [Member(self._models(member.run)[model], member.seed) for member in members]
+        return [SeedRun(self._models(seed_run.run)[model], seed_run.seed) for seed_run in seed_runs]
 
     def fill(self, experiment: LedgerSpec) -> None:
         """Run every training that is missing for the seeds that were asked for."""
@@ -265,8 +265,8 @@ class Finder:
             for number in range(1, self.seeds or MOST_SEEDS):
                 yield _nth(base, number)
 
-    def _find(self, task: str, changes: str) -> list[Member]:
-        members: list[Member] = []
+    def _find(self, task: str, changes: str) -> list[SeedRun]:
+        seed_runs: list[SeedRun] = []
         source: dict[str, str] = {}
         for one in self._by_seed(task, json.loads(changes)):
             found = _newest(one, source)
@@ -277,11 +277,11 @@ class Finder:
                 # All seeds start from one network, the newest run's.
                 source = {SOURCE: found.info.data.tags[SOURCE]}
             inner = one.seeds if isinstance(one, HeartSpec) else 1
-            members += [Member(found.id, one.training.seed + number) for number in range(inner)]
-        return members
+            seed_runs += [SeedRun(found.id, one.training.seed + number) for number in range(inner)]
+        return seed_runs
 
 
-def _tagged(want: Want) -> list[Member]:
+def _tagged(want: FigureQuery) -> list[SeedRun]:
     """Return the runs with the tags that were asked for, of the experiment that the newest of them ran, by seed."""
     tags = {**want.tags, "trackdl.data_digest": _data_digest(want.task)}
     found = [run for run in evidence.finished(want.task, tags) if _by_todays_code(run)]
@@ -289,7 +289,7 @@ def _tagged(want: Want) -> list[Member]:
     for item in found:
         if _without_seed(item) == _without_seed(found[0]):
             newest.setdefault(_seed_of(item), item.id)
-    return [Member(newest[seed], seed) for seed in sorted(newest)]
+    return [SeedRun(newest[seed], seed) for seed in sorted(newest)]
 
 
 def _grid_is_todays() -> bool:
@@ -331,11 +331,11 @@ def _collect(experiment: LedgerSpec, tasks: Mapping[str, TrainedSpec], finder: F
     total += len(experiment.reported) + len(experiment.beyond)
     with progress("ledger, numbers", total) as advance:
 
-        def pick(want: Want) -> Sequence[Member]:
+        def pick(want: FigureQuery) -> Sequence[SeedRun]:
             advance(want.key)
             return finder.pick(want)
 
-        return build(experiment, tasks, Store(pick, _facts, _fetch), hypotheses(), committed(), stamp)
+        return build(experiment, tasks, Sources(pick, _facts, _fetch), hypotheses(), committed(), stamp)
 
 
 def _champion(one: TransferSpec) -> dict[str, str]:

@@ -35,7 +35,7 @@ class Result:
 
     run: Run
     decision: Decision
-    rows: list[ledger.Row]
+    rows: list[ledger.NumberRow]
 
 
 def run(experiment: MnistSpec, resume: str | None = None) -> Result:

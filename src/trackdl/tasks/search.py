@@ -14,10 +14,10 @@ from trackdl import spec
 from trackdl.plots import grid as plots_grid
 from trackdl.plots import search as plots_search
 from trackdl.spec import FashionSpec, SearchSpec
-from trackdl.studies.search.driver import Driver
+from trackdl.studies.search.driver import SearchDriver
 from trackdl.studies.search.segments import Epoch, SegmentResult, SegmentTask, train_segment
 from trackdl.studies.search.study import RUN, SearchStudy, histories
-from trackdl.studies.store import alone, storage
+from trackdl.studies.store import storage, study_lock
 from trackdl.system.console import print_table, progress, say
 from trackdl.system.paths import project_root, whole_file
 from trackdl.tracking import runs, trials
@@ -64,7 +64,7 @@ def run(
     count = count_workers(workers)
     storage()  # what is wrong with it is said before anything else is asked of it
     name = experiment.study_name
-    with alone(name):
+    with study_lock(name):
         runs.close_abandoned("search")
         study = SearchStudy(experiment)
         known = trials.study_run("search", name)
@@ -74,7 +74,7 @@ def run(
             settings = experiment.study
             pruner = "none" if study.two else settings.pruner
             parent.tags({"trackdl.study": name, "trackdl.sampler": settings.sampler, "trackdl.pruner": pruner})
-            driver = Driver(experiment, study, parent)
+            driver = SearchDriver(experiment, study, parent)
             try:
                 driver.take_up()
                 _work(driver, count, train, engine)
@@ -87,7 +87,7 @@ def run(
     return Result(experiment, parent, study, best, file)
 
 
-def _work(driver: Driver, workers: int, train: Train, engine: Engine) -> None:
+def _work(driver: SearchDriver, workers: int, train: Train, engine: Engine) -> None:
     settings = driver.experiment.study
 
     def count() -> int:
@@ -126,12 +126,12 @@ def _summarise(experiment: SearchSpec, study: SearchStudy, run: Run) -> None:
     counts = study.counts()
     run.metrics({f"trials_{state.lower()}": float(counts[state]) for state in WORDS})
     run.metrics({"images_trained": float(_images(experiment, study))})
-    courses = [
+    curves = [
         (trial.number, [epoch.val_accuracy for epoch in histories(trial)], trial.state.name == "COMPLETE")
         for trial in told
     ]
-    if any(course for _, course, _ in courses):
-        run.figure(plots_search.courses(courses, study.name), "pictures/courses.png")
+    if any(curve for _, curve, _ in curves):
+        run.figure(plots_search.learning_curves(curves, study.name), "pictures/learning_curves.png")
     if study.two and study.best():
         points = [(t.values[1], t.values[0]) for t in told if t.state.name == "COMPLETE"]
         front = [(t.values[1], t.values[0]) for t in study.best()]

@@ -50,7 +50,7 @@ class Result:
     experiment: TransferSpec
     run: Run
     decision: Decision
-    rows: list[ledger.Row]
+    rows: list[ledger.NumberRow]
     held_out: dict[str, HeldOut]
     unseen: Evaluation | None
     origin: str

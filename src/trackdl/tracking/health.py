@@ -16,7 +16,7 @@ from trackdl.system import databases, processes
 from trackdl.system.findings import Finding, listed
 from trackdl.system.paths import project_root
 from trackdl.tracking.registry.versions import every_model, registered
-from trackdl.tracking.store import client, every, every_experiment, plainly, spool_folder
+from trackdl.tracking.store import client, every, every_experiment, spool_folder, translate_errors
 
 __all__ = ["address", "aliases", "artifact_folder", "orphans", "schema", "stale", "stuck", "unsent"]
 
@@ -38,7 +38,7 @@ def artifact_folder(uri: str) -> Path | None:
 
 def schema(uri: str) -> Finding:
     """Compare the database's schema with the one that this MLflow writes; nothing is upgraded."""
-    shown = databases.shown(uri)
+    shown = databases.redact_url(uri)
     if uri.startswith(("http://", "https://")):
         return Finding("store", "ok", f"{shown}: its server looks after its schema")
     file = databases.sqlite_file(uri)
@@ -62,7 +62,7 @@ def schema(uri: str) -> Finding:
 def stuck() -> Finding:
     """Look for runs that stand as RUNNING although nothing runs them."""
     gone, old = [], []
-    with plainly("searching runs"):
+    with translate_errors("searching runs"):
         where = every_experiment(), "attributes.status = 'RUNNING'"
         found = every(lambda token: client().search_runs(*where, max_results=PAGE, page_token=token))
     for item in found:
@@ -94,7 +94,7 @@ def unsent() -> Finding:
 def aliases() -> Finding:
     """Look whether each alias leads to a version whose run and files are there."""
     wrong, count = [], 0
-    with plainly("the model registry"):
+    with translate_errors("the model registry"):
         models = registered()
     for model in models:
         for alias, version in model.aliases.items():
@@ -161,7 +161,7 @@ def orphans(folder: Path) -> Finding:
 
 def _known_runs() -> set[str]:
     """Return the ids of all runs, deleted ones included."""
-    with plainly("searching runs"):
+    with translate_errors("searching runs"):
         experiments = every_experiment(ViewType.ALL)
         found = every(lambda token: client().search_runs(experiments, "", ViewType.ALL, PAGE, page_token=token))
         return {item.info.run_id for item in found}
@@ -169,7 +169,7 @@ def _known_runs() -> set[str]:
 
 def _known_models() -> set[str]:
     """Return the ids of all logged models, those of deleted experiments included."""
-    with plainly("searching logged models"):
+    with translate_errors("searching logged models"):
         experiments = every_experiment(ViewType.ALL)
         found = every(lambda token: client().search_logged_models(experiments, max_results=PAGE, page_token=token))
         return {item.model_id for item in found}

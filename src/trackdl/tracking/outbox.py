@@ -27,7 +27,7 @@ from trackdl.errors import TrackdlError
 from trackdl.system import databases
 from trackdl.tracking import system_metrics as monitors
 from trackdl.tracking.spool import Letter, discard, keep, read, run_folders, sweep, waiting
-from trackdl.tracking.store import client, plainly, spool_folder, store_gone
+from trackdl.tracking.store import client, spool_folder, store_gone, translate_errors
 
 __all__ = ["asked", "deliver", "end", "send_waiting"]
 
@@ -74,7 +74,7 @@ def deliver(run_id: str, letter: Letter) -> None:
                 _post(run_id, letter)
     except Exception as error:
         if not store_gone(error):
-            with plainly(f"run {run_id}"):
+            with translate_errors(f"run {run_id}"):
                 raise
         keep(run_id, letter)
         _went_away(store, error)
@@ -131,7 +131,7 @@ def _went_away(store: _Store, error: Exception) -> None:
         reason = str(error).strip().splitlines()[0][:200]
         log.warning(
             "%s does not answer (%s); what is measured is kept in %s and sent when it is back",
-            databases.shown(uri),
+            databases.redact_url(uri),
             reason,
             spool_folder(),
         )
@@ -223,7 +223,7 @@ def end(run_id: str, status: str) -> None:
         with _quickly():
             monitors.let_go(run_id, wait=store.gone_since is None)
     if mlflow.active_run() is None and any(map(_waits, run_folders())):
-        log.warning("%s: %s", databases.shown(uri), _what_waits())
+        log.warning("%s: %s", databases.redact_url(uri), _what_waits())
 
 
 def _waits(folder: Path) -> bool:
@@ -259,12 +259,12 @@ def asked(what: str, run_id: str | None = None) -> Iterator[None]:
         yield
     except Exception as error:
         if not store_gone(error):
-            with plainly(what):
+            with translate_errors(what):
                 raise
         if store.gone_since is None or store.answers.is_set():
             _went_away(store, error)
         raise TrackdlError(
-            f"{what}: the tracking store {databases.shown(uri)} does not answer. {_what_waits()}. "
+            f"{what}: the tracking store {databases.redact_url(uri)} does not answer. {_what_waits()}. "
             f"A training then ends by --resume {run_id or 'RUN_ID'}, a study by the same command"
         ) from error
 

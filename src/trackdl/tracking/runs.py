@@ -38,7 +38,7 @@ from trackdl.system.code_digest import code_digest, words_of
 from trackdl.system.paths import project_root
 from trackdl.tracking import outbox
 from trackdl.tracking.spool import Letter, waiting
-from trackdl.tracking.store import client, every, every_experiment, home_experiment, plainly
+from trackdl.tracking.store import client, every, every_experiment, home_experiment, translate_errors
 
 __all__ = ["Run", "close_abandoned", "describe_dataset", "download", "find", "start"]
 
@@ -201,7 +201,7 @@ def start(experiment: Experiment | str, *, resume: Run | None = None, name: str 
             with databases.undisturbed(mlflow.get_tracking_uri()):
                 active = mlflow.start_run(**where, **settings)  # type: ignore[arg-type]
                 run = Run(active.info.run_id)
-        with plainly(f"run {run.id}"):
+        with translate_errors(f"run {run.id}"):
             _record(run, experiment)
         yield run
         run.send()
@@ -277,7 +277,7 @@ def describe_dataset(name: str, digest: str, source: str) -> Dataset:
 def find(task: str, where: str = "") -> list[Run]:
     """Return the runs of a task in all experiments, newest first; `where` is a further MLflow filter."""
     query = f"tags.`trackdl.task` = '{task}'" + (f" and {where}" if where else "")
-    with plainly("searching runs"):
+    with translate_errors("searching runs"):
         home, order = every_experiment(), ["attributes.start_time DESC"]
         found = every(lambda token: client().search_runs(home, query, order_by=order, page_token=token))
     return [Run(item.info.run_id) for item in found]
@@ -292,7 +292,7 @@ def close_abandoned(task: str) -> list[Run]:
         The runs that were marked.
     """
     client()
-    with plainly("sending what was kept"):
+    with translate_errors("sending what was kept"):
         sent = outbox.send_waiting(databases.PATIENCE)
     closed = []
     for run in find(task, "attributes.status = 'RUNNING'"):
@@ -312,6 +312,6 @@ def download(uri: str) -> Iterator[Path]:
     """Bring an artifact (`runs:/ID/experiment.yaml`, say) to this machine for the time of the block."""
     with tempfile.TemporaryDirectory() as folder:
         client()
-        with plainly(uri):
+        with translate_errors(uri):
             path = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder))
         yield path

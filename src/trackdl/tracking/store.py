@@ -34,7 +34,7 @@ from trackdl.errors import InputError, TrackdlError
 from trackdl.system import databases
 from trackdl.system.paths import project_root
 
-__all__ = ["client", "every", "every_experiment", "home_experiment", "plainly", "spool_folder", "store_gone"]
+__all__ = ["client", "every", "every_experiment", "home_experiment", "spool_folder", "store_gone", "translate_errors"]
 
 T = TypeVar("T")
 
@@ -70,9 +70,9 @@ def client() -> MlflowClient:
     # MLflow's own patience, seven tries of up to 120 s, would hold up a Ctrl-C.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-    what = f"the tracking store {databases.shown(uri)}"
+    what = f"the tracking store {databases.redact_url(uri)}"
     try:
-        with plainly(what), databases.creating_alone(uri):
+        with translate_errors(what), databases.creating_alone(uri):
             databases.refuse_shared(uri, "mlflow")
             _refuse_older(uri)
             made = _PatientClient(uri)
@@ -150,7 +150,7 @@ def _refuse_older(uri: str) -> None:
     found = _get_schema_version(engine)  # type: ignore[no-untyped-call]
     needed = _get_latest_schema_revision()  # type: ignore[no-untyped-call]
     if found != needed:
-        shown = databases.shown(uri)
+        shown = databases.redact_url(uri)
         raise TrackdlError(
             f"{shown} was made by another version of MLflow (its schema is {found}, this one's {needed}) and is left "
             f"as it is. Keep a copy, then run: mlflow db upgrade {shown}; or use the MLflow that made it"
@@ -168,7 +168,7 @@ def home_experiment() -> str:
     if named := os.environ.get("MLFLOW_EXPERIMENT_ID"):
         return named
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
-    with plainly(f"experiment {name!r}"):
+    with translate_errors(f"experiment {name!r}"):
         found = client().get_experiment_by_name(name)
         if found is not None:
             return str(found.experiment_id)
@@ -213,7 +213,7 @@ def every(search: Callable[[str | None], PagedList[T]]) -> list[T]:
 
 
 @contextmanager
-def plainly(what: str) -> Iterator[None]:
+def translate_errors(what: str) -> Iterator[None]:
     """Turn MLflow's errors within the block into trackdl's, which say what they concern.
 
     Args:
@@ -227,7 +227,7 @@ def plainly(what: str) -> Iterator[None]:
         yield
     except MlflowException as error:
         if databases.disk_full(error):
-            where = databases.shown(mlflow.get_tracking_uri())
+            where = databases.redact_url(mlflow.get_tracking_uri())
             raise TrackdlError(f"{what}: the disk of {where} is full. Make room; the same command goes on") from error
         text = _with_address(f"{what}: {str(error.message).strip()}")
         if error.error_code in _WRONG_INPUT:
@@ -246,4 +246,4 @@ def plainly(what: str) -> Iterator[None]:
 def _with_address(text: str) -> str:
     """Return a text with the store's address, which nowhere in it has its password."""
     uri = mlflow.get_tracking_uri()
-    return f"{databases.hidden(text, uri)} (tracking store: {databases.shown(uri)})"
+    return f"{databases.redact(text, uri)} (tracking store: {databases.redact_url(uri)})"

@@ -23,7 +23,7 @@ from trackdl.system.paths import UI
 from trackdl.tracking import outbox, runs
 from trackdl.tracking.runs import Run
 from trackdl.tracking.spool import Letter
-from trackdl.tracking.store import client, plainly
+from trackdl.tracking.store import client, translate_errors
 
 __all__ = ["adopt", "close_trial", "kill", "log_once", "open_trial", "opening", "page", "study_run", "unfinished"]
 
@@ -75,7 +75,7 @@ def open_trial(parent: Run, known: str | None, name: str, params: Mapping[str, A
 def adopt(parent: Run, run_ids: Iterable[str]) -> None:
     """Put trials' runs below `parent`, where somebody has deleted the run that they stood below."""
     for run_id in run_ids:
-        with plainly(f"run {run_id}"):
+        with translate_errors(f"run {run_id}"):
             stands = _stands(run_id)
         if stands:
             Run(run_id).tags({PARENT: parent.id})

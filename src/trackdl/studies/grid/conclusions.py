@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 
 from trackdl.analysis.contrasts import Contrast, compare, compare_within
-from trackdl.analysis.hypotheses import SCOPE, Verdict, contrast_rows, judge
-from trackdl.analysis.winners_curse import Curse, curse
+from trackdl.analysis.hypotheses import SCOPE, HypothesisVerdict, contrast_rows, judge
+from trackdl.analysis.winners_curse import WinnersCurse, curse
 from trackdl.plots import grid as plots_grid
 from trackdl.spec import GridSpec
 from trackdl.system.console import print_table, say
@@ -25,8 +25,8 @@ class Conclusions:
 
     contrasts: list[Contrast]
     within: dict[Any, list[Contrast]]
-    verdicts: list[Verdict]
-    curse: Curse
+    verdicts: list[HypothesisVerdict]
+    curse: WinnersCurse
 
 
 def conclude(
@@ -52,7 +52,7 @@ def conclude(
     found = Conclusions(contrasts, within, verdicts, curse(table, first, *fresh))
     figures = {
         "accuracy_against_time": plots_grid.accuracy_against_time(table, first, f"{TITLE}: accuracy against time"),
-        "courses": plots_grid.cell_courses(table, first, f"{TITLE}: every configuration"),
+        "learning_curves": plots_grid.cell_courses(table, first, f"{TITLE}: every configuration"),
     }
     # A grid in which little varies has nothing to compare, to act together or to be important.
     if contrasts:

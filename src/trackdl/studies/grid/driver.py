@@ -21,7 +21,7 @@ from trackdl.tracking.runs import Run
 from trackdl.workers.figures import Studio
 from trackdl.workers.pool import Failed, Lost
 
-__all__ = ["Cell", "Driver"]
+__all__ = ["Cell", "GridDriver"]
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Cell:
     failed: bool = field(default=False)
 
 
-class Driver:
+class GridDriver:
     """Hands out folds, keeps their results, ends trials: the only writer to both stores."""
 
     def __init__(self, experiment: GridSpec, studies: list[GridStudy], parent: Run) -> None:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.model_selection import StratifiedKFold
 
-from trackdl.data.images import FASHION_MEAN_STD, hold_back, load_images, normalise
+from trackdl.data.images import FASHION_MEAN_STD, load_images, normalise, validation_split
 from trackdl.networks.build import count_parameters
 from trackdl.networks.fashion import FashionNet
 from trackdl.spec import Training
@@ -123,7 +123,7 @@ def fit_fresh(task: FreshTask) -> float:
     settings = task.training
     dtype = resolve_precision(settings.precision, resolve_device(settings.device))
     images = load_images("fashion")
-    kept, _ = hold_back(len(images.train_labels), task.data.validation, task.data.split_seed)
+    kept, _ = validation_split(len(images.train_labels), task.data.validation, task.data.split_seed)
     learn = Examples(normalise(images.train_images[kept], *FASHION_MEAN_STD, dtype), images.train_labels[kept])
     trainer = Trainer(lambda: FashionNet(**task.model), settings, F.cross_entropy)
     for _ in trainer.fit(learn, settings.epochs):
@@ -168,7 +168,7 @@ def _folds(data: FashionData, folds: int, dtype: torch.dtype) -> list[tuple[Exam
     The folds are those of `GridSearchCV(cv=3)`: stratified, in the pictures' order.
     """
     images = load_images("fashion")
-    kept, _ = hold_back(len(images.train_labels), data.validation, data.split_seed)
+    kept, _ = validation_split(len(images.train_labels), data.validation, data.split_seed)
     pixels, labels = images.train_images[kept], images.train_labels[kept]
     made = []
     for learn, held in StratifiedKFold(folds).split(torch.zeros(len(labels)), labels):

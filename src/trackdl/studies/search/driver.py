@@ -27,7 +27,7 @@ from trackdl.tracking.runs import Run
 from trackdl.workers.figures import Studio
 from trackdl.workers.pool import Failed, Lost
 
-__all__ = ["Driver"]
+__all__ = ["SearchDriver"]
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class _Open:
     state: Path
 
 
-class Driver:
+class SearchDriver:
     """Asks the study, hands out epochs, keeps what comes back: the only writer to both stores."""
 
     def __init__(self, experiment: SearchSpec, study: SearchStudy, parent: Run) -> None:
@@ -156,15 +156,15 @@ class Driver:
         opened.run.tags({"trackdl.trial_state": state, **({"trackdl.why": why} if why else {})})
         opened.state.unlink(missing_ok=True)
         if history:
-            course = [(opened.trial.number, [epoch.val_accuracy for epoch in history], state == "COMPLETE")]
+            curve = [(opened.trial.number, [epoch.val_accuracy for epoch in history], state == "COMPLETE")]
             close = partial(self._close, opened, STATUS[state])
-            self.studio.draw(close, plots_search.courses, course, f"Trial {opened.trial.number}")
+            self.studio.draw(close, plots_search.learning_curves, curve, f"Trial {opened.trial.number}")
         else:
             self._close(opened, STATUS[state])
 
     def _close(self, opened: _Open, status: str, picture: bytes | None = None) -> None:
         if picture:
-            opened.run.picture(picture, "pictures/course.png")
+            opened.run.picture(picture, "pictures/learning_curve.png")
         trials.close_trial(opened.run, status)
         del self.open[opened.trial.number]
 

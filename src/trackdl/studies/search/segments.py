@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from trackdl.data.images import FASHION_MEAN_STD, hold_back, load_images, normalise
+from trackdl.data.images import FASHION_MEAN_STD, load_images, normalise, validation_split
 from trackdl.networks.fashion import FashionNet
 from trackdl.spec import FashionSpec
 from trackdl.spec.fashion import FashionData
@@ -68,11 +68,11 @@ def train_segment(task: SegmentTask) -> SegmentResult:
         if task.state is not None:
             path.write_bytes(task.state)
             trainer.load(path)
-        epochs = []
-        course = trainer.fit(learn, task.until)
+        epochs: list[Epoch] = []
+        results = trainer.fit(learn, task.until)
         while True:
             began = time.process_time()
-            result = next(course, None)
+            result = next(results, None)
             if result is None:
                 break
             spent = time.process_time() - began
@@ -87,7 +87,7 @@ def train_segment(task: SegmentTask) -> SegmentResult:
 def _pictures(data: FashionData, dtype: torch.dtype) -> tuple[Examples, Examples]:
     """Return what is learnt from, as `dtype`, and what judges, as float32; the split is that of `fashion`."""
     images = load_images("fashion")
-    learn, back = hold_back(len(images.train_labels), data.validation, data.split_seed)
+    learn, back = validation_split(len(images.train_labels), data.validation, data.split_seed)
     return (
         Examples(normalise(images.train_images[learn], *FASHION_MEAN_STD, dtype), images.train_labels[learn]),
         Examples(normalise(images.train_images[back], *FASHION_MEAN_STD), images.train_labels[back]),

@@ -47,7 +47,7 @@ class SearchTrial:
 
 
 class SearchStudy:
-    """A study in Optuna's store; one process works on it at a time (`store.alone`).
+    """A study in Optuna's store; one process works on it at a time (`store.study_lock`).
 
     Args:
         spec: The search. What it says of trials and minutes is the caller's to keep.

@@ -16,7 +16,7 @@ import mlflow
 from mlflow.entities.model_registry import ModelVersion
 
 from trackdl.errors import InputError, TrackdlError
-from trackdl.tracking.store import client, plainly
+from trackdl.tracking.store import client, translate_errors
 
 __all__ = ["DIGESTS", "digests", "exists", "find", "verified"]
 
@@ -51,7 +51,7 @@ def find(uri: str) -> ModelVersion:
 
 
 def _find(uri: str, rest: str) -> ModelVersion:
-    with plainly(uri):
+    with translate_errors(uri):
         if "@" in rest:
             return client().get_model_version_by_alias(*rest.split("@", 1))
         name, slash, version = rest.partition("/")
@@ -71,7 +71,7 @@ def exists(uri: str) -> bool:
 
 @contextmanager
 def _fetched(uri: str) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as folder, plainly(uri):
+    with tempfile.TemporaryDirectory() as folder, translate_errors(uri):
         yield Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder))
 
 

@@ -29,7 +29,7 @@ from trackdl.tracking.registry import versions
 from trackdl.tracking.registry.files import DIGESTS, digests, exists, find, verified
 from trackdl.tracking.registry.versions import holder
 from trackdl.tracking.runs import Run
-from trackdl.tracking.store import client, plainly
+from trackdl.tracking.store import client, translate_errors
 
 __all__ = ["Decision", "Score", "Source", "exists", "fetch_model", "log_model", "register"]
 
@@ -131,7 +131,7 @@ def log_model(
         data = Path(folder) / "model"
         full = serving.write_model(data, model, card)
         # MLflow's own client, not ours; half-way through, the model would stand as one that is still to come.
-        with plainly(f"logging the model of run {run.id}"), databases.undisturbed(mlflow.get_tracking_uri()):
+        with translate_errors(f"logging the model of run {run.id}"), databases.undisturbed(mlflow.get_tracking_uri()):
             info = mlflow.pyfunc.log_model(
                 name="model",
                 loader_module="trackdl.serving",
@@ -159,7 +159,7 @@ def register(
         lineage: Further tags of the version.
         alias: The alias of a version that takes no part in the choice of a champion; None for one that does.
     """
-    with plainly(f"registering {name}"):
+    with translate_errors(f"registering {name}"):
         _make_sure_of(name)
         old = None if alias else holder(name, "champion")
         if alias:

@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 
 from trackdl.errors import InputError
 from trackdl.tracking.registry.files import DIGESTS, find, verified
-from trackdl.tracking.store import client, every, plainly
+from trackdl.tracking.store import client, every, translate_errors
 
 __all__ = ["Model", "Move", "Version", "every_model", "holder", "mark_if_stale", "move", "promote", "registered"]
 
@@ -122,7 +122,7 @@ def promote(name: str, version: str, why: str) -> Move:
     if not why.strip():
         raise InputError("--why is empty: say why this version is better, it is kept with the version")
     found = find(f"models:/{name}/{version}")
-    with plainly(f"promoting {name} version {version}"):
+    with translate_errors(f"promoting {name} version {version}"):
         before = holder(name, "champion")
         if before is not None and str(before.version) == str(found.version):
             raise InputError(f"{name} version {version} is the champion already")
@@ -180,7 +180,7 @@ def _versions(model: RegisteredModel) -> list[ModelVersion]:
 
 def every_model() -> list[Model]:
     """Return all registered models with what is known of their versions and aliases."""
-    with plainly("the registered models"):
+    with translate_errors("the registered models"):
         models = registered()
         return [_model(model, _aliases(models)) for model in models]
 
