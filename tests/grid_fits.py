@@ -13,8 +13,8 @@ from trackdl.studies.grid.fits import HISTORY, FoldResult, FoldTask, FreshTask, 
 def made_up(task: FoldTask) -> FoldResult:
     """Stand for a fit: what it says follows from what it is asked, and each call leaves a line."""
     with Path(os.environ["GRID_TEST"], "calls").open("a") as calls:
-        calls.write(json.dumps([task.model, task.fold]) + "\n")
-    value = task.model["dropout"] + (0.2 if task.model["activation"] == "relu" else 0.1) + task.fold / 100
+        calls.write(json.dumps([task.model.model_dump(), task.fold]) + "\n")
+    value = task.model.dropout + (0.2 if task.model.activation == "relu" else 0.1) + task.fold / 100
     history = {name: [value / 2, value] for name in HISTORY}
     return FoldResult(history, 100, 1.0, 0.9, 1.1, task.training.seed + task.fold, "float32", "here")
 
@@ -27,7 +27,7 @@ def slow(task: FoldTask) -> FoldResult:
 def first_time(task: FoldTask) -> bool:
     """Say whether the dropout 0.3, relu, fold 1 is tried for the first time, and note it."""
     mark = Path(os.environ["GRID_TEST"], "mark")
-    if (task.model["dropout"], task.model["activation"], task.fold) != (0.3, "relu", 1) or mark.exists():
+    if (task.model.dropout, task.model.activation, task.fold) != (0.3, "relu", 1) or mark.exists():
         return False
     mark.touch()
     return True
@@ -40,7 +40,7 @@ def killed_once(task: FoldTask) -> FoldResult:
 
 
 def killed_always(task: FoldTask) -> FoldResult:
-    if (task.model["dropout"], task.fold) == (0.3, 1):
+    if (task.model.dropout, task.fold) == (0.3, 1):
         os.kill(os.getpid(), signal.SIGKILL)
     return made_up(task)
 
@@ -59,11 +59,11 @@ def afresh(task: FreshTask) -> float:
     """Stand for a test: what it says follows from the cell."""
     with Path(os.environ["GRID_TEST"], "tested").open("a") as seeds:
         seeds.write(f"{task.training.seed}\n")
-    return (0.6 if task.model["dropout"] == 0.3 else 0.5) + (task.training.seed - 1000) / 1000
+    return (0.6 if task.model.dropout == 0.3 else 0.5) + (task.training.seed - 1000) / 1000
 
 
 def timed(task: TimeTask) -> float:
     """Stand for a timing: what it says follows from the cell."""
     with Path(os.environ["GRID_TEST"], "timed").open("a") as cells:
-        cells.write(json.dumps(task.model) + "\n")
-    return 20.0 if task.model["dropout"] == 0.3 else 10.0
+        cells.write(json.dumps(task.model.model_dump()) + "\n")
+    return 20.0 if task.model.dropout == 0.3 else 10.0

@@ -64,7 +64,7 @@ def mnist(trainer: Trainer) -> Pin:
 
 def fashion() -> Pin:
     experiment = read("fashion", FashionSpec)
-    network = partial(FashionNet, **experiment.model.model_dump())
+    network = partial(FashionNet, experiment.model)
     trainer = Trainer(network, experiment.training, F.cross_entropy)
     return trained(trainer, sample("fashion", FASHION_MEAN_STD), 2)
 

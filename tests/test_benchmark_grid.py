@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trackdl.networks.fashion import FashionNet
+from nets import fashion_net, model_of
 from trackdl.studies.grid import fits as crossfit
 from trackdl.studies.grid.fits import FoldTask, fit_fold
 
@@ -25,7 +25,7 @@ CELL_IDS = ["-".join(str(cell[name]) for name in ("filter_size", "filters", "con
 
 @pytest.mark.parametrize("cell", CELLS, ids=CELL_IDS)
 def test_the_plain_network_of_every_cell_is_the_same_function(cell: dict[str, Any]) -> None:
-    ours, plain = FashionNet(**cell).eval(), grid_sides.plain_net(cell).eval()
+    ours, plain = fashion_net(**cell).eval(), grid_sides.plain_net(cell).eval()
     assert [p.shape for p in plain.parameters()] == [p.shape for p in ours.parameters()]
     with torch.no_grad():
         for mine, its in zip(ours.parameters(), plain.parameters(), strict=True):
@@ -70,7 +70,7 @@ def test_trackdls_side_notes_when_it_fitted(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv(grid_sides.TIMES, str(times))
     job = Job(epochs=2, validation=0.2, seed=1)
     experiment = grid_sides.experiment(job)
-    task = FoldTask(CELLS[0], experiment.training, experiment.data, experiment.folds, 0)
+    task = FoldTask(model_of(**CELLS[0]), experiment.training, experiment.data, experiment.folds, 0)
     result = grid_sides.timed_fit(task)
     again = fit_fold(task)
     assert result.history == again.history

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from nets import fashion_net
 from trackdl.data.download import datasets as sources
 from trackdl.networks.digit import DigitNet
-from trackdl.networks.fashion import FashionNet
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
@@ -38,7 +38,7 @@ def in_this_process(job: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", ["mnist", "fashion"])
 def test_the_plain_network_is_the_same_function(name: str) -> None:
-    ours = {"mnist": DigitNet, "fashion": FashionNet}[name]().eval()
+    ours = {"mnist": DigitNet, "fashion": fashion_net}[name]().eval()
     plain: nn.Module = {"mnist": sides.PlainNet, "fashion": sides.plain_fashion_net}[name]().eval()
     assert [p.shape for p in plain.parameters()] == [p.shape for p in ours.parameters()]
     with torch.no_grad():

@@ -38,7 +38,7 @@ def edit(package: Path, name: str, before: str, after: str) -> None:
 @pytest.mark.parametrize(
     ("name", "before", "after", "tasks"),
     [
-        pytest.param("networks/fashion.py", 'if padding == "same" else 0', "", {"fashion"}, id="padding"),
+        pytest.param("networks/fashion.py", 'if model.padding == "same" else 0', "", {"fashion"}, id="padding"),
         pytest.param("tasks/fashion.py", "F.cross_entropy", "F.nll_loss", {"fashion"}, id="loss"),
         pytest.param("data/images.py", "torch.randperm", "torch.arange", {"fashion"}, id="split"),
         pytest.param("training/trainer.py", ".argmax(dim=1)", ".argmin(dim=1)", set(TRAINED), id="evaluation"),

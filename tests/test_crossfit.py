@@ -10,25 +10,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from conftest import ROOT
+from nets import model_of
 from trackdl import spec
 from trackdl.data.images import FASHION_MEAN_STD, load_images, normalise, validation_split
 from trackdl.networks.fashion import FashionNet
 from trackdl.spec import GridSpec
+from trackdl.spec.fashion import FashionModel
 from trackdl.studies.grid import fits as crossfit
 from trackdl.studies.grid.fits import HISTORY, FoldTask, FreshTask, fit_fold, fit_fresh
 from trackdl.training.trainer import Evaluation, Examples, Trainer
 
 GIVEN = {"training.epochs": 2, "training.batch_size": 32, "training.optimizer.lr": 0.002, "training.seed": 4}
-SMALL: dict[str, Any] = {
-    "activation": "relu",
-    "filter_size": 3,
-    "dense_nodes": 16,
-    "dropout": 0.1,
-    "filters": 4,
-    "conv_layers": 2,
-    "pool_size": 2,
-}
-OTHER = SMALL | {"activation": "tanh", "filters": 2, "dropout": 0.3}
+SMALL = model_of(filters=4, dense_nodes=16)
+OTHER = model_of(filters=2, dense_nodes=16, activation="tanh", dropout=0.3)
 
 
 @pytest.fixture(autouse=True)
@@ -100,14 +94,14 @@ def test_all_configurations_have_the_same_folds_and_seeds(monkeypatch: pytest.Mo
     assert all(set(learnt).isdisjoint(held) for learnt, held, _ in seen)
 
 
-def trained(model: dict[str, Any], training: spec.Training, learn: Examples) -> Iterator[tuple[Trainer, Any]]:
-    trainer = Trainer(lambda: FashionNet(**model), training, F.cross_entropy)
+def trained(model: FashionModel, training: spec.Training, learn: Examples) -> Iterator[tuple[Trainer, Any]]:
+    trainer = Trainer(lambda: FashionNet(model), training, F.cross_entropy)
     for result in trainer.fit(learn, training.epochs):
         yield trainer, result
 
 
 @pytest.mark.parametrize("model", [SMALL, OTHER])
-def test_a_fold_is_learnt_from_the_others_and_judged_by_itself(model: dict[str, Any]) -> None:
+def test_a_fold_is_learnt_from_the_others_and_judged_by_itself(model: FashionModel) -> None:
     told = experiment()
     found = fit_fold(FoldTask(model, told.training, told.data, 3, 1))
     (pixels, labels), (_, out) = kept(), crossfit._folds(told.data, 3, torch.float32)[1]

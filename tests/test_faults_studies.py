@@ -232,7 +232,7 @@ def test_the_disk_of_the_studies_is_full_and_the_same_command_goes_on(
 
 def greedy(task: FoldTask) -> FoldResult:
     """FigureQuery more memory than this process may have, in one of the folds."""
-    if (task.model["dropout"], task.model["activation"], task.fold) == (0.3, "relu", 1):
+    if (task.model.dropout, task.model.activation, task.fold) == (0.3, "relu", 1):
         now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (now + 2**26, resource.RLIM_INFINITY))
         with Path(os.environ["GRID_TEST"], "greedy").open("a") as file:

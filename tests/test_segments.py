@@ -68,7 +68,7 @@ def test_trials_are_judged_on_what_is_held_back_and_learn_from_the_rest() -> Non
     told, images = experiment(), load_images("fashion")
     learn, back = validation_split(len(images.train_labels), told.data.validation, told.data.split_seed)
     assert (len(learn), len(back)) == (480, 120)
-    trainer = Trainer(lambda: FashionNet(**told.model.model_dump()), told.training, F.cross_entropy)
+    trainer = Trainer(lambda: FashionNet(told.model), told.training, F.cross_entropy)
     pixels = normalise(images.train_images, *FASHION_MEAN_STD)
     test = Examples(normalise(images.test_images, *FASHION_MEAN_STD), images.test_labels)
     by_hand, tested = [], []

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 
 from conftest import blobs
+from nets import fashion_net
 from trackdl.errors import Diverged, InputError
 from trackdl.networks.digit import DigitNet
-from trackdl.networks.fashion import FashionNet
 from trackdl.networks.transfer import freeze, replace_head
 from trackdl.spec import Augmentation, Optimizer, Training
 from trackdl.training.devices import resolve_device, resolve_precision
@@ -73,7 +73,7 @@ def test_stopped_and_resumed_ends_in_the_same_weights(
 def recipe_trainer(optimizer: Optimizer, schedule: str, precision: str) -> Trainer:
     """Return a trainer with everything switched on: batch norms, smoothed labels, augmentation, a schedule."""
     said = settings(optimizer, 1, precision).model_copy(update={**RECIPE, "schedule": schedule})
-    return Trainer(lambda: FashionNet(filters=4, dense_nodes=8, batch_norm=True), said, F.cross_entropy)
+    return Trainer(lambda: fashion_net(filters=4, dense_nodes=8, batch_norm=True), said, F.cross_entropy)
 
 
 @pytest.mark.parametrize("schedule", ["one_cycle", "cosine"])

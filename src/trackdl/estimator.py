@@ -25,7 +25,7 @@ from torch import Tensor
 from trackdl.data.images import FASHION_MEAN_STD, normalise
 from trackdl.networks.fashion import FashionNet
 from trackdl.spec import Optimizer, Training
-from trackdl.spec.fashion import Dimensions
+from trackdl.spec.fashion import FashionModel
 from trackdl.training.trainer import Examples, Trainer, outputs_of
 
 __all__ = ["NetEstimator"]
@@ -51,10 +51,10 @@ class NetEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
     scaled as the report does, 0 to -1 and 255 to 1; any other numbers are taken as they are.
 
     Args:
-        n_conv_layers: How many convolutions, 1 to 4.
+        n_conv_layers: How many convolutions, 1 to 8.
         conv_filter_size: Their filters' side, pixels: 3, 5 or 7.
         n_conv_filters: How many filters each has.
-        dense_nodes: Nodes of the hidden linear layer.
+        dense_nodes: Nodes of the hidden linear layer; 0: there is none.
         dropout_rate: The share of those nodes dropped while training.
         pool_filter_size: The pooling's side and stride, pixels: 2 or 3.
         activation_func: One of `networks.fashion.ACTIVATIONS`.
@@ -116,13 +116,9 @@ class NetEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         self.classes_, targets = np.unique(labels, return_inverse=True)
         model, settings = self._checked()
         pictures = self._pictures(pixels)
-        arguments = model.model_dump() | {
-            "padding": model.padding,
-            "classes": len(self.classes_),
-            "side": pictures.shape[-1],
-        }
+        classes, side = len(self.classes_), pictures.shape[-1]
         try:
-            trainer = Trainer(lambda: FashionNet(**arguments), settings, F.cross_entropy)
+            trainer = Trainer(lambda: FashionNet(model, classes, side), settings, F.cross_entropy)
         except ValueError as error:
             raise ValueError(f"pictures of {self.n_features_in_} feature(s) are too small: {error}") from error
         for _ in trainer.fit(Examples(pictures, torch.from_numpy(targets)), settings.epochs):
@@ -153,11 +149,11 @@ class NetEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         pictures = torch.from_numpy(np.ascontiguousarray(pixels)).view(-1, side, side)
         return normalise(pictures, *FASHION_MEAN_STD) if pictures.dtype == torch.uint8 else pictures[:, None]
 
-    def _checked(self) -> tuple[Dimensions, Training]:
+    def _checked(self) -> tuple[FashionModel, Training]:
         """Return the arguments as an experiment's sections, which know their ranges."""
         given = {name: _plain_number(value) for name, value in self.get_params(deep=False).items()}
         try:
-            model = Dimensions.model_validate({ours: given[name] for name, ours in _DIMENSIONS.items()})
+            model = FashionModel.model_validate({ours: given[name] for name, ours in _DIMENSIONS.items()})
             optimizer = Optimizer(name="adam", lr=given["learning_rate"], momentum=0.0)
             seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
             settings = Training(epochs=given["epochs"], batch_size=given["batch_size"], optimizer=optimizer, seed=seed)

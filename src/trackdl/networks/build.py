@@ -1,8 +1,9 @@
 """A network made by its name, as a saved one says it, and its size.
 
-Each network carries `arguments`, what its constructor was called with, so that a saved one can be built again.
+Each network carries `arguments`, the JSON values that `build` makes it from again.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
@@ -10,11 +11,20 @@ from torch import nn
 from trackdl.networks.digit import DigitNet
 from trackdl.networks.fashion import FashionNet
 from trackdl.networks.heart import HeartNets
+from trackdl.spec.fashion import SIDE, FashionModel
 
 __all__ = ["build", "count_parameters"]
 
 
-_NETWORKS: dict[str, type[nn.Module]] = {"DigitNet": DigitNet, "FashionNet": FashionNet, "HeartNets": HeartNets}
+def _fashion_net(classes: int = 10, side: int = SIDE, **model: Any) -> FashionNet:
+    return FashionNet(FashionModel(**model), classes, side)
+
+
+_NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "DigitNet": DigitNet,
+    "FashionNet": _fashion_net,
+    "HeartNets": HeartNets,
+}
 
 
 def build(name: str, arguments: dict[str, Any]) -> nn.Module:
@@ -23,6 +33,7 @@ def build(name: str, arguments: dict[str, Any]) -> nn.Module:
     Raises:
         KeyError: There is no network of this name.
         TypeError: The network takes other arguments.
+        ValueError: They are not what they may be.
     """
     return _NETWORKS[name](**arguments)
 

@@ -3,17 +3,9 @@
 import csv
 import re
 from functools import cache, cached_property
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from trackdl.errors import InputError
 from trackdl.system.paths import project_root
@@ -31,6 +23,7 @@ __all__ = [
     "TrainedSpec",
     "Training",
     "Unit",
+    "added",
     "like",
 ]
 
@@ -54,21 +47,18 @@ def like(pattern: str, what: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-class Strict(BaseModel):
-    """A section of an experiment file: unknown keys, wrong types, NaN and infinity are errors.
+def added(default: Any, **constraints: Any) -> Any:
+    """Return the field of a key that was added to its section after the first experiments had run.
 
-    `later` names the keys that a section got after its first experiments: at their defaults they are left out of
-    resolved files, parameters and digests, so that an experiment that does without them stays the one it was.
+    At its default the key is left out of resolved files, parameters and digests, so older experiments keep theirs.
     """
+    return Field(default, exclude_if=lambda value: value == default, **constraints)
+
+
+class Strict(BaseModel):
+    """A section of an experiment file: unknown keys, wrong types, NaN and infinity are errors."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-    later: ClassVar[frozenset[str]] = frozenset()
-
-    @model_serializer(mode="wrap")
-    def _leave_out_what_is_later_and_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        content: dict[str, Any] = handler(self)
-        unset = {key for key in self.later if getattr(self, key) == type(self).model_fields[key].get_default()}
-        return {key: value for key, value in content.items() if key not in unset}
 
 
 class Optimizer(Strict):
@@ -78,13 +68,11 @@ class Optimizer(Strict):
     apart from it. `nesterov` is SGD's momentum, looking ahead.
     """
 
-    later: ClassVar[frozenset[str]] = frozenset({"weight_decay", "nesterov"})
-
     name: Literal["sgd", "adam", "adamw"]
     lr: float = Field(gt=0, le=100)
     momentum: float = Field(0.0, ge=0, lt=1)
-    weight_decay: float = Field(default=0.0, ge=0, le=10)
-    nesterov: bool = False
+    weight_decay: float = added(0.0, ge=0, le=10)
+    nesterov: bool = added(False)
 
     @model_validator(mode="after")
     def _settings_fit_the_optimiser(self) -> "Optimizer":
@@ -114,8 +102,6 @@ class Training(Strict):
     `label_smoothing` gives this share of a training target to all classes alike.
     """
 
-    later: ClassVar[frozenset[str]] = frozenset({"schedule", "label_smoothing", "augmentation"})
-
     epochs: int = Field(ge=1, le=100_000)
     batch_size: int = Field(ge=1, le=1_000_000)
     optimizer: Optimizer
@@ -123,9 +109,9 @@ class Training(Strict):
     shuffle: bool = True
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    schedule: Schedule = "constant"
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    augmentation: Augmentation = Augmentation()
+    schedule: Schedule = added("constant")
+    label_smoothing: float = added(0.0, ge=0, lt=1)
+    augmentation: Augmentation = added(Augmentation())
 
 
 def _unit_of(item: dict[str, Any]) -> Unit:

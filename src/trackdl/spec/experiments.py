@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, Field, field_validator
 
-from trackdl.spec.base import Strict, TrainedSpec, like
+from trackdl.spec.base import Strict, TrainedSpec, added, like
 from trackdl.spec.fashion import FashionSpec
 from trackdl.spec.grid import GridSpec
 from trackdl.spec.heart import HeartSpec
@@ -97,11 +97,9 @@ class Step(Strict):
     An `optional` step is passed over, with a word, where its data cannot be had.
     """
 
-    later: ClassVar[frozenset[str]] = frozenset({"optional"})
-
     task: str
     set: dict[str, Any] = Field(default_factory=dict)
-    optional: bool = False
+    optional: bool = added(False)
 
     @field_validator("task")
     @classmethod

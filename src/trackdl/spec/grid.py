@@ -4,12 +4,12 @@ import hashlib
 import json
 import math
 from itertools import product
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from trackdl.spec.base import Reported, Strict, Training
-from trackdl.spec.fashion import SIDE, Activation, FashionData, FashionModel, Padding, sides
+from trackdl.spec.base import Reported, Strict, Training, added
+from trackdl.spec.fashion import Activation, FashionData, FashionModel, Padding
 from trackdl.spec.hypotheses import Hypothesis
 
 __all__ = ["DIMENSIONS", "GridSpec", "Space"]
@@ -65,11 +65,9 @@ class GridSpec(Strict):
     trained on all of these pictures from `fresh_seeds` new seeds, and tested.
     """
 
-    later: ClassVar[frozenset[str]] = frozenset({"padding"})
-
     task: Literal["grid"]
     data: FashionData
-    padding: Padding = "same"
+    padding: Padding = added("same")
     folds: int = Field(ge=2, le=100)
     training: Training
     grids: dict[str, Space] = Field(min_length=1)
@@ -84,17 +82,14 @@ class GridSpec(Strict):
         if "report" not in self.grids:
             raise ValueError("one of the grids must be named report: what is found is found in it")
         for grid in self.grids:
-            cells = self.cells(grid)
-            if not cells:
+            if not self.cells(grid):
                 _, reason = self.impossible(grid)[0]
                 raise ValueError(f"no combination of {grid} is a network; the first ends at {reason}")
-            for cell in cells:
-                FashionModel.model_validate(self.model(cell))
         return self
 
-    def model(self, cell: Cell) -> dict[str, Any]:
-        """Return what `FashionNet` is built by for a cell."""
-        return {**cell, "padding": self.padding}
+    def model(self, cell: Cell) -> FashionModel:
+        """Return the network of a cell, which may be impossible."""
+        return FashionModel(**cell, padding=self.padding)
 
     def cells(self, grid: str) -> list[Cell]:
         """Return the combinations of one of the grids that are networks, the last dimension changing fastest."""
@@ -106,8 +101,9 @@ class GridSpec(Strict):
         return [(cell, reason) for cell, reason in reasons if reason is not None]
 
     def _reason(self, cell: Cell) -> str | None:
+        model = self.model(cell)
         try:
-            sides(SIDE, cell["conv_layers"], cell["filter_size"], cell["pool_size"], self.padding)
+            model.sides()
         except ValueError as error:
             return str(error)
         return None

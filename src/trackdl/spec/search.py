@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from trackdl.spec.base import Strict, Training
-from trackdl.spec.fashion import FashionData, FashionModel, FashionSpec, multiply_adds
+from trackdl.spec.fashion import FashionData, FashionSpec, Network
 
 __all__ = ["Range", "SearchSpec", "StudySettings"]
 
@@ -77,7 +77,7 @@ class SearchSpec(Strict):
 
     task: Literal["search"]
     data: FashionData
-    model: FashionModel
+    model: Network
     training: Training
     space: dict[str, list[Scalar] | Range] = Field(min_length=1)
     first: list[dict[str, Scalar]] = Field(default_factory=list)
@@ -106,7 +106,7 @@ class SearchSpec(Strict):
     def refusal(self, values: dict[str, Scalar]) -> str | None:
         """Return why a trial is not to be trained, if it is not: nothing left to pool, say, or too large a network."""
         try:
-            cost = multiply_adds(self.experiment(values).model)
+            cost = self.experiment(values).model.multiply_adds
             self.in_full(values)
         except ValidationError as error:
             return f"impossible: {error.errors()[0]['msg'].removeprefix('Value error, ')}"

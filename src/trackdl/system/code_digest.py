@@ -24,9 +24,9 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 # Where each task's training begins: a module, and functions of it.
 ENTRIES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "mnist": ("tasks.mnist", ("_train",)),
+    "mnist": ("tasks.mnist", ("_trainer", "_train")),
     "fashion": ("tasks.fashion", ("_load", "_trainer", "_train", "_best_epoch", "_measure")),
-    "transfer": ("tasks.transfer", ("_examples", "_network", "_random_network", "_train", "_hold_out")),
+    "transfer": ("tasks.transfer", ("_examples", "_trainer", "_train", "_hold_out")),
     "heart": ("tasks.heart", ("_candidates", "fit_seeds", "cross_validate", "folds", "load_heart")),
     "grid": ("studies.grid.fits", ("fit_fold", "fit_fresh", "time_batch")),
     "search": ("studies.search.segments", ("train_segment",)),

@@ -15,7 +15,6 @@ with it.
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -205,13 +204,9 @@ def _train_seed(experiment: FashionSpec, resume: str | None) -> tuple[Run, Decis
     return run, decision
 
 
-def _arguments(experiment: FashionSpec, pictures: Pictures) -> dict[str, Any]:
-    return experiment.model.model_dump() | {"classes": len(pictures.images.classes)}
-
-
 def _trainer(experiment: FashionSpec, pictures: Pictures) -> Trainer:
-    arguments = _arguments(experiment, pictures)
-    return Trainer(lambda: FashionNet(**arguments), experiment.training, F.cross_entropy)
+    classes = len(pictures.images.classes)
+    return Trainer(lambda: FashionNet(experiment.model, classes), experiment.training, F.cross_entropy)
 
 
 def _train(run: Run, experiment: FashionSpec, trainer: Trainer, pictures: Pictures) -> None:
@@ -301,21 +296,23 @@ def _register(
     images = pictures.images
     card = PictureCard(
         network="FashionNet",
-        arguments=_arguments(experiment, pictures),
+        arguments=experiment.model.model_dump() | {"classes": len(images.classes)},
         classes=list(images.classes),
         mean=mean,
         std=std,
         preprocessing="fashion",
     )
-    model_id, card = registry.log_model(run, trainer.model, card, images.test_images[:2].numpy(), trainer.epoch)
-    for name, digest, part, evaluation in (
-        ("fashion-validation", pictures.split_digest, "val", validated),
-        ("fashion-test", images.digest, "test", tested),
-    ):
-        values = {f"{part}_loss": evaluation.loss, f"{part}_accuracy": evaluation.accuracy}
-        on = runs.describe_dataset(name, digest, HOME)
-        run.metrics(values, step=trainer.epoch, model_id=model_id, dataset=on)
+    on = [
+        (
+            runs.describe_dataset(name, digest, HOME),
+            {f"{part}_loss": evaluation.loss, f"{part}_accuracy": evaluation.accuracy},
+        )
+        for name, digest, part, evaluation in (
+            ("fashion-validation", pictures.split_digest, "val", validated),
+            ("fashion-test", images.digest, "test", tested),
+        )
+    ]
     why = "the test pictures are kept for the end"
     score = Score("val_accuracy", validated.accuracy, why, pictures.split_digest)
-    lineage = {"trackdl.weights_sha256": card.weights_sha256, "trackdl.epoch": trainer.epoch}
-    return registry.register(MODEL, run, model_id, score, lineage)
+    example, lineage = images.test_images[:2].numpy(), {"trackdl.epoch": trainer.epoch}
+    return registry.log_and_register(MODEL, run, trainer.model, card, example, trainer.epoch, on, score, lineage)

@@ -25,6 +25,7 @@ from trackdl.analysis import grid_table
 from trackdl.data.download.datasets import DATASETS
 from trackdl.errors import TrackdlError
 from trackdl.spec import GridSpec
+from trackdl.spec.fashion import TEST_IMAGES
 from trackdl.spec.grid import DIMENSIONS
 from trackdl.studies.grid.conclusions import Conclusions, conclude, show_conclusions
 from trackdl.studies.grid.driver import GridDriver
@@ -44,8 +45,6 @@ __all__ = ["Result", "run", "show", "show_status"]
 Fit = Callable[[FoldTask], FoldResult]
 Test = Callable[[FreshTask], float]
 Clock = Callable[[TimeTask], float]
-
-TEST_PICTURES = 10_000
 
 
 @dataclass(frozen=True)
@@ -162,7 +161,7 @@ def _fresh(found: Conclusions) -> dict[str, Any]:
     """Return the test accuracies of the best cell and the report's choice, trained from new seeds."""
     cells = {"best": found.curse.fresh, "choice": found.curse.report_fresh}
     kept = {name: list(accuracies) for name, accuracies in cells.items()}
-    return {"fresh": {"best_cell": found.curse.winner, "test_pictures": TEST_PICTURES, **kept}}
+    return {"fresh": {"best_cell": found.curse.winner, "test_pictures": TEST_IMAGES, **kept}}
 
 
 def _origin(experiment: GridSpec, run: Run, studies: list[GridStudy]) -> dict[str, Any]:

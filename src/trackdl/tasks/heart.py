@@ -279,11 +279,9 @@ def _register(
         network="HeartNets", arguments=fitted.arguments, classes=list(CLASSES), preparation=fitted.preparation
     )
     example = table.test_rows.head(2)[[column.name for column in FEATURES]].reset_index(drop=True)
-    model_id, card = registry.log_model(run, fitted.model, card, example, 0)
-    on = runs.describe_dataset(f"heart-test ({table.origin})", table.digest, TARGET.name)
     mine = metrics[subject]
-    run.metrics({**mine}, model_id=model_id, dataset=on)
+    on = [(runs.describe_dataset(f"heart-test ({table.origin})", table.digest, TARGET.name), mine)]
     why = f"every row judged by networks that have not seen it, {experiment.repeats} × {experiment.folds} folds"
     score = Score("cv_accuracy", mine["cv_accuracy"], why, table.digest)
-    lineage = {"trackdl.weights_sha256": card.weights_sha256, "trackdl.protocol": subject}
-    return registry.register(MODEL, run, model_id, score, lineage)
+    lineage = {"trackdl.protocol": subject}
+    return registry.log_and_register(MODEL, run, fitted.model, card, example, 0, on, score, lineage)

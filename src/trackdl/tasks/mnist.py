@@ -47,7 +47,7 @@ def run(experiment: MnistSpec, resume: str | None = None) -> Result:
     """
     runs.close_abandoned("mnist")
     images = load_images("mnist")
-    trainer = Trainer(DigitNet, experiment.training, F.nll_loss)
+    trainer = _trainer(experiment)
     with epochs.training_run(experiment, trainer, resume, "mnist") as run:
         _log_inputs(run, images)
         trainer, evaluation = _train(run, experiment, trainer, images)
@@ -72,6 +72,10 @@ def _log_inputs(run: Run, images: ImageSet) -> None:
     run.tags({"trackdl.data_digest": images.digest})
 
 
+def _trainer(experiment: MnistSpec) -> Trainer:
+    return Trainer(DigitNet, experiment.training, F.nll_loss)
+
+
 def _train(run: Run, experiment: MnistSpec, trainer: Trainer, images: ImageSet) -> tuple[Trainer, Evaluation]:
     """Train to the last epoch, drawing pictures where the report did; return the trainer and the last test."""
     train = Examples(normalise(images.train_images, *MNIST_MEAN_STD, dtype=trainer.dtype), images.train_labels)
@@ -92,7 +96,7 @@ def _train(run: Run, experiment: MnistSpec, trainer: Trainer, images: ImageSet) 
             _draw(run, images, evaluation, "" if stop == pause else "_continued")
             if stop != total:
                 # The report let go of everything here, and read weights and optimiser back from their files.
-                trainer = Trainer(DigitNet, experiment.training, F.nll_loss)
+                trainer = _trainer(experiment)
                 epochs.restore(run, trainer)
     return trainer, evaluation
 
@@ -143,11 +147,9 @@ def register(
     card = PictureCard(
         network="DigitNet", arguments=arguments, classes=classes, mean=mean, std=std, preprocessing="mnist"
     )
-    model_id, card = registry.log_model(run, model, card, images.test_images[:2].numpy(), epoch)
-    on = runs.describe_dataset("mnist-test", images.digest, HOME)
-    final = {"test_loss": evaluation.loss, "test_accuracy": evaluation.accuracy}
-    run.metrics(final, step=epoch, model_id=model_id, dataset=on)
+    measured = {"test_loss": evaluation.loss, "test_accuracy": evaluation.accuracy}
+    on = [(runs.describe_dataset("mnist-test", images.digest, HOME), measured)]
     why = "the report's protocol has no validation split"
     score = Score("test_accuracy", evaluation.accuracy, why, images.digest)
-    tags = {"trackdl.weights_sha256": card.weights_sha256, **(lineage or {})}
-    return registry.register(MODEL, run, model_id, score, tags, alias)
+    example = images.test_images[:2].numpy()
+    return registry.log_and_register(MODEL, run, model, card, example, epoch, on, score, lineage, alias)

@@ -14,8 +14,9 @@ from trackdl import spec
 from trackdl.plots import grid as plots_grid
 from trackdl.plots import search as plots_search
 from trackdl.spec import FashionSpec, SearchSpec
+from trackdl.spec.fashion import TRAINING_IMAGES
 from trackdl.studies.search.driver import SearchDriver
-from trackdl.studies.search.segments import Epoch, SegmentResult, SegmentTask, train_segment
+from trackdl.studies.search.segments import SegmentResult, SegmentTask, train_segment
 from trackdl.studies.search.study import RUN, SearchStudy, histories
 from trackdl.studies.store import storage, study_lock
 from trackdl.system.console import print_table, progress, say
@@ -143,9 +144,9 @@ def _summarise(experiment: SearchSpec, study: SearchStudy, run: Run) -> None:
 
 
 def _images(experiment: SearchSpec, study: SearchStudy) -> int:
-    """Return how many pictures were trained on in all."""
-    epochs: list[Epoch] = [epoch for trial in study.trials() for epoch in histories(trial)]
-    return round(len(epochs) * 60_000 * (1 - experiment.data.validation))
+    """Return how many images were trained on in all."""
+    epochs = sum(len(histories(trial)) for trial in study.trials())
+    return round(epochs * TRAINING_IMAGES * (1 - experiment.data.validation))
 
 
 def show(result: Result) -> str:

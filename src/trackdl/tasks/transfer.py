@@ -80,8 +80,7 @@ def run(experiment: TransferSpec) -> Result:
     with runs.start(experiment, name=name) as run:
         examples = _examples(letters, experiment)
         _log_inputs(run, letters, source, unseen)
-        network = partial(_network, source, len(letters.classes), frozen=True)
-        trainer = Trainer(network, experiment.training, F.nll_loss)
+        trainer = _trainer(experiment, source, len(letters.classes))
         run.text(f"{trainer.model}\n", "network.txt")
         epochs.log_setting(run, trainer)
         evaluation = _train(run, experiment, trainer, examples, letters)
@@ -144,6 +143,10 @@ def _examples(letters: Letters, experiment: TransferSpec) -> Examples:
     mean, std = MNIST_MEAN_STD
     digits = to_digits(letters.pictures, experiment.data.preprocessing, letters.names)
     return Examples((digits - mean) / std, letters.labels)
+
+
+def _trainer(experiment: TransferSpec, source: Source, classes: int) -> Trainer:
+    return Trainer(partial(_network, source, classes, frozen=True), experiment.training, F.nll_loss)
 
 
 def _network(source: Source, classes: int, *, frozen: bool) -> nn.Module:
@@ -288,11 +291,9 @@ def _register(
     arguments = {"classes": len(classes)}
     card = PictureCard(network="DigitNet", arguments=arguments, classes=classes, mean=mean, std=std, preprocessing=how)
     example = (to_digits(letters.pictures[:2], how)[:, 0] * 255).round().numpy()
-    model_id, card = registry.log_model(run, trainer.model, card, example, trainer.epoch)
-    on = runs.describe_dataset(f"greek ({letters.origin})", letters.digest, "greek letters")
     final = {"train_loss": evaluation.loss, "train_accuracy": evaluation.accuracy, "val_accuracy": held_out.accuracy}
-    run.metrics(final, step=trainer.epoch, model_id=model_id, dataset=on)
+    on = [(runs.describe_dataset(f"greek ({letters.origin})", letters.digest, "greek letters"), final)]
     why = "every letter judged by a network that has not seen it"
     score = Score("val_accuracy", held_out.accuracy, why, letters.digest, synthetic=letters.origin == "synthetic")
-    lineage = {**_lineage(source), "trackdl.weights_sha256": card.weights_sha256, "trackdl.preprocessing": how}
-    return registry.register(MODEL, run, model_id, score, lineage)
+    lineage = {**_lineage(source), "trackdl.preprocessing": how}
+    return registry.log_and_register(MODEL, run, trainer.model, card, example, trainer.epoch, on, score, lineage)

@@ -89,6 +89,7 @@ class EpochResult:
     `train_loss` and `train_accuracy` are means over the epoch's batches, each taken before its step, in training mode.
     `batch_losses` holds (training examples seen before the batch, its loss) for every tenth batch. `losses`, `right`
     and `sizes` are every batch's, [batches]: its loss, how many it got right, how many examples it has.
+    `cpu_seconds` is processor time, which other work on the machine lengthens less than `seconds`.
     """
 
     epoch: int
@@ -96,6 +97,7 @@ class EpochResult:
     train_accuracy: float
     batch_losses: list[tuple[int, float]]
     seconds: float
+    cpu_seconds: float
     examples: int
     losses: NDArray[np.float32] = field(compare=False)
     right: NDArray[np.int32] = field(compare=False)
@@ -199,7 +201,7 @@ class Trainer:
             yield result
 
     def _epoch(self, train: Examples) -> EpochResult:
-        began = time.perf_counter()
+        began, began_cpu = time.perf_counter(), time.process_time()
         self.model.train()
         size = self.settings.batch_size
         order = self._order(len(train)).to(self.device)
@@ -234,6 +236,7 @@ class Trainer:
             train_accuracy=int(hits.sum()) / len(train),
             batch_losses=[(seen + i * size, values[i]) for i in range(0, len(values), LOG_EVERY)],
             seconds=seconds,
+            cpu_seconds=time.process_time() - began_cpu,
             examples=len(train),
             losses=np.array(values, np.float32),
             right=hits,
