@@ -196,7 +196,7 @@ TEXT = (ROOT / "experiments" / "heart.yaml").read_text()
     [
         ("{inputs.variance: null}", "{inputs.varianz: null}", "ablation 'without PCA', key 'inputs.varianz'"),
         ("{dropout: 0.0}", "{droput: 0.0}", "droput"),
-        ("faults: true", "faults: true\n    loss: bce", "faults are those of one network"),
+        ("faults: true", "faults: true\n    loss: bce", "faults needs the loss mse"),
         ("hidden: [10]", "hidden: [0]", "greater than or equal to 1"),
         ("  improved:", "  better:", "better"),
         ("data: {dataset: heart}", "data: {dataset: heart, test_csv: x.csv}", "name the table to learn from"),

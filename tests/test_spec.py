@@ -83,18 +83,18 @@ def test_a_table_is_not_trained_as_pictures_are(key: str) -> None:
         (("epochs: 8", "epochs: 0"), ["'training.epochs'", "greater than or equal to 1"]),
         (("epochs: 8", "epochs: true"), ["'training.epochs'", "valid integer", "True"]),
         (("name: sgd", "name: sdg"), ["'training.optimizer.name'", "'sgd', 'adam' or 'adamw'", "'sdg'"]),
-        (("name: sgd", "name: adam"), ["'training.optimizer'", "momentum belongs to sgd"]),
+        (("name: sgd", "name: adam"), ["'training.optimizer'", "momentum is a setting of sgd"]),
         (("lr: 1e-2, momentum: 0.5", "lr: 1e-2, nesterov: true"), ["nesterov needs sgd with a momentum"]),
         (
             ("name: sgd, lr: 1e-2, momentum: 0.5", "name: adam, lr: 1e-2, weight_decay: 0.1"),
-            ["weight_decay belongs to sgd and adamw"],
+            ["weight_decay is a setting of sgd and adamw"],
         ),
         (("seed: 1", "seed: 1\n  augmentation: {flop: true}"), ["'training.augmentation.flop'", "did you mean 'flip'"]),
         (("lr: 1e-2", "lr: .nan"), ["'training.optimizer.lr'", "finite"]),
         (("lr: 1e-2", "lr: -1"), ["'training.optimizer.lr'", "greater than 0"]),
         (("task: mnist", "task: mnits"), ["'task'", "must be 'mnist'", "'mnits'"]),
         (("data: {dataset: mnist}", "data: 3"), ["'data'", "a section of keys", "3"]),
-        (("seed: 1", "seed: 1\n  seed: 2"), ["not valid YAML", "'seed' stands twice", "line 9"]),
+        (("seed: 1", "seed: 1\n  seed: 2"), ["not valid YAML", "'seed' occurs twice", "line 9"]),
         (("seed: 1", "seed: &a 1\n  device: *a"), ["not valid YAML", "alias"]),
         (("seed: 1", "seed: [1"), ["not valid YAML"]),
         (("seed: 1", "seed: 1\n  1: 2"), ["not valid YAML", "no text"]),
@@ -111,7 +111,7 @@ def test_what_is_wrong_is_named(change: tuple[str, str], words: list[str]) -> No
 def test_an_override_is_named_as_one() -> None:
     with pytest.raises(InputError, match=r"'training.seed' \(set on the command line\)"):
         parse(GOOD, {"training.seed": -1})
-    with pytest.raises(InputError, match=r"cannot be set: .task. is no section"):
+    with pytest.raises(InputError, match=r"cannot be set: .task. is not a section"):
         parse(GOOD, {"task.x": 1})
 
 

@@ -335,7 +335,7 @@ def test_what_the_file_may_say() -> None:
         f"{file}: no combination of pool is a network; the first ends at layer 3 of 4: 2×2 pixels are left, a filter "
         "without padding takes 3×3"
     )
-    with pytest.raises(ValueError, match="names a value twice"):
+    with pytest.raises(ValueError, match="lists a value twice"):
         experiment(grids={"report": SPACE | {"dropout": [0.1, 0.1]}})
 
 

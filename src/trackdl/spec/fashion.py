@@ -1,4 +1,4 @@
-"""What experiment files say of Task 2: the network's seven dimensions, and the report's two trainings."""
+"""The schema of Task 2's experiment file: the network's seven dimensions, and the report's two trainings."""
 
 from typing import Annotated, Literal
 
@@ -120,7 +120,7 @@ Network = Annotated[FashionModel, AfterValidator(_something_is_left)]
 
 
 class FashionData(Strict):
-    """Task 2's data: `validation` of the training images, drawn by `split_seed`, are kept back to choose by."""
+    """Task 2's data: `validation` is the share of training images in the validation split, drawn by `split_seed`."""
 
     dataset: Literal["fashion"]
     validation: float = Field(0.2, gt=0, lt=1)
@@ -130,10 +130,10 @@ class FashionData(Strict):
 class FashionSpec(TrainedSpec):
     """Task 2: the report's first training and its training of the "best" configuration, in one.
 
-    `seeds`: so many trainings, seeded from `training.seed` and split from `data.split_seed` upwards, since each
-    training by the report's protocol draws its own split. `test_after`: after this epoch the network is tested as the
-    report tested its first one; what it says decides nothing. `found_by` is the study that has found this experiment,
-    if one has: its runs are then that search's finalist.
+    `seeds` is the number of trainings. Each has its own seed and its own split, counted up from `training.seed` and
+    `data.split_seed`, since every training by the report's protocol draws its own split. After epoch `test_after` the
+    network is tested, as the report tested its first one; the result does not affect the training. `found_by` is the
+    search whose best trial this experiment is, if any.
     """
 
     task: Literal["fashion"]
