@@ -1,6 +1,6 @@
-"""A network made by its name, as a saved one says it, and its size.
+"""Build a network by its name, and count its parameters.
 
-Each network carries `arguments`, the JSON values that `build` makes it from again.
+Each network has `arguments`, the JSON values from which `build` makes it again.
 """
 
 from collections.abc import Callable
@@ -28,16 +28,16 @@ _NETWORKS: dict[str, Callable[..., nn.Module]] = {
 
 
 def build(name: str, arguments: dict[str, Any]) -> nn.Module:
-    """Build a network by its class's name.
+    """Build a network by the name of its class.
 
     Raises:
         KeyError: There is no network of this name.
-        TypeError: The network takes other arguments.
-        ValueError: They are not what they may be.
+        TypeError: The network does not take these arguments.
+        ValueError: An argument is out of its range.
     """
     return _NETWORKS[name](**arguments)
 
 
 def count_parameters(model: nn.Module, *, trainable: bool = False) -> int:
-    """Return how many numbers the model has, or only those that training changes."""
+    """Return the number of parameters of a model, optionally only of its trainable ones."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad or not trainable)

@@ -17,8 +17,8 @@ class FashionNet(nn.Module):
     16 maps of 5×5, which is what two unpadded 3×3 convolutions, each pooled by 2, leave of 28×28.
 
     Args:
-        model: The experiment file's section; `FashionModel` says what each key is.
-        classes: How many classes it tells apart.
+        model: The experiment file's section; `FashionModel` documents each key.
+        classes: The number of classes.
         side: The images' side, pixels.
 
     Raises:
@@ -54,7 +54,7 @@ class FashionNet(nn.Module):
     def _logits(self, x: Tensor) -> Tensor:
         for index, (conv, pooled) in enumerate(zip(self.convs, self.pooled, strict=True)):
             x = conv(x)
-            # For a monotone activation, pooling first gives the same and leaves a quarter to compute.
+            # With a monotone activation, pooling first gives the same result for a quarter of the work.
             if pooled and self.pools_first:
                 x = self.pool(x)
             x = self.activation(self.norms[index](x) if self.norms else x)

@@ -95,9 +95,7 @@ class SearchSpec(Strict):
                 self._try(key, int(value) if isinstance(values, Range) and values.whole else value)
         for number, trial in enumerate(self.first, 1):
             if unknown := trial.keys() - self.space.keys():
-                raise ValueError(
-                    f"first: trial {number} sets {', '.join(sorted(unknown))}; the space lacks it"
-                )
+                raise ValueError(f"first: trial {number} sets {', '.join(sorted(unknown))}; the space lacks it")
             for key, value in trial.items():
                 if not _among(value, self.space[key]):
                     raise ValueError(f"first: trial {number} sets {key} to {value}, which is not in the space")
