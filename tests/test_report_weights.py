@@ -267,7 +267,7 @@ def test_where_the_weights_cannot_be_had_it_is_said(
     with caplog.at_level("WARNING", "trackdl"):
         assert not _report_weights.try_register()
         data.run(DataSpec(task="data", datasets=["report-weights", "mnist"]))
-    assert "models:/mnist-cnn@report) cannot be had" in caplog.text
+    assert "models:/mnist-cnn@report) is not available" in caplog.text
     assert "Task 3 cannot start from the report's own weights" in caplog.text
     (fetched,) = runs.find("data")
     assert [item.dataset.name for item in fetched.info.inputs.dataset_inputs] == ["mnist"]

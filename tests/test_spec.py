@@ -68,7 +68,7 @@ def test_a_recipe_is_read_back_as_it_was() -> None:
 @pytest.mark.parametrize("key", ["training.label_smoothing", "training.augmentation.shift"])
 def test_a_table_is_not_trained_as_pictures_are(key: str) -> None:
     file = Path(__file__).parents[1] / "experiments" / "heart.yaml"
-    with pytest.raises(InputError, match="label_smoothing and augmentation are for classes of pictures"):
+    with pytest.raises(InputError, match="label_smoothing and augmentation are for image classifiers"):
         spec.load(file, spec.HeartSpec, {key: 0.5 if key.endswith("smoothing") else 1})
 
 

@@ -173,12 +173,12 @@ def test_combinations_that_are_no_networks_are_rows_with_the_reason_and_are_not_
     reason = "layer 3 of 3: 4×4 pixels are left, a filter without padding takes 5×5"
     assert impossible["impossible"].tolist() == [reason] * 4
     assert (tmp_path / "results" / "grid.csv").read_text() == result.run.fetch("grid.csv", tmp_path).read_text()
-    assert "12 of the grid's 16 configurations are networks" in grid.show(result)
+    assert "12 of the grid's 16 configurations are possible" in grid.show(result)
     said = capsys.readouterr().out
     assert re.search(r"cells │ impossible │ done", said.replace("┃", "│"))
     assert re.search(r"│ +16 │ +4 │ +12 │ +0 │ +0 │ +0 │ +0 │ +36 of 36 │", said)
-    assert "complete: every cell that is a network stands exactly once" in said
-    assert f"the others end at {reason}" in " ".join(said.split())
+    assert "complete: every possible cell is finished exactly once" in said
+    assert f"the others fail at {reason}" in " ".join(said.split())
     assert {f"pictures/{name}.png" for name in PICTURES} == set(result.run.artifacts("pictures"))
 
 

@@ -35,7 +35,7 @@ def test_an_optional_step_whose_data_are_missing_is_passed_over_with_a_word(
     main.run(steps(True, False))
     said = capsys.readouterr().out
     assert missing == [1, 2]
-    assert "passed over: the weights cannot be had" in said
+    assert "skipped: the weights cannot be had" in said
     assert "a sum of step 2" in said
     assert runs.find("main")[0].info.info.status == "FINISHED"
 
