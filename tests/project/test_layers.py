@@ -12,6 +12,8 @@ from support import ROOT
 
 PACKAGE = ROOT / "src" / "trackdl"
 MODULES = sorted(PACKAGE.rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+OF_NO_ROOM = {"benchmarks", "faults", "project", "support"}  # folders of tests/ that span the rooms, or serve all
 
 # The rooms as docs/architecture.md lists them: each may import from itself and from those that stand below it.
 ORDER = re.findall(
@@ -116,3 +118,16 @@ def test_help_loads_nothing_heavy() -> None:
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_modules_say_what_they_do(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text())), "no docstring"
+
+
+def test_tests_lie_where_the_rooms_do() -> None:
+    places = {path.relative_to(ROOT / "tests").parts[0].removesuffix(".py").removeprefix("test_") for path in TESTS}
+    assert places - OF_NO_ROOM - {"conftest"} <= set(ORDER)
+
+
+def test_no_test_imports_another() -> None:
+    """What tests share lies in tests/support, which their processes find too."""
+    tests = {path.stem for path in TESTS if path.stem == "conftest" or path.stem.startswith("test_")}
+    for path in TESTS:
+        for name in imported(path):
+            assert not tests & set(name.split(".")), f"{path}: {name}"
