@@ -110,7 +110,7 @@ def _patient(name: str) -> None:
 
 # All that Optuna asks of a store may be asked twice: attributes, parameters and values are set to what they are, and a
 # trial that is made twice stays WAITING or RUNNING, and is taken up again. Optuna puts a cache before the store, which
-# asks by some private names (tests/test_studies_store.py holds this list to them).
+# asks by some private names (tests/studies/test_store.py holds this list to them).
 PATIENT = (
     "_create_new_trial",
     "_get_trials",
