@@ -98,7 +98,7 @@ def test_a_table_is_not_trained_as_pictures_are(key: str) -> None:
         (("seed: 1", "seed: 1\n  seed: 2"), ["not valid YAML", "'seed' occurs twice", "line 9"]),
         (("seed: 1", "seed: &a 1\n  device: *a"), ["not valid YAML", "alias"]),
         (("seed: 1", "seed: [1"), ["not valid YAML"]),
-        (("seed: 1", "seed: 1\n  1: 2"), ["not valid YAML", "no text"]),
+        (("seed: 1", "seed: 1\n  1: 2"), ["not valid YAML", "not a string"]),
     ],
 )
 def test_what_is_wrong_is_named(change: tuple[str, str], words: list[str]) -> None:
