@@ -90,7 +90,7 @@ def heart() -> Pin:
         candidate = NetworkCandidate(experiment.networks[0], protocol, experiment.training)
         outcome = candidate.fit_predict(table.train_rows, table.test_rows, experiment.training.seed)
         made |= {f"{name} {key}": torch.from_numpy(array) for key, array in outcome.fitted.state.items()}
-        losses += outcome.fitted.histories[0].curve[-1].train_loss
+        losses += outcome.fitted.learning_curves[0].epochs[-1].train_loss
     return digest(made), losses
 
 
