@@ -40,8 +40,8 @@ def test_classes_are_the_folders_in_order(folder):
     assert letters.labels.tolist() == [0, 1, 1, 2]
     assert str(letters.labels.dtype) == "torch.int64"
     assert letters.origin == "own"
-    assert [(each.mode, each.size) for each in letters.pictures] == [("L", (30, 20))] * 4
-    assert np.asarray(letters.pictures[2]).max() == 100
+    assert [(each.mode, each.size) for each in letters.images] == [("L", (30, 20))] * 4
+    assert np.asarray(letters.images[2]).max() == 100
 
 
 def test_the_digest_is_that_of_sha256sum_s_lines(folder):
@@ -82,11 +82,11 @@ def test_one_class_is_too_few(tmp_path):
 def test_an_empty_class_is_named(folder):
     (folder / "zeta").mkdir()
     (folder / "zeta" / ".keep").touch()
-    with pytest.raises(InputError, match="zeta: there is no picture"):
+    with pytest.raises(InputError, match="zeta: there is no image"):
         load_letters(folder)
 
 
-@pytest.mark.parametrize(("content", "said"), [(b"", "empty"), (b"notes", "not a picture")])
+@pytest.mark.parametrize(("content", "said"), [(b"", "empty"), (b"notes", "not an image")])
 def test_a_file_that_is_no_picture_is_named(folder, content, said):
     (folder / "pi" / "note.txt").write_bytes(content)
     with pytest.raises(InputError, match=rf"pi/note\.txt: .*{said}"):
@@ -104,7 +104,7 @@ def test_synthetic_letters_take_the_place_of_the_report_s_and_say_so(monkeypatch
     assert letters.origin == "synthetic"
     assert letters.classes == ("alpha", "beta", "gamma")
     assert letters.labels.bincount().tolist() == [9, 9, 9]
-    assert len(set(letters.names)) == len(letters.pictures) == 27
+    assert len(set(letters.names)) == len(letters.images) == 27
     assert "synthetic" in caplog.text
     assert "no network" in caplog.text
     assert load_letters(root=tmp_path).digest == letters.digest

@@ -6,7 +6,7 @@ import PIL
 import pytest
 
 from trackdl.data.greek.synthetic import SIDE, render_letters
-from trackdl.data.preprocessing.pictures import to_digits
+from trackdl.data.preprocessing.digits import to_digits
 
 PINNED = ("13.0.0", "3.11.2")  # Pillow and matplotlib, as in requirements.lock
 DIGEST = "36f552f61e896ceb5c77c83cf451c290047b6ffd118ae7fe9eeabd3529fd92fc"

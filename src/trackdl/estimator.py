@@ -22,7 +22,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from trackdl.data.images import FASHION_MEAN_STD, normalise
+from trackdl.data.catalogue import FASHION
+from trackdl.data.images import normalise
 from trackdl.networks.fashion import FashionNet
 from trackdl.spec import Optimizer, Training
 from trackdl.spec.fashion import Dimensions
@@ -151,7 +152,7 @@ class NetEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         if side * side != pixels.shape[1]:
             raise ValueError(f"X has {pixels.shape[1]} features: no square picture has so many pixels")
         pictures = torch.from_numpy(np.ascontiguousarray(pixels)).view(-1, side, side)
-        return normalise(pictures, *FASHION_MEAN_STD) if pictures.dtype == torch.uint8 else pictures[:, None]
+        return normalise(pictures, *FASHION.mean_std) if pictures.dtype == torch.uint8 else pictures[:, None]
 
     def _checked(self) -> tuple[Dimensions, Training]:
         """Return the arguments as an experiment's sections, which know their ranges."""

@@ -24,7 +24,8 @@ from torch import Tensor
 
 from trackdl import ledger
 from trackdl.analysis.stats import mean_interval
-from trackdl.data.images import FASHION_MEAN_STD, ImageSet, load_images, normalise, validation_split
+from trackdl.data.catalogue import FASHION
+from trackdl.data.images import ImageSet, load_images, normalise, validation_split
 from trackdl.errors import InputError
 from trackdl.networks.fashion import FashionNet
 from trackdl.plots import common as plots
@@ -42,7 +43,6 @@ from trackdl.training.trainer import Evaluation, Examples, Trainer, evaluate_wit
 __all__ = ["Result", "run", "show"]
 
 MODEL = "fashion-cnn"
-HOME = "https://github.com/zalandoresearch/fashion-mnist"
 CURVES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 KEPT = ("best_val_loss", "best_val_accuracy", "best_test_loss", "best_test_accuracy")
 
@@ -155,7 +155,7 @@ def _load(experiment: FashionSpec) -> Pictures:
     dtype = resolve_precision(experiment.training.precision, resolve_device(experiment.training.device))
 
     def examples(pixels: Tensor, labels: Tensor, dtype: torch.dtype = torch.float32) -> Examples:
-        return Examples(normalise(pixels, *FASHION_MEAN_STD, dtype), labels)
+        return Examples(normalise(pixels, *FASHION.mean_std, dtype), labels)
 
     return Pictures(
         images=images,
@@ -169,9 +169,9 @@ def _load(experiment: FashionSpec) -> Pictures:
 
 def _log_inputs(run: Run, pictures: Pictures) -> None:
     digest = pictures.images.digest
-    run.dataset(runs.describe_dataset("fashion-train", digest, HOME), "training")
-    run.dataset(runs.describe_dataset("fashion-validation", pictures.split_digest, HOME), "validation")
-    run.dataset(runs.describe_dataset("fashion-test", digest, HOME), "testing")
+    run.dataset(runs.describe_dataset("fashion-train", digest, FASHION.source), "training")
+    run.dataset(runs.describe_dataset("fashion-validation", pictures.split_digest, FASHION.source), "validation")
+    run.dataset(runs.describe_dataset("fashion-test", digest, FASHION.source), "testing")
     run.tags({"trackdl.data_digest": digest})
 
 
@@ -297,7 +297,7 @@ def _register(
     validated: Evaluation,
     tested: Evaluation,
 ) -> Decision:
-    mean, std = FASHION_MEAN_STD
+    mean, std = FASHION.mean_std
     images = pictures.images
     card = PictureCard(
         network="FashionNet",
@@ -305,7 +305,7 @@ def _register(
         classes=list(images.classes),
         mean=mean,
         std=std,
-        preprocessing="fashion",
+        preprocessing=FASHION.preprocessing,
     )
     model_id, card = registry.log_model(run, trainer.model, card, images.test_images[:2].numpy(), trainer.epoch)
     for name, digest, part, evaluation in (
@@ -313,7 +313,7 @@ def _register(
         ("fashion-test", images.digest, "test", tested),
     ):
         values = {f"{part}_loss": evaluation.loss, f"{part}_accuracy": evaluation.accuracy}
-        on = runs.describe_dataset(name, digest, HOME)
+        on = runs.describe_dataset(name, digest, FASHION.source)
         run.metrics(values, step=trainer.epoch, model_id=model_id, dataset=on)
     why = "the test pictures are kept for the end"
     score = Score("val_accuracy", validated.accuracy, why, pictures.split_digest)

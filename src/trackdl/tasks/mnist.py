@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from trackdl import ledger
-from trackdl.data.images import MNIST_MEAN_STD, ImageSet, load_images, normalise
+from trackdl.data.catalogue import MNIST
+from trackdl.data.images import ImageSet, load_images, normalise
 from trackdl.networks.digit import DigitNet
 from trackdl.plots import common as plots
 from trackdl.serving import PictureCard
@@ -23,10 +24,9 @@ from trackdl.tracking.registry.register import Decision, Score
 from trackdl.tracking.runs import Run
 from trackdl.training.trainer import Evaluation, Examples, Trainer
 
-__all__ = ["HOME", "MODEL", "Result", "register", "run", "show"]
+__all__ = ["MODEL", "Result", "register", "run", "show"]
 
 MODEL = "mnist-cnn"
-HOME = "http://yann.lecun.com/exdb/mnist/"
 
 
 @dataclass(frozen=True)
@@ -67,15 +67,15 @@ def show(result: Result) -> str:
 
 
 def _log_inputs(run: Run, images: ImageSet) -> None:
-    run.dataset(runs.describe_dataset("mnist-train", images.digest, HOME), "training")
-    run.dataset(runs.describe_dataset("mnist-test", images.digest, HOME), "testing")
+    run.dataset(runs.describe_dataset("mnist-train", images.digest, MNIST.source), "training")
+    run.dataset(runs.describe_dataset("mnist-test", images.digest, MNIST.source), "testing")
     run.tags({"trackdl.data_digest": images.digest})
 
 
 def _train(run: Run, experiment: MnistSpec, trainer: Trainer, images: ImageSet) -> tuple[Trainer, Evaluation]:
     """Train to the last epoch, drawing pictures where the report did; return the trainer and the last test."""
-    train = Examples(normalise(images.train_images, *MNIST_MEAN_STD, dtype=trainer.dtype), images.train_labels)
-    test = Examples(normalise(images.test_images, *MNIST_MEAN_STD), images.test_labels)
+    train = Examples(normalise(images.train_images, *MNIST.mean_std, dtype=trainer.dtype), images.train_labels)
+    test = Examples(normalise(images.test_images, *MNIST.mean_std), images.test_labels)
     total = experiment.training.epochs
     pause = min(experiment.reload_after or total, total)
     evaluation = _measure(run, trainer, test)
@@ -137,14 +137,14 @@ def register(
         lineage: Further tags of the version.
         alias: As of `registry.register`.
     """
-    mean, std = MNIST_MEAN_STD
+    mean, std = MNIST.mean_std
     classes = list(images.classes)
     arguments = {"classes": len(classes)}
     card = PictureCard(
-        network="DigitNet", arguments=arguments, classes=classes, mean=mean, std=std, preprocessing="mnist"
+        network="DigitNet", arguments=arguments, classes=classes, mean=mean, std=std, preprocessing=MNIST.preprocessing
     )
     model_id, card = registry.log_model(run, model, card, images.test_images[:2].numpy(), epoch)
-    on = runs.describe_dataset("mnist-test", images.digest, HOME)
+    on = runs.describe_dataset("mnist-test", images.digest, MNIST.source)
     final = {"test_loss": evaluation.loss, "test_accuracy": evaluation.accuracy}
     run.metrics(final, step=epoch, model_id=model_id, dataset=on)
     why = "the report's protocol has no validation split"
