@@ -33,18 +33,7 @@ MNIST = ImageData(
     preprocessing="mnist",
 )
 FASHION = ImageData(
-    classes=(
-        "T-shirt/top",
-        "Trouser",
-        "Pullover",
-        "Dress",
-        "Coat",
-        "Sandal",
-        "Shirt",
-        "Sneaker",
-        "Bag",
-        "Ankle boot",
-    ),
+    classes=("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
     mean_std=(0.5, 0.5),
     source="https://github.com/zalandoresearch/fashion-mnist",
     preprocessing="fashion",
