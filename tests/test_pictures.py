@@ -118,7 +118,7 @@ def test_the_first_frame_of_an_animation_is_read():
     assert np.asarray(read).max() == 10
 
 
-def test_a_phone_s_picture_of_fifty_megapixels_is_read():
+def test_a_phone_s_image_of_fifty_megapixels_is_read():
     image = Image.new("L", (8660, 5774), 230)
     image.paste(draw(size=(1330, 1600), scale=10, pen=60, paper=230, ink=40), (3000, 2000))
     read = read_image(content(image, "JPEG", quality=80))
@@ -139,7 +139,7 @@ def test_a_warning_of_pillow_s_is_not_needed_to_refuse():
 
 
 @pytest.mark.parametrize(
-    ("made", "said"),
+    ("made", "problem"),
     [
         (b"", "empty"),
         (b"hello", "not an image"),
@@ -153,10 +153,10 @@ def test_a_warning_of_pillow_s_is_not_needed_to_refuse():
     ids=["empty", "text", "eps", "svg", "pdf", "png", "jpeg", "bmp"],
 )
 @pytest.mark.parametrize("as_file", [True, False])
-def test_what_is_no_whole_picture_is_named(made, said, as_file, tmp_path):
+def test_what_is_no_whole_image_is_named(made, problem, as_file, tmp_path):
     file = tmp_path / "letter.png"
     file.write_bytes(made)
-    with pytest.raises(InputError, match=f"letter.png: .*{said}"):
+    with pytest.raises(InputError, match=f"letter.png: .*{problem}"):
         read_image(file) if as_file else read_image(made, name="letter.png")
 
 
@@ -175,7 +175,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
     st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=6),
     st.floats(0.3, 1),
 )
-def test_damage_gives_a_picture_or_an_input_error(whole, changes, share):
+def test_damage_gives_an_image_or_an_input_error(whole, changes, share):
     damaged = bytearray(whole)
     for place, byte in changes:
         damaged[int(place * len(damaged))] = byte
@@ -280,16 +280,16 @@ def test_a_sign_in_mnist_s_own_form_stays_what_it_is(negative):
     np.testing.assert_array_equal(digit, ink.astype(np.float32) / 255)
 
 
-def test_a_small_picture_that_is_not_centred_is_redrawn():
+def test_a_small_image_that_is_not_centred_is_redrawn():
     ink = np.roll((REFERENCE.numpy() * 255).astype(np.uint8), 3, axis=1)
     assert likeness(to_digit(Image.fromarray(ink), "mnist"), REFERENCE) > 0.95
 
 
 @pytest.mark.real
-def test_mnist_s_own_pictures_are_shown_to_the_network_as_it_was_trained():
+def test_mnist_s_own_images_are_shown_to_the_network_as_it_was_trained():
     for digit in load_images("mnist").test_images[:500].numpy():
-        picture = Image.fromarray(digit)
-        np.testing.assert_array_equal(to_digit(picture, "mnist"), digit.astype(np.float32) / 255)
+        image = Image.fromarray(digit)
+        np.testing.assert_array_equal(to_digit(image, "mnist"), digit.astype(np.float32) / 255)
 
 
 @pytest.mark.parametrize(
@@ -302,14 +302,14 @@ def test_mnist_s_own_pictures_are_shown_to_the_network_as_it_was_trained():
     ],
     ids=["blank", "1×1", "gradient", "grain"],
 )
-def test_a_picture_without_ink_is_refused(tones):
+def test_an_image_without_ink_is_refused(tones):
     with pytest.raises(InputError, match=r"no (ink|sign) found"):
         to_digit(Image.fromarray(tones.astype(np.uint8)), "mnist")
 
 
 @settings(max_examples=150, deadline=None)
 @given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40)), elements=st.integers(0, 255)))
-def test_any_picture_gives_a_digit_or_an_input_error(tones):
+def test_any_image_gives_a_digit_or_an_input_error(tones):
     try:
         digit = to_digit(Image.fromarray(tones), "mnist")
     except InputError:
@@ -321,13 +321,13 @@ def test_any_picture_gives_a_digit_or_an_input_error(tones):
 
 
 @pytest.mark.parametrize("size", [(5000, 2), (2, 5000), (3, 20000)])
-def test_narrow_pictures_are_no_trouble(size):
+def test_narrow_images_are_no_trouble(size):
     image = Image.new("L", size, 230)
     image.paste(20, (size[0] // 3, size[1] // 3, size[0] // 2 + 1, size[1] // 2 + 1))
     assert to_digit(image, "mnist").max() > 0.9
 
 
-def test_several_pictures_at_once():
+def test_several_images_at_once():
     image = draw()
     digits = to_digits([image, image.filter(ImageFilter.GaussianBlur(1))], "mnist")
     assert digits.shape == (2, 1, 28, 28)
