@@ -35,8 +35,9 @@ from torch import nn
 from torch.utils.data import DataLoader, Subset
 from torchvision import datasets, transforms
 
+from trackdl.data.catalogue import FASHION
 from trackdl.data.download.datasets import fetch
-from trackdl.data.images import FASHION_MEAN_STD, load_images, normalise, validation_split
+from trackdl.data.images import load_images, normalise, validation_split
 from trackdl.spec import GridSpec
 from trackdl.spec.grid import Space
 from trackdl.studies.grid.fits import FoldResult, FoldTask, fit_fold
@@ -102,7 +103,7 @@ def _plain_data(job: Job) -> tuple[Subset[Any], Subset[Any]]:
         raw.mkdir(parents=True)
         for file in fetch("fashion").iterdir():
             (raw / file.name).symlink_to(file.resolve())
-        prepare = transforms.Compose([transforms.ToTensor(), transforms.Normalize(*([v] for v in FASHION_MEAN_STD))])
+        prepare = transforms.Compose([transforms.ToTensor(), transforms.Normalize(*([v] for v in FASHION.mean_std))])
         train = datasets.FashionMNIST(root, train=True, transform=prepare)  # it reads everything at once
     learn, held = first_fold(job)
     return Subset(train, learn.tolist()), Subset(train, held.tolist())
@@ -134,8 +135,8 @@ def _ready(job: Job) -> tuple[Examples, Examples]:
     images = load_images("fashion")
     learn, held = (torch.from_numpy(places) for places in first_fold(job))
     return (
-        Examples(normalise(images.train_images[learn], *FASHION_MEAN_STD), images.train_labels[learn]),
-        Examples(normalise(images.train_images[held], *FASHION_MEAN_STD), images.train_labels[held]),
+        Examples(normalise(images.train_images[learn], *FASHION.mean_std), images.train_labels[learn]),
+        Examples(normalise(images.train_images[held], *FASHION.mean_std), images.train_labels[held]),
     )
 
 

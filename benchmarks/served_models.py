@@ -19,7 +19,7 @@ from mlflow.types import Schema, TensorSpec
 from PIL import Image, ImageDraw
 
 from trackdl import spec
-from trackdl.data.images import MNIST_MEAN_STD
+from trackdl.data.catalogue import MNIST
 from trackdl.networks.digit import DigitNet
 from trackdl.serving import PictureCard
 from trackdl.spec import MnistSpec, Preprocessing
@@ -57,7 +57,7 @@ def drawings(count: int) -> list[Image.Image]:
 
 def prepare(folder: Path, preprocessing: Preprocessing) -> dict[str, str]:
     """Register the models in the store of MLFLOW_TRACKING_URI, write the requests; return the models by server."""
-    mean, std = MNIST_MEAN_STD
+    mean, std = MNIST.mean_std
     with seeded(0):
         model = DigitNet().eval()
     drawn = pictures(BATCH)

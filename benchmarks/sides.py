@@ -21,8 +21,9 @@ from torch.utils.data import DataLoader, Subset, TensorDataset
 from torchvision import datasets, transforms
 
 from trackdl import spec
+from trackdl.data.catalogue import FASHION, MNIST
 from trackdl.data.download.datasets import fetch
-from trackdl.data.images import FASHION_MEAN_STD, MNIST_MEAN_STD, load_images, normalise
+from trackdl.data.images import load_images, normalise
 from trackdl.networks.digit import DigitNet
 from trackdl.networks.fashion import FashionNet
 from trackdl.spec import Training
@@ -107,11 +108,11 @@ class Work:
 
 WORKS = {
     "mnist": Work(
-        *(datasets.MNIST, MNIST_MEAN_STD, DigitNet, PlainNet, F.nll_loss, 64),
+        *(datasets.MNIST, MNIST.mean_std, DigitNet, PlainNet, F.nll_loss, 64),
         spec.Optimizer(name="sgd", lr=0.01, momentum=0.5),
     ),
     "fashion": Work(
-        *(datasets.FashionMNIST, FASHION_MEAN_STD, first_fashion_net, plain_fashion_net, F.cross_entropy, 100),
+        *(datasets.FashionMNIST, FASHION.mean_std, first_fashion_net, plain_fashion_net, F.cross_entropy, 100),
         spec.Optimizer(name="adam", lr=0.001, momentum=0.0),
     ),
 }

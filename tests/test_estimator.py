@@ -16,7 +16,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import Tensor
 
 from support.pictures import blobs
-from trackdl.data.images import FASHION_MEAN_STD, load_images
+from trackdl.data.catalogue import FASHION
+from trackdl.data.images import load_images
 from trackdl.estimator import NetEstimator
 
 REPORTS_GRID = {
@@ -151,7 +152,7 @@ def test_every_cell_of_the_reports_grid_is_a_network_but_three_layers_of_five_by
 def test_all_forms_of_the_same_pictures_give_the_same_network(clothes: tuple[Any, Any]) -> None:
     images, labels = clothes
     expected = quick().fit(images, labels)
-    mean, std = FASHION_MEAN_STD
+    mean, std = FASHION.mean_std
     scaled = (images.astype(np.float32) / np.float32(255) - np.float32(mean)) / np.float32(std)
     probabilities = expected.predict_proba(images)
     for given in (

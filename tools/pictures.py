@@ -11,7 +11,7 @@ from typing import get_args
 from tools import screens
 from trackdl.apps import demo, ui
 from trackdl.data.greek.synthetic import render_letters
-from trackdl.data.preprocessing.pictures import to_digits
+from trackdl.data.preprocessing.digits import to_digits
 from trackdl.plots import common as plots
 from trackdl.spec import Preprocessing
 from trackdl.tracking import runs

@@ -23,7 +23,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from trackdl.data.images import FASHION_MEAN_STD, normalise
+from trackdl.data.catalogue import FASHION
+from trackdl.data.images import normalise
 from trackdl.networks.fashion import FashionNet
 from trackdl.spec import Optimizer, Training
 from trackdl.spec.fashion import FashionModel
@@ -148,7 +149,7 @@ class NetEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         if side * side != pixels.shape[1]:
             raise ValueError(f"X has {pixels.shape[1]} features, which is not the number of pixels of a square image")
         images = torch.from_numpy(np.ascontiguousarray(pixels)).view(-1, side, side)
-        return normalise(images, *FASHION_MEAN_STD) if images.dtype == torch.uint8 else images[:, None]
+        return normalise(images, *FASHION.mean_std) if images.dtype == torch.uint8 else images[:, None]
 
     def _checked(self) -> tuple[FashionModel, Training]:
         """Return the arguments as an experiment's sections, which check their ranges."""

@@ -96,7 +96,7 @@ def test_a_picture_is_answered_and_what_is_none_is_said(page_at: str, tmp_path: 
         card_of(page, "greek-cnn").locator(".label").wait_for()
         page.set_input_files("#file", tmp_path / "letter.svg")
         page.locator("#message.wrong").wait_for()
-        assert "not a picture that can be read" in page.locator("#message").inner_text()
+        assert "not an image that can be read" in page.locator("#message").inner_text()
         assert page.locator(".label").count() == 0
         # A blank picture is refused by the model that looks for ink, in its own card.
         page.evaluate("paper.toBlob((blob) => ask(blob))")

@@ -76,7 +76,7 @@ def test_what_cannot_be_answered_is_named_and_the_rest_is_answered(folder: Path)
     assert isinstance(done.exception, InputError)
     said = str(done.exception)
     assert said.startswith("3 of 5 could not be answered")
-    assert f"{folder / 'b.JPG'}: the picture is damaged" in said
+    assert f"{folder / 'b.JPG'}: the image is damaged" in said
     assert f"{folder / 'blank.png'}: no ink" in said
     assert "nobody.png: there is no such file" in said
     assert ["label" in item for item in json.loads(done.output)] == [True, False, False, True, False]

@@ -105,7 +105,7 @@ def test_mlflow_serves_a_model_of_pictures(elsewhere: Path) -> None:
         for wrong, words in (
             ({"inputs": [[float("nan")] * 28] * 28}, "row 1, column 1 is nan"),
             ({"inputs": [[0] * 28] * 27}, "shape [27, 28]"),
-            ({"inputs": [b64(b"<svg/>")]}, "not a picture"),
+            ({"inputs": [b64(b"<svg/>")]}, "not an image"),
         ):
             status, answer = post(port, wrong)
             assert (status, answer["error_code"]) == (400, "INVALID_PARAMETER_VALUE")

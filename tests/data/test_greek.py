@@ -20,7 +20,7 @@ def unset(monkeypatch):
     monkeypatch.delenv("TRACKDL_GREEK_DIR", raising=False)
 
 
-def picture(tone):
+def image(tone):
     return Image.fromarray(np.full((20, 30), tone, np.uint8))
 
 
@@ -29,7 +29,7 @@ def folder(tmp_path):
     for name, files in {"omega": ["b.png", "a.jpg"], "eta": ["1.bmp"], "pi": ["x.png"]}.items():
         (tmp_path / "own" / name).mkdir(parents=True)
         for tone, file in enumerate(files):
-            picture(100 + tone).save(tmp_path / "own" / name / file)
+            image(100 + tone).save(tmp_path / "own" / name / file)
     return tmp_path / "own"
 
 
@@ -40,8 +40,8 @@ def test_classes_are_the_folders_in_order(folder):
     assert letters.labels.tolist() == [0, 1, 1, 2]
     assert str(letters.labels.dtype) == "torch.int64"
     assert letters.origin == "own"
-    assert [(each.mode, each.size) for each in letters.pictures] == [("L", (30, 20))] * 4
-    assert np.asarray(letters.pictures[2]).max() == 100
+    assert [(each.mode, each.size) for each in letters.images] == [("L", (30, 20))] * 4
+    assert np.asarray(letters.images[2]).max() == 100
 
 
 def test_the_digest_is_that_of_sha256sum_s_lines(folder):
@@ -72,7 +72,7 @@ def test_the_environment_names_the_folder_and_the_argument_goes_before_it(folder
 
 def test_one_class_is_too_few(tmp_path):
     (tmp_path / "alpha").mkdir()
-    picture(9).save(tmp_path / "alpha" / "1.png")
+    image(9).save(tmp_path / "alpha" / "1.png")
     with pytest.raises(InputError, match=r"the only class is 'alpha'.*at least two"):
         load_letters(tmp_path)
     with pytest.raises(InputError, match="there is no class in it"):
@@ -82,14 +82,14 @@ def test_one_class_is_too_few(tmp_path):
 def test_an_empty_class_is_named(folder):
     (folder / "zeta").mkdir()
     (folder / "zeta" / ".keep").touch()
-    with pytest.raises(InputError, match="zeta: there is no picture"):
+    with pytest.raises(InputError, match="zeta: there is no image"):
         load_letters(folder)
 
 
-@pytest.mark.parametrize(("content", "said"), [(b"", "empty"), (b"notes", "not a picture")])
-def test_a_file_that_is_no_picture_is_named(folder, content, said):
+@pytest.mark.parametrize(("content", "problem"), [(b"", "empty"), (b"notes", "not an image")])
+def test_a_file_that_is_no_image_is_named(folder, content, problem):
     (folder / "pi" / "note.txt").write_bytes(content)
-    with pytest.raises(InputError, match=rf"pi/note\.txt: .*{said}"):
+    with pytest.raises(InputError, match=rf"pi/note\.txt: .*{problem}"):
         load_letters(folder)
 
 
@@ -104,7 +104,7 @@ def test_synthetic_letters_take_the_place_of_the_report_s_and_say_so(monkeypatch
     assert letters.origin == "synthetic"
     assert letters.classes == ("alpha", "beta", "gamma")
     assert letters.labels.bincount().tolist() == [9, 9, 9]
-    assert len(set(letters.names)) == len(letters.pictures) == 27
+    assert len(set(letters.names)) == len(letters.images) == 27
     assert "synthetic" in caplog.text
     assert "no network" in caplog.text
     assert load_letters(root=tmp_path).digest == letters.digest
@@ -115,7 +115,7 @@ def test_the_fetched_folder_is_read(monkeypatch, folder, tmp_path):
     assert load_letters(root=tmp_path).names == load_letters(folder).names
 
 
-def test_the_report_s_pictures_are_known_by_their_digest_wherever_they_lie(monkeypatch, folder):
+def test_the_report_s_images_are_known_by_their_digest_wherever_they_lie(monkeypatch, folder):
     files = [(folder / name).read_bytes() for name in ("eta/1.bmp", "omega/a.jpg", "omega/b.png", "pi/x.png")]
     table = tuple(
         File(name=name, size=len(content), sha256=hashlib.sha256(content).hexdigest())

@@ -3,6 +3,7 @@
 import hashlib
 import struct
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,10 +13,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from torchvision.transforms import functional
 
+from trackdl.data.catalogue import CATALOGUE, FASHION, MNIST
 from trackdl.data.download.datasets import DATASETS, Dataset
 from trackdl.data.download.fetchers import File
-from trackdl.data.images import FASHION_MEAN_STD, MNIST_MEAN_STD, load_images, normalise, read_idx
+from trackdl.data.images import load_images, normalise, read_idx
 from trackdl.errors import TrackdlError
+from trackdl.spec.experiments import DatasetName
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -60,24 +63,24 @@ def test_an_empty_axis_is_refused() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
-@pytest.mark.parametrize("mean_std", [MNIST_MEAN_STD, FASHION_MEAN_STD])
+@pytest.mark.parametrize("mean_std", [MNIST.mean_std, FASHION.mean_std])
 def test_normalised_pixels_are_those_of_torchvisions_transforms(
     mean_std: tuple[float, float], dtype: torch.dtype
 ) -> None:
     mean, std = mean_std
     pixels = torch.arange(512, dtype=torch.int16).remainder(256).to(torch.uint8).view(2, 16, 16)
-    expected = [functional.normalize(functional.to_tensor(picture.numpy()), [mean], [std]) for picture in pixels]
+    expected = [functional.normalize(functional.to_tensor(image.numpy()), [mean], [std]) for image in pixels]
     result = normalise(pixels, mean, std, dtype)
     assert result.dtype == dtype
     assert result.is_contiguous()
     assert torch.equal(result, torch.stack(expected).to(dtype))
 
 
-@pytest.mark.parametrize("count", [0, 1, 167, 168, 400])  # a chunk ends within the 168th picture
-def test_every_picture_is_normalised_wherever_the_chunks_end(count: int) -> None:
+@pytest.mark.parametrize("count", [0, 1, 167, 168, 400])  # a chunk ends within the 168th image
+def test_every_image_is_normalised_wherever_the_chunks_end(count: int) -> None:
     pixels = torch.randint(0, 256, (count, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(count))
     expected = pixels[:, None].float().div(255).sub(0.5).div(0.5)
-    assert torch.equal(normalise(pixels, *FASHION_MEAN_STD), expected)
+    assert torch.equal(normalise(pixels, *FASHION.mean_std), expected)
 
 
 def test_a_view_is_normalised_as_it_is_seen() -> None:
@@ -92,12 +95,12 @@ def test_other_pixels_are_refused(pixels: torch.Tensor) -> None:
         normalise(pixels, 0.5, 0.5)
 
 
-def place_pictures(root: Path, name: str) -> Dataset:
-    """Lay a small data set of the same form: 5 training and 3 test pictures."""
+def place_images(root: Path, name: str) -> Dataset:
+    """Lay a small data set of the same form: 5 training and 3 test images."""
     files = []
     for part, count in (("train", 5), ("t10k", 3)):
-        pictures = np.arange(count * 784, dtype=np.uint32).astype(np.uint8).reshape(count, 28, 28)
-        for file, array in (("images-idx3", pictures), ("labels-idx1", np.arange(count, dtype=np.uint8))):
+        images = np.arange(count * 784, dtype=np.uint32).astype(np.uint8).reshape(count, 28, 28)
+        for file, array in (("images-idx3", images), ("labels-idx1", np.arange(count, dtype=np.uint8))):
             path = root / name / f"{part}-{file}-ubyte"
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(idx(array))
@@ -107,8 +110,8 @@ def place_pictures(root: Path, name: str) -> Dataset:
 
 @pytest.mark.parametrize("name", ["mnist", "fashion"])
 def test_load_images(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(DATASETS, name, place_pictures(tmp_path, name))
-    images = load_images(name, tmp_path)  # type: ignore[arg-type]
+    monkeypatch.setitem(DATASETS, name, place_images(tmp_path, name))
+    images = load_images(name, tmp_path)
     assert images.train_images.shape == (5, 28, 28)
     assert images.train_images.dtype == images.test_images.dtype == torch.uint8
     assert images.train_images[1, 0, 0] == 784 % 256
@@ -122,15 +125,20 @@ def test_the_classes_are_torchvisions(tmp_path: Path, monkeypatch: pytest.Monkey
     from torchvision.datasets import MNIST, FashionMNIST
 
     for name in ("mnist", "fashion"):
-        monkeypatch.setitem(DATASETS, name, place_pictures(tmp_path, name))
+        monkeypatch.setitem(DATASETS, name, place_images(tmp_path, name))
     assert load_images("fashion", tmp_path).classes == tuple(FashionMNIST.classes)
     assert load_images("mnist", tmp_path).classes == tuple(label[0] for label in MNIST.classes)
 
 
+def test_every_name_is_one_that_experiments_may_use() -> None:
+    assert get_args(DatasetName) == tuple(DATASETS)
+    assert CATALOGUE.keys() <= DATASETS.keys()
+
+
 @pytest.mark.real
-@pytest.mark.parametrize(("name", "mean_std"), [("mnist", MNIST_MEAN_STD), ("fashion", FASHION_MEAN_STD)])
-def test_the_real_pictures(name: str, mean_std: tuple[float, float]) -> None:
-    images = load_images(name)  # type: ignore[arg-type]
+@pytest.mark.parametrize(("name", "mean_std"), [("mnist", MNIST.mean_std), ("fashion", FASHION.mean_std)])
+def test_the_real_images(name: str, mean_std: tuple[float, float]) -> None:
+    images = load_images(name)
     assert images.train_images.shape == (60_000, 28, 28)
     assert images.test_images.shape == (10_000, 28, 28)
     assert images.test_labels.bincount().sum() == 10_000

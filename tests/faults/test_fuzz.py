@@ -22,7 +22,7 @@ from support.pictures import idx
 from trackdl import serving, spec
 from trackdl.data.heart.schema import parse_table
 from trackdl.data.images import read_idx
-from trackdl.data.preprocessing.pictures import read_picture
+from trackdl.data.preprocessing.image_files import read_image
 from trackdl.errors import InputError, TrackdlError
 from trackdl.ledger import check, formulas
 from trackdl.networks.digit import DigitNet
@@ -96,14 +96,14 @@ def test_idx(content: bytes) -> None:
 @given(data=st.data())
 def test_pictures(kind: str, data: st.DataObject) -> None:
     content = data.draw(damaged(picture(kind)))
-    answers(lambda: read_picture(content), InputError)
+    answers(lambda: read_image(content), InputError)
 
 
 @pytest.mark.parametrize("size", [(70_000, 70_000), (2**31 - 1, 1), (0, 0)])
 def test_a_picture_that_claims_to_be_huge(size: tuple[int, int]) -> None:
     whole = picture("PNG")
     at = whole.index(b"IHDR") + 4
-    answers(lambda: read_picture(whole[:at] + struct.pack(">2I", *size) + whole[at + 8 :]), InputError)
+    answers(lambda: read_image(whole[:at] + struct.pack(">2I", *size) + whole[at + 8 :]), InputError)
 
 
 TABLE = (ROOT / "data" / "heart" / "heart.csv").read_bytes()[:2000].rpartition(b"\n")[0] + b"\n"

@@ -124,10 +124,10 @@ def bomb(side: int) -> bytes:
         ("é", "not base64"),
         ("", "empty"),
         ("data:image/png,xyz", "without ';base64,'"),
-        (b64(b"hello"), "not a picture"),
-        (b64(b"<svg xmlns='http://www.w3.org/2000/svg'/>"), "not a picture"),
-        (b64(b"%PDF-1.4\n"), "not a picture"),
-        (b64(b"%!PS-Adobe-3.0 EPSF-3.0\n"), "not a picture"),
+        (b64(b"hello"), "not an image"),
+        (b64(b"<svg xmlns='http://www.w3.org/2000/svg'/>"), "not an image"),
+        (b64(b"%PDF-1.4\n"), "not an image"),
+        (b64(b"%!PS-Adobe-3.0 EPSF-3.0\n"), "not an image"),
         (b64(content(letter(), "JPEG")[:-400]), "cut short"),
         ([b64(content(letter())), b64(content(letter())[:-40])], "picture 2: .*cut short"),
         ([b64(content(letter())), 5], "type str among"),
@@ -202,7 +202,7 @@ def test_a_garment_is_made_as_the_data_set_was() -> None:
     assert seen[:, 0].min() == 0
     assert seen[:, 0].max() == 27
     assert 8 <= seen[:, 1].max() - seen[:, 1].min() <= 10
-    with pytest.raises(InputError, match="one tone"):
+    with pytest.raises(InputError, match="single tone"):
         to_garment(Image.new("L", (50, 60), 255))
 
 

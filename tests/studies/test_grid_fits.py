@@ -12,7 +12,8 @@ from torch import Tensor
 from support import ROOT
 from support.nets import model_of
 from trackdl import spec
-from trackdl.data.images import FASHION_MEAN_STD, load_images, normalise, validation_split
+from trackdl.data.catalogue import FASHION
+from trackdl.data.images import load_images, normalise, validation_split
 from trackdl.networks.fashion import FashionNet
 from trackdl.spec import GridSpec
 from trackdl.spec.fashion import FashionModel
@@ -40,7 +41,7 @@ def kept() -> tuple[Tensor, Tensor]:
     """Return the pictures that the grid may use, normalised, and their labels."""
     images, data = load_images("fashion"), experiment().data
     learn, _ = validation_split(len(images.train_labels), data.validation, data.split_seed)
-    return normalise(images.train_images[learn], *FASHION_MEAN_STD), images.train_labels[learn]
+    return normalise(images.train_images[learn], *FASHION.mean_std), images.train_labels[learn]
 
 
 def places(examples: Examples) -> list[int]:
@@ -121,13 +122,13 @@ def test_a_fold_is_learnt_from_the_others_and_judged_by_itself(model: FashionMod
 
 def test_a_fresh_training_learns_from_all_folds_and_is_judged_on_the_test_pictures() -> None:
     told, images = experiment(), load_images("fashion")
-    test = Examples(normalise(images.test_images, *FASHION_MEAN_STD), images.test_labels)
+    test = Examples(normalise(images.test_images, *FASHION.mean_std), images.test_labels)
     learn = Examples(*kept())
     for seed in (1004, 1005):
         training = told.training.model_copy(update={"seed": seed})
         *_, (trainer, _) = trained(SMALL, training, learn)
         by_hand = trainer.evaluate(test)
         _, back = validation_split(len(images.train_labels), told.data.validation, told.data.split_seed)
-        pixels = normalise(images.train_images[back], *FASHION_MEAN_STD)
+        pixels = normalise(images.train_images[back], *FASHION.mean_std)
         assert by_hand.accuracy != trainer.evaluate(Examples(pixels, images.train_labels[back])).accuracy
         assert fit_fresh(FreshTask(SMALL, training, told.data)) == by_hand.accuracy

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from support import ROOT
 from support.pictures import idx
 from trackdl import spec
+from trackdl.data.catalogue import FASHION
 from trackdl.data.download import datasets as sources
-from trackdl.data.images import FASHION_MEAN_STD, load_images, normalise, validation_split
+from trackdl.data.images import load_images, normalise, validation_split
 from trackdl.networks.fashion import FashionNet
 from trackdl.spec import FashionSpec
 from trackdl.studies.search import segments
@@ -70,8 +71,8 @@ def test_trials_are_judged_on_what_is_held_back_and_learn_from_the_rest() -> Non
     learn, back = validation_split(len(images.train_labels), told.data.validation, told.data.split_seed)
     assert (len(learn), len(back)) == (480, 120)
     trainer = Trainer(lambda: FashionNet(told.model), told.training, F.cross_entropy)
-    pixels = normalise(images.train_images, *FASHION_MEAN_STD)
-    test = Examples(normalise(images.test_images, *FASHION_MEAN_STD), images.test_labels)
+    pixels = normalise(images.train_images, *FASHION.mean_std)
+    test = Examples(normalise(images.test_images, *FASHION.mean_std), images.test_labels)
     by_hand, tested = [], []
     for result in trainer.fit(Examples(pixels[learn], images.train_labels[learn]), 4):
         judged = trainer.evaluate(Examples(pixels[back], images.train_labels[back]))

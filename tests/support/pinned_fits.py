@@ -17,9 +17,10 @@ import torch.nn.functional as F
 from safetensors.torch import load
 
 from trackdl import spec
+from trackdl.data.catalogue import FASHION, MNIST
 from trackdl.data.greek.letters import load_letters
 from trackdl.data.heart.table import load_heart
-from trackdl.data.images import FASHION_MEAN_STD, MNIST_MEAN_STD, load_images, normalise
+from trackdl.data.images import load_images, normalise
 from trackdl.networks.digit import DigitNet
 from trackdl.networks.fashion import FashionNet
 from trackdl.serving import PictureCard
@@ -59,19 +60,19 @@ def sample(name: str, mean_std: tuple[float, float]) -> Examples:
 
 
 def mnist(trainer: Trainer) -> Pin:
-    return trained(trainer, sample("mnist", MNIST_MEAN_STD), 2)
+    return trained(trainer, sample("mnist", MNIST.mean_std), 2)
 
 
 def fashion() -> Pin:
     experiment = read("fashion", FashionSpec)
     network = partial(FashionNet, experiment.model)
     trainer = Trainer(network, experiment.training, F.cross_entropy)
-    return trained(trainer, sample("fashion", FASHION_MEAN_STD), 2)
+    return trained(trainer, sample("fashion", FASHION.mean_std), 2)
 
 
 def letters(start: DigitNet, preprocessing: str) -> Pin:
     experiment = read("transfer", TransferSpec, **{"data.preprocessing": preprocessing})
-    mean, std = MNIST_MEAN_STD
+    mean, std = MNIST.mean_std
     card = PictureCard(
         network="DigitNet", arguments=start.arguments, classes=[], mean=mean, std=std, preprocessing="mnist"
     )
@@ -90,7 +91,7 @@ def heart() -> Pin:
         candidate = NetworkCandidate(experiment.networks[0], protocol, experiment.training)
         outcome = candidate.fit_predict(table.train_rows, table.test_rows, experiment.training.seed)
         made |= {f"{name} {key}": torch.from_numpy(array) for key, array in outcome.fitted.state.items()}
-        losses += outcome.fitted.histories[0].curve[-1].train_loss
+        losses += outcome.fitted.learning_curves[0].epochs[-1].train_loss
     return digest(made), losses
 
 

@@ -24,7 +24,8 @@ def note(name: str, line: str) -> None:
 class Counted:
     """A source that notes for which data folder it was asked."""
 
-    label = "a test's source"
+    def __str__(self) -> str:
+        return "a test's source"
 
     def open(self, wanted: Sequence[File], scratch: Path) -> Callable[[File], bytes]:  # noqa: ARG002
         note("fetched", os.environ["TRACKDL_DATA_DIR"])

@@ -51,7 +51,7 @@ def edit(package: Path, name: str, before: str, after: str) -> None:
         pytest.param("training/held_out.py", "LeaveOneOut()", "LeaveOneOut", {"transfer"}, id="held out"),
         pytest.param("tabular/faults.py", "argmax(dim=1)", "argmin(dim=1)", {"heart"}, id="the report's fault"),
         pytest.param(
-            "data/preprocessing/pictures.py",
+            "data/preprocessing/digits.py",
             "_REPORT_SCALE = ",
             "_REPORT_SCALE = 2 * ",
             {"transfer"},

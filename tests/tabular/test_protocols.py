@@ -19,7 +19,7 @@ from trackdl.spec.heart import EarlyStopping
 from trackdl.tabular.baselines import BASELINES, BaselineCandidate
 from trackdl.tabular.comparison import CrossValidated, cross_validate, fit_seeds, folds, score
 from trackdl.tabular.faults import argmax_over_one_column, broadcast_mse
-from trackdl.tabular.protocols import NetworkCandidate, Outcome
+from trackdl.tabular.protocols import NetworkCandidate, Predictions
 
 EXPERIMENT = spec.load(ROOT / "experiments" / "heart.yaml", spec.HeartSpec)
 
@@ -73,15 +73,15 @@ def test_the_reports_loss_holds_every_output_against_every_target() -> None:
 
 
 @pytest.mark.parametrize("network", [0, 1])
-def test_as_reported_says_class_0_of_every_row(report: HeartTable, network: int) -> None:
-    said = candidate("as-reported", network=network).fit_predict(report.train_rows, report.test_rows, 47)
-    assert not said.labels.any()
-    assert (said.labels == report.targets[report.test]).sum() == 95
+def test_as_reported_predicts_class_0_for_every_row(report: HeartTable, network: int) -> None:
+    predicted = candidate("as-reported", network=network).fit_predict(report.train_rows, report.test_rows, 47)
+    assert not predicted.labels.any()
+    assert (predicted.labels == report.targets[report.test]).sum() == 95
 
 
 def test_as_reported_ends_at_the_printed_loss(report: HeartTable) -> None:
-    said = candidate("as-reported", epochs=20).fit_predict(report.train_rows, report.test_rows, 47)
-    examples, loss = said.fitted.histories[0].curve[-1].batch_losses[-1]
+    predicted = candidate("as-reported", epochs=20).fit_predict(report.train_rows, report.test_rows, 47)
+    examples, loss = predicted.fitted.learning_curves[0].epochs[-1].batch_losses[-1]
     assert examples == 19 * 718 + 700
     assert loss == pytest.approx(0.2325, abs=5e-4)
 
@@ -94,8 +94,8 @@ def test_mended_networks_tell_the_classes_apart(report: HeartTable) -> None:
     assert score(targets, improved).auc > 0.9
 
 
-def weights(outcome: Outcome) -> list[np.ndarray]:
-    return list(outcome.fitted.state.values())
+def weights(predictions: Predictions) -> list[np.ndarray]:
+    return list(predictions.fitted.state.values())
 
 
 @pytest.mark.parametrize("protocol", ["as-reported", "corrected", "scaled", "improved"])
@@ -112,22 +112,22 @@ def test_what_is_judged_changes_nothing_in_the_model(report: HeartTable, protoco
 
 def test_early_stopping_keeps_the_best_epoch_and_stops_when_patience_ends(report: HeartTable) -> None:
     stopping = EarlyStopping(share=0.1, patience=3)
-    said = candidate("improved", epochs=200, early_stopping=stopping, members=2).fit_predict(
+    predicted = candidate("improved", epochs=200, early_stopping=stopping, members=2).fit_predict(
         report.train_rows, report.test_rows, 1
     )
-    for course in said.fitted.histories:
-        losses = course.stopping_losses
-        assert course.epoch == 1 + int(np.argmin(losses))
-        assert len(losses) == len(course.curve) == course.epoch + 3
-        assert course.curve[0].examples == 646  # a tenth of the 718 is set aside
+    for curve in predicted.fitted.learning_curves:
+        losses = curve.val_losses
+        assert curve.kept_epoch == 1 + int(np.argmin(losses))
+        assert len(losses) == len(curve.epochs) == curve.kept_epoch + 3
+        assert curve.epochs[0].examples == 646  # a tenth of the 718 is set aside
 
 
-def test_members_are_other_networks_and_their_mean_is_said(report: HeartTable) -> None:
-    said = candidate("improved", members=3).fit_predict(report.train_rows, report.test_rows, 1)
-    rows = torch.from_numpy(said.fitted.preparation.apply(report.test_rows))
-    each = [member(rows).sigmoid()[:, 0] for member in said.fitted.model.members]
+def test_members_are_other_networks_and_their_mean_is_predicted(report: HeartTable) -> None:
+    predicted = candidate("improved", members=3).fit_predict(report.train_rows, report.test_rows, 1)
+    rows = torch.from_numpy(predicted.fitted.preparation.apply(report.test_rows))
+    each = [member(rows).sigmoid()[:, 0] for member in predicted.fitted.model.members]
     assert not torch.equal(each[0], each[1])
-    np.testing.assert_allclose(said.probabilities, torch.stack(each).mean(dim=0).detach(), atol=1e-6)
+    np.testing.assert_allclose(predicted.probabilities, torch.stack(each).mean(dim=0).detach(), atol=1e-6)
 
 
 def test_class_weights_raise_the_rarer_class(report: HeartTable) -> None:
@@ -142,10 +142,10 @@ def test_class_weights_raise_the_rarer_class(report: HeartTable) -> None:
 
 @pytest.mark.parametrize("name", BASELINES)
 def test_baselines_judge_as_networks_do(report: HeartTable, name: str) -> None:
-    said = BaselineCandidate(name).fit_predict(report.train_rows, report.test_rows, 1)
-    found = score(report.targets[report.test], said)
+    predicted = BaselineCandidate(name).fit_predict(report.train_rows, report.test_rows, 1)
+    found = score(report.targets[report.test], predicted)
     if name == "majority-class":
-        assert said.labels.all()
+        assert predicted.labels.all()
         assert (found.accuracy, found.auc) == (0.525, 0.5)
     else:
         assert found.accuracy > 0.75
@@ -157,13 +157,13 @@ def test_cross_validation_holds_every_row_out_once_a_repeat(report: HeartTable) 
     calls: list[str] = []
     crossed = cross_validate(models, report.frame, parts, 1, calls.append)
     assert calls == ["logistic"] * 8 + ["scaled"] * 8
-    told = crossed["scaled"].table()
-    assert told.groupby(told["fold"] // 4)["row"].apply(sorted).tolist() == [list(range(918))] * 2
-    assert (told["target"].to_numpy() == report.targets[told["row"]]).all()
+    rows = crossed["scaled"].table()
+    assert rows.groupby(rows["fold"] // 4)["row"].apply(sorted).tolist() == [list(range(918))] * 2
+    assert (rows["target"].to_numpy() == report.targets[rows["row"]]).all()
     # A fold's answers are those of a model fitted to the other rows, in this process as in another.
     learn, held = parts[3]
     alone = models["scaled"].fit_predict(report.frame.iloc[learn], report.frame.iloc[held], 1)
-    np.testing.assert_array_equal(told.query("fold == 3")["probability"], alone.probabilities)
+    np.testing.assert_array_equal(rows.query("fold == 3")["probability"], alone.probabilities)
     nothing = crossed["scaled"].minus(crossed["scaled"], "accuracy")
     assert (nothing.mean, nothing.low, nothing.high, nothing.p) == (0, 0, 0, 1)
     there, back = (
@@ -181,8 +181,8 @@ def test_other_folds_cannot_be_paired(report: HeartTable) -> None:
 
 
 def test_seeds_are_fits_of_their_own(report: HeartTable) -> None:
-    said = fit_seeds({"forest": BaselineCandidate("random-forest")}, report.train_rows, report.test_rows, [1, 2])
-    one, two = said["forest"]
+    predicted = fit_seeds({"forest": BaselineCandidate("random-forest")}, report.train_rows, report.test_rows, [1, 2])
+    one, two = predicted["forest"]
     assert not np.array_equal(one.probabilities, two.probabilities)
     again = BaselineCandidate("random-forest").fit_predict(report.train_rows, report.test_rows, 2)
     np.testing.assert_array_equal(two.probabilities, again.probabilities)

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from support import ROOT
 from trackdl import spec
 from trackdl.analysis.stats import mean_interval
-from trackdl.data.images import FASHION_MEAN_STD, load_images, normalise, validation_split
+from trackdl.data.catalogue import FASHION
+from trackdl.data.images import load_images, normalise, validation_split
 from trackdl.errors import InputError
 from trackdl.spec import FashionSpec
 from trackdl.tasks import fashion, main
@@ -137,7 +138,7 @@ def test_training_validation_and_test_pictures_are_kept_apart() -> None:
     assert not torch.equal(back, validation_split(600, 0.2, 2)[1])
     pictures = fashion._load(experiment())
     images = load_images("fashion")
-    assert torch.equal(pictures.validation.inputs, normalise(images.train_images[back], *FASHION_MEAN_STD))
+    assert torch.equal(pictures.validation.inputs, normalise(images.train_images[back], *FASHION.mean_std))
     assert torch.equal(pictures.validation.targets, images.train_labels[back])
     assert torch.equal(pictures.learn.targets, images.train_labels[learn])
     assert len(pictures.test) == 100

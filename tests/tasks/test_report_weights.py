@@ -300,7 +300,9 @@ def test_the_reports_network_gets_9857_of_the_test_digits() -> None:
     _report_weights.register()
     (version,) = versions.every_model()[0].versions
     assert version.aliases == ["report"]
-    assert version.metrics == {"test_accuracy": 0.9857, "test_loss": pytest.approx(0.0446, abs=5e-5)}
+    # On a busy machine the run is long enough for MLflow's system metrics.
+    tested = {name: value for name, value in version.metrics.items() if name.startswith("test_")}
+    assert tested == {"test_accuracy": 0.9857, "test_loss": pytest.approx(0.0446, abs=5e-5)}
 
 
 @pytest.mark.real

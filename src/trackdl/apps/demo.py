@@ -21,7 +21,7 @@ from starlette.routing import Route
 
 from trackdl import serving
 from trackdl.apps.serve import listening, run
-from trackdl.data.preprocessing.pictures import read_picture
+from trackdl.data.preprocessing.image_files import read_image
 from trackdl.errors import InputError, TrackdlError
 from trackdl.serving import ServedPictures
 from trackdl.system.console import say
@@ -130,7 +130,7 @@ def _described(model: Tried) -> dict[str, Any]:
 
 def _look(models: list[Tried], content: bytes) -> list[dict[str, Any]]:
     """Return what each model says of a picture file: probabilities by class, and the 784 pixels that it was shown."""
-    picture = read_picture(content)
+    picture = read_image(content)
     said: list[dict[str, Any]] = []
     for model in models:
         if model.served is None:
@@ -138,7 +138,7 @@ def _look(models: list[Tried], content: bytes) -> list[dict[str, Any]]:
         try:
             shown = model.served.shown([picture])
         except InputError as error:
-            said.append({"name": model.name, "problem": str(error).removeprefix("picture 1: ")})
+            said.append({"name": model.name, "problem": str(error).removeprefix("image 1: ")})
             continue
         answer = model.served.answer(shown)[0]
         pixels = (shown[0, 0] * 255).round().to(torch.uint8).flatten().tolist()

@@ -12,7 +12,7 @@ from PIL import Image
 
 from trackdl import serving
 from trackdl.data.heart.schema import TARGET
-from trackdl.data.preprocessing.pictures import read_picture
+from trackdl.data.preprocessing.image_files import read_image
 from trackdl.errors import InputError
 from trackdl.serving import ServedPictures, ServedTable
 from trackdl.system.console import print_table, say
@@ -121,13 +121,13 @@ def _shown(served: ServedPictures, name: str) -> Image.Image | dict[str, Any]:
     """Read a picture that the model can be shown; return the answer that says why not where it is none."""
     try:
         source = sys.stdin.buffer.read() if name == _STDIN else Path(name)
-        picture = read_picture(source, "standard input" if name == _STDIN else name)
+        picture = read_image(source, "standard input" if name == _STDIN else name)
     except InputError as error:
         return {"file": name, "error": str(error)}
     try:
         served.shown([picture])
     except InputError as error:
-        return {"file": name, "error": f"{name}: {str(error).removeprefix('picture 1: ')}"}
+        return {"file": name, "error": f"{name}: {str(error).removeprefix('image 1: ')}"}
     return picture
 
 

@@ -1,5 +1,1 @@
-"""Data: where bytes come from (`sources`), and how they become tensors.
-
-`images` reads MNIST and Fashion-MNIST; `pictures` any picture, with `strokes` to redraw it as a digit; `greek` letters,
-with `synthetic` ones where the report's cannot be had.
-"""
+"""Data: where files come from (`download`), and how they become tensors or tables."""

@@ -1,54 +1,34 @@
-"""MNIST and Fashion-MNIST: verified IDX files become tensors, and the tensors a network's input."""
+"""IDX files of images and labels as tensors, images as a network's input, and the validation split."""
 
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from trackdl.data.catalogue import CATALOGUE
 from trackdl.data.download.datasets import DATASETS, read
 from trackdl.errors import InputError, TrackdlError
 
-MNIST_MEAN_STD = (0.1307, 0.3081)  # the report's, tasks 1 and 3
-FASHION_MEAN_STD = (0.5, 0.5)  # the report's, task 2
-
-_CLASSES = {
-    "mnist": tuple("0123456789"),
-    "fashion": (
-        "T-shirt/top",
-        "Trouser",
-        "Pullover",
-        "Dress",
-        "Coat",
-        "Sandal",
-        "Shirt",
-        "Sneaker",
-        "Bag",
-        "Ankle boot",
-    ),
-}
-_UNSIGNED_BYTE = 0x08  # the IDX format's code for the type of these files' items
+_UNSIGNED_BYTE = 0x08  # the IDX format's code for the type of the items
 _CHUNK = 1 << 17  # pixels looked up at a time: their indices and results stay in a core's cache
 
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """A data set of labelled grey pictures.
+    """The tensors of an image data set: images are uint8 `[n, 28, 28]`, 0 = background, labels int64 `[n]`.
 
     Attributes:
-        name: `mnist` or `fashion`.
-        train_images: Pictures, uint8 `[n, 28, 28]`, 0 is the background.
-        train_labels: Their classes, int64 `[n]`, indices of `classes`.
-        test_images: As `train_images`.
-        test_labels: As `train_labels`.
+        train_images: The training images.
+        train_labels: Their labels, indices of `classes`.
+        test_images: The test images.
+        test_labels: Their labels.
         classes: The classes' names.
-        digest: `sources.Dataset.digest`: one SHA-256, in hexadecimal, for all the files read.
+        digest: SHA-256, hex, of all files: `download.datasets.Dataset.digest`.
     """
 
-    name: str
     train_images: Tensor
     train_labels: Tensor
     test_images: Tensor
@@ -57,24 +37,23 @@ class ImageSet:
     digest: str
 
 
-def load_images(name: Literal["mnist", "fashion"], root: Path | None = None) -> ImageSet:
-    """Read a data set of pictures, verified, and fetched where needed.
+def load_images(name: str, root: Path | None = None) -> ImageSet:
+    """Read an image data set, verified, and fetched if necessary.
 
     Args:
-        name: Which one.
+        name: A key of `catalogue.CATALOGUE`.
         root: The data folder; `None` is `paths.data_root()`.
 
     Raises:
-        TrackdlError: As `sources.fetch`.
+        TrackdlError: As `download.datasets.read`.
     """
     arrays = {file: torch.from_numpy(read_idx(content, file)) for file, content in read(name, root).items()}
     return ImageSet(
-        name=name,
         train_images=arrays["train-images-idx3-ubyte"],
         train_labels=arrays["train-labels-idx1-ubyte"].long(),
         test_images=arrays["t10k-images-idx3-ubyte"],
         test_labels=arrays["t10k-labels-idx1-ubyte"].long(),
-        classes=_CLASSES[name],
+        classes=CATALOGUE[name].classes,
         digest=DATASETS[name].digest,
     )
 
@@ -84,13 +63,13 @@ def read_idx(content: bytes, name: str) -> np.ndarray[tuple[int, ...], np.dtype[
 
     Args:
         content: The whole file, uncompressed.
-        name: What messages call the file.
+        name: The file's name in messages.
 
     Returns:
         A writable uint8 array of one to three axes, none of them empty.
 
     Raises:
-        TrackdlError: The content is not such a file, or its header and its length disagree.
+        TrackdlError: The content is not such a file, or its length does not match its header.
     """
     axes = content[3] if content[:3] == bytes([0, 0, _UNSIGNED_BYTE]) and len(content) > 3 else 0
     if not 1 <= axes <= 3:
@@ -109,33 +88,33 @@ def read_idx(content: bytes, name: str) -> np.ndarray[tuple[int, ...], np.dtype[
 
 
 def normalise(pixels: Tensor, mean: float, std: float, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return `(pixels / 255 - mean) / std` as a network's input, to the bit what torchvision's transforms give.
+    """Return `(pixels / 255 - mean) / std` as a network's input, bit for bit what torchvision's transforms return.
 
-    There are only 256 values: each is computed once, in float32, and then looked up. On a data set of 47 million pixels
-    this is faster than arithmetic, and no array but the result is larger than a chunk.
+    Each of the 256 values is computed once, in float32, and then looked up. For 47 million pixels this is faster than
+    arithmetic, and no array except the result is larger than a chunk.
 
     Args:
-        pixels: Pictures, uint8 `[n, height, width]`, in the CPU's memory.
-        mean: Of the pixels as fractions of 255.
-        std: Of the same.
-        dtype: The result's, a floating-point one.
+        pixels: Images, uint8 `[n, height, width]`, on the CPU.
+        mean: The mean of pixels as fractions of 255.
+        std: Their standard deviation.
+        dtype: A floating-point type.
 
     Returns:
-        `[n, 1, height, width]`, contiguous.
+        `dtype` `[n, 1, height, width]`, contiguous.
 
     Raises:
-        ValueError: `pixels` are not uint8 with three axes: fractions would be divided by 255 again.
+        ValueError: `pixels` are not uint8 with three axes: fractions must not be divided by 255 again.
     """
     if pixels.dtype != torch.uint8 or pixels.ndim != 3:
         raise ValueError(f"pixels must be uint8 [n, height, width], not {pixels.dtype} {list(pixels.shape)}")
     table = torch.arange(256, dtype=torch.float32).div_(255).sub_(mean).div_(std).to(dtype)
     out = torch.empty((len(pixels), 1, *pixels.shape[1:]), dtype=dtype)
-    # Integers of the same width carry the values through numpy, which has no bfloat16.
+    # numpy has no bfloat16: integers of the same width carry the values.
     carrier = {2: torch.int16, 4: torch.int32, 8: torch.int64}[dtype.itemsize]
     values, source, target = table.view(carrier).numpy(), pixels.reshape(-1).numpy(), out.view(carrier).view(-1).numpy()
     for start in range(0, len(source), _CHUNK):
         chunk = slice(start, start + _CHUNK)
-        # Every byte is a valid index; "clip" only keeps numpy from buffering the result.
+        # Every byte is a valid index; "clip" only prevents numpy from buffering the result.
         np.take(values, source[chunk], out=target[chunk], mode="clip")
     return out
 
@@ -144,20 +123,20 @@ def validation_split(total: int, share: float, seed: int) -> tuple[Tensor, Tenso
     """Split examples at random, not by class, as the report's `random_split` does.
 
     Args:
-        total: How many examples there are.
-        share: Which part of them is held back, 0 to 1; rounded to whole examples.
-        seed: Decides which; the same seed gives the same split on every machine.
+        total: The number of examples.
+        share: The share for validation, 0 to 1; rounded to whole examples.
+        seed: Determines the split, alike on every machine.
 
     Returns:
-        The indices to learn from and those held back, int64, each sorted.
+        The indices of the training and of the validation examples, int64, each sorted.
 
     Raises:
         InputError: One of the two parts would be empty.
     """
-    back = round(total * share)
-    if not 0 < back < total:
+    held_out = round(total * share)
+    if not 0 < held_out < total:
         raise InputError(
             f"key 'data.validation': {share:g} of {total} examples leaves one part empty; 0.2 is the report's"
         )
     order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
-    return order[back:].sort().values, order[:back].sort().values
+    return order[held_out:].sort().values, order[:held_out].sort().values

@@ -126,7 +126,7 @@ def _sources(
     every = list(dataset.sources())
     with ThreadPoolExecutor(max_workers=max(len(every), 1)) as pool:
         there = list(pool.map(lambda source: _reached(source, connect), every))
-    told = "; ".join(f"{source.label}: {_told(source, yes)}" for source, yes in zip(every, there, strict=True))
+    told = "; ".join(f"{source}: {_told(source, yes)}" for source, yes in zip(every, there, strict=True))
     whole = not sources.inspect(name, folder) if name in sources.DATASETS else False
     if any(there) or whole:
         return Finding(f"sources: {name}", "ok", told + ("; not needed, the data are whole" if whole else ""))
@@ -147,7 +147,7 @@ def _reached(source: Source, connect: Callable[[tuple[str, int], float], socket.
         try:
             connect((str(web.hostname), web.port or (80 if web.scheme == "http" else 443)), CONNECT_SECONDS).close()
         except OSError as error:
-            log.debug("%s: %s", source.label, error)
+            log.debug("%s: %s", source, error)
             return False
         return True
     client = "npm" if isinstance(source, NpmPackage) else "apt-get" if isinstance(source, DebianPackage) else None

@@ -32,7 +32,7 @@ class PictureCard(_Described):
     """What a folder says of a network that looks at pictures.
 
     `preprocessing` is how a picture becomes 28×28 pixels: `fashion` as in
-    `data.preprocessing.garments`, the others as in `data.preprocessing.pictures`; None where the model takes nothing
+    `data.preprocessing.garments`, the others as in `data.preprocessing.digits`; None where the model takes nothing
     but such pixels.
     """
 

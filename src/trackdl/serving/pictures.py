@@ -9,9 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from trackdl.data.preprocessing.digits import SIDE
+from trackdl.data.preprocessing.digits import SIDE, to_digits
 from trackdl.data.preprocessing.garments import to_garment
-from trackdl.data.preprocessing.pictures import to_digits
 from trackdl.errors import InputError
 from trackdl.serving.cards import PictureCard
 from trackdl.serving.requests import read_request
@@ -65,7 +64,7 @@ class ServedPictures:
             try:
                 garments[index, 0] = torch.from_numpy(to_garment(picture))
             except InputError as error:
-                raise InputError(f"picture {index + 1}: {error}") from error
+                raise InputError(f"image {index + 1}: {error}") from error
         return garments
 
     @torch.inference_mode()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from trackdl.data.preprocessing.digits import SIDE
-from trackdl.data.preprocessing.pictures import MAX_PIXELS, read_picture
+from trackdl.data.preprocessing.image_files import MAX_PIXELS, read_image
 from trackdl.errors import InputError
 
 __all__ = ["MAX_PICTURES", "read_request"]
@@ -107,7 +107,7 @@ def _pictures(array: NDArray[Any], flat: list[Any]) -> list[Image.Image]:
     decoded = 0
     for number, item in enumerate(flat, 1):
         name = f"picture {number}"
-        picture = read_picture(_decoded(item, name) if isinstance(item, str) else item, name)
+        picture = read_image(_decoded(item, name) if isinstance(item, str) else item, name)
         decoded += picture.width * picture.height
         if decoded > _MAX_DECODED:
             raise InputError(f"{name}: more than {_MAX_DECODED:,} pixels in one request. Send fewer at a time.")

@@ -1,1 +1,1 @@
-"""Models of a table: networks by protocol, scikit-learn's, and all of them on the same rows."""
+"""Models of a table: networks trained by protocols, scikit-learn's baselines, and their comparison on the same rows."""

@@ -1,6 +1,6 @@
-"""The report's faults, repeated on purpose to show what they do; nothing else uses them.
+"""The report's faults, reproduced on purpose to show their effects.
 
-Two are Task 4's, which its 48 % is made of. The third is Task 2's: why all 288 fits of its grid search failed.
+Two are Task 4's and explain its accuracy of 48 %. The third is Task 2's: all 288 fits of its grid search failed.
 """
 
 import warnings
@@ -17,45 +17,43 @@ from torch import Tensor, nn
 
 __all__ = ["StaleLayers", "argmax_over_one_column", "broadcast_mse", "failed_fits"]
 
-BATCH = 32  # the report's estimator's
+BATCH = 32  # the batch size of the report's estimator
 SIDE = 28
 
 
 def broadcast_mse(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean squared error of every output with every target of the batch, not with its own.
+    """Return the mean squared error over all pairs of an output and a target of the batch.
 
-    A target of shape [n] is broadcast against an output of shape [n, 1] to n × n pairs, so each output is pulled to
-    the batch's mean target.
+    Targets [n] are broadcast against outputs [n, 1] to n × n pairs, which pulls each output to the batch's mean target.
 
     Args:
         outputs: float [n, 1].
         targets: float [n].
     """
     with warnings.catch_warnings():
-        # torch warns of exactly this fault; the report's notebook shows the warning too.
+        # torch warns of exactly this fault, as the report's notebook shows.
         warnings.filterwarnings("ignore", "Using a target size", UserWarning)
         return F.mse_loss(outputs, targets)
 
 
 def argmax_over_one_column(outputs: Tensor) -> Tensor:
-    """Return the place of the largest of one output, int64 [n]: always 0, whatever the network says."""
+    """Return the argmax over a single output, int64 [n]: always 0."""
     return outputs.argmax(dim=1)
 
 
 class StaleLayers(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
-    """The report's `NetEstimator`, as far as its fault reaches: its layers are built once, by the constructor.
+    """The faulty part of the report's `NetEstimator`: only the constructor builds its layers.
 
-    scikit-learn's search clones an estimator and then calls `set_params`, which changes these numbers and leaves the
-    layers as they were. The forward pass takes both: the layers that were built, and how many of them and for how many
-    filters the numbers say. The defaults are those of the estimator that the report searched.
+    scikit-learn's search clones an estimator and then calls `set_params`, which changes the parameters but not the
+    layers, and the forward pass uses both. The defaults are those of the estimator that the report searched.
 
     Args:
-        conv_layers: How many convolutions.
-        filter_size: Their filters' side, pixels.
-        filters: How many filters each has.
-        dense_nodes: Nodes of the hidden linear layer; no fit came so far.
-        dropout: The share of those nodes dropped; no fit came so far.
-        pool_size: The pooling's side and stride, pixels.
+        conv_layers: Number of convolutions.
+        filter_size: Side of their filters, pixels.
+        filters: Number of filters of each.
+        dense_nodes: Width of the hidden linear layer, which no fit reached.
+        dropout: Share of its nodes dropped.
+        pool_size: Side and stride of the pooling, pixels.
         activation: Its name in `torch.nn.functional`.
     """
 
@@ -76,15 +74,14 @@ class StaleLayers(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no
         self.dropout = dropout
         self.pool_size = pool_size
         self.activation = activation
-        channels = [1, *[filters] * conv_layers]
-        self.convs = [nn.Conv2d(channels[i], channels[i + 1], filter_size) for i in range(conv_layers)]
+        self.convs = [nn.Conv2d(filters if layer else 1, filters, filter_size) for layer in range(conv_layers)]
         self.pool = nn.MaxPool2d(pool_size)
 
     def fit(self, images: Tensor) -> "StaleLayers":
-        """Take the first batch of images, float [n, 1, 28, 28], up to the dense layers, which fails or not.
+        """Pass the first batch of images, float [n, 1, 28, 28], through the layers before the dense ones.
 
         Raises:
-            RuntimeError: A layer does not fit what it is given.
+            RuntimeError: A layer does not fit its input.
         """
         batch = images[:BATCH]
         for layer in range(self.conv_layers):
@@ -94,16 +91,16 @@ class StaleLayers(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no
 
 
 def failed_fits(space: Mapping[str, Sequence[Any]], folds: int) -> dict[str, dict[str, int]]:
-    """Repeat the report's grid search with its estimator, as `GridSearchCV` goes about it, on made-up images.
+    """Repeat the report's grid search with its estimator on blank images, as `GridSearchCV` does.
 
     Args:
         space: The values of `StaleLayers`' arguments.
-        folds: How many; every configuration is fitted in each.
+        folds: Number of folds in which every configuration is fitted.
 
     Returns:
-        For each group of configurations how many of its fits ended with which error.
+        The number of failed fits by group of configurations and error message.
     """
-    # Only shapes matter; twice a batch, so that a batch is full whatever fold is left out.
+    # Only shapes matter. With two batches of images the first batch is full, whichever fold is left out.
     images, labels = torch.zeros(2 * BATCH, 1, SIDE, SIDE), np.arange(2 * BATCH) % 2
     found: dict[str, Counter[str]] = defaultdict(Counter)
     for cell in ParameterGrid(dict(space)):
@@ -112,6 +109,6 @@ def failed_fits(space: Mapping[str, Sequence[Any]], folds: int) -> dict[str, dic
         for rows, _ in StratifiedKFold(folds).split(labels, labels):
             try:
                 clone(StaleLayers()).set_params(**cell).fit(images[rows])
-            except Exception as error:  # whatever it is, as GridSearchCV does
+            except Exception as error:  # GridSearchCV catches all errors too
                 found[group][str(error)] += 1
     return {group: dict(messages) for group, messages in found.items()}

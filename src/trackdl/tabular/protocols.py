@@ -1,6 +1,6 @@
-"""Task 4's networks under a protocol: from rows of the table to a fitted network and what it says of other rows.
+"""Task 4's networks, trained by a protocol on rows of the table, and their predictions for other rows.
 
-Everything is fitted on the training rows alone; the rows that are judged change nothing.
+Everything is fitted on the training rows alone; the rows to predict change nothing.
 """
 
 from collections.abc import Callable
@@ -14,51 +14,52 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
-from torch import Tensor
+from torch import Tensor, nn
 
 from trackdl.data.heart.inputs import Preparation, label_encoded
-from trackdl.data.heart.table import HeartDataset
+from trackdl.data.heart.schema import TARGET
 from trackdl.networks.heart import HeartNet, HeartNets
 from trackdl.spec.base import Training
 from trackdl.spec.heart import HeartNetwork, HeartProtocol
 from trackdl.tabular.faults import argmax_over_one_column, broadcast_mse
 from trackdl.training.trainer import EpochResult, Examples, Loss, Trainer
 
-__all__ = ["Fitted", "History", "NetworkCandidate", "Outcome"]
+__all__ = ["Fitted", "LearningCurve", "NetworkCandidate", "Predictions"]
 
+# Keeps the members' seeds apart from those of the same model trained by the next seeds.
 SEEDS_APART = 1_000_003
 
 
 @dataclass
-class History:
-    """How a training went.
+class LearningCurve:
+    """The results of one training.
 
     Attributes:
-        curve: Each epoch's result.
-        stopping_losses: The loss on the rows set aside for early stopping, an epoch each; empty without it.
-        epoch: The epoch that the weights are of.
+        epochs: Each epoch's result.
+        val_losses: Each epoch's loss on the validation split of early stopping; empty without early stopping.
+        kept_epoch: The epoch whose weights were kept.
     """
 
-    curve: list[EpochResult]
-    stopping_losses: list[float]
-    epoch: int
+    epochs: list[EpochResult]
+    val_losses: list[float]
+    kept_epoch: int
 
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A trained network with what it needs to be used again.
+    """A trained network and what it takes to use it again.
 
     Attributes:
-        arguments: Of `HeartNets`.
-        state: Its weights, as arrays.
-        preparation: Turns rows into its inputs; None where the report's label encoding does.
-        histories: How each member's training went.
+        arguments: The arguments of `HeartNets`.
+        state: The weights, as arrays.
+        preparation: Turns rows into inputs; None for the report's label encoding.
+        learning_curves: One for each member.
     """
 
     arguments: dict[str, Any]
     state: dict[str, NDArray[np.float32]]
     preparation: Preparation | None
-    histories: list[History]
+    learning_curves: list[LearningCurve]
 
     @property
     def model(self) -> HeartNets:
@@ -69,12 +70,12 @@ class Fitted:
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
-    """What a model says of the rows it was asked about.
+class Predictions:
+    """A model's predictions for some rows.
 
     Attributes:
         probabilities: Of heart disease, float64 [n].
-        labels: The classes, int64 [n].
+        labels: The predicted classes, int64 [n].
         fitted: The network; None for a baseline.
     """
 
@@ -85,106 +86,96 @@ class Outcome:
 
 @dataclass(frozen=True)
 class NetworkCandidate:
-    """A network to be trained by a protocol on whatever rows it is given.
+    """A network to train by a protocol.
 
     Attributes:
         network: Its widths and epochs.
         protocol: How it is trained.
-        training: The experiment's training section; the protocol sets some of it otherwise.
+        training: The experiment's training section, whose values the protocol may override.
     """
 
     network: HeartNetwork
     protocol: HeartProtocol
     training: Training
 
-    def fit_predict(self, train: pd.DataFrame, judged: pd.DataFrame, seed: int) -> Outcome:
-        """Train on rows of the table, then judge others.
+    def fit_predict(self, train: pd.DataFrame, test: pd.DataFrame, seed: int) -> Predictions:
+        """Train on `train` and predict `test`.
 
         Args:
-            train: The training rows, in the order in which they are learnt where nothing shuffles them.
-            judged: The rows to be judged.
-            seed: Decides first weights, order, dropout, and which rows early stopping sets aside.
+            train: Rows of the table, in the order in which they are learnt unless the protocol shuffles them.
+            test: Rows of the table.
+            seed: Determines initial weights, order, dropout and the validation split of early stopping.
         """
         torch.set_num_threads(1)
         preparation = None
         if self.protocol.inputs.encoding == "one-hot":
             preparation = Preparation.fit(train, self.protocol.inputs)
         encode = preparation.apply if preparation else label_encoded
-        data = HeartDataset(train, encode)
+        inputs = torch.from_numpy(encode(train))
+        examples = Examples(inputs, torch.from_numpy(train[TARGET.name].to_numpy(np.float32)))
         arguments: dict[str, Any] = {
             "hidden": self.network.hidden,
-            "inputs": data.inputs.shape[1],
+            "inputs": inputs.shape[1],
             "dropout": self.protocol.dropout,
             "logits": self.protocol.loss == "bce",
         }
         model = HeartNets(self.protocol.members, **arguments)
-        histories = []
+        learning_curves = []
         for member, network in enumerate(model.members):
-            # Members share nothing but the rows: their seeds lie apart from those of the next model's members.
-            trainer, history = self._train(partial(HeartNet, **arguments), data, seed + SEEDS_APART * member)
-            network.load_state_dict(trainer.model.state_dict())
-            histories.append(history)
+            trained, curve = self._train(partial(HeartNet, **arguments), examples, seed + SEEDS_APART * member)
+            network.load_state_dict(trained.state_dict())
+            learning_curves.append(curve)
         with torch.inference_mode():
-            probabilities = model.eval()(HeartDataset(judged, encode).inputs)
+            probabilities = model.eval()(torch.from_numpy(encode(test)))
         state = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-        return Outcome(
+        return Predictions(
             probabilities=probabilities.double().numpy(),
-            labels=self._decide(probabilities[:, None]).long().numpy(),
-            fitted=Fitted(model.arguments, state, preparation, histories),
+            labels=self._classify(probabilities[:, None]).long().numpy(),
+            fitted=Fitted(model.arguments, state, preparation, learning_curves),
         )
 
-    def _train(self, build: Callable[[], HeartNet], data: HeartDataset, seed: int) -> tuple[Trainer, History]:
+    def _train(self, build: Callable[[], HeartNet], examples: Examples, seed: int) -> tuple[nn.Module, LearningCurve]:
         settings = self.protocol.resolve(self.training, self.network.epochs, seed)
         stopping = self.protocol.early_stopping
         if stopping is None:
-            trainer = Trainer(build, settings, self._loss(data.targets), self._decide_outputs)
-            return trainer, History(list(trainer.fit(_examples(data), settings.epochs)), [], settings.epochs)
-        learn, held = train_test_split(
-            np.arange(len(data)), test_size=stopping.share, random_state=seed % 2**32, stratify=data.targets
+            trainer = Trainer(build, settings, self._loss(examples.targets), self._decide)
+            epochs = list(trainer.fit(examples, settings.epochs))
+            return trainer.model, LearningCurve(epochs, [], settings.epochs)
+        parts = train_test_split(
+            np.arange(len(examples)), test_size=stopping.share, random_state=seed % 2**32, stratify=examples.targets
         )
-        learnt, aside = (Examples(data.inputs[rows], data.targets[rows]) for rows in (learn, held))
-        trainer = Trainer(build, settings, self._loss(learnt.targets), self._decide_outputs)
-        return trainer, _train_until(trainer, learnt, aside, stopping.patience)
+        train, validation = (Examples(examples.inputs[rows], examples.targets[rows]) for rows in parts)
+        trainer = Trainer(build, settings, self._loss(train.targets), self._decide)
+        return trainer.model, _fit_until_best(trainer, train, validation, stopping.patience)
 
-    def _decide_outputs(self, outputs: Tensor) -> Tensor:
-        return self._decide(outputs.sigmoid() if self.protocol.loss == "bce" else outputs)
+    def _decide(self, outputs: Tensor) -> Tensor:
+        """Return the classes [n] for a network's outputs [n, 1]."""
+        return self._classify(outputs.sigmoid() if self.protocol.loss == "bce" else outputs)
 
-    def _decide(self, probabilities: Tensor) -> Tensor:
-        """Return the class of probabilities [n, 1], [n]: 1 above one half, unless the report's fault is wanted."""
+    def _classify(self, probabilities: Tensor) -> Tensor:
+        """Return the classes [n] for probabilities [n, 1]: 1 above one half, or the report's fault."""
         return argmax_over_one_column(probabilities) if self.protocol.faults else (probabilities[:, 0] > 0.5).float()
 
     def _loss(self, targets: Tensor) -> Loss:
         if self.protocol.faults:
             return broadcast_mse
         if self.protocol.loss == "mse":
-            return _mse
+            return lambda outputs, targets: F.mse_loss(outputs[:, 0], targets)
         positive = float(targets.mean())
-        weight = (1 - positive) / positive if self.protocol.class_weights else 1.0
-        return partial(_bce, weight=torch.tensor(weight))
+        weight = torch.tensor((1 - positive) / positive if self.protocol.class_weights else 1.0)
+        return lambda outputs, targets: F.binary_cross_entropy_with_logits(outputs[:, 0], targets, pos_weight=weight)
 
 
-def _train_until(trainer: Trainer, train: Examples, aside: Examples, patience: int) -> History:
-    """Train until the loss on `aside` has not fallen for `patience` epochs, and go back to the best epoch's weights."""
-    history = History([], [], 0)
+def _fit_until_best(trainer: Trainer, train: Examples, validation: Examples, patience: int) -> LearningCurve:
+    """Train until the validation loss has not fallen for `patience` epochs, then restore the best epoch's weights."""
+    curve = LearningCurve([], [], 0)
     for result in trainer.fit(train, trainer.settings.epochs):
-        history.curve.append(result)
-        history.stopping_losses.append(trainer.evaluate(aside).loss)
-        if history.stopping_losses[-1] <= min(history.stopping_losses):
-            history.epoch = result.epoch
+        curve.epochs.append(result)
+        curve.val_losses.append(trainer.evaluate(validation).loss)
+        if curve.val_losses[-1] <= min(curve.val_losses):
+            curve.kept_epoch = result.epoch
             state = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
-        elif result.epoch - history.epoch >= patience:
+        elif result.epoch - curve.kept_epoch >= patience:
             break
     trainer.model.load_state_dict(state)
-    return history
-
-
-def _mse(outputs: Tensor, targets: Tensor) -> Tensor:
-    return F.mse_loss(outputs[:, 0], targets)
-
-
-def _bce(outputs: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
-    return F.binary_cross_entropy_with_logits(outputs[:, 0], targets, pos_weight=weight)
-
-
-def _examples(data: HeartDataset) -> Examples:
-    return Examples(data.inputs, data.targets)
+    return curve

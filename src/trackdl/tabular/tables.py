@@ -1,19 +1,19 @@
-"""The comparison of models as text: the columns and rows of its tables."""
+"""The comparison of models as text tables."""
 
 from collections.abc import Mapping
 
 from trackdl.analysis.stats import Estimate
 from trackdl.data.heart.table import Audit
 
-__all__ = ["audit_words", "compared", "tested"]
+__all__ = ["cross_validation_table", "describe_audit", "holdout_table"]
 
 Metrics = Mapping[str, Mapping[str, float]]
-Table = tuple[list[str], list[list[str]]]
+Table = tuple[list[str], list[list[str]]]  # columns and rows
 
 
-def tested(metrics: Metrics, seeds: int) -> Table:
-    """Return the table of the test rows: the first seed with its exact interval, and all seeds."""
-    columns = ["model", "accuracy", "exact 95 % interval", f"mean of {seeds}", "least to most", "AUC", "Brier"]
+def holdout_table(metrics: Metrics, seeds: int) -> Table:
+    """Return the results on the test rows: the first seed with its exact interval, and all seeds."""
+    columns = ["model", "accuracy", "exact 95 % interval", f"mean of {seeds}", "range", "AUC", "Brier"]
     rows = [
         [
             name,
@@ -30,14 +30,14 @@ def tested(metrics: Metrics, seeds: int) -> Table:
     return columns, rows
 
 
-def compared(metrics: Metrics, against: Mapping[str, Mapping[str, Estimate]]) -> Table:
-    """Return the table of the cross-validation: each model's scores, and its paired differences to another model.
+def cross_validation_table(metrics: Metrics, differences: Mapping[str, Mapping[str, Estimate]]) -> Table:
+    """Return the results of cross-validation: each model's scores and paired differences to a reference.
 
-    Differences are hundredths, with their intervals; ECE is the expected calibration error.
+    Differences are in percentage points, with their intervals; ECE is the expected calibration error.
 
     Args:
-        metrics: Each model's.
-        against: By model and score; a model without an entry is not in the table.
+        metrics: By model.
+        differences: By model and score; a model without an entry is not in the table.
     """
     columns = ["model", "accuracy", "AUC", "Brier", "ECE", "accuracy, points", "p", "AUC, points", "p"]
     rows = [
@@ -50,7 +50,7 @@ def compared(metrics: Metrics, against: Mapping[str, Mapping[str, Estimate]]) ->
             *_difference(found["accuracy"]),
             *_difference(found["auc"]),
         ]
-        for name, found in against.items()
+        for name, found in differences.items()
     ]
     return columns, rows
 
@@ -60,11 +60,11 @@ def _difference(found: Estimate) -> list[str]:
     return [f"{mean:+.1f} ({low:+.1f} {high:+.1f})", f"{found.p:.2f}"]
 
 
-def audit_words(found: Audit, count: int) -> str:
-    """Return what was looked for in the table's rows, and found."""
-    zeros = ", ".join(f"{name} is 0, for missing, in {number}" for name, number in found.zeros.items())
+def describe_audit(found: Audit, count: int) -> str:
+    """Return the findings in a table of `count` rows as a sentence."""
+    zeros = ", ".join(f"{name} is 0, for missing, in {number} rows" for name, number in found.zeros.items())
     return (
-        f"{count} rows: {len(found.duplicates)} pairs are duplicates, {len(found.contradictions)} differ in the target "
-        f"alone, {len(found.leaks)} of both lie across the split; {len(found.near)} pairs differ in one feature, "
-        f"{len(found.near_leaks)} of them across the split; {zeros}"
+        f"{count} rows: {len(found.duplicates)} pairs are duplicates and {len(found.contradictions)} differ in the"
+        f" target alone, {len(found.leaks)} of these pairs across the split; {len(found.near)} pairs differ in one"
+        f" feature, {len(found.near_leaks)} of them across the split; {zeros}"
     )

@@ -8,9 +8,10 @@ import logging
 
 import torch.nn.functional as F
 
+from trackdl.data.catalogue import MNIST
 from trackdl.data.download import report_weights
 from trackdl.data.download.datasets import DATASETS
-from trackdl.data.images import MNIST_MEAN_STD, load_images, normalise
+from trackdl.data.images import load_images, normalise
 from trackdl.errors import DataMissing, InputError
 from trackdl.networks.digit import DigitNet
 from trackdl.tasks import mnist
@@ -55,9 +56,9 @@ def register() -> None:
     images = load_images("mnist")
     log.info("registering the report's own MNIST network as %s", URI)
     with runs.start("transfer", name="the report's MNIST network") as run:
-        run.dataset(runs.describe_dataset("mnist-test", images.digest, mnist.HOME), "testing")
+        run.dataset(runs.describe_dataset("mnist-test", images.digest, MNIST.source), "testing")
         run.tags({**ORIGIN, "trackdl.data_digest": images.digest})
-        outputs, targets = outputs_of(model, normalise(images.test_images, *MNIST_MEAN_STD)), images.test_labels
+        outputs, targets = outputs_of(model, normalise(images.test_images, *MNIST.mean_std)), images.test_labels
         right = int((outputs.argmax(dim=1) == targets).sum())
         evaluation = Evaluation(F.nll_loss(outputs, targets).item(), right, len(targets), outputs)
         epochs.log_predictions(run, "test", evaluation, targets)

@@ -28,7 +28,7 @@ def run(experiment: DataSpec) -> None:
         for name in experiment.datasets:
             if name == "greek":
                 letters = load_letters()
-                digest, words = letters.digest, f"{len(letters.pictures)} letters, origin: {letters.origin}"
+                digest, words = letters.digest, f"{len(letters.images)} letters, origin: {letters.origin}"
             elif name == report_weights.NAME:
                 digest, words = _weights()
             else:

@@ -24,7 +24,8 @@ from torch import Tensor
 
 from trackdl import ledger
 from trackdl.analysis.stats import mean_interval
-from trackdl.data.images import FASHION_MEAN_STD, ImageSet, load_images, normalise, validation_split
+from trackdl.data.catalogue import FASHION
+from trackdl.data.images import ImageSet, load_images, normalise, validation_split
 from trackdl.errors import InputError
 from trackdl.networks.fashion import FashionNet
 from trackdl.plots import common as plots
@@ -50,7 +51,6 @@ TRAINS = (
 )  # covered by the code digest, with all that they reach
 
 MODEL = "fashion-cnn"
-HOME = "https://github.com/zalandoresearch/fashion-mnist"
 CURVES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 KEPT = ("best_val_loss", "best_val_accuracy", "best_test_loss", "best_test_accuracy")
 
@@ -163,7 +163,7 @@ def _load(experiment: FashionSpec) -> Splits:
     dtype = resolve_precision(experiment.training.precision, resolve_device(experiment.training.device))
 
     def examples(pixels: Tensor, labels: Tensor, dtype: torch.dtype = torch.float32) -> Examples:
-        return Examples(normalise(pixels, *FASHION_MEAN_STD, dtype), labels)
+        return Examples(normalise(pixels, *FASHION.mean_std, dtype), labels)
 
     return Splits(
         images=images,
@@ -177,9 +177,9 @@ def _load(experiment: FashionSpec) -> Splits:
 
 def _log_inputs(run: Run, splits: Splits) -> None:
     digest = splits.images.digest
-    run.dataset(runs.describe_dataset("fashion-train", digest, HOME), "training")
-    run.dataset(runs.describe_dataset("fashion-validation", splits.split_digest, HOME), "validation")
-    run.dataset(runs.describe_dataset("fashion-test", digest, HOME), "testing")
+    run.dataset(runs.describe_dataset("fashion-train", digest, FASHION.source), "training")
+    run.dataset(runs.describe_dataset("fashion-validation", splits.split_digest, FASHION.source), "validation")
+    run.dataset(runs.describe_dataset("fashion-test", digest, FASHION.source), "testing")
     run.tags({"trackdl.data_digest": digest})
 
 
@@ -300,7 +300,7 @@ def _register(
     validated: Evaluation,
     tested: Evaluation,
 ) -> Decision:
-    mean, std = FASHION_MEAN_STD
+    mean, std = FASHION.mean_std
     images = splits.images
     card = PictureCard(
         network="FashionNet",
@@ -308,11 +308,11 @@ def _register(
         classes=list(images.classes),
         mean=mean,
         std=std,
-        preprocessing="fashion",
+        preprocessing=FASHION.preprocessing,
     )
     on = [
         (
-            runs.describe_dataset(name, digest, HOME),
+            runs.describe_dataset(name, digest, FASHION.source),
             {f"{part}_loss": evaluation.loss, f"{part}_accuracy": evaluation.accuracy},
         )
         for name, digest, part, evaluation in (

@@ -18,11 +18,11 @@ from trackdl.plots import classifiers as plots_classifiers
 from trackdl.serving import TableCard
 from trackdl.spec import HeartSpec
 from trackdl.system.console import print_table, progress, say
-from trackdl.tabular import logging as outcomes
-from trackdl.tabular import tables as comparison_text
+from trackdl.tabular import tables
 from trackdl.tabular.baselines import BASELINES, BaselineCandidate
 from trackdl.tabular.comparison import Candidate, CrossValidated, cross_validate, fit_seeds, folds
-from trackdl.tabular.protocols import Fitted, NetworkCandidate, Outcome
+from trackdl.tabular.logging import log_cross_validation, log_learning_curves, log_test
+from trackdl.tabular.protocols import Fitted, NetworkCandidate, Predictions
 from trackdl.tracking import runs
 from trackdl.tracking.registry import register as registry
 from trackdl.tracking.registry.register import Decision, Score
@@ -103,15 +103,15 @@ def show(result: Result) -> str:
         rows = [[row.metric, *ledger.table([row])[1][0][1:]] for row in result.rows]
         print_table("Task 4, heart disease: the report's protocol, its faults included", columns, rows)
     table, experiment = result.table, result.experiment
-    columns, rows = comparison_text.tested(result.metrics, experiment.seeds)
+    columns, rows = tables.holdout_table(result.metrics, experiment.seeds)
     print_table(f"The {len(table.test)} test rows, seed {experiment.training.seed} and all seeds", columns, rows)
-    columns, rows = comparison_text.compared(result.metrics, result.against["models"])
+    columns, rows = tables.cross_validation_table(result.metrics, result.against["models"])
     way = f"{experiment.repeats} × {experiment.folds} folds of {len(table.frame)} rows"
     print_table(f"Cross-validated, {way}; differences to {REFERENCE}, p", columns, rows)
     if steps := result.against["ablation"]:
-        columns, rows = comparison_text.compared(result.metrics, steps)
+        columns, rows = tables.cross_validation_table(result.metrics, steps)
         print_table(f"Ablation, likewise; differences to {_subject(experiment)}, p", columns, rows)
-    say(comparison_text.audit_words(result.found, len(table.frame)))
+    say(tables.describe_audit(result.found, len(table.frame)))
     say(f"run {result.run.id}: {result.decision}")
     first = experiment.networks[0].name
     shown = [*(f"{protocol}/{first}" for protocol in experiment.protocols), REFERENCE]
@@ -163,7 +163,7 @@ def _log_inputs(run: Run, table: HeartTable) -> Audit:
 def _log_models(
     run: Run,
     experiment: HeartSpec,
-    tested: Mapping[str, list[Outcome]],
+    tested: Mapping[str, list[Predictions]],
     crossed: Mapping[str, CrossValidated],
     table: HeartTable,
     seeds: list[int],
@@ -179,11 +179,11 @@ def _log_models(
                     model_run.tags({"trackdl.protocol": group, "trackdl.network": name.partition("/")[2]})
                     found: dict[str, float] = {}
                     if name in tested:
-                        targets = table.targets[table.test]
-                        found |= outcomes.log_tested(model_run, tested[name], targets, table.test, seeds)
-                        _log_network(model_run, {s: o.fitted for s, o in zip(seeds, tested[name], strict=True)})
+                        by_seed = dict(zip(seeds, tested[name], strict=True))
+                        found |= log_test(model_run, by_seed, table.targets, table.test)
+                        _log_network(model_run, {seed: made.fitted for seed, made in by_seed.items()})
                     if name in crossed:
-                        found |= outcomes.log_cross_validation(model_run, crossed[name])
+                        found |= log_cross_validation(model_run, crossed[name])
                 run.metrics({f"{name}/{metric}": value for metric, value in found.items()})
                 metrics[name] = found
             _draw_losses(run, group_run, group, tested)
@@ -197,18 +197,18 @@ def _log_network(run: Run, fitted: Mapping[int, Fitted | None]) -> None:
     networks = {seed: item for seed, item in fitted.items() if item is not None}
     if not networks:
         return
-    outcomes.log_histories(run, {seed: item.histories for seed, item in networks.items()})
+    log_learning_curves(run, {seed: item.learning_curves for seed, item in networks.items()})
     first = next(iter(networks.values())).model.members[0]
     if isinstance(first, HeartNet):
         run.text(f"{first.layers}\n", "network.txt")
 
 
-def _draw_losses(run: Run, group_run: Run, group: str, tested: Mapping[str, list[Outcome]]) -> None:
+def _draw_losses(run: Run, group_run: Run, group: str, tested: Mapping[str, list[Predictions]]) -> None:
     """Draw the loss curves of a protocol's networks; log the last batch's loss, which the report prints, to `run`."""
     batches, means = {}, {}
     for name, said in tested.items():
         if name.startswith(f"{group}/") and (fitted := said[0].fitted):
-            network, curves = name.partition("/")[2], [history.curve for history in fitted.histories]
+            network, curves = name.partition("/")[2], [curve.epochs for curve in fitted.learning_curves]
             points = [point for result in curves[0] for point in result.batch_losses]
             # The batch losses of several members would hide each other.
             batches[network] = points if len(curves) == 1 else []
@@ -243,7 +243,7 @@ def _compare(run: Run, crossed: Mapping[str, CrossValidated], subject: str) -> d
 
 def _draw(
     run: Run,
-    tested: Mapping[str, list[Outcome]],
+    tested: Mapping[str, list[Predictions]],
     crossed: Mapping[str, CrossValidated],
     against: Mapping[str, Differences],
     table: HeartTable,
@@ -255,14 +255,15 @@ def _draw(
         group, _, model = name.partition("/")
         roc.setdefault(group, {})[model] = (targets, said[0].probabilities)
         if name in crossed:
-            rows, outcome = crossed[name].pooled
-            calibration.setdefault(group, {})[model] = (rows, outcome.probabilities)
+            held_out = crossed[name].table()
+            judged = (held_out["target"].to_numpy(), held_out["probability"].to_numpy())
+            calibration.setdefault(group, {})[model] = judged
     title = f"The {len(targets)} test rows"
     run.figure(plots_classifiers.roc_panels(roc, title), "pictures/roc.png")
     figure = plots_classifiers.calibration_panels(calibration, "Calibration, all rows, each held out")
     run.figure(figure, "pictures/calibration.png")
-    judged = {name.replace("/", "\n"): (targets, said[0].labels) for name, said in tested.items()}
-    run.figure(plots_classifiers.confusion_grid(judged, CLASSES, title, 6), "pictures/confusion.png")
+    labels = {name.replace("/", "\n"): (targets, said[0].labels) for name, said in tested.items()}
+    run.figure(plots_classifiers.confusion_grid(labels, CLASSES, title, 6), "pictures/confusion.png")
     if steps := against["ablation"]:
         charted = {
             title: {name.removeprefix(f"{ABLATION}/"): found[metric] for name, found in steps.items()}
@@ -275,7 +276,7 @@ def _draw(
 def _register(
     run: Run,
     experiment: HeartSpec,
-    tested: Mapping[str, list[Outcome]],
+    tested: Mapping[str, list[Predictions]],
     metrics: Mapping[str, Mapping[str, float]],
     table: HeartTable,
 ) -> Decision:

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from trackdl import ledger
-from trackdl.data.images import MNIST_MEAN_STD, ImageSet, load_images, normalise
+from trackdl.data.catalogue import MNIST
+from trackdl.data.images import ImageSet, load_images, normalise
 from trackdl.networks.digit import DigitNet
 from trackdl.plots import common as plots
 from trackdl.serving import PictureCard
@@ -24,12 +25,11 @@ from trackdl.tracking.registry.register import Decision, Score
 from trackdl.tracking.runs import Run
 from trackdl.training.trainer import Evaluation, Examples, Trainer
 
-__all__ = ["HOME", "MODEL", "Result", "register", "run", "show"]
+__all__ = ["MODEL", "Result", "register", "run", "show"]
 
 TRAINS = ("_trainer", "_train")  # covered by the code digest, with all that they reach
 
 MODEL = "mnist-cnn"
-HOME = "http://yann.lecun.com/exdb/mnist/"
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ def show(result: Result) -> str:
 
 
 def _log_inputs(run: Run, images: ImageSet) -> None:
-    run.dataset(runs.describe_dataset("mnist-train", images.digest, HOME), "training")
-    run.dataset(runs.describe_dataset("mnist-test", images.digest, HOME), "testing")
+    run.dataset(runs.describe_dataset("mnist-train", images.digest, MNIST.source), "training")
+    run.dataset(runs.describe_dataset("mnist-test", images.digest, MNIST.source), "testing")
     run.tags({"trackdl.data_digest": images.digest})
 
 
@@ -81,8 +81,8 @@ def _trainer(experiment: MnistSpec) -> Trainer:
 
 def _train(run: Run, experiment: MnistSpec, trainer: Trainer, images: ImageSet) -> tuple[Trainer, Evaluation]:
     """Train to the last epoch, logging figures where the report shows them; return the trainer and the last test."""
-    train = Examples(normalise(images.train_images, *MNIST_MEAN_STD, dtype=trainer.dtype), images.train_labels)
-    test = Examples(normalise(images.test_images, *MNIST_MEAN_STD), images.test_labels)
+    train = Examples(normalise(images.train_images, *MNIST.mean_std, dtype=trainer.dtype), images.train_labels)
+    test = Examples(normalise(images.test_images, *MNIST.mean_std), images.test_labels)
     total = experiment.training.epochs
     pause = min(experiment.reload_after or total, total)
     evaluation = _measure(run, trainer, test)
@@ -144,14 +144,14 @@ def register(
         lineage: Further tags of the version.
         alias: As in `registry.register`.
     """
-    mean, std = MNIST_MEAN_STD
+    mean, std = MNIST.mean_std
     classes = list(images.classes)
     arguments = {"classes": len(classes)}
     card = PictureCard(
-        network="DigitNet", arguments=arguments, classes=classes, mean=mean, std=std, preprocessing="mnist"
+        network="DigitNet", arguments=arguments, classes=classes, mean=mean, std=std, preprocessing=MNIST.preprocessing
     )
     measured = {"test_loss": evaluation.loss, "test_accuracy": evaluation.accuracy}
-    on = [(runs.describe_dataset("mnist-test", images.digest, HOME), measured)]
+    on = [(runs.describe_dataset("mnist-test", images.digest, MNIST.source), measured)]
     why = "the report's protocol has no validation split"
     score = Score("test_accuracy", evaluation.accuracy, why, images.digest)
     example = images.test_images[:2].numpy()

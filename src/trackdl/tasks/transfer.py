@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from trackdl import ledger, spec
 from trackdl.analysis.stats import exact_interval
+from trackdl.data.catalogue import MNIST
 from trackdl.data.greek.letters import Letters, load_letters
-from trackdl.data.images import MNIST_MEAN_STD
-from trackdl.data.preprocessing.pictures import to_digits
+from trackdl.data.preprocessing.digits import to_digits
 from trackdl.errors import InputError
 from trackdl.networks.digit import DigitNet
 from trackdl.networks.transfer import freeze, replace_head
@@ -142,8 +142,8 @@ def _source(uri: str) -> Source:
 
 
 def _examples(letters: Letters, experiment: TransferSpec) -> Examples:
-    mean, std = MNIST_MEAN_STD
-    digits = to_digits(letters.pictures, experiment.data.preprocessing, letters.names)
+    mean, std = MNIST.mean_std
+    digits = to_digits(letters.images, experiment.data.preprocessing, letters.names)
     return Examples((digits - mean) / std, letters.labels)
 
 
@@ -219,7 +219,7 @@ def _train(run: Run, experiment: TransferSpec, trainer: Trainer, examples: Examp
     curve = plots.loss_curves(run.history("batch_loss"), tested, f"Learning {letters.origin} letters", "All letters")
     run.figure(curve, "pictures/training_curve.png")
     captions = [letters.classes[index] for index in evaluation.outputs.argmax(dim=1)]
-    mean, std = MNIST_MEAN_STD
+    mean, std = MNIST.mean_std
     shown = (examples.inputs[:, 0] * std + mean).numpy()
     grid = plots.picture_grid(shown, captions, f"Network inputs ({letters.origin} letters) and predictions", 9)
     run.figure(grid, "pictures/letters.png")
@@ -288,11 +288,11 @@ def _register(
     source: Source,
 ) -> Decision:
     how = experiment.data.preprocessing
-    mean, std = MNIST_MEAN_STD
+    mean, std = MNIST.mean_std
     classes = list(letters.classes)
     arguments = {"classes": len(classes)}
     card = PictureCard(network="DigitNet", arguments=arguments, classes=classes, mean=mean, std=std, preprocessing=how)
-    example = (to_digits(letters.pictures[:2], how)[:, 0] * 255).round().numpy()
+    example = (to_digits(letters.images[:2], how)[:, 0] * 255).round().numpy()
     final = {"train_loss": evaluation.loss, "train_accuracy": evaluation.accuracy, "val_accuracy": held_out.accuracy}
     on = [(runs.describe_dataset(f"greek ({letters.origin})", letters.digest, "greek letters"), final)]
     why = "every letter is predicted by a network that was not trained on it"

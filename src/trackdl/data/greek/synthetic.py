@@ -1,7 +1,7 @@
-"""Greek letters drawn from fonts: what stands in for the report's 27 pictures where those cannot be had.
+"""Greek letters drawn from fonts, which replace the report's 27 images where those are not available.
 
-They show that a workflow runs, not how well people's handwriting is read. The fonts are those that matplotlib ships;
-with the same versions of Pillow and matplotlib every machine draws the same pictures.
+They show that a workflow runs, not how well it reads handwriting. matplotlib ships the fonts; with the same versions of
+Pillow and matplotlib every machine draws the same images.
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-SIDE = 133  # pixels, as the report's pictures
+SIDE = 133  # pixels, as the report's images
 
 _LETTERS = {"alpha": "α", "beta": "β", "gamma": "γ"}
 _FONTS = (
@@ -24,28 +24,28 @@ _FONTS = (
     "DejaVuSansMono",
     "STIXGeneralBolIta",
 )
-_CMMI10 = {"α": "\u00ae", "β": "\u00af", "γ": "\u00b0"}  # where TeX's font of mathematical italics keeps them
+_CMMI10 = {"α": "\u00ae", "β": "\u00af", "γ": "\u00b0"}  # their codes in TeX's font of mathematical italics
 _FONT_PIXELS = 320
-_CANVAS = 640  # holds a letter of that size, sheared and turned
+_CANVAS = 640  # pixels: holds a letter of that size, sheared and rotated
 
 
 def render_letters(per_class: int = 9) -> dict[str, tuple[Image.Image, ...]]:
     """Draw α, β and γ in several fonts, slants, weights, sizes, places, inks and paper tones.
 
     Args:
-        per_class: Pictures of each letter; the same numbers give the same pictures.
+        per_class: The number of images of each letter.
 
     Returns:
-        For each class's name its pictures, mode `L`, 133×133, dark ink on lighter paper.
+        Each class's images, mode `L`, 133×133, dark ink on lighter paper.
     """
     return {
-        name: tuple(_picture(letter, _FONTS[index % len(_FONTS)], [place, index]) for index in range(per_class))
+        name: tuple(_draw(letter, _FONTS[index % len(_FONTS)], [place, index]) for index in range(per_class))
         for place, (name, letter) in enumerate(_LETTERS.items())
     }
 
 
-def _picture(letter: str, font: str, seed: list[int]) -> Image.Image:
-    """Draw one letter on paper of its own."""
+def _draw(letter: str, font: str, seed: list[int]) -> Image.Image:
+    """Draw one letter on paper."""
     random = np.random.default_rng(seed)
     glyph = _glyph(letter, font, random)
     shrink = random.uniform(0.4, 0.7) * SIDE / max(glyph.size)
@@ -62,9 +62,9 @@ def _picture(letter: str, font: str, seed: list[int]) -> Image.Image:
 
 
 def _glyph(letter: str, font: str, random: np.random.Generator) -> Image.Image:
-    """Return a letter's ink, large, cropped, in a weight, slant and turn of its own."""
+    """Return a letter's ink, large and cropped, with random weight, slant and rotation."""
     file = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{font}.ttf"
-    # The basic layout: the other depends on libraries that a machine may lack.
+    # The basic layout: the other one needs libraries that a machine may lack.
     face = ImageFont.truetype(file, _FONT_PIXELS, layout_engine=ImageFont.Layout.BASIC)
     sign = _CMMI10[letter] if font == "cmmi10" else letter
     canvas = Image.new("L", (_CANVAS, _CANVAS))

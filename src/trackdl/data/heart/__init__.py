@@ -1,1 +1,1 @@
-"""The heart table: its cells checked, its rows and split, and rows made a network's inputs."""
+"""The heart disease table: checked cells, the split of its rows, and rows encoded as a network's inputs."""

@@ -1,6 +1,6 @@
-"""Rows of the heart table become a network's inputs: by the report's label encoding, or by a preparation.
+"""Rows of the heart table encoded as a network's inputs: by the report's label encoding or by a preparation.
 
-A preparation is fitted on training rows only and is nothing but numbers, so it goes into a served model as JSON.
+A preparation is fitted on training rows only and consists of numbers, so a served model keeps it as JSON.
 """
 
 import numpy as np
@@ -15,15 +15,15 @@ from trackdl.spec.heart import HeartInputs
 
 __all__ = ["Components", "Preparation", "label_encoded"]
 
-# The column that tells a filled-in cholesterol from a measured one. RestingBP is 0 in one row of 918: too few to learn.
+# The column whose imputed values are marked in a column of their own. RestingBP is 0 in only one of 918 rows.
 MARKED = "Cholesterol"
 
 
 def label_encoded(frame: pd.DataFrame) -> NDArray[np.float32]:
-    """Encode as the report did: each text column's values, sorted, numbered from 0, by this table alone; no scaling.
+    """Encode as the report did: the sorted values of each text column are numbered from 0, without scaling.
 
-    A table that lacks a category numbers the others otherwise: the report's fault, which the report's own two tables
-    do not show, since each holds every category.
+    The report's fault is that each table is encoded by itself: one that lacks a category numbers the others
+    differently. Its own two tables hold every category.
 
     Returns:
         float32 [n, 11], the columns in the table's order.
@@ -36,7 +36,7 @@ def label_encoded(frame: pd.DataFrame) -> NDArray[np.float32]:
 
 
 class Components(BaseModel):
-    """Principal components: the inputs' means [d], and the components' directions [k, d]."""
+    """Principal components: the means of the inputs [d] and the directions of the components [k, d]."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -45,14 +45,14 @@ class Components(BaseModel):
 
 
 class Preparation(BaseModel):
-    """What turns raw rows into a network's inputs, fitted.
+    """The fitted encoding of raw rows as a network's inputs.
 
     Attributes:
-        categories: The categories that a column of 0 and 1 was made for, by table column.
-        medians: What stands in for a value that is 0 for "missing", by table column; empty where 0 is taken as it is.
-        mean: Of each column before scaling, [d].
-        scale: Its standard deviation, [d]; 1 where it is constant.
-        components: The principal components that are taken of the scaled columns, or None.
+        categories: The categories that are one-hot encoded, by column of the table.
+        medians: The values that replace a 0 for "missing", by column; empty where 0 stays 0.
+        mean: The mean of each encoded column, [d].
+        scale: Its standard deviation, [d]; 1 for a constant column.
+        components: The principal components of the scaled columns, or None.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -65,13 +65,8 @@ class Preparation(BaseModel):
 
     @classmethod
     def fit(cls, rows: pd.DataFrame, settings: HeartInputs) -> "Preparation":
-        """Fit on rows of the table.
-
-        Args:
-            rows: The training rows, and no others.
-            settings: What is done; its encoding is one-hot.
-        """
-        # One column tells two categories apart; a second would be its mirror.
+        """Fit on the training rows by settings with the encoding one-hot."""
+        # For two categories, one column is enough.
         categories = {name: list(values if len(values) > 2 else values[1:]) for name, values in CATEGORIES.items()}
         medians = {}
         for name in MISSING_AS_ZERO if settings.missing_zeros else ():
@@ -88,7 +83,7 @@ class Preparation(BaseModel):
 
     @property
     def width(self) -> int:
-        """How many inputs a row becomes."""
+        """The number of inputs."""
         return len(self.components.directions) if self.components else len(self.mean)
 
     def apply(self, rows: pd.DataFrame) -> NDArray[np.float32]:
@@ -100,7 +95,7 @@ class Preparation(BaseModel):
 
 
 def _columns(rows: pd.DataFrame, categories: dict[str, list[str]], medians: dict[str, float]) -> NDArray[np.float64]:
-    """Return numbers, categories as 0 and 1, and the mark of what is missing, float64 [n, d], not scaled yet."""
+    """Return numbers, one-hot categories and the mark of imputed values, float64 [n, d], before scaling."""
     columns = []
     for name in NUMBERS:
         numbers = rows[name].to_numpy(np.float64)

@@ -1,8 +1,8 @@
-"""The heart table's schema: its columns, what each may hold, and a check that names what is wrong by row and column."""
+"""The heart table's schema: its columns, their valid values, and a check that reports problems by row and column."""
 
 import io
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,16 +10,16 @@ import numpy as np
 import pandas as pd
 
 from trackdl.errors import InputError
+from trackdl.system.findings import listed
 
 __all__ = ["CATEGORIES", "FEATURES", "MISSING_AS_ZERO", "NUMBERS", "TARGET", "Column", "check_rows", "parse_table"]
 
-# A message lists at most so many problems.
-HANDFUL = 6
+HANDFUL = 6  # problems listed in one message
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column: a number between `low` and `high`, whole or not, or one of `categories`."""
+    """A column of numbers from `low` to `high`, whole or not, or of `categories`."""
 
     name: str
     low: float = 0
@@ -29,35 +29,34 @@ class Column:
 
     @property
     def expected(self) -> str:
-        """What the column may hold, in words."""
+        """The valid values, for messages."""
         if self.categories:
             return f"one of {', '.join(self.categories)}"
         return f"a {'whole ' if self.whole else ''}number from {self.low:g} to {self.high:g}"
 
     def read(self, value: Any) -> Any:
-        """Return the value as the table holds it: str, int or float.
+        """Return a valid value as str, int or float.
 
         Raises:
-            ValueError: It is not what the column may hold; the message says what is wrong with it.
+            ValueError: The value is missing or not valid.
         """
         if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
             raise ValueError("is missing")
+        invalid = ValueError(f"is {value!r:.40}")
         if self.categories:
             if value not in self.categories:
-                raise ValueError(f"is {value!r:.40}")
+                raise invalid
             return str(value)
-        if isinstance(value, bool | np.bool_):
-            raise ValueError(f"is {value!r:.40}")
         try:
-            number = float(value)
+            number = math.nan if isinstance(value, bool | np.bool_) else float(value)
         except (TypeError, ValueError, OverflowError):
-            raise ValueError(f"is {value!r:.40}") from None
+            raise invalid from None
         if not self.low <= number <= self.high or (self.whole and not number.is_integer()):
-            raise ValueError(f"is {value!r:.40}")
+            raise invalid
         return int(number) if self.whole else number
 
 
-# The ranges hold what is possible in a living person, and 0 where the table writes it for "not measured".
+# The ranges cover a living person, and 0 where the table writes 0 for "not measured".
 FEATURES = (
     Column("Age", 0, 120),
     Column("Sex", categories=("F", "M")),
@@ -74,22 +73,22 @@ FEATURES = (
 TARGET = Column("HeartDisease", 0, 1)
 NUMBERS = tuple(column.name for column in FEATURES if not column.categories)
 CATEGORIES = {column.name: column.categories for column in FEATURES if column.categories}
-# Nobody alive has these at 0: the table's makers wrote 0 where nothing was measured.
+# A 0 in these columns means "not measured".
 MISSING_AS_ZERO = ("RestingBP", "Cholesterol")
 
 
 def parse_table(content: bytes, name: str) -> pd.DataFrame:
-    """Read a CSV of the heart table's columns, in any order, every cell checked.
+    """Read a CSV file with the heart table's columns, in any order, and check every cell.
 
     Args:
         content: The file.
-        name: What messages call it.
+        name: Its name in messages.
 
     Returns:
         The rows in the file's order, the columns in the schema's: str, int64 and float64, the target last.
 
     Raises:
-        InputError: It is no such table; the first problems are named by row (1 is the first below the header) and
+        InputError: The file is not such a table; problems are reported by row (1 is the first below the header) and
             column.
     """
     try:
@@ -101,46 +100,44 @@ def parse_table(content: bytes, name: str) -> pd.DataFrame:
         raise InputError(f"{name}: not UTF-8 text (byte {error.start}); expected a CSV table") from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
         raise InputError(f"{name}: not a CSV table: {' '.join(str(error).split())[:200]}") from error
-    header = [str(cell).strip() for cell in cells.iloc[0]]
+    cells.columns = [str(cell).strip() for cell in cells.iloc[0]]
     columns = (*FEATURES, TARGET)
-    _check_header(header, [column.name for column in columns], name)
+    _check_header(list(cells.columns), columns, name)
     if len(cells) < 2:
         raise InputError(f"{name}: no rows below the header")
-    rows: list[dict[str, Any]] = [
-        dict(zip(header, row, strict=True)) for row in cells.iloc[1:].itertuples(index=False, name=None)
-    ]
-    return _frame(rows, columns, name)
+    return _frame(cells.iloc[1:].to_dict("records"), columns, name)
 
 
 def check_rows(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """Check records of the features, as a model is asked about them; other columns are an error, the target too.
+    """Check records of the features, as in a request to a model; the target is an unknown column.
 
     Raises:
-        InputError: A column is missing or unknown, or a value is not what its column may hold.
+        InputError: There are no rows, a column is missing or unknown, or a value is not valid.
     """
     given = [dict(row) for row in rows]
     if not given:
         raise InputError("no rows were given")
-    names = [column.name for column in FEATURES]
     for number, row in enumerate(given, 1):
-        _check_header([str(key) for key in row], names, f"row {number}")
+        _check_header([str(key) for key in row], FEATURES, f"row {number}")
     return _frame(given, FEATURES, "rows")
 
 
-def _check_header(found: list[str], expected: list[str], name: str) -> None:
+def _check_header(found: list[str], columns: Sequence[Column], name: str) -> None:
+    expected = [column.name for column in columns]
     missing = [column for column in expected if column not in found]
     unknown = [column for column in found if column not in expected]
     twice = sorted({column for column in found if found.count(column) > 1} - set(unknown))
     problems = [
-        f"{word} {', '.join(repr(column) for column in columns[:HANDFUL])}"
-        for word, columns in (("missing column", missing), ("unknown column", unknown), ("twice the column", twice))
-        if columns
+        f"{problem} {listed(map(repr, names))}"
+        for problem, names in (("missing column", missing), ("unknown column", unknown), ("duplicate column", twice))
+        if names
     ]
     if problems:
         raise InputError(f"{name}: {'; '.join(problems)}. The columns are {', '.join(expected)}")
 
 
-def _frame(rows: list[dict[str, Any]], columns: tuple[Column, ...], name: str) -> pd.DataFrame:
+def _frame(rows: list[dict[Any, Any]], columns: Sequence[Column], name: str) -> pd.DataFrame:
+    """Check every cell of `rows`, and return them with the columns' types."""
     problems = []
     for number, row in enumerate(rows, 1):
         for column in columns:

@@ -1,38 +1,32 @@
-"""The heart disease table: its rows and split, as a `Dataset` over a frame, and what is wrong with them."""
+"""The heart disease table: its rows, their split, and an audit of duplicates, leaks and missing values."""
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
-from torch import Tensor
-from torch.utils.data import Dataset
 
 from trackdl.data.download import datasets as sources
 from trackdl.data.heart.schema import FEATURES, MISSING_AS_ZERO, TARGET, parse_table
 from trackdl.errors import InputError
 
-__all__ = ["CLASSES", "Audit", "HeartDataset", "HeartTable", "audit", "load_heart"]
+__all__ = ["CLASSES", "Audit", "HeartTable", "audit", "load_heart"]
 
 CLASSES = ("normal", "heart disease")
-
-Encode = Callable[[pd.DataFrame], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, eq=False)
 class HeartTable:
-    """All rows, and which of them are learnt from and which tested on.
+    """All rows and their split.
 
     Attributes:
-        frame: The features and, last, the target; see `heart_schema`.
-        train: int64 [n], places of the training rows, in the order in which they are learnt.
-        test: int64 [m], places of the test rows.
-        origin: "report", or "own" for tables that the user names.
+        frame: The features and, last, the target, with the types of `schema.parse_table`.
+        train: The places of the training rows, int64 [n], in the order in which they are learnt.
+        test: The places of the test rows, int64 [m].
+        origin: "report", or "own" for the user's tables.
         digest: SHA-256, hex, of the rows.
     """
 
@@ -58,93 +52,67 @@ class HeartTable:
         return self.frame.iloc[self.test]
 
 
-class HeartDataset(Dataset[tuple[Tensor, Tensor]]):
-    """A torch `Dataset` over a pandas frame: an item is a row's inputs, float32 [d], and its target, float32 [].
-
-    Args:
-        frame: Rows with features and target.
-        encode: Turns the frame's rows into numbers, float32 [n, d].
-    """
-
-    def __init__(self, frame: pd.DataFrame, encode: Encode) -> None:
-        self.inputs = torch.from_numpy(encode(frame))
-        self.targets = torch.from_numpy(frame[TARGET.name].to_numpy(np.float32))
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        return self.inputs[index], self.targets[index]
-
-
 def load_heart(
     csv: Path | None = None, test_csv: Path | None = None, test_share: float = 0.2, seed: int = 0
 ) -> HeartTable:
     """Read the report's rows and split, or the user's own.
 
     Args:
-        csv: A table of the same schema instead of the report's.
-        test_csv: Such a table to test on; without it a stratified share of `csv` is set aside.
-        test_share: That share.
-        seed: Draws it.
+        csv: A table of the same schema to use instead of the report's.
+        test_csv: A table of test rows; without it a stratified share of `csv` is held out.
+        test_share: That share, 0 to 1.
+        seed: Determines which rows are held out.
 
     Raises:
-        InputError: A table is not of the schema, or a class has too few rows to be split, or is missing.
-        TrackdlError: The report's table cannot be had whole.
+        InputError: A table does not follow the schema, or has too few rows of a class.
+        TrackdlError: The report's table is missing and cannot be fetched.
     """
-    table = _load(csv, test_csv, test_share, seed)
+    if csv is None:
+        files = sources.read("heart")
+        frame = parse_table(files["heart.csv"], "heart.csv")
+        train, test = (
+            np.loadtxt(files[f"{part}_rows.txt"].decode().splitlines(), np.int64) for part in ("train", "test")
+        )
+    elif test_csv is None:
+        frame = _read(csv)
+        try:
+            train, test = train_test_split(
+                np.arange(len(frame)), test_size=test_share, random_state=seed % 2**32, stratify=frame[TARGET.name]
+            )
+        except ValueError as error:
+            raise InputError(
+                f"{csv}: {len(frame)} rows cannot be split into training and test rows: {error}"
+            ) from error
+    else:
+        tables = [_read(csv), _read(test_csv)]
+        frame = pd.concat(tables, ignore_index=True)
+        train, test = np.split(np.arange(len(frame)), [len(tables[0])])
+    digest = hashlib.sha256(frame.to_csv(index=False).encode()).hexdigest()
+    table = HeartTable(frame, train, test, "own" if csv else "report", digest)
     for rows, name in ((table.train_rows, csv), (table.test_rows, test_csv or csv)):
         if rows[TARGET.name].nunique() < 2:
             raise InputError(f"{name}: all of its {len(rows)} rows have one {TARGET.name}; both 0 and 1 are needed")
     return table
 
 
-def _load(csv: Path | None, test_csv: Path | None, test_share: float, seed: int) -> HeartTable:
-    if csv is None:
-        files = sources.read("heart")
-        frame = parse_table(files["heart.csv"], "heart.csv")
-        train, test = (_row_numbers(files[f"{part}_rows.txt"]) for part in ("train", "test"))
-        return HeartTable(frame, train, test, "report", _digest(frame))
-    frame = parse_table(_read(csv), str(csv))
-    if test_csv is not None:
-        learnt = len(frame)
-        frame = pd.concat([frame, parse_table(_read(test_csv), str(test_csv))], ignore_index=True)
-        return HeartTable(frame, np.arange(learnt), np.arange(learnt, len(frame)), "own", _digest(frame))
+def _read(path: Path) -> pd.DataFrame:
     try:
-        train, test = train_test_split(
-            np.arange(len(frame)), test_size=test_share, random_state=seed % 2**32, stratify=frame[TARGET.name]
-        )
-    except ValueError as error:
-        raise InputError(f"{csv}: {len(frame)} rows cannot be split into training and test rows: {error}") from error
-    return HeartTable(frame, train, test, "own", _digest(frame))
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
+        return parse_table(path.read_bytes(), str(path))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def _row_numbers(content: bytes) -> NDArray[np.int64]:
-    return np.array([int(line) for line in content.decode().splitlines() if not line.startswith("#")], np.int64)
-
-
-def _digest(frame: pd.DataFrame) -> str:
-    return hashlib.sha256(frame.to_csv(index=False).encode()).hexdigest()
-
-
 @dataclass(frozen=True)
 class Audit:
-    """What was looked for in a table. Rows are places in its frame, from 0.
+    """The findings in a table, whose rows are counted from 0.
 
     Attributes:
         duplicates: Pairs of rows that agree in every column.
-        contradictions: Pairs that agree in every feature and not in the target.
-        leaks: The pairs of both kinds that stand on different sides of the split.
-        near: Pairs that agree in all features but one.
-        near_leaks: Those of them on different sides.
-        zeros: How many rows write a missing value as 0, by column.
+        contradictions: Pairs that agree in every feature but not in the target.
+        leaks: Pairs of both kinds with one training row and one test row.
+        near: Pairs that differ in exactly one feature.
+        near_leaks: Those with one training row and one test row.
+        zeros: The number of rows with 0 for a missing value, by column.
     """
 
     duplicates: list[tuple[int, int]]
@@ -156,7 +124,7 @@ class Audit:
 
 
 def audit(table: HeartTable) -> Audit:
-    """Look for duplicated rows, for a leak between training and test rows, and for zeros that mean "missing"."""
+    """Find duplicate rows, leaks between training and test rows, and zeros that mean "missing"."""
     columns = [column.name for column in FEATURES]
     codes = np.stack([pd.factorize(table.frame[name])[0] for name in columns], axis=1)
     tested = np.zeros(len(codes), bool)

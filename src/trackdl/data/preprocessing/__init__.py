@@ -1,1 +1,1 @@
-"""Any picture made 28×28 pixels as a network has learnt them."""
+"""Any image made 28×28 pixels like those that a network was trained on."""

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from sklearn.model_selection import StratifiedKFold
 
-from trackdl.data.images import FASHION_MEAN_STD, load_images, normalise, validation_split
+from trackdl.data.catalogue import FASHION
+from trackdl.data.images import load_images, normalise, validation_split
 from trackdl.networks.build import count_parameters
 from trackdl.networks.fashion import FashionNet
 from trackdl.spec import Training
@@ -118,11 +119,11 @@ def fit_fresh(task: FreshTask) -> float:
     dtype = resolve_precision(settings.precision, resolve_device(settings.device))
     images = load_images("fashion")
     kept, _ = validation_split(len(images.train_labels), task.data.validation, task.data.split_seed)
-    learn = Examples(normalise(images.train_images[kept], *FASHION_MEAN_STD, dtype), images.train_labels[kept])
+    learn = Examples(normalise(images.train_images[kept], *FASHION.mean_std, dtype), images.train_labels[kept])
     trainer = Trainer(lambda: FashionNet(task.model), settings, F.cross_entropy)
     for _ in trainer.fit(learn, settings.epochs):
         pass
-    return trainer.evaluate(Examples(normalise(images.test_images, *FASHION_MEAN_STD), images.test_labels)).accuracy
+    return trainer.evaluate(Examples(normalise(images.test_images, *FASHION.mean_std), images.test_labels)).accuracy
 
 
 @dataclass(frozen=True)
@@ -164,8 +165,8 @@ def _folds(data: FashionData, folds: int, dtype: torch.dtype) -> list[tuple[Exam
     for learn, held in StratifiedKFold(folds).split(torch.zeros(len(labels)), labels):
         made.append(
             (
-                Examples(normalise(pixels[learn], *FASHION_MEAN_STD, dtype), labels[learn]),
-                Examples(normalise(pixels[held], *FASHION_MEAN_STD), labels[held]),
+                Examples(normalise(pixels[learn], *FASHION.mean_std, dtype), labels[learn]),
+                Examples(normalise(pixels[held], *FASHION.mean_std), labels[held]),
             )
         )
     return made

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from trackdl.data.images import FASHION_MEAN_STD, load_images, normalise, validation_split
+from trackdl.data.catalogue import FASHION
+from trackdl.data.images import load_images, normalise, validation_split
 from trackdl.networks.fashion import FashionNet
 from trackdl.spec import FashionSpec
 from trackdl.spec.fashion import FashionData
@@ -81,6 +82,6 @@ def _pictures(data: FashionData, dtype: torch.dtype) -> tuple[Examples, Examples
     images = load_images("fashion")
     learn, back = validation_split(len(images.train_labels), data.validation, data.split_seed)
     return (
-        Examples(normalise(images.train_images[learn], *FASHION_MEAN_STD, dtype), images.train_labels[learn]),
-        Examples(normalise(images.train_images[back], *FASHION_MEAN_STD), images.train_labels[back]),
+        Examples(normalise(images.train_images[learn], *FASHION.mean_std, dtype), images.train_labels[learn]),
+        Examples(normalise(images.train_images[back], *FASHION.mean_std), images.train_labels[back]),
     )
