@@ -17,7 +17,7 @@ from trackdl.cli import ledger as cli_ledger
 from trackdl.cli import models as cli_models
 from trackdl.cli import options
 from trackdl.errors import TrackdlError
-from trackdl.system import console
+from trackdl.system import console, processes
 
 __all__ = ["main"]
 
@@ -38,6 +38,7 @@ def _settings(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     console.setup(debug=debug)
+    processes.keep_memory()
 
 
 @app.command()

@@ -1,6 +1,8 @@
 """Processes of this machine: told apart from all others, and ended with the one that started them."""
 
+import ctypes
 import os
+import platform
 import signal
 import threading
 import time
@@ -11,9 +13,22 @@ from types import FrameType
 
 import psutil
 
-__all__ = ["alive", "attach", "starting", "tag", "uninterrupted"]
+__all__ = ["alive", "attach", "keep_memory", "starting", "tag", "uninterrupted"]
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
 PARENT_CHECK = 1.0  # seconds
+
+
+def keep_memory() -> None:
+    """Let glibc keep memory that a training step frees; returning it to the system costs up to 15 % of a fit.
+
+    For a process that is trackdl's alone.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_TRIM_THRESHOLD, 1 << 27)
+        libc.mallopt(M_MMAP_THRESHOLD, 1 << 25)  # data sets are larger, so their memory is still returned
 
 
 def tag() -> str:

@@ -22,6 +22,7 @@ from trackdl.networks.heart import HeartNet, HeartNets
 from trackdl.spec.base import Training
 from trackdl.spec.heart import HeartNetwork, HeartProtocol
 from trackdl.tabular.faults import argmax_over_one_column, broadcast_mse
+from trackdl.training.devices import one_thread
 from trackdl.training.trainer import EpochResult, Examples, Loss, Trainer
 
 __all__ = ["Fitted", "LearningCurve", "NetworkCandidate", "Predictions"]
@@ -98,6 +99,7 @@ class NetworkCandidate:
     protocol: HeartProtocol
     training: Training
 
+    @one_thread()
     def fit_predict(self, train: pd.DataFrame, test: pd.DataFrame, seed: int) -> Predictions:
         """Train on `train` and predict `test`.
 
@@ -106,7 +108,6 @@ class NetworkCandidate:
             test: Rows of the table.
             seed: Determines initial weights, order, dropout and the validation split of early stopping.
         """
-        torch.set_num_threads(1)
         preparation = None
         if self.protocol.inputs.encoding == "one-hot":
             preparation = Preparation.fit(train, self.protocol.inputs)

@@ -1,10 +1,13 @@
 """The device that a training runs on, and the precision of its layers."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from trackdl.errors import InputError
 
-__all__ = ["resolve_device", "resolve_precision"]
+__all__ = ["deterministic", "one_thread", "resolve_device", "resolve_precision"]
 
 
 def resolve_device(name: str) -> torch.device:
@@ -19,10 +22,30 @@ def resolve_device(name: str) -> torch.device:
     if not here[name]:
         names = ", ".join(device for device, there in here.items() if there)
         raise InputError(f"--device {name} (key training.device): not on this machine, which has {names}; auto chooses")
-    if name == "cuda":
-        # Some CUDA kernels have no deterministic version: those warn instead of failing.
-        torch.use_deterministic_algorithms(True, warn_only=True)
     return torch.device(name)
+
+
+@contextmanager
+def deterministic(device: torch.device) -> Iterator[None]:
+    """Use deterministic kernels on CUDA within the block; those without a deterministic version warn."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    if device.type == "cuda":
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread within the block, so that results do not depend on the number of cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def resolve_precision(name: str, device: torch.device) -> torch.dtype:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from trackdl.analysis.stats import exact_interval
 from trackdl.spec import Training
+from trackdl.training.devices import one_thread
 from trackdl.training.trainer import Examples, Loss, Trainer
 
 __all__ = ["HeldOut", "hold_out_each"]
@@ -74,10 +75,10 @@ def hold_out_each(
     return HeldOut(outputs, int((outputs.argmax(dim=1) == examples.targets).sum()))
 
 
+@one_thread()
 def _fit_one(
     build: Callable[[], nn.Module], settings: Training, loss: Loss, examples: Examples, part: Split
 ) -> NDArray[np.float32]:
-    torch.set_num_threads(1)
     learn, held = (torch.from_numpy(indices) for indices in part)
     trainer = Trainer(build, settings, loss)
     for _ in trainer.fit(Examples(examples.inputs[learn], examples.targets[learn]), settings.epochs):

@@ -9,8 +9,6 @@ the same seed gives bit-identical weights on one machine, whatever other code dr
 trainer that is saved and loaded continues as if it had never stopped.
 """
 
-import ctypes
-import platform
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,7 +24,7 @@ from trackdl.errors import Diverged
 from trackdl.spec import Training
 from trackdl.training import checkpoints
 from trackdl.training.augmentation import augment
-from trackdl.training.devices import resolve_device, resolve_precision
+from trackdl.training.devices import deterministic, resolve_device, resolve_precision
 from trackdl.training.optim import Loss, make_optimizer, rate, smoothed
 
 __all__ = [
@@ -48,8 +46,6 @@ CHECK_EVERY = 50
 
 # Fits a processor's cache: on one thread, twice as fast as batches of 1000.
 EVALUATION_BATCH = 100
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
 
 @dataclass(frozen=True)
@@ -161,7 +157,6 @@ class Trainer:
         loss: Loss,
         decide: Callable[[Tensor], Tensor] = lambda outputs: outputs.argmax(dim=1),
     ) -> None:
-        _keep_memory()
         self.settings, self.loss, self.decide = settings, loss, decide
         self.train_loss = smoothed(loss, settings.label_smoothing) if settings.label_smoothing else loss
         self.device = resolve_device(settings.device)
@@ -196,7 +191,8 @@ class Trainer:
                 torch.set_rng_state(self.random_state)
                 if self.device.type != "cpu":  # an accelerator draws dropout from a generator of its own
                     torch.get_device_module(self.device).manual_seed(int(torch.randint(2**62, ())))
-                result = self._epoch(ready)
+                with deterministic(self.device):
+                    result = self._epoch(ready)
                 self.random_state = torch.get_rng_state()
             yield result
 
@@ -265,7 +261,8 @@ class Trainer:
     def evaluate(self, examples: Examples, batch_size: int = EVALUATION_BATCH) -> Evaluation:
         """Evaluate the network on `examples`, in evaluation mode and float32."""
         ready = examples.to(self.device, torch.float32)
-        outputs = outputs_of(self.model, ready.inputs, batch_size)
+        with deterministic(self.device):
+            outputs = outputs_of(self.model, ready.inputs, batch_size)
         return Evaluation(
             loss=self.loss(outputs, ready.targets).item(),
             correct=int((self.decide(outputs) == ready.targets).sum()),
@@ -307,11 +304,3 @@ class Trainer:
                 laid = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
                 state.setdefault(int(index), {})[name] = laid
         return {"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]}
-
-
-def _keep_memory() -> None:
-    """Let glibc keep the memory that a step frees: returning it to the system costs up to 15 % of a fit."""
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_M_TRIM_THRESHOLD, 1 << 27)
-        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 25)  # data sets are larger, so their memory is still returned
