@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from trackdl.data.images import load_images, normalise
+from trackdl.system import processes
 from trackdl.training.devices import resolve_precision
 
 GEMM_SIDE = 2048
@@ -31,6 +32,8 @@ def run(job: Job) -> dict[str, Any]:
     """
     if job.side == "machine":
         return describe_machine()
+    if job.side in ("trackdl", "tracked", "untracked"):
+        processes.keep_memory()  # as the command line does
     clock = Clock()
     model = _side(job.side)(job, clock)
     # Kilobytes on Linux. A process starts with its parent's peak, which is small: fit.py imports no library.
