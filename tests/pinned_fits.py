@@ -22,7 +22,7 @@ from trackdl.data.heart.table import load_heart
 from trackdl.data.images import FASHION_MEAN_STD, MNIST_MEAN_STD, load_images, normalise
 from trackdl.networks.digit import DigitNet
 from trackdl.networks.fashion import FashionNet
-from trackdl.serving import PictureCard
+from trackdl.serving import ImageCard
 from trackdl.spec import FashionSpec, GridSpec, HeartSpec, MnistSpec, SearchSpec, TransferSpec
 from trackdl.studies.grid.fits import FoldTask, fit_fold
 from trackdl.studies.search.segments import SegmentTask, train_segment
@@ -72,7 +72,7 @@ def fashion() -> Pin:
 def letters(start: DigitNet, preprocessing: str) -> Pin:
     experiment = read("transfer", TransferSpec, **{"data.preprocessing": preprocessing})
     mean, std = MNIST_MEAN_STD
-    card = PictureCard(
+    card = ImageCard(
         network="DigitNet", arguments=start.arguments, classes=[], mean=mean, std=std, preprocessing="mnist"
     )
     source = Source(start, card, "pinned", "1", "")

@@ -20,11 +20,11 @@ from trackdl.spec.grid import DIMENSIONS
 
 __all__ = [
     "accuracy_against_time",
-    "cell_courses",
     "effects_chart",
     "importance_bars",
     "interaction",
     "interaction_maps",
+    "learning_curves",
 ]
 
 # By shape as well, so that they are told apart in grey: 6 colours, 7 markers, 5 lines. These numbers have no common
@@ -206,7 +206,7 @@ def _front(costs: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[n
     return front
 
 
-def cell_courses(table: pd.DataFrame, report_cell: Mapping[str, Any], title: str) -> Figure:
+def learning_curves(table: pd.DataFrame, report_cell: Mapping[str, Any], title: str) -> Figure:
     """Draw every configuration's validation accuracy and loss over the epochs, means over the folds.
 
     Args:

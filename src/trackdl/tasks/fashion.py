@@ -28,7 +28,7 @@ from trackdl.data.images import FASHION_MEAN_STD, ImageSet, load_images, normali
 from trackdl.errors import InputError
 from trackdl.networks.fashion import FashionNet
 from trackdl.plots import common as plots
-from trackdl.serving import PictureCard
+from trackdl.serving import ImageCard
 from trackdl.spec import FashionSpec
 from trackdl.system.console import print_table, progress, say
 from trackdl.tracking import runs
@@ -299,7 +299,7 @@ def _register(
 ) -> Decision:
     mean, std = FASHION_MEAN_STD
     images = pictures.images
-    card = PictureCard(
+    card = ImageCard(
         network="FashionNet",
         arguments=_arguments(experiment, pictures),
         classes=list(images.classes),

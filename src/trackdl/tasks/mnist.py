@@ -13,7 +13,7 @@ from trackdl import ledger
 from trackdl.data.images import MNIST_MEAN_STD, ImageSet, load_images, normalise
 from trackdl.networks.digit import DigitNet
 from trackdl.plots import common as plots
-from trackdl.serving import PictureCard
+from trackdl.serving import ImageCard
 from trackdl.spec import MnistSpec
 from trackdl.system.console import print_table, progress, say
 from trackdl.tracking import runs
@@ -140,7 +140,7 @@ def register(
     mean, std = MNIST_MEAN_STD
     classes = list(images.classes)
     arguments = {"classes": len(classes)}
-    card = PictureCard(
+    card = ImageCard(
         network="DigitNet", arguments=arguments, classes=classes, mean=mean, std=std, preprocessing="mnist"
     )
     model_id, card = registry.log_model(run, model, card, images.test_images[:2].numpy(), epoch)

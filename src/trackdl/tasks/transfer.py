@@ -21,7 +21,7 @@ from trackdl.errors import InputError
 from trackdl.networks.digit import DigitNet
 from trackdl.networks.transfer import freeze, replace_head
 from trackdl.plots import common as plots
-from trackdl.serving import PictureCard
+from trackdl.serving import ImageCard
 from trackdl.spec import MnistSpec, TransferSpec
 from trackdl.system.console import print_table, progress, say
 from trackdl.system.paths import project_root
@@ -286,7 +286,7 @@ def _register(
     mean, std = MNIST_MEAN_STD
     classes = list(letters.classes)
     arguments = {"classes": len(classes)}
-    card = PictureCard(network="DigitNet", arguments=arguments, classes=classes, mean=mean, std=std, preprocessing=how)
+    card = ImageCard(network="DigitNet", arguments=arguments, classes=classes, mean=mean, std=std, preprocessing=how)
     example = (to_digits(letters.pictures[:2], how)[:, 0] * 255).round().numpy()
     model_id, card = registry.log_model(run, trainer.model, card, example, trainer.epoch)
     on = runs.describe_dataset(f"greek ({letters.origin})", letters.digest, "greek letters")
