@@ -296,6 +296,17 @@ def test_who_sends_too_slowly_is_told_so() -> None:
     assert sent[0]["status"] == 408
 
 
+def test_a_client_that_disconnects_is_no_failure() -> None:
+    async def gone() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: dict[str, Any]) -> None:
+        assert message.get("status", 400) == 400
+
+    scope = {"type": "http", "method": "POST", "path": "/invocations", "headers": [(b"content-type", b"text/csv")]}
+    asyncio.run(Guard(echo, nothing)(scope, gone, send))
+
+
 def test_an_answer_that_takes_too_long_is_not_waited_for() -> None:
     import threading
 

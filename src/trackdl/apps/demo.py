@@ -21,6 +21,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from trackdl import serving
+from trackdl.apps.models import score
 from trackdl.apps.serve import listening, run
 from trackdl.data.preprocessing.pictures import read_picture
 from trackdl.errors import InputError, TrackdlError
@@ -65,16 +66,15 @@ def load() -> list[DemoModel]:
         if chosen is None:
             models.append(DemoModel(model.name, "", "", problem="none of its versions is champion"))
             continue
-        score = "" if chosen.score is None else f"{chosen.decided_by.split(' ')[0]} {chosen.score:.4f}"
         try:
             with artifacts.verified(artifacts.find(f"models:/{model.name}/{chosen.version}")) as folder:
                 served = serving.serve(folder / "data" / "model")
         except TrackdlError as error:
             log.warning("%s", error)
-            models.append(DemoModel(model.name, chosen.version, score, problem=str(error)))
+            models.append(DemoModel(model.name, chosen.version, score(chosen), problem=str(error)))
             continue
         if isinstance(served, ServedImages):
-            models.append(DemoModel(model.name, chosen.version, score, served))
+            models.append(DemoModel(model.name, chosen.version, score(chosen), served))
     return sorted(models, key=_order)
 
 

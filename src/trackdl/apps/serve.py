@@ -24,12 +24,7 @@ _CONNECTIONS = 256
 
 
 def serve(uri: str, host: str, port: int) -> None:
-    """Serve a model until interrupted.
-
-    Args:
-        uri: `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
-        host: The address to listen at.
-        port: The port; 0 takes a free one.
+    """Serve the model `models:/NAME@ALIAS` or `models:/NAME/VERSION` until interrupted; port 0 takes a free one.
 
     Raises:
         InputError: There is no such model, or the port is taken.

@@ -27,11 +27,8 @@ Judged = tuple[Labels, NDArray[np.float64]]
 def loss_panels(batches: Mapping[str, Points], means: Mapping[str, Sequence[Points]], title: str, loss: str) -> Figure:
     """Draw the training loss against the training examples seen, a panel for each network (report, Task 4).
 
-    Args:
-        batches: By network, (examples seen, loss of one batch), as the report draws them; may be empty.
-        means: By network, (examples seen, mean loss of an epoch) of each of its members.
-        title: The figure's title.
-        loss: The loss's name.
+    By network, `batches` has (examples seen, loss of one batch), as the report draws them, or nothing; `means` has
+    (examples seen, mean loss of an epoch) for each of the network's members. `loss` is the loss's name.
     """
     figure, panels = new_panels(len(means), 3, 4.2, 3.4, title)
     for axes, (name, members) in zip(panels, means.items(), strict=True):
@@ -92,11 +89,7 @@ def confusion_grid(
 ) -> Figure:
     """Draw every model's confusion matrix: a row for each target, a column for each predicted class.
 
-    Args:
-        judged: By model, targets and predicted classes, [n] each.
-        classes: The classes' names.
-        title: The figure's title.
-        columns: Matrices per row.
+    `judged` has targets and predicted classes, [n] each, by model; a row of the figure has `columns` matrices.
     """
     figure, panels = new_panels(len(judged), columns, 2.3, 2.5, title)
     for index, (axes, (name, (targets, labels))) in enumerate(zip(panels, judged.items(), strict=True)):
@@ -112,12 +105,9 @@ def confusion_grid(
 
 
 def difference_chart(differences: Mapping[str, Mapping[str, Estimate]], title: str, reference: str) -> Figure:
-    """Draw an ablation's differences from one model, with intervals: a panel for each score, a row for each step.
+    """Draw an ablation's differences from the model `reference`, with intervals.
 
-    Args:
-        differences: By score, by step.
-        title: The figure's title.
-        reference: The model that the others are compared with; the line at 0.
+    `differences` is by score, then by step: the figure has a panel for each score and a row for each step.
     """
     steps = list(next(iter(differences.values())))
     figure, panels = new_panels(len(differences), len(differences), 4.4, 0.42 * len(steps) + 1.3, title)

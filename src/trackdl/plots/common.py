@@ -75,13 +75,9 @@ def picture_grid(pictures: NDArray[Any], captions: Sequence[str], title: str, co
 
 
 def loss_curves(train: Points, test: Points, title: str, test_label: str = "Test loss") -> Figure:
-    """Draw the training loss per batch and the test loss per epoch against the training examples seen (report, Task 1).
+    """Draw the training loss per batch and the test loss against the training examples seen (report, Task 1).
 
-    Args:
-        train: (examples seen, loss of one batch).
-        test: (examples seen, loss of a whole set); may be empty.
-        title: The figure's title.
-        test_label: The legend's label for `test`.
+    `train` and `test` hold (examples seen, loss); `test` may be empty and is called `test_label` in the legend.
     """
     figure, axes = new_axes(8, 4.5, title)
     axes.plot(*zip(*train, strict=True), color=BLUE, linewidth=0.8, alpha=0.8, label="Training loss per batch")
@@ -96,11 +92,8 @@ def loss_curves(train: Points, test: Points, title: str, test_label: str = "Test
 def epoch_curves(ours: Mapping[str, Points], reports: Mapping[str, Points], kept: int | None, title: str) -> Figure:
     """Draw loss and accuracy per epoch, ours as lines, the report's as points (report, Task 2).
 
-    Args:
-        ours: (epoch, value) points of `train_loss`, `val_loss`, `train_accuracy` and `val_accuracy`, as fractions.
-        reports: The report's points of the same metrics; any may be missing.
-        kept: The epoch whose weights were kept, or None.
-        title: The figure's title.
+    The keys are `train_loss`, `val_loss`, `train_accuracy` and `val_accuracy`, of which the report's may lack any; the
+    points are (epoch, value), accuracies as fractions. `kept` is the epoch whose weights were kept.
     """
     figure, panels = new_panels(2, 2, 5.5, 4, title)
     for axes, kind in zip(panels, LABELS, strict=True):
@@ -119,9 +112,8 @@ def epoch_curves(ours: Mapping[str, Points], reports: Mapping[str, Points], kept
 def fold_curves(folds: Sequence[Mapping[str, Sequence[float]]], title: str) -> Figure:
     """Draw loss and accuracy per epoch of each fold of a cross-validation.
 
-    Args:
-        folds: For each fold `train_loss`, `val_loss`, `train_accuracy` and `val_accuracy`, a value per epoch.
-        title: The figure's title.
+    A fold has `train_loss`, `val_loss`, `train_accuracy` and `val_accuracy`, a value per epoch each; accuracies are
+    fractions.
     """
     figure, panels = new_panels(2, 2, 5.5, 4, title)
     for axes, kind in zip(panels, LABELS, strict=True):

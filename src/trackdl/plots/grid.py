@@ -42,10 +42,7 @@ FINDINGS = {
 def effects_chart(contrasts: Sequence[Contrast], margin: float, title: str) -> Figure:
     """Draw each contrast's effect on accuracy and on training time, with 95 % intervals.
 
-    Args:
-        contrasts: The result of `contrasts.compare` for `margin`.
-        margin: The margin of equivalence in points of accuracy, drawn as a band.
-        title: The figure's title.
+    The contrasts are those of `contrasts.compare` for `margin`, in points of accuracy, which is drawn as a band.
     """
     rows = len(contrasts)
     figure = Figure(figsize=(11, 0.45 * rows + 2.1), layout="constrained")
@@ -105,13 +102,7 @@ def interaction(table: pd.DataFrame, first: str, second: str) -> tuple[pd.DataFr
 
 
 def interaction_maps(table: pd.DataFrame, title: str, maps: int = 2) -> Figure:
-    """Draw the strength of all interactions, and the mean scores of the strongest.
-
-    Args:
-        table: The grid's table; the report's configurations are drawn.
-        title: The figure's title.
-        maps: The number of interactions whose mean scores are drawn.
-    """
+    """Draw the strength of all interactions in the report's grid, and the mean scores of the `maps` strongest."""
     report = table[table["grid"] == REPORT]
     names = [name for name in DIMENSIONS if report[name].nunique() > 1]
     pairs = {pair: interaction(report, *pair) for pair in combinations(names, 2)}
@@ -156,12 +147,9 @@ def _heat(axes: Axes, values: NDArray[np.float64], labels: tuple[list[str], list
 
 
 def accuracy_against_time(table: pd.DataFrame, report_cell: Mapping[str, Any], title: str) -> Figure:
-    """Draw every configuration's score against its time per batch, and the Pareto front.
+    """Draw the score of the report's configurations against their time per batch, and the Pareto front.
 
-    Args:
-        table: The grid's table; the report's configurations are drawn.
-        report_cell: The dimensions of the report's choice, which is marked.
-        title: The figure's title.
+    `report_cell` has the dimensions of the report's choice, which is marked.
     """
     found = scores(table[table["grid"] == REPORT])
     seconds, score = found["batch_ms"].to_numpy(), 100 * found["score"].to_numpy()
@@ -202,12 +190,9 @@ def _front(costs: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[n
 
 
 def learning_curves(table: pd.DataFrame, report_cell: Mapping[str, Any], title: str) -> Figure:
-    """Draw every configuration's validation accuracy and loss per epoch, means over the folds.
+    """Draw validation accuracy and loss per epoch of the report's configurations, means over the folds.
 
-    Args:
-        table: The grid's table; the report's configurations are drawn.
-        report_cell: The dimensions of the report's choice, which is marked.
-        title: The figure's title.
+    `report_cell` has the dimensions of the report's choice, which is marked.
     """
     last = epochs_of(table)
     epochs, report = range(1, last + 1), table[table["grid"] == REPORT]

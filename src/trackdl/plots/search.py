@@ -14,9 +14,7 @@ __all__ = ["learning_curves", "pareto"]
 def learning_curves(trials: Sequence[tuple[int, Sequence[float], bool]], title: str) -> Figure:
     """Draw each trial's validation accuracy per epoch; the best trial has a colour of its own.
 
-    Args:
-        trials: (number, accuracy of each epoch as a fraction, whether it was trained to the end).
-        title: The figure's title.
+    A trial is (number, accuracy of each epoch as a fraction, whether it was trained to the end).
     """
     figure, axes = new_axes(8, 4.5, title)
     shown = [trial for trial in trials if trial[1]]
@@ -46,12 +44,9 @@ def learning_curves(trials: Sequence[tuple[int, Sequence[float], bool]], title: 
 
 
 def pareto(points: Sequence[tuple[float, float]], front: Sequence[tuple[float, float]], title: str) -> Figure:
-    """Draw the trials' accuracy against their training time, and the Pareto front.
+    """Draw the complete trials' accuracy against their training time, and the Pareto front, which is some of them.
 
-    Args:
-        points: (processor seconds of training, validation accuracy as a fraction) of every complete trial.
-        front: The points of the Pareto front.
-        title: The figure's title.
+    A point is (processor seconds of training, validation accuracy as a fraction).
     """
     figure, axes = new_axes(8, 5, title)
     seconds, accuracies = zip(*points, strict=True)

@@ -1,6 +1,7 @@
 """A registered image model in use: images in, labels and probabilities out."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,16 +21,12 @@ __all__ = ["SIDE", "ServedImages"]
 _BATCH = 512  # larger batches are no faster and take more memory
 
 
+@dataclass(frozen=True)
 class ServedImages:
-    """A registered image model in use.
+    """A registered image model in use: the network, in evaluation mode, and the card of its folder."""
 
-    Args:
-        model: The network, in evaluation mode.
-        card: The card of its folder.
-    """
-
-    def __init__(self, model: nn.Module, card: ImageCard) -> None:
-        self.model, self.card = model, card
+    model: nn.Module
+    card: ImageCard
 
     def records(self, model_input: Any) -> list[dict[str, Any]]:
         """Return a label and the probabilities by class for each image of a request.

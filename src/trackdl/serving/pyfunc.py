@@ -1,5 +1,6 @@
 """A served model behind MLflow's interface: answers name the model, and refusals become 400 in MLflow's server."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,20 +39,14 @@ class Refusal(MlflowException):
         pass
 
 
+@dataclass(frozen=True)
 class NamedModel:
-    """A served model that adds its registered name and version to every answer.
+    """A served model that adds its registered name and version to every answer."""
 
-    Args:
-        served: The model.
-        name: Its name in the registry; None if it was not loaded from there.
-        version: Its version there.
-        frame: Answer with a frame; else with a list of records, which a server writes as JSON in a third of the time.
-    """
-
-    def __init__(
-        self, served: ServedImages | ServedTable, name: str | None, version: str | None, *, frame: bool = True
-    ) -> None:
-        self.served, self.name, self.version, self.frame = served, name, version, frame
+    served: ServedImages | ServedTable
+    name: str | None  # None if it was not loaded from the registry
+    version: str | None
+    frame: bool = True  # else answers are a list of records, which a server writes as JSON in a third of the time
 
     def predict(
         self,

@@ -1,6 +1,7 @@
 """A registered model of the heart table in use: raw rows in, labels and probabilities out."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -16,16 +17,12 @@ __all__ = ["MAX_ROWS", "ServedTable"]
 MAX_ROWS = 65_536  # in one request: every cell is checked, so a million rows would occupy a server for a minute
 
 
+@dataclass(frozen=True)
 class ServedTable:
-    """A registered model of the heart table in use.
+    """A registered model of the heart table in use: the network, in evaluation mode, and the card of its folder."""
 
-    Args:
-        model: The network, in evaluation mode.
-        card: The card of its folder.
-    """
-
-    def __init__(self, model: nn.Module, card: TableCard) -> None:
-        self.model, self.card = model, card
+    model: nn.Module
+    card: TableCard
 
     @torch.inference_mode()
     def records(self, model_input: Any) -> list[dict[str, Any]]:

@@ -224,7 +224,8 @@ async function ask(content) {
 
 function percent(share) {
   if (share > 0.999 && share < 1) return "> 99.9 %";
-  return share >= 0.1 || share === 0 ? `${(share * 100).toFixed(share === 1 ? 0 : 1)} %` : share < 0.001 ? "< 0.1 %" : `${(share * 100).toFixed(1)} %`;
+  if (share > 0 && share < 0.001) return "< 0.1 %";
+  return `${(share * 100).toFixed(share === 1 ? 0 : 1)} %`;
 }
 
 function idle(card) {
