@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trackdl.serving.cards import AnyCard, Card, ImageCard, TableCard, read_model, write_model
-from trackdl.serving.images import SIDE, ServedImages
+from trackdl.serving.images import ServedImages
 from trackdl.serving.tables import ServedTable
 
 if TYPE_CHECKING:
     from trackdl.serving.pyfunc import NamedModel
 
 __all__ = [
-    "SIDE",
     "AnyCard",
     "Card",
     "ImageCard",
