@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw
 from trackdl import spec
 from trackdl.data.catalogue import MNIST
 from trackdl.networks.digit import DigitNet
-from trackdl.serving import PictureCard
+from trackdl.serving import ImageCard
 from trackdl.spec import MnistSpec, Preprocessing
 from trackdl.system.paths import project_root
 from trackdl.tracking import runs
@@ -62,7 +62,7 @@ def prepare(folder: Path, preprocessing: Preprocessing) -> dict[str, str]:
         model = DigitNet().eval()
     drawn = pictures(BATCH)
     tensors = ((drawn.astype(np.float32) / 255 - mean) / std)[:, None]
-    card = PictureCard(
+    card = ImageCard(
         network="DigitNet",
         arguments={"classes": 10},
         classes=list("0123456789"),

@@ -56,7 +56,7 @@ def synthetic_letters() -> None:
     drawn = [(name, picture) for name, pictures in sorted(render_letters().items()) for picture in pictures]
     for how in get_args(Preprocessing):
         shown = to_digits([picture for _, picture in drawn], how).squeeze(1).numpy()
-        figure = plots.picture_grid(shown, [name for name, _ in drawn], f"Synthetic letters, preprocessing {how}", 9)
+        figure = plots.image_grid(shown, [name for name, _ in drawn], f"Synthetic letters, preprocessing {how}", 9)
         figure.savefig(PLACE / f"synthetic_{how}.png", dpi=150)
 
 

@@ -10,21 +10,21 @@ from support.browser import needs_browser
 from support.served import GREEK, ask, card, content, letter, network
 from tools.screens import draw, opened, served
 from trackdl.apps import demo
-from trackdl.apps.demo import Tried
+from trackdl.apps.demo import DemoModel
 from trackdl.apps.serve import listening
 from trackdl.errors import InputError
-from trackdl.serving import ServedPictures
+from trackdl.serving import ServedImages
 
 DIGITS = tuple("0123456789")
 
 
-def models() -> list[Tried]:
-    digits = ServedPictures(network(), card(DIGITS))
-    greek = ServedPictures(network(3, seed=1), card(GREEK, "report"))
+def models() -> list[DemoModel]:
+    digits = ServedImages(network(), card(DIGITS))
+    greek = ServedImages(network(3, seed=1), card(GREEK, "report"))
     return [
-        Tried("mnist-cnn", "4", "test_accuracy 0.9818", digits),
-        Tried("greek-cnn", "2", "val_accuracy 0.9630", greek),
-        Tried("fashion-cnn", "1", "", problem="its files are not those that were registered"),
+        DemoModel("mnist-cnn", "4", "test_accuracy 0.9818", digits),
+        DemoModel("greek-cnn", "2", "val_accuracy 0.9630", greek),
+        DemoModel("fashion-cnn", "1", "", problem="its files are not those that were registered"),
     ]
 
 
@@ -47,7 +47,7 @@ def test_a_drawing_is_answered_by_every_model(page_at: str) -> None:
         page.goto(page_at)
         page.locator("article").first.wait_for()
         assert page.locator("article").count() == 3
-        assert "Tells 0, 1, 2" in card_of(page, "mnist-cnn").inner_text()
+        assert "Classes: 0, 1, 2" in card_of(page, "mnist-cnn").inner_text()
         assert "not those that were registered" in card_of(page, "fashion-cnn").inner_text()
         draw(page, SEVEN)
         for name, classes in (("mnist-cnn", 10), ("greek-cnn", 3)):
@@ -56,7 +56,7 @@ def test_a_drawing_is_answered_by_every_model(page_at: str) -> None:
             assert shown.locator(".bars li").count() == classes
             best = shown.locator(".bars .best span").inner_text()
             assert shown.locator(".label").inner_text() == best
-            assert "sure" in shown.inner_text()
+            assert "probability" in shown.inner_text()
             pixels = shown.locator("canvas").evaluate(
                 "c => [...c.getContext('2d').getImageData(0, 0, 28, 28).data].filter((_, i) => i % 4 == 0)"
             )
@@ -108,7 +108,7 @@ def test_a_picture_is_answered_and_what_is_none_is_said(page_at: str, tmp_path: 
 def test_without_models_the_page_says_what_to_do() -> None:
     with served(demo.build([], ["127.0.0.1"])) as address, opened() as page:
         page.goto(address)
-        page.get_by_text("No model of pictures is registered yet").wait_for()
+        page.get_by_text("No image model is registered yet").wait_for()
 
 
 def test_the_page_is_asked_by_its_own_name_only() -> None:
@@ -123,7 +123,7 @@ def test_the_page_is_asked_by_its_own_name_only() -> None:
     assert ask(app, b"", None, "/", "GET", headers={"host": "evil.example"})[0] == 400
     assert ask(app, b"no picture", "image/png", "/look", headers=here)[0] == 400
     status, said = ask(app, b" " * (demo.MAX_BYTES + 1), "image/png", "/look", headers=here, chunk=2**20)
-    assert (status, "20 MB" in said["problem"]) == (400, True)
+    assert (status, "20,971,520 bytes" in said["message"]) == (413, True)
 
 
 def test_no_file_of_the_page_names_another_machine() -> None:

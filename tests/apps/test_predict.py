@@ -44,7 +44,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_files_and_folders_are_answered_in_order(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predict, "_AT_ONCE", 2)
+    monkeypatch.setattr(predict, "_BATCH", 2)
     add_pictures(value=0.9, seed=1)
     add_pictures(value=0.8, seed=2)
     found = answers("greek-cnn", folder / "a.png", folder)
@@ -75,7 +75,7 @@ def test_what_cannot_be_answered_is_named_and_the_rest_is_answered(folder: Path)
     done = run("greek-cnn", folder, folder / "nobody.png", "--json")
     assert isinstance(done.exception, InputError)
     said = str(done.exception)
-    assert said.startswith("3 of 5 could not be answered")
+    assert said.startswith("3 of 5 could not be used")
     assert f"{folder / 'b.JPG'}: the image is damaged" in said
     assert f"{folder / 'blank.png'}: no ink" in said
     assert "nobody.png: there is no such file" in said
@@ -85,7 +85,7 @@ def test_what_cannot_be_answered_is_named_and_the_rest_is_answered(folder: Path)
 def test_a_folder_without_pictures_is_an_error(tmp_path: Path) -> None:
     add_pictures()
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="no pictures in this folder"):
+    with pytest.raises(InputError, match="no images in this folder"):
         predict.predict("models:/greek-cnn@champion", [str(tmp_path / "empty")])
 
 

@@ -6,12 +6,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import typer
+from typer.testing import CliRunner
 
 from support import ROOT
 from trackdl.cli import app as cli
+from trackdl.cli import options
 from trackdl.tracking import runs
 
 
@@ -147,6 +151,52 @@ def test_what_nobody_foresaw_takes_one_line(
     monkeypatch.setattr(sys, "argv", ["trackdl", "models", "--debug"])
     with pytest.raises(KeyError):
         cli.main()
+
+
+def test_an_interruption_is_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt("SIGTERM")
+
+    monkeypatch.setattr("trackdl.tasks.data.run", interrupted)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(sys, "argv", ["trackdl", "data"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "trackdl: interrupted; what was finished is kept\n"
+
+
+def test_training_options_set_the_experiments_keys() -> None:
+    app, found = typer.Typer(), {}
+
+    @app.command()
+    @options.with_training("training.precision")
+    def task(file: str = "", *, settings: dict[str, Any]) -> None:
+        found.update(settings, file=file)
+
+    words = [
+        "--file",
+        "f",
+        "--epochs",
+        "3",
+        "--lr",
+        "0.5",
+        "--device",
+        "cpu",
+        "--set",
+        "training.epochs=4",
+        "--set",
+        "a=b",
+    ]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    assert found == {
+        "training.epochs": 4,
+        "training.optimizer.lr": 0.5,
+        "training.device": "cpu",
+        "a": "b",
+        "file": "f",
+    }
+    assert CliRunner().invoke(app, ["--precision", "float32"]).exit_code == 2
 
 
 @pytest.mark.real

@@ -121,7 +121,7 @@ def test_tables(content: bytes) -> None:
 @pytest.fixture(scope="module")
 def whole_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
-    card = serving.PictureCard(
+    card = serving.ImageCard(
         network="DigitNet", arguments={"classes": 2}, classes=["a", "b"], mean=0.1, std=0.3, preprocessing=None
     )
     serving.write_model(folder, DigitNet(classes=2), card)

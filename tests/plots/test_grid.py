@@ -48,7 +48,7 @@ def test_a_grid_with_holes_is_drawn_and_says_where_there_are_no_pairs() -> None:
     assert "no such\npairs" in texts(figure)
     figure = plots_grid.accuracy_against_time(table, FIRST, "title")
     assert sum(len(points.get_offsets()) for points in figure.axes[0].collections) == 72
-    assert [len(axes.lines) for axes in plots_grid.cell_courses(table, FIRST, "title").axes] == [74, 74]
+    assert [len(axes.lines) for axes in plots_grid.learning_curves(table, FIRST, "title").axes] == [74, 74]
 
 
 def test_where_no_two_dimensions_can_be_compared_the_map_is_empty() -> None:
@@ -71,7 +71,7 @@ def test_the_reports_choice_and_the_best_are_marked() -> None:
 
 
 def test_every_course_is_drawn_once() -> None:
-    figure = plots_grid.cell_courses(TABLE, FIRST, "title")
+    figure = plots_grid.learning_curves(TABLE, FIRST, "title")
     assert [len(axes.lines) for axes in figure.axes] == [98, 98]  # the best and the report's once more
     assert {"relu", "sigmoid", "tanh", "best", "the report's choice"} <= texts(figure)
 
@@ -93,7 +93,7 @@ def test_every_configuration_of_six_activations_is_drawn_and_named() -> None:
     assert sum(len(points.get_offsets()) for points in groups) == 192
     assert set(SIX) <= texts(figure)
     assert len({tuple(points.get_facecolor()[0]) for points in groups}) == len(groups) == 6
-    figure = plots_grid.cell_courses(table, FIRST, "title")
+    figure = plots_grid.learning_curves(table, FIRST, "title")
     assert [len(axes.lines) for axes in figure.axes] == [194, 194]
     assert set(SIX) <= texts(figure)
 

@@ -13,16 +13,16 @@ from PIL import Image
 from support.served import b64, card, content, letter, network
 from trackdl.data.preprocessing.garments import to_garment
 from trackdl.errors import InputError
-from trackdl.serving import PictureCard, ServedPictures
-from trackdl.serving.requests import MAX_PICTURES, read_request
+from trackdl.serving import ImageCard, ServedImages
+from trackdl.serving.requests import MAX_IMAGES, read_request
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 28, 28))
 NUMERIC = ["u1", "i2", "u4", "i8", "f2", "f4", "f8"]
 
 
 @pytest.fixture(scope="module")
-def served() -> ServedPictures:
-    return ServedPictures(network(), card(tuple("0123456789")))
+def served() -> ServedImages:
+    return ServedImages(network(), card(tuple("0123456789")))
 
 
 @pytest.mark.parametrize("dtype", NUMERIC)
@@ -48,7 +48,7 @@ def test_pictures_come_as_text_bytes_and_data_addresses() -> None:
 @pytest.mark.parametrize(
     ("kind", "mode"), [("PNG", "RGB"), ("PNG", "L"), ("PNG", "RGBA"), ("JPEG", "RGB"), ("JPEG", "L"), ("JPEG", "CMYK")]
 )
-def test_a_picture_of_any_colour_is_answered(served: ServedPictures, kind: str, mode: str) -> None:
+def test_a_picture_of_any_colour_is_answered(served: ServedImages, kind: str, mode: str) -> None:
     (answer,) = served.records(b64(content(letter(mode), kind)))
     (plain,) = served.records([b64(content(letter("L")))])
     assert answer["label"] == plain["label"]
@@ -64,7 +64,7 @@ def with_value(value: object) -> list:
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        (float("nan"), "picture 2, row 3, column 4 is nan"),
+        (float("nan"), "image 2, row 3, column 4 is nan"),
         (float("inf"), "column 4 is inf"),
         (-float("inf"), "column 4 is -inf"),
         (1e300, r"column 4 is 1e\+300"),
@@ -106,8 +106,8 @@ def bomb(side: int) -> bytes:
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ([], "no pictures"),
-        (np.zeros((0, 28, 28)), "no pictures"),
+        ([], "no images"),
+        (np.zeros((0, 28, 28)), "no images"),
         (5, "shape"),
         (None, "null"),
         ({"a": 1}, "an object"),
@@ -119,7 +119,7 @@ def bomb(side: int) -> bytes:
         (np.zeros((28, 28), "M8[s]"), "datetime"),
         ([[0] * 28] * 27 + [[0] * 27], "unequal"),
         ([[[0] * 28] * 28, [[0] * 28] * 27], "unequal"),
-        ("no base64!", "picture 1: not base64"),
+        ("no base64!", "image 1: not base64"),
         ("abcde", "not base64"),
         ("é", "not base64"),
         ("", "empty"),
@@ -129,15 +129,15 @@ def bomb(side: int) -> bytes:
         (b64(b"%PDF-1.4\n"), "not an image"),
         (b64(b"%!PS-Adobe-3.0 EPSF-3.0\n"), "not an image"),
         (b64(content(letter(), "JPEG")[:-400]), "cut short"),
-        ([b64(content(letter())), b64(content(letter())[:-40])], "picture 2: .*cut short"),
+        ([b64(content(letter())), b64(content(letter())[:-40])], "image 2: .*cut short"),
         ([b64(content(letter())), 5], "type str among"),
         ([["a"] * 28] * 28, "texts of shape"),
-        (["x"] * (MAX_PICTURES + 1), "at once"),
+        (["x"] * (MAX_IMAGES + 1), "at once"),
         (b64(content(Image.new("L", (60, 60), 255))), "no ink"),
     ],
     ids=lambda value: str(value)[:20],
 )
-def test_what_is_no_picture_is_refused(served: ServedPictures, wrong: object, words: str) -> None:
+def test_what_is_no_picture_is_refused(served: ServedImages, wrong: object, words: str) -> None:
     with pytest.raises(InputError, match=words):
         served.records(wrong)
 
@@ -151,7 +151,7 @@ def test_many_large_pictures_are_too_many(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("trackdl.serving.requests._MAX_DECODED", 150_000)
     text = b64(content(letter()))
     assert len(read_request([text] * 2)) == 2
-    with pytest.raises(InputError, match="picture 3: more than 150,000 pixels"):
+    with pytest.raises(InputError, match="image 3: more than 150,000 pixels"):
         read_request([text] * 3)
 
 
@@ -179,15 +179,15 @@ def test_any_small_array_is_refused(array: np.ndarray) -> None:
 def test_each_version_preprocesses_as_its_card_says() -> None:
     text = b64(content(letter()))
     shown = {
-        how: ServedPictures(network(), card(tuple("0123456789"), how)).shown(read_request(text))
+        how: ServedImages(network(), card(tuple("0123456789"), how)).to_inputs(read_request(text))
         for how in ("report", "mnist", "fashion")
     }
     assert {tuple(digits.shape) for digits in shown.values()} == {(1, 1, 28, 28)}
     assert not np.allclose(shown["report"], shown["mnist"])
     assert not np.allclose(shown["fashion"], shown["mnist"])
-    none = PictureCard(**(card(tuple("0123456789")).model_dump() | {"preprocessing": None}))
+    none = ImageCard(**(card(tuple("0123456789")).model_dump() | {"preprocessing": None}))
     with pytest.raises(InputError, match="28×28 pixels only"):
-        ServedPictures(network(), none).records(text)
+        ServedImages(network(), none).records(text)
 
 
 def test_a_garment_is_made_as_the_data_set_was() -> None:
@@ -206,7 +206,7 @@ def test_a_garment_is_made_as_the_data_set_was() -> None:
         to_garment(Image.new("L", (50, 60), 255))
 
 
-def test_many_pixels_are_answered_in_parts_as_if_at_once(served: ServedPictures) -> None:
+def test_many_pixels_are_answered_in_parts_as_if_at_once(served: ServedImages) -> None:
     many = np.random.default_rng(1).integers(0, 256, (600, 28, 28))
     answers = served.records(many)
     assert len(answers) == 600

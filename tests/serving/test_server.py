@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from starlette.responses import JSONResponse
 
 from support.served import ROW, add_heart, add_pictures, ask, b64, content, letter
 from trackdl.serving import guard, server
-from trackdl.serving.guard import Answer, Guard, Limits
+from trackdl.serving.guard import Guard, Limits
 from trackdl.tracking import store
 from trackdl.tracking.registry import files as artifacts
 
@@ -237,8 +238,8 @@ def test_the_other_addresses(greek: Guard) -> None:
         assert ask(greek, "", None, path, "GET")[0] == 404
 
 
-def echo(given_: Any, kind: str) -> Answer:  # noqa: ARG001 - the signature of an answer
-    return Answer(200, json.dumps({"form": next(iter(given_))}))
+def echo(given_: Any, kind: str) -> JSONResponse:  # noqa: ARG001 - the signature of an answer
+    return JSONResponse({"form": next(iter(given_))})
 
 
 async def nothing(*_: Any) -> None:
@@ -295,12 +296,23 @@ def test_who_sends_too_slowly_is_told_so() -> None:
     assert sent[0]["status"] == 408
 
 
+def test_a_client_that_disconnects_is_no_failure() -> None:
+    async def gone() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: dict[str, Any]) -> None:
+        assert message.get("status", 400) == 400
+
+    scope = {"type": "http", "method": "POST", "path": "/invocations", "headers": [(b"content-type", b"text/csv")]}
+    asyncio.run(Guard(echo, nothing)(scope, gone, send))
+
+
 def test_an_answer_that_takes_too_long_is_not_waited_for() -> None:
     import threading
 
     done = threading.Event()
 
-    def slow(given_: Any, kind: str) -> Answer:
+    def slow(given_: Any, kind: str) -> JSONResponse:
         done.wait(20)
         return echo(given_, kind)
 

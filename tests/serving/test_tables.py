@@ -46,21 +46,22 @@ def rows(report: HeartTable) -> pd.DataFrame:
     return report.test_rows.drop(columns="HeartDisease").head(5).reset_index(drop=True)
 
 
-def positive(answer: pd.DataFrame) -> list[float]:
-    return [said["heart disease"] for said in answer["probabilities"]]
+def positive(answers: list[dict[str, Any]]) -> list[float]:
+    return [answer["probabilities"]["heart disease"] for answer in answers]
 
 
 def test_a_frame_records_and_text_are_answered_alike(served: ServedTable, rows: pd.DataFrame) -> None:
-    answer = served.predict(rows)
-    assert positive(served.predict(rows.to_dict("records"))) == positive(answer)
-    assert positive(served.predict(rows.astype(str))) == positive(answer)
-    assert positive(served.predict(rows[rows.columns[::-1]])) == positive(answer)
-    assert positive(served.predict(json.loads(rows.iloc[0].to_json()))) == pytest.approx(positive(answer)[:1])
+    answers = served.records(rows)
+    assert positive(served.records(rows.to_dict("records"))) == positive(answers)
+    assert positive(served.records(rows.astype(str))) == positive(answers)
+    assert positive(served.records(rows[rows.columns[::-1]])) == positive(answers)
+    assert positive(served.records(json.loads(rows.iloc[0].to_json()))) == pytest.approx(positive(answers)[:1])
     inputs = torch.from_numpy(served.card.preparation.apply(rows))
-    np.testing.assert_allclose(positive(answer), served.model(inputs).detach(), rtol=1e-6)
-    for label, said in zip(answer["label"], answer["probabilities"], strict=True):
-        assert label == max(said, key=said.get)
-        assert sum(said.values()) == pytest.approx(1)
+    np.testing.assert_allclose(positive(answers), served.model(inputs).detach(), rtol=1e-6)
+    for answer in answers:
+        probabilities = answer["probabilities"]
+        assert answer["label"] == max(probabilities, key=probabilities.get)
+        assert sum(probabilities.values()) == pytest.approx(1)
 
 
 @pytest.mark.parametrize(
@@ -78,17 +79,17 @@ def test_a_wrong_record_is_named(served: ServedTable, rows: pd.DataFrame, change
     records = rows.to_dict("records")
     records[1] = {**records[1], **change}
     with pytest.raises(InputError) as caught:
-        served.predict(records)
+        served.records(records)
     assert words in str(caught.value)
 
 
 def test_a_missing_column_is_named(served: ServedTable, rows: pd.DataFrame) -> None:
     with pytest.raises(InputError, match=r"missing column 'MaxHR'.*The columns are Age, Sex"):
-        served.predict(rows.drop(columns="MaxHR"))
+        served.records(rows.drop(columns="MaxHR"))
     with pytest.raises(InputError, match="no rows"):
-        served.predict([])
+        served.records([])
     with pytest.raises(InputError, match="rows of named columns"):
-        served.predict(rows.to_numpy())
+        served.records(rows.to_numpy())
 
 
 def test_the_folder_holds_plain_numbers_and_is_checked(folder: Path) -> None:
@@ -96,5 +97,5 @@ def test_the_folder_holds_plain_numbers_and_is_checked(folder: Path) -> None:
     card = json.loads((folder / "model.json").read_text())
     assert set(card["preparation"]["medians"]) == {"RestingBP", "Cholesterol"}
     (folder / "model.json").write_text(json.dumps({**card, "preparation": {}}))
-    with pytest.raises(TrackdlError, match="no trackdl model"):
+    with pytest.raises(TrackdlError, match="not a model of trackdl"):
         serve(folder)

@@ -23,7 +23,7 @@ from trackdl.data.heart.table import load_heart
 from trackdl.data.images import load_images, normalise
 from trackdl.networks.digit import DigitNet
 from trackdl.networks.fashion import FashionNet
-from trackdl.serving import PictureCard
+from trackdl.serving import ImageCard
 from trackdl.spec import FashionSpec, GridSpec, HeartSpec, MnistSpec, SearchSpec, TransferSpec
 from trackdl.studies.grid.fits import FoldTask, fit_fold
 from trackdl.studies.search.segments import SegmentTask, train_segment
@@ -73,7 +73,7 @@ def fashion() -> Pin:
 def letters(start: DigitNet, preprocessing: str) -> Pin:
     experiment = read("transfer", TransferSpec, **{"data.preprocessing": preprocessing})
     mean, std = MNIST.mean_std
-    card = PictureCard(
+    card = ImageCard(
         network="DigitNet", arguments=start.arguments, classes=[], mean=mean, std=std, preprocessing="mnist"
     )
     source = Source(start, card, "pinned", "1", "")

@@ -5,14 +5,14 @@ import numpy as np
 from support import ROOT
 from trackdl import spec
 from trackdl.networks.digit import DigitNet
-from trackdl.serving import PictureCard
+from trackdl.serving import ImageCard
 from trackdl.tracking import runs
 from trackdl.tracking.registry import register as registry
 from trackdl.tracking.registry.register import Decision, Score
 from trackdl.training.trainer import seeded
 
 EXPERIMENT = spec.load(ROOT / "experiments" / "mnist.yaml", spec.MnistSpec)
-CARD = PictureCard(
+CARD = ImageCard(
     network="DigitNet",
     arguments={"classes": 10},
     classes=list("0123456789"),

@@ -16,7 +16,7 @@ from trackdl.data.heart.inputs import Preparation
 from trackdl.data.heart.table import CLASSES, load_heart
 from trackdl.networks.digit import DigitNet
 from trackdl.networks.heart import HeartNets
-from trackdl.serving import PictureCard, TableCard
+from trackdl.serving import ImageCard, TableCard
 from trackdl.spec.heart import HeartInputs
 from trackdl.tracking import runs
 from trackdl.tracking.registry import register as registry
@@ -45,9 +45,9 @@ def network(classes: int = 10, seed: int = 0) -> DigitNet:
         return DigitNet(classes).eval()
 
 
-def card(classes: tuple[str, ...], preprocessing: str = "mnist") -> PictureCard:
+def card(classes: tuple[str, ...], preprocessing: str = "mnist") -> ImageCard:
     arguments = {"classes": len(classes)}
-    return PictureCard(
+    return ImageCard(
         network="DigitNet",
         arguments=arguments,
         classes=list(classes),

@@ -15,7 +15,7 @@ import torch
 from support import ROOT
 from support.registered import CARD, add, network
 from trackdl.errors import InputError, TrackdlError
-from trackdl.serving import ServedPictures, read_model, write_model
+from trackdl.serving import ServedImages, read_model, write_model
 from trackdl.tasks import fashion, heart, mnist, transfer
 from trackdl.tracking.registry import files as artifacts
 from trackdl.tracking.registry import register as registry
@@ -132,10 +132,10 @@ def test_it_loads_in_a_process_that_has_never_seen_the_checkout(tmp_path: Path) 
     assert done.returncode == 0, done.stderr
     where, labels, probabilities, names = json.loads(done.stdout.splitlines()[-1])
     assert not Path(where).is_relative_to(ROOT / "src")
-    ours = ServedPictures(network(3), CARD).predict(pixels)
-    assert labels == ours["label"].tolist()
+    ours = ServedImages(network(3), CARD).records(pixels)
+    assert labels == [answer["label"] for answer in ours]
     assert names == [["mnist-cnn", "1"]] * 4
-    assert probabilities == [pytest.approx(row, abs=1e-6) for row in ours["probabilities"]]
+    assert probabilities == [pytest.approx(answer["probabilities"], abs=1e-6) for answer in ours]
 
 
 def test_changed_weights_are_refused(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_changed_weights_are_refused(tmp_path: Path) -> None:
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    with pytest.raises(TrackdlError, match="not the file that"):
+    with pytest.raises(TrackdlError, match="does not match the digest"):
         read_model(tmp_path)
 
 
@@ -161,7 +161,7 @@ def test_a_broken_model_folder_is_one_clear_error(tmp_path: Path, broken: str) -
         path.write_text(card.model_copy(update={"network": "os.system"}).model_dump_json())
     else:
         path.write_text(json.dumps({**card.model_dump(), "loader": "x"}))
-    with pytest.raises(TrackdlError, match="no trackdl model"):
+    with pytest.raises(TrackdlError, match="not a model of trackdl"):
         read_model(tmp_path)
 
 
@@ -170,7 +170,7 @@ def test_a_broken_model_folder_is_one_clear_error(tmp_path: Path, broken: str) -
 )
 def test_wrong_pixels_are_refused(pixels: np.ndarray) -> None:
     with pytest.raises(InputError, match="pixels"):
-        ServedPictures(network(), CARD).predict(pixels)
+        ServedImages(network(), CARD).records(pixels)
 
 
 @pytest.mark.fault("the champion moved, and removed, during a transfer", times=2)

@@ -1,1 +1,1 @@
-"""What people do with registered models at a terminal or in a browser: ask, serve, try, look, promote."""
+"""Uses of registered models from a terminal or a browser: predict, serve, try, list, promote."""

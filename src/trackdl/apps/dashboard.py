@@ -1,7 +1,7 @@
 """Optuna's dashboard for this machine only, a process of `trackdl ui`: python -m trackdl.apps.dashboard PORT.
 
-The dashboard itself answers whatever name it is called by, so a page elsewhere could read studies through a name that
-leads here (DNS rebinding). Here a foreign Host header is refused.
+The dashboard itself accepts any Host header, so a foreign page could read studies by DNS rebinding. Here requests with
+a foreign Host header are refused.
 """
 
 import os
@@ -28,7 +28,7 @@ class _Quiet(WSGIRequestHandler):
 
 
 def only_for(hosts: set[str], app: Wsgi) -> Wsgi:
-    """Return the application, but for requests under another name than `hosts`, which are answered 403."""
+    """Return an application that answers 403 unless the request's Host header is one of `hosts`."""
 
     def checked(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         if environ.get("HTTP_HOST", "").lower() not in hosts:
@@ -40,7 +40,7 @@ def only_for(hosts: set[str], app: Wsgi) -> Wsgi:
 
 
 def main() -> None:
-    """Serve the storage that TRACKDL_STORAGE names, at the port given, until terminated."""
+    """Serve the storage of TRACKDL_STORAGE at the given port until terminated."""
     port = int(sys.argv[1])
     hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
     app = only_for(hosts, optuna_dashboard.wsgi(os.environ["TRACKDL_STORAGE"]))

@@ -1,11 +1,10 @@
-"""`trackdl demo`: a page to draw on. What each registered model of pictures says, how sure it is, what it was shown.
+"""`trackdl demo`: a page to draw on, with each registered image model's prediction, probabilities and input.
 
-A page of its own rather than Gradio: it needs no package that trackdl does not have, loads nothing from elsewhere, and
-can show what the network saw. Nothing leaves the machine; the Content-Security-Policy holds the browser to that.
+The page replaces Gradio: it needs no further package, loads nothing from other hosts, and shows the network's input.
+Nothing leaves the machine; the Content-Security-Policy makes the browser enforce that.
 """
 
 import logging
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,26 +13,31 @@ import anyio.to_thread
 import torch
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
-from starlette.routing import Route
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
 
 from trackdl import serving
+from trackdl.apps.models import score
 from trackdl.apps.serve import listening, run
 from trackdl.data.preprocessing.image_files import read_image
 from trackdl.errors import InputError, TrackdlError
-from trackdl.serving import ServedPictures
+from trackdl.serving import ServedImages
+from trackdl.serving.guard import ERROR_HANDLERS, http_error, read_body
 from trackdl.system.console import say
 from trackdl.tracking.registry import files as artifacts
 from trackdl.tracking.registry import versions
 
-__all__ = ["Tried", "build", "load", "serve"]
+__all__ = ["DemoModel", "build", "load", "serve"]
 
 log = logging.getLogger(__name__)
 
 PAGE = Path(__file__).with_name("page")
-MAX_BYTES = 20 * 2**20  # a phone's photograph
+MAX_BYTES = 20 * 2**20  # a phone's photograph is smaller
+UPLOAD_SECONDS = 60
 _HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:;"
     " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -44,123 +48,116 @@ _HEADERS = {
 
 
 @dataclass(frozen=True)
-class Tried:
-    """A registered model on the page: the network, or why it cannot be tried."""
+class DemoModel:
+    """A registered model on the page: the network, or the reason why it cannot be used."""
 
     name: str
     version: str
     score: str
-    served: ServedPictures | None = None
+    served: ServedImages | None = None
     problem: str = ""
 
 
-def load() -> list[Tried]:
-    """Load the champion of every registered model of pictures; what cannot be loaded is named with its reason."""
+def load() -> list[DemoModel]:
+    """Load the champion of every registered image model; a model that cannot be loaded is listed with the reason."""
     models = []
     for model in versions.every_model():
         chosen = next((item for item in model.versions if "champion" in item.aliases), None)
         if chosen is None:
-            models.append(Tried(model.name, "", "", problem="no version of it is champion"))
+            models.append(DemoModel(model.name, "", "", problem="none of its versions is champion"))
             continue
-        score = "" if chosen.score is None else f"{chosen.decided_by.split(' ')[0]} {chosen.score:.4f}"
         try:
             with artifacts.verified(artifacts.find(f"models:/{model.name}/{chosen.version}")) as folder:
                 served = serving.serve(folder / "data" / "model")
         except TrackdlError as error:
             log.warning("%s", error)
-            models.append(Tried(model.name, chosen.version, score, problem=str(error)))
+            models.append(DemoModel(model.name, chosen.version, score(chosen), problem=str(error)))
             continue
-        if isinstance(served, ServedPictures):
-            models.append(Tried(model.name, chosen.version, score, served))
-    return sorted(models, key=_place)
+        if isinstance(served, ServedImages):
+            models.append(DemoModel(model.name, chosen.version, score(chosen), served))
+    return sorted(models, key=_order)
 
 
-def _place(model: Tried) -> tuple[bool, bool, str]:
-    """Models of signs come first on a page that asks for one, then those of garments, then what cannot be tried."""
+def _order(model: DemoModel) -> tuple[bool, bool, str]:
+    """Sort models of signs, which the page asks for, before those of garments, and unusable models last."""
     garments = model.served is not None and model.served.card.preprocessing == "fashion"
     return model.served is None, garments, model.name
 
 
-def build(models: list[Tried], hosts: list[str]) -> Starlette:
+def build(models: list[DemoModel], hosts: list[str]) -> Starlette:
     """Return the page's application.
 
     Args:
-        models: What is tried.
-        hosts: The names under which the page may be asked for, without port.
+        models: The models on the page.
+        hosts: The host names that the page may be requested by, without port.
     """
 
-    async def listed(_: Request) -> Response:
-        return JSONResponse([_described(model) for model in models], headers=_HEADERS)
+    async def list_models(_: Request) -> Response:
+        return JSONResponse([_description(model) for model in models])
 
-    async def looked(request: Request) -> Response:
+    async def look(request: Request) -> Response:
+        content = await read_body(request, MAX_BYTES, UPLOAD_SECONDS, "scale the image down")
         try:
-            content = await _content(request)
-            said = await anyio.to_thread.run_sync(_look, models, content)
+            return JSONResponse(await anyio.to_thread.run_sync(_look, models, content))
         except InputError as error:
-            return JSONResponse({"problem": str(error)}, status_code=400, headers=_HEADERS)
-        return JSONResponse(said, headers=_HEADERS)
+            return http_error(400, str(error))
 
-    files = {"/": "index.html", "/page.js": "page.js", "/page.css": "page.css", "/icon.svg": "icon.svg"}
-    routes = [Route(path, _file(name)) for path, name in files.items()]
-    routes += [Route("/models", listed), Route("/look", looked, methods=["POST"])]
-    return Starlette(routes=routes, middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts)])
-
-
-def _file(name: str) -> Callable[[Request], Awaitable[Response]]:
-    async def answer(_: Request) -> Response:
-        return FileResponse(PAGE / name, headers=_HEADERS)
-
-    return answer
-
-
-async def _content(request: Request) -> bytes:
-    content = bytearray()
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > MAX_BYTES:
-            raise InputError(f"the picture has more than {MAX_BYTES // 2**20} MB. Scale it down.")
-    return bytes(content)
+    return Starlette(
+        routes=[
+            Route("/models", list_models),
+            Route("/look", look, methods=["POST"]),
+            Mount("/", StaticFiles(directory=PAGE, html=True)),
+        ],
+        middleware=[
+            Middleware(TrustedHostMiddleware, allowed_hosts=hosts),
+            Middleware(BaseHTTPMiddleware, dispatch=_add_headers),
+        ],
+        exception_handlers=ERROR_HANDLERS,
+    )
 
 
-def _described(model: Tried) -> dict[str, Any]:
+async def _add_headers(request: Request, call_next: RequestResponseEndpoint) -> Response:
+    response = await call_next(request)
+    response.headers.update(_HEADERS)
+    return response
+
+
+def _description(model: DemoModel) -> dict[str, Any]:
     classes = model.served.card.classes if model.served else []
-    described = {"version": model.version, "score": model.score, "problem": model.problem, "classes": classes}
-    return {"name": model.name} | described
+    return {
+        "name": model.name,
+        "version": model.version,
+        "score": model.score,
+        "problem": model.problem,
+        "classes": classes,
+    }
 
 
-def _look(models: list[Tried], content: bytes) -> list[dict[str, Any]]:
-    """Return what each model says of a picture file: probabilities by class, and the 784 pixels that it was shown."""
-    picture = read_image(content)
-    said: list[dict[str, Any]] = []
+def _look(models: list[DemoModel], content: bytes) -> list[dict[str, Any]]:
+    """Return each model's answer to an image file: probabilities by class, and the 784 pixels of its input."""
+    image = read_image(content)
+    answers: list[dict[str, Any]] = []
     for model in models:
         if model.served is None:
             continue
         try:
-            shown = model.served.shown([picture])
+            pixels = model.served.to_input(image)
         except InputError as error:
-            said.append({"name": model.name, "problem": str(error).removeprefix("image 1: ")})
+            answers.append({"name": model.name, "problem": str(error)})
             continue
-        answer = model.served.answer(shown)[0]
-        pixels = (shown[0, 0] * 255).round().to(torch.uint8).flatten().tolist()
-        said.append(
-            {
-                "name": model.name,
-                "label": answer["label"],
-                "probabilities": answer["probabilities"],
-                "shown": pixels,
-                "preprocessing": model.served.card.preprocessing,
-            }
-        )
-    return said
+        (answer,) = model.served.classify(pixels.unsqueeze(0))
+        tones = (pixels * 255).round().to(torch.uint8).flatten().tolist()
+        more = {"name": model.name, "shown": tones, "preprocessing": model.served.card.preprocessing}
+        answers.append(answer | more)
+    return answers
 
 
 def serve(host: str, port: int) -> None:
     """Serve the page until interrupted.
 
     Raises:
-        InputError: The port is taken, or the address is not one of this machine's.
+        InputError: The port is taken, or the host is not an address of this machine.
     """
-    torch.set_num_threads(1)
     models = load()
     app = build(models, [host, "127.0.0.1", "localhost"])
     with listening(host, port) as (listener, address):

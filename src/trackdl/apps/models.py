@@ -1,4 +1,4 @@
-"""`trackdl models` and `trackdl promote`: which versions there are, who is champion since when, and moving it."""
+"""`trackdl models` and `trackdl promote`: list versions with the history of their aliases, and choose a champion."""
 
 import json
 from collections.abc import Sequence
@@ -9,18 +9,16 @@ from trackdl.system.console import print_table, say
 from trackdl.tracking.registry import versions
 from trackdl.tracking.registry.versions import Model, Version
 
-__all__ = ["list_models", "promote"]
+__all__ = ["list_models", "promote", "score"]
 
 
 def list_models(names: Sequence[str], *, as_json: bool) -> None:
     """Print registered models: versions with aliases, score, metrics and lineage, and every move of an alias.
 
-    Args:
-        names: Which; all where there are none.
-        as_json: Print one JSON array.
+    Without names, all models are printed; `as_json` prints one JSON array.
 
     Raises:
-        InputError: One of the names is no registered model.
+        InputError: A name is not that of a registered model.
     """
     found = versions.every_model()
     unknown = set(names) - {model.name for model in found}
@@ -38,32 +36,36 @@ def list_models(names: Sequence[str], *, as_json: bool) -> None:
 
 
 def promote(name: str, version: str, why: str) -> None:
-    """Make a version the champion and say what that changed."""
-    made = versions.promote(name, version, why)
-    say(f"{name} version {made.version} is now champion, in place of {_of(made.replaced)}: {made.why}")
+    """Make a version the champion, and print what that changed."""
+    move = versions.promote(name, version, why)
+    say(f"{name} version {move.version} is now champion, in place of {_replaced(move.replaced)}: {move.why}")
     for model in versions.every_model():
         for item in model.versions:
             if item.stale and item.aliases and item.source.startswith(f"{name} version"):
                 say(f"{model.name} version {item.version} ({', '.join(item.aliases)}) is stale: {item.stale}")
 
 
-def _of(version: str | None) -> str:
-    return f"version {version}" if version else "nobody"
+def _replaced(version: str | None) -> str:
+    return f"version {version}" if version else "none"
 
 
 def _print(model: Model) -> None:
     heads = ["version", "alias", "score", "metrics", "registered", "trained from", "run", "remarks"]
     print_table(model.name, heads, [_row(item) for item in model.versions])
-    for moved in model.history:
-        say(f"  {moved.when[:19]}Z {moved.alias}: version {moved.version} after {_of(moved.replaced)}: {moved.why}")
+    for move in model.history:
+        say(f"  {move.when[:19]}Z {move.alias}: version {move.version} after {_replaced(move.replaced)}: {move.why}")
     say()
+
+
+def score(version: Version) -> str:
+    """Return the metric that decided about a version, and its value; nothing if there is none."""
+    return "" if version.score is None else f"{version.decided_by.split(' ')[0]} {version.score:.4f}"
 
 
 def _row(item: Version) -> list[str]:
     remarks = ["stale: " + item.stale] if item.stale else []
     remarks += ["synthetic data"] if item.synthetic else []
-    remarks += [] if item.checkable else ["no digests: is not loaded"]
-    score = "" if item.score is None else f"{item.decided_by.split(' ')[0]} {item.score:.4f}"
+    remarks += [] if item.checkable else ["no digests: cannot be loaded"]
     metrics = ", ".join(f"{key} {value:.4g}" for key, value in sorted(item.metrics.items()))
     aliases, run = ", ".join(item.aliases), item.run_id[:8]
-    return [item.version, aliases, score, metrics, item.created[:19] + "Z", item.source, run, "; ".join(remarks)]
+    return [item.version, aliases, score(item), metrics, item.created[:19] + "Z", item.source, run, "; ".join(remarks)]

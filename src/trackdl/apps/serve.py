@@ -4,9 +4,10 @@ import logging
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
+import torch
 import uvicorn
+from starlette.types import ASGIApp
 
 from trackdl.errors import InputError
 from trackdl.serving import server
@@ -18,17 +19,12 @@ __all__ = ["listening", "run", "serve"]
 log = logging.getLogger(__name__)
 
 _LOCAL = ("127.0.0.1", "localhost", "::1")
-# Connections at once; who comes later is answered 503 by uvicorn, and is served again when others have gone.
+# Open connections; uvicorn answers further ones with 503 until others are closed.
 _CONNECTIONS = 256
 
 
 def serve(uri: str, host: str, port: int) -> None:
-    """Serve a model until interrupted.
-
-    Args:
-        uri: `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
-        host: The address to listen at.
-        port: The port; 0 takes a free one.
+    """Serve the model `models:/NAME@ALIAS` or `models:/NAME/VERSION` until interrupted; port 0 takes a free one.
 
     Raises:
         InputError: There is no such model, or the port is taken.
@@ -42,21 +38,23 @@ def serve(uri: str, host: str, port: int) -> None:
         run(app, listener)
 
 
-def run(app: Any, listener: socket.socket) -> None:
+def run(app: ASGIApp, listener: socket.socket) -> None:
     """Answer at a listening socket until SIGINT or SIGTERM."""
+    # Requests are answered in parallel, a thread each; these networks gain nothing from more.
+    torch.set_num_threads(1)
     config = uvicorn.Config(app, log_level="warning", limit_concurrency=_CONNECTIONS, timeout_keep_alive=10)
     uvicorn.Server(config).run(sockets=[listener])
 
 
 @contextmanager
 def listening(host: str, port: int) -> Iterator[tuple[socket.socket, str]]:
-    """Give a socket that listens, and its address as a browser takes it.
+    """Yield a listening socket and its address as a URL.
 
     Raises:
-        InputError: The port is taken, or the address is not one of this machine's.
+        InputError: The port is taken, or the host is not an address of this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio sends small packets at once (TCP_NODELAY) only where the protocol is named: else an answer waits 40 ms.
+    # asyncio sets TCP_NODELAY only if the protocol is given; without it an answer waits 40 ms.
     with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -65,6 +63,6 @@ def listening(host: str, port: int) -> Iterator[tuple[socket.socket, str]]:
             raise InputError(f"cannot listen at {host}, port {port}: {error.strerror}. Give another --port") from error
         listener.listen(128)
         if host not in _LOCAL:
-            log.warning("%s is not this machine alone: whoever can reach it can ask, without a password", host)
+            log.warning("%s can be reached from other machines, without a password", host)
         shown = f"[{host}]" if ":" in host else host
         yield listener, f"http://{shown}:{listener.getsockname()[1]}"

@@ -1,6 +1,6 @@
-"""`trackdl ui`: MLflow's pages and Optuna's dashboard on this machine, started and stopped together.
+"""`trackdl ui`: MLflow's UI and Optuna's dashboard on this machine, started and stopped together.
 
-MLflow's are on the port that the ledger and the studies' trials link to, where that is free.
+MLflow's UI takes the port that the ledger and the studies' trials link to, if it is free.
 """
 
 import contextlib
@@ -31,28 +31,26 @@ from trackdl.tracking import store
 __all__ = ["Page", "run", "shown"]
 
 _HOST = "127.0.0.1"
-_PATIENCE = 180  # seconds until a page must answer: MLflow imports for long on a busy machine
-_LAST_WORDS = 2000  # characters of a page's log that are shown when it ends
+_TIMEOUT = 180  # seconds until a page must answer: MLflow imports slowly on a busy machine
+_LOG_TAIL = 2000  # characters of a page's log that are shown when it ends
 
 
 @dataclass
 class Page:
-    """A page: what it is called, where it answers, its process and what that wrote."""
+    """A page: its name, address, process, log and the process's children."""
 
     name: str
     address: str
     process: subprocess.Popen[bytes]
     log: IO[bytes]
-    family: list[psutil.Process] = field(default_factory=list)
+    children: list[psutil.Process] = field(default_factory=list)
 
 
 def run() -> None:
-    """Show both pages until interrupted.
-
-    Where no study was stored yet only MLflow's is shown, and where runs are tracked on a server, its address.
+    """Serve both pages until interrupted.
 
     Raises:
-        TrackdlError: A page ended or did not come; the other has been stopped.
+        TrackdlError: A page ended or did not answer; the other has been stopped.
     """
     with shown() as pages:
         if pages:
@@ -60,15 +58,17 @@ def run() -> None:
         while pages:
             time.sleep(0.2)
             for page in pages:
-                _living(page)
+                _check(page)
 
 
 @contextmanager
 def shown() -> Iterator[list[Page]]:
-    """Show the pages while the block runs; give them once they answer, their addresses printed.
+    """Serve the pages while the block runs; print their addresses once they answer, and yield them.
+
+    Without a study there is no dashboard; with a tracking server, only its address is printed for MLflow.
 
     Raises:
-        TrackdlError: A page ended or did not come.
+        TrackdlError: A page ended or did not answer.
     """
     store.client()
     tracked = os.environ["MLFLOW_TRACKING_URI"]
@@ -82,8 +82,8 @@ def shown() -> Iterator[list[Page]]:
             pages.append(_dashboard(studies))
         for page in pages:
             _await(page)
-            # MLflow's server is a process of a group of its own, which outlives an MLflow that dies.
-            page.family = psutil.Process(page.process.pid).children(recursive=True)
+            # MLflow's server has a process group of its own, and outlives a killed MLflow.
+            page.children = psutil.Process(page.process.pid).children(recursive=True)
             say(f"{page.name:<16} {page.address}")
         yield pages
     finally:
@@ -91,7 +91,7 @@ def shown() -> Iterator[list[Page]]:
 
 
 def _studies() -> str | None:
-    """Return the address of Optuna's storage, or None, said, where nothing was stored yet."""
+    """Return the address of Optuna's storage; None, with a message, if it does not exist yet."""
     url = storage_url()
     file = url.removeprefix("sqlite:///")
     if file != url and not Path(file).is_file():
@@ -103,10 +103,10 @@ def _studies() -> str | None:
 def _mlflow(uri: str) -> Page:
     port = _usual_port()
     hosts = f"{_HOST}:{port},localhost:{port}"
-    words = ["ui", "--host", _HOST, "--port", str(port), "--workers", "1", "--allowed-hosts", hosts]
-    # The address may hold a password, which the list of processes would show.
+    arguments = ["ui", "--host", _HOST, "--port", str(port), "--workers", "1", "--allowed-hosts", hosts]
+    # Not in the arguments, which other users can see: the address may contain a password.
     settings = {"MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
-    return _start("MLflow", port, ["mlflow", *words], settings)
+    return _start("MLflow", port, ["mlflow", *arguments], settings)
 
 
 def _dashboard(url: str) -> Page:
@@ -115,7 +115,7 @@ def _dashboard(url: str) -> Page:
 
 
 def _usual_port() -> int:
-    """Return the port of `UI`, or another one, said, where something listens there already."""
+    """Return the port of `UI`, or another one, with a message, if that is taken."""
     port = int(UI.rpartition(":")[2])
     try:
         socket.create_server((_HOST, port)).close()
@@ -135,9 +135,9 @@ def _start(name: str, port: int, module: list[str], settings: Mapping[str, str])
     source = str(Path(__file__).resolve().parents[2])
     environment = {**os.environ, **settings}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
-    # Tracked by whoever started us, a page has no run of its own.
+    # `mlflow run` sets it for its own run.
     environment.pop("MLFLOW_RUN_ID", None)
-    log = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the page
+    log = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the page runs
     process = subprocess.Popen(  # noqa: S603 - arguments made here
         [sys.executable, "-m", *module],
         env=environment,
@@ -145,38 +145,38 @@ def _start(name: str, port: int, module: list[str], settings: Mapping[str, str])
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,
-        # A group of its own: Ctrl-C reaches us alone, and all that MLflow starts can be stopped with it.
+        # With a process group, Ctrl-C does not reach the page, and MLflow's workers can be stopped with it.
         start_new_session=True,
     )
     return Page(name, f"http://{_HOST}:{port}", process, log)
 
 
 def _await(page: Page) -> None:
-    for _ in range(_PATIENCE * 5):
-        _living(page)
+    for _ in range(_TIMEOUT * 5):
+        _check(page)
         with contextlib.suppress(urllib.error.URLError, OSError):
             urllib.request.urlopen(page.address, timeout=5).close()  # noqa: S310 - an address made above
             return
         time.sleep(0.2)
-    raise TrackdlError(f"{page.name} does not answer after {_PATIENCE} s; its last words:\n{_words(page)}")
+    raise TrackdlError(f"{page.name} does not answer after {_TIMEOUT} s; its log ends with:\n{_log_tail(page)}")
 
 
-def _living(page: Page) -> None:
+def _check(page: Page) -> None:
     code = page.process.poll()
     if code is not None:
-        raise TrackdlError(f"{page.name} ended (exit code {code}); its last words:\n{_words(page)}")
+        raise TrackdlError(f"{page.name} ended (exit code {code}); its log ends with:\n{_log_tail(page)}")
 
 
-def _words(page: Page) -> str:
+def _log_tail(page: Page) -> str:
     page.log.seek(0)
-    words = page.log.read().decode(errors="replace")
+    text = page.log.read().decode(errors="replace")
     for uri in (os.environ["MLFLOW_TRACKING_URI"], storage_url()):
-        words = databases.redact(words, uri)
-    return words[-_LAST_WORDS:].strip()
+        text = databases.redact(text, uri)
+    return text[-_LOG_TAIL:].strip()
 
 
 def _stop(pages: list[Page]) -> None:
-    """End the pages, first with a word, then without."""
+    """End the pages: SIGTERM first, then SIGKILL."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         for page in pages:
             with contextlib.suppress(ProcessLookupError):
@@ -184,8 +184,8 @@ def _stop(pages: list[Page]) -> None:
         for page in pages:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 page.process.wait(timeout=10)
-    for left in [member for page in pages for member in page.family]:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            left.kill()
     for page in pages:
+        for child in page.children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
         page.log.close()

@@ -1,6 +1,6 @@
-"""The command line: one thin command a task; options set single keys of its experiment file. More in `cli_models`.
+"""The command line: one thin command per task, whose options set single keys of its experiment file.
 
-Nothing heavy is imported before a command's arguments have been understood: help and a wrong word are answered at once.
+Nothing heavy is imported before a command's arguments are parsed, so help and wrong arguments are answered at once.
 """
 
 import errno
@@ -8,16 +8,17 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from trackdl import spec
-from trackdl.cli import ledger as cli_ledger
-from trackdl.cli import models as cli_models
-from trackdl.cli import options
+from trackdl.cli import ledger, models, options
 from trackdl.errors import TrackdlError
 from trackdl.system import console, processes
+
+if TYPE_CHECKING:
+    from trackdl.workers.pool import Engine
 
 __all__ = ["main"]
 
@@ -51,128 +52,101 @@ def data(file: options.File = None) -> None:
 
 
 @app.command()
-def mnist(
-    file: options.File = None,
-    resume: Annotated[str | None, typer.Option(metavar="RUN_ID", help="Go on from this run's last checkpoint.")] = None,
-    epochs: options.Epochs = None,
-    batch_size: options.BatchSize = None,
-    lr: options.LearningRate = None,
-    seed: options.Seed = None,
-    device: options.Device = None,
-    precision: options.Precision = None,
-    set_: options.Set = None,
-) -> None:
+@options.with_training()
+def mnist(file: options.File = None, resume: options.Resume = None, *, settings: dict[str, Any]) -> None:
     """Task 1: train the MNIST network as the report did, and register it as mnist-cnn."""
-    given = options.training(epochs, batch_size, lr, seed, device, precision, set_)
-    experiment = options.read(options.resumable(resume, file, given), spec.MnistSpec, given)
+    experiment = options.read(options.resumable(resume, file, settings), spec.MnistSpec, settings)
     from trackdl.tasks import mnist as task
 
     task.show(task.run(experiment, resume))
 
 
 @app.command()
+@options.with_training()
 def fashion(
     file: options.File = None,
-    resume: Annotated[str | None, typer.Option(metavar="RUN_ID", help="Go on from this run's last checkpoint.")] = None,
+    resume: options.Resume = None,
     seeds: Annotated[
-        int | None, typer.Option(help="How many trainings, counted from the seed; with intervals.")
+        int | None, typer.Option(help="Number of trainings, with seeds counted from --seed; gives intervals.")
     ] = None,
-    epochs: options.Epochs = None,
-    batch_size: options.BatchSize = None,
-    lr: options.LearningRate = None,
-    seed: options.Seed = None,
-    device: options.Device = None,
-    precision: options.Precision = None,
-    set_: options.Set = None,
+    *,
+    settings: dict[str, Any],
 ) -> None:
     """Task 2: train a Fashion-MNIST network, keep its best validation epoch, and register it as fashion-cnn."""
-    given = options.chosen({"seeds": seeds}) | options.training(epochs, batch_size, lr, seed, device, precision, set_)
-    experiment = options.read(options.resumable(resume, file, given), spec.FashionSpec, given)
+    settings = options.chosen({"seeds": seeds}) | settings
+    experiment = options.read(options.resumable(resume, file, settings), spec.FashionSpec, settings)
     from trackdl.tasks import fashion as task
 
     task.show(task.run(experiment, resume))
 
 
 @app.command()
+@options.with_training()
 def grid(
     file: options.File = None,
     workers: options.Workers = None,
     engine: options.EngineName = "local",
     gpus_per_worker: options.Gpus = 0,
     status: Annotated[
-        bool, typer.Option("--status", help="Only say how the cells stand; exit 1 unless every cell is done.")
+        bool, typer.Option("--status", help="Only show the state of the cells; exit 1 unless every cell is done.")
     ] = False,
     export: Annotated[str | None, typer.Option(metavar="FOLDER", help="Write the finished table there.")] = None,
-    epochs: options.Epochs = None,
-    batch_size: options.BatchSize = None,
-    lr: options.LearningRate = None,
-    seed: options.Seed = None,
-    device: options.Device = None,
-    precision: options.Precision = None,
-    set_: options.Set = None,
+    *,
+    settings: dict[str, Any],
 ) -> None:
-    """Task 2's grid: each of the report's networks, each fold exactly once; goes on where it was stopped."""
-    given = options.training(epochs, batch_size, lr, seed, device, precision, set_)
-    experiment = options.read(file, spec.GridSpec, given)
+    """Task 2's grid: each of the report's networks, each fold exactly once; continues where it was stopped."""
+    experiment = options.read(file, spec.GridSpec, settings)
     from trackdl.tasks import grid as task
 
     if status:
         raise typer.Exit(0 if task.show_status(experiment) else 1)
-    from trackdl.workers import engines
-
-    _check_device(engine, experiment.training.device)
-    chosen, count = engines.choose(engine, workers, gpus_per_worker)
+    chosen, count = _engine(engine, workers, gpus_per_worker, experiment.training.device)
     task.show(task.run(experiment, count, Path(export) if export else None, engine=chosen))
 
 
 @app.command()
+@options.with_training("training.batch_size", "training.optimizer.lr")
 def search(
     file: options.File = None,
     trials: Annotated[
-        int | None, typer.Option(help="End after so many trials, earlier commands' and refused ones too.")
+        int | None, typer.Option(help="Stop after this many trials, counting refused ones and earlier commands'.")
     ] = None,
-    minutes: Annotated[float | None, typer.Option(help="End after so many minutes.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Stop after this many minutes.")] = None,
     pareto: Annotated[bool, typer.Option("--pareto", help="Two objectives: accuracy and training time.")] = False,
     workers: options.Workers = None,
     engine: options.EngineName = "local",
     gpus_per_worker: options.Gpus = 0,
-    epochs: options.Epochs = None,
-    seed: options.Seed = None,
-    device: options.Device = None,
-    precision: options.Precision = None,
-    set_: options.Set = None,
+    *,
+    settings: dict[str, Any],
 ) -> None:
-    """Look for a better Fashion-MNIST network; goes on where it was stopped, and writes down the best one."""
-    chosen = options.chosen({"study.trials": trials, "study.minutes": minutes})
-    if pareto:
-        chosen["study.objectives"] = "accuracy and time"
-    given = chosen | options.training(epochs, None, None, seed, device, precision, set_)
-    experiment = options.read(file, spec.SearchSpec, given)
+    """Search for a better Fashion-MNIST network, and write down the best one; continues where it was stopped."""
+    objectives = "accuracy and time" if pareto else None
+    given = {"study.trials": trials, "study.minutes": minutes, "study.objectives": objectives}
+    experiment = options.read(file, spec.SearchSpec, options.chosen(given) | settings)
     from trackdl.tasks import search as task
-    from trackdl.workers import engines
 
-    _check_device(engine, experiment.training.device)
-    spread, count = engines.choose(engine, workers, gpus_per_worker)
-    task.show(task.run(experiment, count, engine=spread))
+    chosen, count = _engine(engine, workers, gpus_per_worker, experiment.training.device)
+    task.show(task.run(experiment, count, engine=chosen))
 
 
 @app.command()
+@options.with_training()
 def transfer(
     file: options.File = None,
     source: Annotated[
-        str | None, typer.Option(help="What to start from: models:/NAME@ALIAS or /VERSION; @report is the report's.")
+        str | None,
+        typer.Option(help="The network to start from: models:/NAME@ALIAS or /VERSION; @report is the report's."),
     ] = None,
     preprocessing: Annotated[str | None, typer.Option(help="report (the report's transform) or mnist.")] = None,
-    greek_dir: Annotated[str | None, typer.Option(help="Folder of class folders with letters to learn.")] = None,
-    test_dir: Annotated[str | None, typer.Option(help="Such a folder of letters that are only tested.")] = None,
-    folds: Annotated[int | None, typer.Option(help="Judge by so many folds instead of leave-one-out.")] = None,
-    epochs: options.Epochs = None,
-    batch_size: options.BatchSize = None,
-    lr: options.LearningRate = None,
-    seed: options.Seed = None,
-    device: options.Device = None,
-    precision: options.Precision = None,
-    set_: options.Set = None,
+    greek_dir: Annotated[
+        str | None, typer.Option(help="Folder of training letters, with a folder for each class.")
+    ] = None,
+    test_dir: Annotated[str | None, typer.Option(help="Such a folder of letters, used for testing only.")] = None,
+    folds: Annotated[
+        int | None, typer.Option(help="Number of cross-validation folds, instead of leave-one-out.")
+    ] = None,
+    *,
+    settings: dict[str, Any],
 ) -> None:
     """Task 3: teach the registered MNIST network Greek letters, and register it as greek-cnn."""
     given = {
@@ -182,32 +156,33 @@ def transfer(
         "data.test_folder": test_dir,
         "data.folds": folds,
     }
-    chosen = options.chosen(given) | options.training(epochs, batch_size, lr, seed, device, precision, set_)
-    experiment = options.read(file, spec.TransferSpec, chosen)
+    experiment = options.read(file, spec.TransferSpec, options.chosen(given) | settings)
     from trackdl.tasks import transfer as task
 
     task.show(task.run(experiment))
 
 
 @app.command()
+@options.with_training("training.precision")
 def heart(
     file: options.File = None,
-    csv: Annotated[str | None, typer.Option(help="A table of the heart table's columns, instead of its rows.")] = None,
-    test_csv: Annotated[str | None, typer.Option(help="Such a table to test on; else a fifth of --csv is.")] = None,
-    seeds: Annotated[int | None, typer.Option(help="How many trainings are tested, counted from the seed.")] = None,
-    folds: Annotated[int | None, typer.Option(help="Folds of the cross-validation.")] = None,
-    repeats: Annotated[int | None, typer.Option(help="How often it is repeated on other folds.")] = None,
-    epochs: options.Epochs = None,
-    batch_size: options.BatchSize = None,
-    lr: options.LearningRate = None,
-    seed: options.Seed = None,
-    device: options.Device = None,
-    set_: options.Set = None,
+    csv: Annotated[str | None, typer.Option(help="A table with the heart table's columns, to use instead.")] = None,
+    test_csv: Annotated[
+        str | None, typer.Option(help="Such a table to test on; by default, a fifth of --csv is.")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Number of trainings to test, with seeds counted from --seed.")
+    ] = None,
+    folds: Annotated[int | None, typer.Option(help="Number of cross-validation folds.")] = None,
+    repeats: Annotated[
+        int | None, typer.Option(help="Number of repetitions of the cross-validation, on other folds.")
+    ] = None,
+    *,
+    settings: dict[str, Any],
 ) -> None:
-    """Task 4: the report's networks on heart disease by four protocols, beside baselines; registers heart-mlp."""
+    """Task 4: the report's networks on heart disease by four protocols, and baselines; registers heart-mlp."""
     given = {"data.csv": csv, "data.test_csv": test_csv, "seeds": seeds, "folds": folds, "repeats": repeats}
-    chosen = options.chosen(given) | options.training(epochs, batch_size, lr, seed, device, None, set_)
-    experiment = options.read(file, spec.HeartSpec, chosen)
+    experiment = options.read(file, spec.HeartSpec, options.chosen(given) | settings)
     from trackdl.tasks import heart as task
 
     task.show(task.run(experiment))
@@ -215,25 +190,25 @@ def heart(
 
 @app.command("main")
 def main_task(file: options.File = None) -> None:
-    """The whole report: every step of experiments/main.yaml, then our numbers beside the report's."""
+    """The whole report: every step of experiments/main.yaml, then our numbers next to the report's."""
     experiment = options.read(file, spec.MainSpec, {})
     from trackdl.tasks import main as task
 
     task.run(experiment)
 
 
-cli_models.add_to(app)
+for _command in (*models.COMMANDS, *ledger.COMMANDS):
+    app.command()(_command)
 
 
-cli_ledger.add_to(app, options.read)
+def _engine(name: str, workers: int | None, gpus_per_worker: float, device: str) -> "tuple[Engine, int]":
+    """Return the engine and the number of workers; refuse a device that this machine lacks before any trial fails."""
+    from trackdl.training.devices import resolve_device
+    from trackdl.workers import engines
 
-
-def _check_device(engine: str, name: str) -> None:
-    """Refuse a device that is not here before every trial fails for it; a cluster's machines have their own."""
-    if engine == "local":
-        from trackdl.training.devices import resolve_device
-
-        resolve_device(name)
+    if name == "local":  # a cluster's machines have devices of their own
+        resolve_device(device)
+    return engines.choose(name, workers, gpus_per_worker)
 
 
 def _terminated(number: int, frame: object) -> NoReturn:  # noqa: ARG001 - the signature of a signal handler
@@ -242,33 +217,33 @@ def _terminated(number: int, frame: object) -> NoReturn:  # noqa: ARG001 - the s
 
 def main() -> None:
     """Run the command line; exit code 2 for wrong input, 1 for a failure, 130 when interrupted."""
-    # No pickle in any model that trackdl loads, whoever else has made it, and whatever was set for others.
+    # No model that trackdl loads may contain a pickle, whoever made it and whatever the environment allows.
     os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
-    # What is trained here is nobody else's business.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:  # nohup's
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
             signal.signal(number, _terminated)
-    words = sys.argv[1:]
-    debug = "--debug" in words
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
     try:
-        # It may stand after the command too.
-        app(["--debug"] * debug + [word for word in words if word != "--debug"])
-    except KeyboardInterrupt:
-        typer.echo("trackdl: interrupted; what was finished is kept", err=True)
-        raise SystemExit(130) from None
+        # --debug may also follow the command.
+        app(["--debug"] * debug + [argument for argument in arguments if argument != "--debug"])
+    except SystemExit as ended:
+        if ended.code == 130:  # Typer's answer to KeyboardInterrupt
+            typer.echo("trackdl: interrupted; what was finished is kept", err=True)
+        raise
     except Exception as error:
         if debug:
             raise
-        typer.echo(f"trackdl: {_told(error)}", err=True)
+        typer.echo(f"trackdl: {_message(error)}", err=True)
         raise SystemExit(error.exit_code if isinstance(error, TrackdlError) else 1) from None
 
 
-def _told(error: Exception) -> str:
-    """Return what a person is told of an error; one that nobody foresaw takes one line."""
+def _message(error: Exception) -> str:
+    """Return the message shown for an error; an unexpected one takes a single line."""
     if isinstance(error, TrackdlError):
         return str(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return f"{error}. Nothing is half-written; make room, and the same command goes on"
-    what = " ".join(f"{type(error).__name__}: {error}".split())
-    return f"unexpected: {what:.500}; `trackdl --debug COMMAND` shows where"
+        return f"{error}. No file is half-written; make room, and run the same command again"
+    line = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"unexpected: {line:.500}; `trackdl --debug COMMAND` shows where"

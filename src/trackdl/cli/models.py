@@ -1,4 +1,4 @@
-"""The commands for registered models: ask, serve, try, list, promote; and the pages of MLflow and Optuna."""
+"""The commands for registered models, and the one that starts the pages of MLflow and Optuna."""
 
 from typing import Annotated
 
@@ -6,30 +6,27 @@ import typer
 
 from trackdl.errors import InputError
 
-__all__ = ["add_to"]
+__all__ = ["COMMANDS"]
 
 Name = Annotated[str, typer.Argument(metavar="MODEL", help="A registered model, e.g. greek-cnn.")]
 Alias = Annotated[str | None, typer.Option(help="The version with this alias; champion by default.")]
 Version = Annotated[int | None, typer.Option(min=1, help="This version, whatever its alias.")]
-Host = Annotated[str, typer.Option(help="The address to listen at; the default is this machine only.")]
+Host = Annotated[str, typer.Option(help="The address to listen at; the default is reachable from this machine only.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    for command in (predict, serve, demo, ui, models, promote):
-        app.command()(command)
 
 
 def predict(
     model: Name,
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Pictures, folders, CSV tables; - is stdin.")],
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE...", help="Image files, folders, CSV tables; - is stdin.")
+    ],
     alias: Alias = None,
     version: Version = None,
-    top: Annotated[int, typer.Option(min=0, help="Show so many classes of each; 0: three, or all as JSON.")] = 0,
+    top: Annotated[int, typer.Option(min=0, help="Number of classes to show; 0: three, or all with --json.")] = 0,
     json: Json = False,
 ) -> None:
-    """Ask a registered model what stands on pictures, or what it makes of rows."""
+    """Predict the classes of images or table rows with a registered model."""
     uri = _uri(model, alias, version)
     from trackdl.apps import predict as command
 
@@ -39,29 +36,26 @@ def predict(
 def serve(
     model: Name,
     host: Host = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 5001,
+    port: Port = 5001,
     alias: Alias = None,
     version: Version = None,
 ) -> None:
-    """Serve a registered model: MLflow's /invocations, /ping and /version, with limits on what may be sent."""
+    """Serve a registered model: MLflow's /invocations, /ping and /version, with limits on requests."""
     uri = _uri(model, alias, version)
     from trackdl.apps import serve as command
 
     command.serve(uri, host, port)
 
 
-def demo(
-    host: Host = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 7860,
-) -> None:
-    """Open a page to draw on: what each registered model of pictures says, and what it was shown."""
+def demo(host: Host = "127.0.0.1", port: Port = 7860) -> None:
+    """Serve a page to draw on, which shows each registered image model's prediction and input."""
     from trackdl.apps import demo as command
 
     command.serve(host, port)
 
 
 def ui() -> None:
-    """Start the MLflow UI (port 5000, if it is free) and the Optuna dashboard on this machine; Ctrl-C stops both."""
+    """Start the MLflow UI (port 5000 if it is free) and the Optuna dashboard on this machine; Ctrl-C stops both."""
     from trackdl.apps import ui as command
 
     command.run()
@@ -79,10 +73,10 @@ def models(
 
 def promote(
     model: Name,
-    version: Annotated[int, typer.Argument(min=1, help="The new champion; an older one is a rollback.")],
+    version: Annotated[int, typer.Argument(min=1, help="The new champion; an older version is a rollback.")],
     why: Annotated[str, typer.Option(help="The reason, kept with the model.")],
 ) -> None:
-    """Make a version the champion; whom it replaced, why and when are kept."""
+    """Make a version the champion; the version it replaces, the reason and the time are recorded."""
     from trackdl.apps import models as command
 
     command.promote(model, str(version), why)
@@ -90,9 +84,12 @@ def promote(
 
 def _uri(model: str, alias: str | None, version: int | None) -> str:
     if alias and version:
-        raise InputError("--alias and --version both name a version: give one")
+        raise InputError("--alias and --version both name a version: give only one")
     if not model or set(model) & set("/:@%\"'"):
         raise InputError(
-            f"{model!r}: give a registered model's name, e.g. greek-cnn, and --alias or --version beside it"
+            f"{model!r}: give a registered model's name, e.g. greek-cnn; --alias or --version name a version"
         )
     return f"models:/{model}/{version}" if version else f"models:/{model}@{alias or 'champion'}"
+
+
+COMMANDS = (predict, serve, demo, ui, models, promote)

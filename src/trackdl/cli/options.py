@@ -1,5 +1,8 @@
-"""The options of the commands that are tasks, and the experiment that follows from them and from a file."""
+"""The options of the commands that are tasks, and the experiment that they and a file make together."""
 
+import inspect
+from collections.abc import Callable, Mapping
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,66 +12,68 @@ from trackdl import spec
 from trackdl.errors import InputError
 from trackdl.system import paths
 
-__all__ = [
-    "BatchSize",
-    "Device",
-    "EngineName",
-    "Epochs",
-    "File",
-    "Gpus",
-    "LearningRate",
-    "Precision",
-    "Seed",
-    "Set",
-    "Workers",
-    "chosen",
-    "read",
-    "resumable",
-    "training",
-]
+__all__ = ["EngineName", "File", "Gpus", "Resume", "Workers", "chosen", "read", "resumable", "with_training"]
 
 File = Annotated[
     str | None, typer.Option(help="Experiment file, or runs:/RUN_ID/experiment.yaml; experiments/TASK.yaml by default.")
 ]
-Epochs = Annotated[int | None, typer.Option(help="Epochs to train.")]
-BatchSize = Annotated[int | None, typer.Option(help="Examples per step.")]
-LearningRate = Annotated[float | None, typer.Option("--lr", help="The optimiser's learning rate.")]
-Seed = Annotated[int | None, typer.Option(help="Decides first weights, order and dropout.")]
-Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")]
-Precision = Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.")]
+Resume = Annotated[str | None, typer.Option(metavar="RUN_ID", help="Continue this run from its last checkpoint.")]
 Workers = Annotated[int | None, typer.Option(help="Number of single-threaded processes; by default one per core.")]
 EngineName = Annotated[str, typer.Option("--engine", help="local: this machine's processes; ray: a Ray cluster.")]
-Gpus = Annotated[float, typer.Option("--gpus-per-worker", help="With --engine ray: a part of a GPU, or several.")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any other key; repeatable.")]
+Gpus = Annotated[float, typer.Option("--gpus-per-worker", help="With --engine ray: a fraction of a GPU, or several.")]
+_Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any other key; repeatable.")]
+
+# The options of every training, by the experiment's key that each sets.
+_TRAINING: dict[str, Any] = {
+    "training.epochs": Annotated[int | None, typer.Option("--epochs", help="Number of epochs.")],
+    "training.batch_size": Annotated[int | None, typer.Option("--batch-size", help="Examples per batch.")],
+    "training.optimizer.lr": Annotated[float | None, typer.Option("--lr", help="The optimiser's learning rate.")],
+    "training.seed": Annotated[
+        int | None, typer.Option("--seed", help="Decides the initial weights, the order of the data and dropout.")
+    ],
+    "training.device": Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or mps.")],
+    "training.precision": Annotated[str | None, typer.Option("--precision", help="auto, float32 or bfloat16.")],
+}
 
 
-def resumable(resume: str | None, file: str | None, given: dict[str, Any]) -> str | None:
-    """Return where the experiment is read from: the file, or the run that is gone on with."""
-    if resume and (file or given.keys() - {"training.epochs"}):
-        raise InputError("--resume goes on by the run's own experiment: beside it only --epochs can be given")
-    return f"runs:/{resume}/experiment.yaml" if resume else file
+def with_training(*without: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that replaces a command's parameter `settings` by the options of a training and --set.
+
+    The command gets what was given on the command line as one mapping, {experiment key: value}:
+
+        @app.command()
+        @with_training("training.precision")
+        def heart(file: File = None, *, settings: dict[str, Any]) -> None: ...
+
+    Args:
+        without: Keys of the experiment for which the command has no option.
+    """
+    offered = {key.replace(".", "_"): (key, option) for key, option in _TRAINING.items() if key not in without}
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = dict(inspect.signature(command).parameters)
+        del own["settings"]
+        options = {name: option for name, (_, option) in offered.items()} | {"set_": _Set}
+
+        @wraps(command)
+        def run(set_: list[str] | None = None, **arguments: Any) -> None:
+            given = {key: arguments.pop(name) for name, (key, _) in offered.items()}
+            command(**arguments, settings=chosen(given) | _assignments(set_ or []))
+
+        added = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option)
+            for name, option in options.items()
+        ]
+        run.__signature__ = inspect.Signature([*own.values(), *added])  # type: ignore[attr-defined]
+        return run
+
+    return decorate
 
 
-def training(
-    epochs: int | None,
-    batch_size: int | None,
-    lr: float | None,
-    seed: int | None,
-    device: str | None,
-    precision: str | None,
-    set_: list[str] | None,
-) -> dict[str, Any]:
-    """Return the keys that the training options set, and those of --set."""
-    given: dict[str, Any] = {
-        "training.epochs": epochs,
-        "training.batch_size": batch_size,
-        "training.optimizer.lr": lr,
-        "training.seed": seed,
-        "training.device": device,
-        "training.precision": precision,
-    }
-    keys = chosen(given)
-    for item in set_ or []:
+def _assignments(items: list[str]) -> dict[str, Any]:
+    """Return the keys and values of `--set KEY=VALUE`."""
+    keys = {}
+    for item in items:
         key, equals, value = item.partition("=")
         if not equals or not key:
             raise InputError(f"--set {item}: expected KEY=VALUE, e.g. --set training.optimizer.momentum=0.9")
@@ -76,17 +81,32 @@ def training(
     return keys
 
 
-def chosen(given: dict[str, Any]) -> dict[str, Any]:
-    """Return the keys that were given a value."""
+def chosen(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys whose option was given."""
     return {key: value for key, value in given.items() if value is not None}
 
 
-def read(file: str | None, kind: type[spec.Spec], overrides: dict[str, Any]) -> spec.Spec:
-    """Read an experiment file from a path, from a run, or the task's own."""
+def resumable(resume: str | None, file: str | None, settings: dict[str, Any]) -> str | None:
+    """Return where to read the experiment from: the file, or the run to continue.
+
+    Raises:
+        InputError: --resume was given together with an option other than --epochs.
+    """
+    if resume and (file or settings.keys() - {"training.epochs"}):
+        raise InputError("--resume continues the run's own experiment: only --epochs can be given with it")
+    return f"runs:/{resume}/experiment.yaml" if resume else file
+
+
+def read(file: str | None, kind: type[spec.Spec], settings: dict[str, Any]) -> spec.Spec:
+    """Read an experiment from a file or a run, by default from the task's own file, and change single keys.
+
+    Raises:
+        InputError: There is no such file or run, or the experiment is not valid.
+    """
     if file and file.startswith("runs:/"):
         from trackdl.tracking import runs
 
         with runs.download(file) as path:
-            return spec.parse(path.read_text(encoding="utf-8"), file, kind, overrides)
+            return spec.parse(path.read_text(encoding="utf-8"), file, kind, settings)
     own = paths.project_root() / "experiments" / f"{spec.task_of(kind)}.yaml"
-    return spec.load(Path(file) if file else own, kind, overrides)
+    return spec.load(Path(file) if file else own, kind, settings)

@@ -1,4 +1,4 @@
-"""Figures of a grid, from its table and what was made of it: effects, interactions, accuracy against time, curves."""
+"""Figures of a grid, from its table: effects, interactions, accuracy against time, learning curves, importances."""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations, cycle
@@ -8,27 +8,27 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
 from trackdl.analysis.contrasts import REPORT, Contrast, epochs_of
 from trackdl.analysis.grid_table import scores
 from trackdl.analysis.hypotheses import LABELS
 from trackdl.analysis.stats import Estimate
-from trackdl.plots.common import BLUE, FOLD_COLOURS, GREEN, GREY
+from trackdl.plots.common import BLUE, GREEN, GREY, PALETTE, label_epochs, legend_below, new_axes, new_panels
 from trackdl.spec.grid import DIMENSIONS
 
 __all__ = [
     "accuracy_against_time",
-    "cell_courses",
     "effects_chart",
     "importance_bars",
     "interaction",
     "interaction_maps",
+    "learning_curves",
 ]
 
-# By shape as well, so that they are told apart in grey: 6 colours, 7 markers, 5 lines. These numbers have no common
-# factor, so a colour comes back with another marker and another line.
+# Colours differ in shape too, for prints in grey. 6 colours, 7 markers and 5 lines: the numbers have no common factor,
+# so a colour is used again with another marker and another line.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", ":", "-.", (0, (8, 2)))
 INK = "#222222"
@@ -40,12 +40,9 @@ FINDINGS = {
 
 
 def effects_chart(contrasts: Sequence[Contrast], margin: float, title: str) -> Figure:
-    """Draw what each contrast does to accuracy, with 95 % intervals and the margin, and to training time.
+    """Draw each contrast's effect on accuracy and on training time, with 95 % intervals.
 
-    Args:
-        contrasts: As `contrasts.compare` returned them for `margin`.
-        margin: Points of accuracy; drawn as a band.
-        title: The figure's title.
+    The contrasts are those of `contrasts.compare` for `margin`, in points of accuracy, which is drawn as a band.
     """
     rows = len(contrasts)
     figure = Figure(figsize=(11, 0.45 * rows + 2.1), layout="constrained")
@@ -65,11 +62,11 @@ def effects_chart(contrasts: Sequence[Contrast], margin: float, title: str) -> F
     left.set_ylim(-0.6, rows - 0.4)
     left.set_xlabel("Accuracy: difference in points, with 95 % intervals")
     right.set_xlabel("Training time: ratio of processor seconds")
-    right.xaxis.set_major_formatter(lambda value, _: f"{value:g}×")
+    right.xaxis.set_major_formatter("{x:g}×")
     for axes in (left, right):
         axes.grid(axis="x", alpha=0.3)
         axes.tick_params(axis="y", length=0)
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    legend_below(figure, 4, left)
     return figure
 
 
@@ -84,15 +81,15 @@ def _label(contrast: Contrast) -> str:
 
 
 def interaction(table: pd.DataFrame, first: str, second: str) -> tuple[pd.DataFrame, float]:
-    """Return how two dimensions act together in the report's grid.
+    """Return the interaction of two dimensions in the report's grid.
 
-    Only configurations count whose rest is there with every combination of the two: else a mean would be over other
-    configurations in one place than in another, and what these do would pass for what the two do.
+    Settings of the other dimensions count only if they are in the grid with every combination of the two; otherwise
+    the means would be over different configurations, whose effects would be mistaken for those of the two.
 
     Returns:
-        The mean score, a row a value of `first`, a column a value of `second`; and the strength of what the two do
-        beyond their own effects: the root mean square of the table less its rows' and columns' means, in points. All
-        NaN where no rest is there with every combination.
+        The mean scores, with a row for each value of `first` and a column for each of `second`; and the strength of
+        the interaction: the root mean square of that table without its rows' and columns' means, in points. Both are
+        NaN where no settings of the other dimensions count.
     """
     report = scores(table[table["grid"] == REPORT])
     others = [name for name in DIMENSIONS if name not in (first, second)]
@@ -105,13 +102,7 @@ def interaction(table: pd.DataFrame, first: str, second: str) -> tuple[pd.DataFr
 
 
 def interaction_maps(table: pd.DataFrame, title: str, maps: int = 2) -> Figure:
-    """Draw how strongly each two dimensions act together, and the mean scores of the strongest.
-
-    Args:
-        table: The grid's; the report's configurations are drawn.
-        title: The figure's title.
-        maps: How many of the strongest.
-    """
+    """Draw the strength of all interactions in the report's grid, and the mean scores of the `maps` strongest."""
     report = table[table["grid"] == REPORT]
     names = [name for name in DIMENSIONS if report[name].nunique() > 1]
     pairs = {pair: interaction(report, *pair) for pair in combinations(names, 2)}
@@ -126,7 +117,7 @@ def interaction_maps(table: pd.DataFrame, title: str, maps: int = 2) -> Figure:
         if (a, b) not in known:
             first.text(names.index(a), names.index(b) - 1, "no such\npairs", ha="center", va="center", fontsize=8)
     labels = [LABELS[name] for name in names]
-    _heat(first, strengths[1:, :-1], (labels[1:], labels[:-1]), "{:.2f}", "Beyond both effects, points (RMS)")
+    _heat(first, strengths[1:, :-1], (labels[1:], labels[:-1]), "{:.2f}", "Strength of interaction, points (RMS)")
     first.tick_params(axis="x", rotation=35)
     for label in first.get_xticklabels():
         label.set_horizontalalignment("right")
@@ -134,13 +125,12 @@ def interaction_maps(table: pd.DataFrame, title: str, maps: int = 2) -> Figure:
         means = pairs[a, b][0]
         cells = 100 * means.to_numpy(np.float64)
         _heat(axes, cells, ([*map(str, means.index)], [*map(str, means.columns)]), "{:.2f}", "Mean score, %")
-        axes.set_ylabel(LABELS[a])
-        axes.set_xlabel(LABELS[b])
+        axes.set(ylabel=LABELS[a], xlabel=LABELS[b])
     return figure
 
 
 def _heat(axes: Axes, values: NDArray[np.float64], labels: tuple[list[str], list[str]], form: str, title: str) -> None:
-    """Draw numbers as colours, and print them; NaN is left empty."""
+    """Draw a heat map with its numbers; NaN is left empty."""
     finite = values[np.isfinite(values)]
     low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
     axes.imshow(np.ma.masked_invalid(values), cmap="cividis", aspect="auto", vmin=low, vmax=high)
@@ -157,17 +147,13 @@ def _heat(axes: Axes, values: NDArray[np.float64], labels: tuple[list[str], list
 
 
 def accuracy_against_time(table: pd.DataFrame, report_cell: Mapping[str, Any], title: str) -> Figure:
-    """Draw every configuration's score over the time of a training step, and the front that none surpasses in both.
+    """Draw the score of the report's configurations against their time per batch, and the Pareto front.
 
-    Args:
-        table: The grid's; the report's configurations are drawn.
-        report_cell: The dimensions of the report's choice, which is marked.
-        title: The figure's title.
+    `report_cell` has the dimensions of the report's choice, which is marked.
     """
     found = scores(table[table["grid"] == REPORT])
     seconds, score = found["batch_ms"].to_numpy(), 100 * found["score"].to_numpy()
-    figure = Figure(figsize=(9.5, 6), layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = new_axes(9.5, 6, title)
     front = _front(seconds, score)
     axes.plot(seconds[front], score[front], color=INK, linewidth=1, label="Pareto front", zorder=1)
     for value, colour, marker, _ in _styled(found["activation"]):
@@ -180,17 +166,14 @@ def accuracy_against_time(table: pd.DataFrame, report_cell: Mapping[str, Any], t
         label = f"{words}, {score[places[0]]:.2f} %" if len(places) else words
         (ring,) = axes.plot(seconds[places], score[places], marker, color=INK, fillstyle="none", label=label)
         ring.set(markersize=13, markeredgewidth=1.6)
-    axes.set_title(title)
-    axes.set_xlabel("Processor time of a training step (a batch), ms")
-    axes.set_ylabel("Validation accuracy, mean over the folds, %")
-    axes.grid(alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=6, frameon=False)
+    axes.set(xlabel="Processor time per batch, ms", ylabel="Validation accuracy, mean over the folds, %")
+    legend_below(figure, 6)
     return figure
 
 
 def _styled(values: "pd.Series[str]") -> list[tuple[str, str, str, Any]]:
-    """Return each value there is, in the alphabet's order, with a colour, a marker and a line of its own."""
-    return list(zip(sorted(values.unique()), cycle(FOLD_COLOURS), cycle(MARKERS), cycle(LINES), strict=False))
+    """Return the distinct values, sorted, each with a colour, a marker and a line of its own."""
+    return list(zip(sorted(values.unique()), cycle(PALETTE), cycle(MARKERS), cycle(LINES), strict=False))
 
 
 def _is_cell(found: pd.DataFrame, cell: Mapping[str, Any]) -> NDArray[np.bool_]:
@@ -199,64 +182,53 @@ def _is_cell(found: pd.DataFrame, cell: Mapping[str, Any]) -> NDArray[np.bool_]:
 
 
 def _front(costs: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the places that nothing as cheap surpasses in value, the cheapest first."""
+    """Return the indices of the Pareto front, the cheapest first."""
     order = np.lexsort((-values, costs))
     best = np.maximum.accumulate(values[order])
     front: NDArray[np.int64] = order[np.concatenate([[True], best[1:] > best[:-1]])]
     return front
 
 
-def cell_courses(table: pd.DataFrame, report_cell: Mapping[str, Any], title: str) -> Figure:
-    """Draw every configuration's validation accuracy and loss over the epochs, means over the folds.
+def learning_curves(table: pd.DataFrame, report_cell: Mapping[str, Any], title: str) -> Figure:
+    """Draw validation accuracy and loss per epoch of the report's configurations, means over the folds.
 
-    Args:
-        table: The grid's; the report's configurations are drawn.
-        report_cell: The dimensions of the report's choice, which is marked.
-        title: The figure's title.
+    `report_cell` has the dimensions of the report's choice, which is marked.
     """
     last = epochs_of(table)
     epochs, report = range(1, last + 1), table[table["grid"] == REPORT]
     found = report.groupby(list(DIMENSIONS), as_index=False).mean(numeric_only=True)
     best = int(found[f"val_accuracy_{last}"].to_numpy().argmax())
     marked = [(found[_is_cell(found, report_cell)], "the report's choice", "-"), (found.iloc[[best]], "best", "--")]
-    figure = Figure(figsize=(11, 4.8), layout="constrained")
-    figure.suptitle(title)
-    panels = (("val_accuracy", 100, "Validation accuracy, %"), ("val_loss", 1, "Validation loss, cross-entropy"))
-    for axes, (name, scale, label) in zip(figure.subplots(1, 2), panels, strict=True):
+    figure, panels = new_panels(2, 2, 5.5, 4.3, title)
+    metrics = (("val_accuracy", "Validation accuracy"), ("val_loss", "Validation loss, cross-entropy"))
+    for axes, (name, label) in zip(panels, metrics, strict=True):
         columns = [f"{name}_{epoch}" for epoch in epochs]
         for value, colour, _, line in _styled(found["activation"]):
-            curves = scale * found.loc[found["activation"] == value, columns].to_numpy().T
+            curves = found.loc[found["activation"] == value, columns].to_numpy().T
             lines = axes.plot(epochs, curves, color=colour, linestyle=line, linewidth=0.8, alpha=0.55)
             lines[0].set_label(value)
         for rows, words, line in marked:
-            curves = scale * rows[columns].to_numpy().T
-            axes.plot(epochs, curves, color=INK, linestyle=line, linewidth=2, label=words)
-        axes.set_xlabel("Epoch")
-        axes.set_ylabel(label)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(alpha=0.3)
-    legend = figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
-    for handle in legend.legend_handles:
+            axes.plot(epochs, rows[columns].to_numpy().T, color=INK, linestyle=line, linewidth=2, label=words)
+        label_epochs(axes, label, percent=name == "val_accuracy")
+    legend_below(figure, 5, axes)
+    for handle in figure.legends[0].legend_handles:
         if handle is not None:
             handle.set_alpha(1)
     return figure
 
 
 def importance_bars(importances: Mapping[str, float], title: str) -> Figure:
-    """Draw each dimension's importance, a share of the variance, the largest above; the rest are interactions."""
+    """Draw each dimension's importance, a fraction of the variance, the largest at the top."""
     ranked = sorted(importances.items(), key=lambda item: item[1])
-    figure = Figure(figsize=(8, 0.42 * len(ranked) + 1.3), layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = new_axes(8, 0.42 * len(ranked) + 1.3, title, grid="x")
     values = [value for _, value in ranked]
     bars = axes.barh([LABELS.get(name, name) for name, _ in ranked], values, color=BLUE)
     axes.bar_label(bars, [f"{value:.1%}" for value in values], padding=4)
     axes.set_xlim(0, 1.12 * max([*values, 1e-9]))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
-    axes.set_title(title)
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
     axes.set_xlabel(
-        "Share of the scores' variance that each explains alone (fANOVA)\n"
+        "Share of the scores' variance that each dimension explains alone (fANOVA)\n"
         f"interactions, not drawn: {max(0.0, 1 - sum(values)):.1%}"
     )
-    axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
     return figure

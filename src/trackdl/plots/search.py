@@ -1,25 +1,22 @@
-"""Figures of the search: how its trials went, and what accuracy costs in time."""
+"""Figures of a search: its trials' learning curves, and accuracy against training time."""
 
 from collections.abc import Sequence
 from statistics import median
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
 
-from trackdl.plots.common import BLUE, GREY, ORANGE
+from trackdl.plots.common import BLUE, GREY, ORANGE, label_epochs, legend_below, new_axes
 
 __all__ = ["learning_curves", "pareto"]
 
 
 def learning_curves(trials: Sequence[tuple[int, Sequence[float], bool]], title: str) -> Figure:
-    """Draw each trial's validation accuracy over its epochs: complete ones strong, the best in a colour of its own.
+    """Draw each trial's validation accuracy per epoch; the best trial has a colour of its own.
 
-    Args:
-        trials: (number, accuracy of each epoch as a fraction, whether it was trained to the end).
-        title: The figure's title.
+    A trial is (number, accuracy of each epoch as a fraction, whether it was trained to the end).
     """
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = new_axes(8, 4.5, title)
     shown = [trial for trial in trials if trial[1]]
     ended = [trial for trial in shown if trial[2]]
     best = max(ended, key=lambda trial: trial[1][-1], default=None)
@@ -35,46 +32,33 @@ def learning_curves(trials: Sequence[tuple[int, Sequence[float], bool]], title: 
     if len(shown) > 1:
         axes.plot([], [], color=BLUE, label="trained to the end")
         axes.plot([], [], color=GREY, label="pruned, failed or stopped")
-    # The best one's curve fills the figure: one trial that learnt nothing would press all others together.
+    # The best trial's curve fills the figure: a trial that learnt nothing would squeeze the others together.
     whole = best or (shown[0] if len(shown) == 1 else None)
     least = min(whole[1]) if whole else median(values[-1] for _, values, _ in shown)
     most = max(max(values) for _, values, _ in shown)
     axes.set_ylim(max(0.0, least - 0.02), most + 0.05 * (most - least) + 0.002)
-    axes.set_title(title)
-    axes.set_xlabel("Epoch")
-    axes.set_ylabel("Validation accuracy")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
-    axes.grid(alpha=0.3)
+    label_epochs(axes, "Validation accuracy", percent=True)
     if axes.get_legend_handles_labels()[0]:
-        figure.legend(loc="outside lower center", ncols=3, frameon=False)
+        legend_below(figure, 3)
     return figure
 
 
 def pareto(points: Sequence[tuple[float, float]], front: Sequence[tuple[float, float]], title: str) -> Figure:
-    """Draw trials by what they took and what they reached, and the front that none beats.
+    """Draw the complete trials' accuracy against their training time, and the Pareto front, which is some of them.
 
-    Args:
-        points: (processor seconds of training, validation accuracy as a fraction) of every complete trial.
-        front: Those of the points that none is better and as quick as, or as good and quicker than.
-        title: The figure's title.
+    A point is (processor seconds of training, validation accuracy as a fraction).
     """
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = new_axes(8, 5, title)
     seconds, accuracies = zip(*points, strict=True)
     axes.scatter(seconds, accuracies, color=GREY, s=25, label="complete trials")
-    # In steps: so much time buys the accuracy of the front's last trial before it, and none between two.
+    # Steps, because no trial has an accuracy between two of the front's.
     (line,) = axes.plot(*zip(*sorted(front), strict=True), "o-", drawstyle="steps-post", color=ORANGE)
     line.set_label("Pareto front: no trial is better and as quick, or as good and quicker")
-    axes.set_xscale("log")
-    axes.set_xlabel("Training time, processor seconds")
-    axes.set_ylabel("Validation accuracy, %")
-    # Of less than a decade minor ticks would be labelled too, as powers of ten.
+    axes.set(xscale="log", xlabel="Training time, processor seconds", ylabel="Validation accuracy, %")
+    # On an axis shorter than a decade, minor ticks would be labelled too, as powers of ten.
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}")
-    axes.set_title(title)
-    axes.grid(alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, scatteryoffsets=[0.5])
+    axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
+    legend_below(figure, 2, scatteryoffsets=[0.5])
     return figure

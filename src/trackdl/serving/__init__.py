@@ -1,25 +1,24 @@
-"""The model as served: a picture or a row of a table in, a label and its probabilities out.
+"""Models as served: images or table rows in, labels and probabilities out.
 
-A model's folder holds `model.json` (which network, which classes, which preprocessing) and `weights.safetensors`.
-MLflow loads it through `_load_pyfunc`, with this package's code beside it in the artifact: no pickle, no checkout.
+A model's folder holds `model.json` (network, classes, preprocessing) and `weights.safetensors`. MLflow loads it through
+`_load_pyfunc`, with the copy of this package in the artifact, so neither a pickle nor a checkout is needed.
 """
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trackdl.serving.cards import AnyCard, Card, PictureCard, TableCard, read_model, write_model
-from trackdl.serving.pictures import SIDE, ServedPictures
+from trackdl.serving.cards import AnyCard, Card, ImageCard, TableCard, read_model, write_model
+from trackdl.serving.images import ServedImages
 from trackdl.serving.tables import ServedTable
 
 if TYPE_CHECKING:
-    from trackdl.serving.pyfunc import Named
+    from trackdl.serving.pyfunc import NamedModel
 
 __all__ = [
-    "SIDE",
     "AnyCard",
     "Card",
-    "PictureCard",
-    "ServedPictures",
+    "ImageCard",
+    "ServedImages",
     "ServedTable",
     "TableCard",
     "read_model",
@@ -28,18 +27,18 @@ __all__ = [
 ]
 
 
-def serve(folder: Path) -> ServedPictures | ServedTable:
-    """Return the model of a folder, ready to be asked.
+def serve(folder: Path) -> ServedImages | ServedTable:
+    """Return the model of a folder, ready for requests.
 
     Raises:
         TrackdlError: As `read_model`.
     """
     model, card = read_model(folder)
-    return ServedTable(model, card) if isinstance(card, TableCard) else ServedPictures(model, card)
+    return ServedTable(model, card) if isinstance(card, TableCard) else ServedImages(model, card)
 
 
-def _load_pyfunc(path: str) -> "Named":
-    """Load what MLflow's python_function flavour names: the folder `data/model` of an artifact."""
-    from trackdl.serving.pyfunc import Named, registered_as
+def _load_pyfunc(path: str) -> "NamedModel":
+    """Load a model for MLflow's python_function flavour from an artifact's folder `data/model`."""
+    from trackdl.serving.pyfunc import NamedModel, registered_as
 
-    return Named(serve(Path(path)), *registered_as(Path(path).parents[1]))
+    return NamedModel(serve(Path(path)), *registered_as(Path(path).parents[1]))

@@ -1,4 +1,4 @@
-"""A served model's folder: its card, `model.json`, and its weights, `weights.safetensors`."""
+"""The folder of a served model: its card, `model.json`, and its weights, `weights.safetensors`."""
 
 import hashlib
 import json
@@ -16,10 +16,10 @@ from trackdl.networks import build as models
 from trackdl.spec import Preprocessing
 from trackdl.system.paths import whole_file
 
-__all__ = ["AnyCard", "Card", "PictureCard", "TableCard", "read_model", "write_model"]
+__all__ = ["AnyCard", "Card", "ImageCard", "TableCard", "read_model", "write_model"]
 
 
-class _Described(BaseModel):
+class _BaseCard(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     network: str
@@ -28,12 +28,11 @@ class _Described(BaseModel):
     weights_sha256: str = ""
 
 
-class PictureCard(_Described):
-    """What a folder says of a network that looks at pictures.
+class ImageCard(_BaseCard):
+    """The card of an image model.
 
-    `preprocessing` is how a picture becomes 28×28 pixels: `fashion` as in
-    `data.preprocessing.garments`, the others as in `data.preprocessing.digits`; None where the model takes nothing
-    but such pixels.
+    `preprocessing` turns an image into 28×28 pixels: `fashion` by `data.preprocessing.garments`, the others by
+    `data.preprocessing.digits`. None means that the model takes only such pixels.
     """
 
     mean: float
@@ -41,15 +40,15 @@ class PictureCard(_Described):
     preprocessing: Preprocessing | Literal["fashion"] | None
 
 
-class TableCard(_Described):
-    """What a folder says of a network that judges rows of the heart table; `preparation` makes them its inputs."""
+class TableCard(_BaseCard):
+    """The card of a model of the heart table; `preparation` turns rows into the network's inputs."""
 
     preparation: Preparation
 
 
-# No key tells the kinds apart: each has some that the other lacks, and none may be missing or unknown.
-Card = PictureCard | TableCard
-AnyCard = TypeVar("AnyCard", PictureCard, TableCard)
+# pydantic tells the kinds apart by their required keys, since it forbids unknown ones.
+Card = ImageCard | TableCard
+AnyCard = TypeVar("AnyCard", ImageCard, TableCard)
 _CARD: TypeAdapter[Card] = TypeAdapter(Card)
 
 
@@ -66,18 +65,18 @@ def write_model(folder: Path, model: nn.Module, card: AnyCard) -> AnyCard:
 
 
 def read_model(folder: Path) -> tuple[nn.Module, Card]:
-    """Build the network that a model's folder describes, with its weights, in evaluation mode.
+    """Return a folder's network with its weights, in evaluation mode, and its card.
 
     Raises:
-        TrackdlError: A file is missing or broken, or the weights are not those that the card names.
+        TrackdlError: A file is missing or damaged, or the weights do not match the card's digest.
     """
     try:
         card = _CARD.validate_json((folder / "model.json").read_bytes())
         weights = (folder / "weights.safetensors").read_bytes()
         if hashlib.sha256(weights).hexdigest() != card.weights_sha256:
-            raise TrackdlError(f"{folder}: weights.safetensors is not the file that model.json was written with")
+            raise TrackdlError(f"{folder}: weights.safetensors does not match the digest in model.json")
         model = models.build(card.network, card.arguments)
         model.load_state_dict(load(weights))
     except (OSError, ValueError, SafetensorError, KeyError, TypeError, RuntimeError) as error:
-        raise TrackdlError(f"{folder}: no trackdl model: {' '.join(str(error).split())[:300]}") from error
+        raise TrackdlError(f"{folder}: not a model of trackdl: {' '.join(str(error).split())[:300]}") from error
     return model.eval(), card

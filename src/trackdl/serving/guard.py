@@ -1,45 +1,47 @@
-"""What stands before a model's server: it lets through what a model can be asked, and answers the rest with 4xx.
+"""The application in front of a model's server: it passes on well-formed requests and answers all others with 4xx.
 
-MLflow's server reads whatever it is sent, whole, and answers what breaks its parser with 500. Here a request's size,
-type, nesting and number of items are bounded first. Knows ASGI, nothing of MLflow.
+MLflow's server reads a whole body, whatever its size, and answers what breaks its parser with 500. Here a request's
+size, type, nesting and number of items are checked first. Knows Starlette, nothing of MLflow.
 """
 
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
-__all__ = ["CSV", "JSON", "Answer", "Guard", "Limits", "Refused"]
+from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Message, Receive, Send], Awaitable[None]]
+__all__ = ["CSV", "ERROR_HANDLERS", "JSON", "Guard", "Limits", "http_error", "read_body"]
 
 JSON, CSV = "application/json", "text/csv"
 FORMS = ("inputs", "instances", "dataframe_split", "dataframe_records")
-_PLAIN = ("/ping", "/health", "/version")
-# It matches at every quote, an unterminated string's too, and never gives back what it took: a scan takes linear time.
+# It matches at every quote, an unterminated string's too, and never backtracks: a scan takes linear time.
 _STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
+_EXPECTED = f"expected a JSON object with one of the keys {', '.join(FORMS)}"
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a request may be.
+    """The limits of a request.
 
     Attributes:
-        body: Bytes.
-        items: Pictures or rows.
-        depth: Lists and objects in one another.
-        upload: Seconds until its body has come.
-        answer: Seconds until it is answered.
-        at_once: How many are worked at side by side; the others wait. Each may hold a large picture in memory.
+        body: Size in bytes.
+        items: Number of images or rows.
+        depth: Levels of nested lists and objects.
+        upload: Seconds in which the body must arrive.
+        answer: Seconds in which the request must be answered.
+        at_once: Requests processed at the same time; others wait, because each may hold a large image in memory.
     """
 
     body: int = 10 * 2**20
@@ -50,154 +52,155 @@ class Limits:
     at_once: int = 4
 
 
-class Refused(Exception):  # noqa: N818 - it is an answer, not an accident
-    """A request is not let through: the status, and what is wrong with it."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status, self.message = status, message
-
-
-class Answer(NamedTuple):
-    """A response: its status, its body and its type."""
-
-    status: int
-    body: str
-    kind: str = JSON
-
-
-class Guard:
-    """An ASGI application that checks what is sent to `/invocations`.
+class Guard(Starlette):
+    """An application that checks the requests to `/invocations`.
 
     Args:
-        answer: Answers a request; gets the parsed JSON object or the CSV text, and the content type; run in a thread.
-        app: Answers `/ping`, `/health` and `/version`, and the server's own events.
-        limits: What a request may be.
+        answer: Answers a request, given the parsed JSON object or the CSV text, and the content type; runs in a thread.
+        app: The application that answers `/ping`, `/health` and `/version`.
+        limits: The limits of a request.
     """
 
-    def __init__(self, answer: Callable[[Any, str], Answer], app: App, limits: Limits | None = None) -> None:
-        self.answer, self.app, self.limits = answer, app, limits or Limits()
+    def __init__(self, answer: Callable[[Any, str], Response], app: ASGIApp, limits: Limits | None = None) -> None:
+        self.answer, self.limits = answer, limits or Limits()
+        # Not anyio's threads: a request that times out would free its place while its thread still runs.
         self._threads = ThreadPoolExecutor(self.limits.at_once, thread_name_prefix="answer")
+        routes = [Route(path, app, methods=["GET"]) for path in ("/ping", "/health", "/version")]
+        routes.append(Route("/invocations", self._invocations, methods=["POST"]))
+        super().__init__(routes=routes, exception_handlers=ERROR_HANDLERS | {404: _not_found, 405: _not_allowed})
+        self.router.redirect_slashes = False
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        if scope["type"] != "http" or (scope["path"] in _PLAIN and scope["method"] == "GET"):
-            await self.app(scope, receive, send)
-            return
-        try:
-            given = await self._answer(scope, receive)
-        except Refused as refused:
-            said = {"error_code": "BAD_REQUEST", "message": refused.message}
-            given = Answer(refused.status, json.dumps(said))
-        except ConnectionAbortedError:
-            return  # who asked is gone
-        await _send(send, given)
-
-    async def _answer(self, scope: Message, receive: Receive) -> Answer:
-        if scope["path"] != "/invocations":
-            raise Refused(404, f"there is no {scope['path'][:100]}; ask /invocations, /ping or /version")
-        if scope["method"] != "POST":
-            raise Refused(405, f"/invocations is asked by POST, not {scope['method'][:20]}")
-        headers = dict(scope["headers"])
-        kind = _content_type(headers)
-        body = await self._body(headers, receive)
-        work = partial(self._work, body, kind)
+    async def _invocations(self, request: Request) -> Response:
+        kind = _content_type(request.headers)
+        body = await read_body(request, self.limits.body, self.limits.upload, "send fewer or smaller items at a time")
         try:
             async with asyncio.timeout(self.limits.answer):
-                return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+                return await asyncio.get_running_loop().run_in_executor(self._threads, self._work, body, kind)
         except TimeoutError:
-            return Answer(503, json.dumps({"error_code": "TEMPORARILY_UNAVAILABLE", "message": "it took too long"}))
+            return http_error(503, "the request took too long", "TEMPORARILY_UNAVAILABLE")
 
-    def _work(self, body: bytes, kind: str) -> Answer:
+    def _work(self, body: bytes, kind: str) -> Response:
         return self.answer(self._parse(body, kind), kind)
-
-    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
-        """Read a body. What is too large is read to its end and dropped: who still sends does not hear an answer."""
-        largest = self.limits.body
-        too_large = Refused(413, f"the body is larger than {largest:,} bytes; send fewer or smaller items at a time")
-        if headers.get(b"expect") and int(headers.get(b"content-length", b"0")) > largest:
-            raise too_large
-        body = bytearray()
-        size = 0
-        try:
-            async with asyncio.timeout(self.limits.upload):
-                more = True
-                while more:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise ConnectionAbortedError
-                    chunk = message.get("body", b"")
-                    size += len(chunk)
-                    if size > largest:
-                        body.clear()
-                    else:
-                        body += chunk
-                    more = message.get("more_body", False)
-        except TimeoutError:
-            raise Refused(408, f"the body had not come after {self.limits.upload:g} seconds") from None
-        if size > largest:
-            raise too_large
-        return bytes(body)
 
     def _parse(self, body: bytes, kind: str) -> Any:
         if not body.strip():
-            raise Refused(400, f"the body is empty; {_wanted()}")
+            raise HTTPException(400, f"the body is empty; {_EXPECTED}")
         try:
             text = body.decode("utf-8")
         except UnicodeDecodeError as error:
-            raise Refused(400, f"the body is not UTF-8 text (byte {error.start})") from None
+            raise HTTPException(400, f"the body is not UTF-8 text (byte {error.start})") from None
         if kind == CSV:
-            self._count(len(text.splitlines()) - 1)
+            self._check_count(len(text.splitlines()) - 1)
             return text
-        if _deeper(body, self.limits.depth):
-            raise Refused(400, f"lists and objects in one another deeper than {self.limits.depth}; {_wanted()}")
+        if _is_deeper(body, self.limits.depth):
+            raise HTTPException(400, f"lists and objects are nested deeper than {self.limits.depth}; {_EXPECTED}")
         try:
-            given = json.loads(text, parse_constant=_no_number)
+            given = json.loads(text, parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as error:
-            raise Refused(400, f"the body is not JSON: {' '.join(str(error).split())[:200]}") from None
+            raise HTTPException(400, f"the body is not JSON: {' '.join(str(error).split())[:200]}") from None
         if not isinstance(given, dict) or len(given) != 1 or (form := next(iter(given))) not in FORMS:
-            raise Refused(400, f"{_found(given)}: {_wanted()}")
-        self._count(_items(form, given[form]))
-        return {form: _Once(given[form])} if isinstance(given[form], list) else given
+            raise HTTPException(400, f"{_described(given)}; {_EXPECTED}")
+        self._check_count(_item_count(form, given[form]))
+        return {form: _Uncopied(given[form])} if isinstance(given[form], list) else given
 
-    def _count(self, items: int) -> None:
+    def _check_count(self, items: int) -> None:
         if items > self.limits.items:
-            raise Refused(413, f"{items:,} items in one request; at most {self.limits.items:,} are answered at a time")
+            raise HTTPException(413, f"{items:,} items in one request; at most {self.limits.items:,} are allowed")
 
 
-class _Once(list[Any]):
-    """A list that nobody else holds, so that MLflow's deep copy of it, most of a large request's time, is itself."""
+class _Uncopied(list[Any]):
+    """A list whose deep copy is itself: MLflow's copy of it would take most of a large request's time."""
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "_Once":
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Uncopied":
         return self
 
 
-def _content_type(headers: dict[bytes, bytes]) -> str:
-    given = headers.get(b"content-type", b"none").decode("latin-1")
+async def read_body(request: Request, largest: int, seconds: float, advice: str) -> bytes:
+    """Return a request's body.
+
+    A body that is too large is read to its end and dropped, because a client that still sends does not read an answer.
+
+    Args:
+        request: The request.
+        largest: The largest size allowed, in bytes.
+        seconds: The time in which the body must arrive.
+        advice: What to do about a body that is too large; ends the message.
+
+    Raises:
+        HTTPException: The body is too large (413) or too late (408), or the client has disconnected (400).
+    """
+    too_large = HTTPException(413, f"the body is larger than {largest:,} bytes; {advice}")
+    if "expect" in request.headers and int(request.headers.get("content-length", "0")) > largest:
+        raise too_large
+    body = bytearray()
+    size = 0
+    try:
+        async with asyncio.timeout(seconds):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > largest:
+                    body.clear()
+                else:
+                    body += chunk
+    except TimeoutError:
+        raise HTTPException(408, f"the body had not arrived after {seconds:g} seconds") from None
+    except ClientDisconnect:
+        raise HTTPException(400, "the client has disconnected") from None
+    if size > largest:
+        raise too_large
+    return bytes(body)
+
+
+def http_error(status: int, message: str, code: str = "BAD_REQUEST") -> JSONResponse:
+    """Return an error in the form of MLflow's server: {"error_code": code, "message": message}."""
+    # After 408 and 413 the rest of the body may still be on its way.
+    headers = {"connection": "close"} if status in (408, 413) else None
+    return JSONResponse({"error_code": code, "message": message}, status, headers)
+
+
+async def _error_response(_: Request, error: HTTPException) -> JSONResponse:
+    return http_error(error.status_code, error.detail)
+
+
+# For Starlette's `exception_handlers`.
+ERROR_HANDLERS: dict[Any, Any] = {HTTPException: _error_response}
+
+
+async def _not_found(request: Request, _: HTTPException) -> JSONResponse:
+    return http_error(404, f"there is no {request.scope['path'][:100]}; ask /invocations, /ping or /version")
+
+
+async def _not_allowed(request: Request, error: HTTPException) -> JSONResponse:
+    allowed = (error.headers or {})["Allow"]
+    return http_error(405, f"{request.scope['path']} takes {allowed}, not {request.method[:20]}")
+
+
+def _content_type(headers: Headers) -> str:
+    given = headers.get("content-type", "none")
     kind, *parameters = (part.strip() for part in given.lower().split(";"))
     wrong = [part for part in parameters if part.replace('"', "") != "charset=utf-8"]
     if kind not in (JSON, CSV) or wrong:
-        raise Refused(415, f"the content type is {given[:100]}; it may be {JSON} or {CSV}, in UTF-8")
-    coding = headers.get(b"content-encoding", b"identity").decode("latin-1")
-    if coding != "identity":
-        raise Refused(415, f"the content is coded as {coding[:50]}; send it as it is")
+        raise HTTPException(415, f"the content type is {given[:100]}; it may be {JSON} or {CSV}, in UTF-8")
+    encoding = headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        raise HTTPException(415, f"the content encoding is {encoding[:50]}; send the content unencoded")
     return kind
 
 
-def _deeper(body: bytes, depth: int) -> bool:
-    """Return whether brackets stand in one another deeper than that, at the speed of C; broken JSON may be either."""
+def _is_deeper(body: bytes, depth: int) -> bool:
+    """Return whether JSON's brackets are nested deeper than `depth`, at the speed of C; for broken JSON either."""
     brackets = _STRINGS.sub(b"", body).translate(_ONE_KIND, _NOT_BRACKETS)
     for _ in range(depth):
         brackets = brackets.replace(b"[]", b"")
     return b"[]" in brackets or len(brackets) > depth
 
 
-def _no_number(constant: str) -> Any:
+def _refuse_constant(constant: str) -> Any:
     raise ValueError(f"{constant} is no number in JSON")
 
 
-def _items(form: str, given: Any) -> int:
-    """Return how many pictures or rows a request holds, as far as that can be told before it is looked at."""
+def _item_count(form: str, given: Any) -> int:
+    """Return the number of images or rows in a request, as far as it shows before the model checks them."""
     if form == "dataframe_split" and isinstance(given, dict):
         given = given.get("data")
     if isinstance(given, dict):
@@ -205,20 +208,7 @@ def _items(form: str, given: Any) -> int:
     return len(given) if isinstance(given, list) else 1
 
 
-def _found(given: Any) -> str:
+def _described(given: Any) -> str:
     if not isinstance(given, dict):
         return f"the body is {type(given).__name__}, not a JSON object"
     return f"the body's keys are {', '.join(repr(key)[:40] for key in list(given)[:6])}" if given else "an empty object"
-
-
-def _wanted() -> str:
-    return f"expected a JSON object with one of the keys {', '.join(FORMS)}"
-
-
-async def _send(send: Send, given: Answer) -> None:
-    body = given.body.encode()
-    headers = [(b"content-type", given.kind.encode()), (b"content-length", str(len(body)).encode())]
-    if given.status in (408, 413):
-        headers.append((b"connection", b"close"))
-    await send({"type": "http.response.start", "status": given.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

@@ -1,5 +1,6 @@
-"""A served model as MLflow asks it: answers that name the model, and refusals that MLflow's server answers with 400."""
+"""A served model behind MLflow's interface: answers name the model, and refusals become 400 in MLflow's server."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,56 +10,50 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 from trackdl.errors import InputError
-from trackdl.serving.pictures import ServedPictures
+from trackdl.serving.images import ServedImages
 from trackdl.serving.tables import ServedTable
 
-__all__ = ["Named", "Refusal", "registered_as"]
+__all__ = ["NamedModel", "Refusal", "registered_as"]
 
-# What MLflow writes beside a model that it fetches from the registry.
-_FETCHED = "registered_model_meta"
+# MLflow writes this file next to a model that it fetches from the registry.
+_REGISTERED = "registered_model_meta"
 
 
 class Refusal(MlflowException):
-    """What was asked is wrong, said in a message that stays as it is.
+    """The refusal of a request, whose message cannot be changed.
 
-    MLflow's server puts the whole request before a refusal's message; a picture in base64 would come back with it.
+    MLflow's server puts the whole request in front of an error's message, an image in base64 included.
     """
 
     def __init__(self, message: str) -> None:
-        self._said = message
+        self._message = message
         super().__init__(message, error_code=INVALID_PARAMETER_VALUE)
 
     @property
     def message(self) -> str:
-        """What is wrong."""
-        return self._said
+        """What is wrong with the request."""
+        return self._message
 
     @message.setter
     def message(self, text: str) -> None:
         pass
 
 
-class Named:
-    """A served model that adds its registered name and version to every answer.
+@dataclass(frozen=True)
+class NamedModel:
+    """A served model that adds its registered name and version to every answer."""
 
-    Args:
-        served: The model.
-        name: Its name in the registry; None where it was not loaded from there.
-        version: Its version there.
-        frame: Answer with a frame; else with a list of records, which a server writes as JSON three times as soon.
-    """
-
-    def __init__(
-        self, served: ServedPictures | ServedTable, name: str | None, version: str | None, *, frame: bool = True
-    ) -> None:
-        self.served, self.name, self.version, self.frame = served, name, version, frame
+    served: ServedImages | ServedTable
+    name: str | None  # None if it was not loaded from the registry
+    version: str | None
+    frame: bool = True  # else answers are a list of records, which a server writes as JSON in a third of the time
 
     def predict(
         self,
         model_input: Any,
         params: dict[str, Any] | None = None,  # noqa: ARG002
     ) -> pd.DataFrame | list[dict[str, Any]]:
-        """Answer MLflow: label, probabilities, model and version of each picture or table row.
+        """Return label, probabilities, model and version for each image or table row.
 
         Raises:
             Refusal: The input is wrong.
@@ -73,9 +68,9 @@ class Named:
 
 
 def registered_as(artifact: Path) -> tuple[str | None, str | None]:
-    """Return the name and version that MLflow fetched a model's files by; None twice where it was not the registry."""
+    """Return the registered name and version of a model's files; (None, None) if they are not from the registry."""
     try:
-        said = yaml.safe_load((artifact / _FETCHED).read_text(encoding="utf-8"))
-        return str(said["model_name"]), str(said["model_version"])
+        meta = yaml.safe_load((artifact / _REGISTERED).read_text(encoding="utf-8"))
+        return str(meta["model_name"]), str(meta["model_version"])
     except (OSError, yaml.YAMLError, KeyError, TypeError):
         return None, None

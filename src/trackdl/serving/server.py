@@ -1,20 +1,19 @@
-"""MLflow's scoring server for one model of trackdl's, behind a guard: what `trackdl serve` runs."""
+"""MLflow's scoring server for one model of trackdl, behind a guard: `trackdl serve` runs it."""
 
 import io
-import json
 import logging
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.pyfunc import PyFuncModel, scoring_server
+from starlette.responses import Response
 
 from trackdl import serving
-from trackdl.serving.guard import CSV, JSON, Answer, Guard, Limits
-from trackdl.serving.pyfunc import Named, Refusal
+from trackdl.serving.guard import CSV, JSON, Guard, Limits, http_error
+from trackdl.serving.pyfunc import NamedModel, Refusal
 
 __all__ = ["build"]
 
@@ -24,7 +23,7 @@ _LONGEST_MESSAGE = 2000
 
 
 class _Strict(PyFuncModel):
-    """MLflow's model, but for columns that no signature names: MLflow leaves them out, here they are refused."""
+    """MLflow's model, which refuses columns that are not in its signature; MLflow drops them."""
 
     def predict(self, data: Any, params: dict[str, Any] | None = None) -> Any:
         schema: Any = self.metadata.signature.inputs if self.metadata.signature else None
@@ -40,38 +39,34 @@ def build(artifact: Path, name: str, version: str, limits: Limits | None = None)
     """Return the server of a model, an ASGI application that answers as MLflow's does.
 
     Args:
-        artifact: The folder of a registered version, its files checked; only its data are loaded, with this code.
+        artifact: The folder of a registered version, whose files were verified; no code of it is loaded.
         name: The model's registered name.
         version: Its version.
-        limits: What a request may be.
+        limits: The limits of a request.
     """
-    # Requests run side by side in threads of their own; these networks gain nothing from more.
-    torch.set_num_threads(1)
     meta = Model.load(str(artifact))
-    served = Named(serving.serve(artifact / "data" / "model"), name, version, frame=False)
+    served = NamedModel(serving.serve(artifact / "data" / "model"), name, version, frame=False)
     model = _Strict(model_meta=meta, model_impl=served)
     schema = meta.signature.inputs if meta.signature else None
 
-    # MLflow gives these no types.
-    answered: Any = scoring_server.invocations
+    invocations: Any = scoring_server.invocations  # MLflow gives it no types
 
-    def answer(given: Any, kind: str) -> Answer:
+    def answer(given: Any, kind: str) -> Response:
         try:
-            asked = _csv(given) if kind == CSV else _without_index(given)
-            done = answered(asked, JSON, model, schema)
+            done = invocations(_parse_csv(given) if kind == CSV else _without_index(given), JSON, model, schema)
         except MlflowException as error:
-            return Answer(_status(error), _said(error.error_code, error.message))
+            return _refusal(error)
         except Exception:
-            # The guard lets through only what is well formed, so this is a shape that MLflow's parser did not expect.
-            log.exception("a request that MLflow's parser failed at")
-            return Answer(400, _said("BAD_REQUEST", "the request could not be read; is it of one of MLflow's forms?"))
-        return Answer(done.status, done.response, done.mimetype)
+            # The guard passes on well-formed requests only: MLflow's parser did not expect this one's shape.
+            log.exception("MLflow's parser failed on a request")
+            return http_error(400, "the request could not be read; is it in one of MLflow's forms?")
+        return Response(done.response, done.status, media_type=done.mimetype)
 
     return Guard(answer, scoring_server.init(model), limits)
 
 
-def _csv(text: str) -> dict[str, Any]:
-    """Return a CSV's cells as texts, in one of MLflow's JSON forms: what they mean is for the model to say."""
+def _parse_csv(text: str) -> dict[str, Any]:
+    """Return a CSV's cells in one of MLflow's JSON forms, as texts, which the model itself converts."""
     try:
         table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, skipinitialspace=True, index_col=False)
     except (ValueError, pd.errors.ParserWarning) as error:
@@ -80,20 +75,16 @@ def _csv(text: str) -> dict[str, Any]:
 
 
 def _without_index(given: dict[str, Any]) -> dict[str, Any]:
-    """Return a request without the names of its rows: no answer has them, and MLflow looks for a row named 0."""
+    """Return a request without row names: no answer contains them, and MLflow looks for a row named 0."""
     split = given.get("dataframe_split")
     if not isinstance(split, dict):
         return given
     return {"dataframe_split": {key: value for key, value in split.items() if key != "index"}}
 
 
-def _status(error: Any) -> int:
-    return int(error.get_http_status_code())
-
-
-def _said(code: str, message: str) -> str:
-    # MLflow repeats the request before what is wrong with it.
-    message = message.rpartition("'. \nError: ")[2]
+def _refusal(error: Any) -> Response:
+    # MLflow puts the request in front of the message.
+    message = error.message.rpartition("'. \nError: ")[2]
     if message.startswith("Failed to enforce schema"):
         message = message.rpartition("'. Error: ")[2]
-    return json.dumps({"error_code": code, "message": message[:_LONGEST_MESSAGE]})
+    return http_error(int(error.get_http_status_code()), message[:_LONGEST_MESSAGE], error.error_code)

@@ -1,6 +1,7 @@
-"""A registered model of the heart table in use: raw rows in, each checked; a label and its probabilities out."""
+"""A registered model of the heart table in use: raw rows in, labels and probabilities out."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -13,36 +14,27 @@ from trackdl.serving.cards import TableCard
 
 __all__ = ["MAX_ROWS", "ServedTable"]
 
+MAX_ROWS = 65_536  # in one request: every cell is checked, so a million rows would occupy a server for a minute
 
-MAX_ROWS = 65_536  # at once: each cell is checked by itself, and a million rows would keep a server for a minute
 
-
+@dataclass(frozen=True)
 class ServedTable:
-    """A registered model of the heart table in use.
+    """A registered model of the heart table in use: the network, in evaluation mode, and the card of its folder."""
 
-    Args:
-        model: The network, in evaluation mode.
-        card: What its folder says of it.
-    """
-
-    def __init__(self, model: nn.Module, card: TableCard) -> None:
-        self.model, self.card = model, card
-
-    def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:  # noqa: ARG002
-        """Return `records` as a frame with the columns label and probabilities."""
-        return pd.DataFrame(self.records(model_input))
+    model: nn.Module
+    card: TableCard
 
     @torch.inference_mode()
     def records(self, model_input: Any) -> list[dict[str, Any]]:
-        """Return a label and probabilities by class for each row of a frame, a record or a list of records.
+        """Return a label and the probabilities by class for each row of a frame, a record or a list of records.
 
         Raises:
-            InputError: A column is missing or unknown, or a value is not what its column may hold; all are named.
+            InputError: Columns are missing or unknown, or values are not allowed in their columns; names all of them.
         """
-        given = _records(model_input)
-        if len(given) > MAX_ROWS:
-            raise InputError(f"{len(given):,} rows at once; {MAX_ROWS:,} are the most. Send fewer at a time.")
-        inputs = self.card.preparation.apply(check_rows(given))
+        rows = _rows(model_input)
+        if len(rows) > MAX_ROWS:
+            raise InputError(f"{len(rows):,} rows at once; at most {MAX_ROWS:,} are allowed. Send fewer at a time.")
+        inputs = self.card.preparation.apply(check_rows(rows))
         classes = self.card.classes
         return [
             {"label": classes[value > 0.5], "probabilities": dict(zip(classes, (1 - value, value), strict=True))}
@@ -50,7 +42,7 @@ class ServedTable:
         ]
 
 
-def _records(given: Any) -> list[Mapping[str, Any]]:
+def _rows(given: Any) -> list[Mapping[str, Any]]:
     if isinstance(given, pd.DataFrame):
         return [{str(key): value for key, value in row.items()} for row in given.to_dict("records")]
     rows = [given] if isinstance(given, Mapping) else given

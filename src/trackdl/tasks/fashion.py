@@ -29,7 +29,7 @@ from trackdl.data.images import ImageSet, load_images, normalise, validation_spl
 from trackdl.errors import InputError
 from trackdl.networks.fashion import FashionNet
 from trackdl.plots import common as plots
-from trackdl.serving import PictureCard
+from trackdl.serving import ImageCard
 from trackdl.spec import FashionSpec
 from trackdl.system.console import print_table, progress, say
 from trackdl.tracking import runs
@@ -288,7 +288,7 @@ def _draw_curves(run: Run, experiment: FashionSpec) -> None:
 
 def _draw_predictions(run: Run, images: ImageSet, tested: Evaluation) -> None:
     captions = [images.classes[index] for index in tested.outputs[:15].argmax(dim=1).tolist()]
-    grid = plots.picture_grid(images.test_images[:15].numpy(), captions, "Predictions for test images", 5)
+    grid = plots.image_grid(images.test_images[:15].numpy(), captions, "Predictions for test images", 5)
     run.figure(grid, "pictures/predictions.png")
 
 
@@ -302,7 +302,7 @@ def _register(
 ) -> Decision:
     mean, std = FASHION.mean_std
     images = splits.images
-    card = PictureCard(
+    card = ImageCard(
         network="FashionNet",
         arguments=experiment.model.model_dump() | {"classes": len(images.classes)},
         classes=list(images.classes),

@@ -15,7 +15,7 @@ from trackdl.data.catalogue import MNIST
 from trackdl.data.images import ImageSet, load_images, normalise
 from trackdl.networks.digit import DigitNet
 from trackdl.plots import common as plots
-from trackdl.serving import PictureCard
+from trackdl.serving import ImageCard
 from trackdl.spec import MnistSpec
 from trackdl.system.console import print_table, progress, say
 from trackdl.tracking import runs
@@ -116,9 +116,9 @@ def _draw(run: Run, images: ImageSet, evaluation: Evaluation, suffix: str) -> No
     """Log the report's figures: digits with labels, digits with predictions, and the learning curve so far."""
     digits, truth = images.test_images[:9].numpy(), images.test_labels[:9].tolist()
     predictions = evaluation.outputs[:9].argmax(dim=1).tolist()
-    run.figure(plots.picture_grid(digits, [f"Truth: {t}" for t in truth], "Test digits", 3), "pictures/test_digits.png")
+    run.figure(plots.image_grid(digits, [f"Truth: {t}" for t in truth], "Test digits", 3), "pictures/test_digits.png")
     captions = [f"Prediction: {p}" for p in predictions]
-    run.figure(plots.picture_grid(digits, captions, "Predictions", 3), f"pictures/predictions{suffix}.png")
+    run.figure(plots.image_grid(digits, captions, "Predictions", 3), f"pictures/predictions{suffix}.png")
     tested = [(epoch * len(images.train_labels), loss) for epoch, loss in run.history("test_loss")]
     curve = plots.loss_curves(run.history("batch_loss"), tested, "Training the MNIST network")
     run.figure(curve, f"pictures/training_curve{suffix}.png")
@@ -147,7 +147,7 @@ def register(
     mean, std = MNIST.mean_std
     classes = list(images.classes)
     arguments = {"classes": len(classes)}
-    card = PictureCard(
+    card = ImageCard(
         network="DigitNet", arguments=arguments, classes=classes, mean=mean, std=std, preprocessing=MNIST.preprocessing
     )
     measured = {"test_loss": evaluation.loss, "test_accuracy": evaluation.accuracy}

@@ -21,7 +21,7 @@ from trackdl.errors import InputError
 from trackdl.networks.digit import DigitNet
 from trackdl.networks.transfer import freeze, replace_head
 from trackdl.plots import common as plots
-from trackdl.serving import PictureCard
+from trackdl.serving import ImageCard
 from trackdl.spec import MnistSpec, TransferSpec
 from trackdl.system.console import print_table, progress, say
 from trackdl.system.paths import project_root
@@ -221,7 +221,7 @@ def _train(run: Run, experiment: TransferSpec, trainer: Trainer, examples: Examp
     captions = [letters.classes[index] for index in evaluation.outputs.argmax(dim=1)]
     mean, std = MNIST.mean_std
     shown = (examples.inputs[:, 0] * std + mean).numpy()
-    grid = plots.picture_grid(shown, captions, f"Network inputs ({letters.origin} letters) and predictions", 9)
+    grid = plots.image_grid(shown, captions, f"Network inputs ({letters.origin} letters) and predictions", 9)
     run.figure(grid, "pictures/letters.png")
     return evaluation
 
@@ -291,7 +291,7 @@ def _register(
     mean, std = MNIST.mean_std
     classes = list(letters.classes)
     arguments = {"classes": len(classes)}
-    card = PictureCard(network="DigitNet", arguments=arguments, classes=classes, mean=mean, std=std, preprocessing=how)
+    card = ImageCard(network="DigitNet", arguments=arguments, classes=classes, mean=mean, std=std, preprocessing=how)
     example = (to_digits(letters.images[:2], how)[:, 0] * 255).round().numpy()
     final = {"train_loss": evaluation.loss, "train_accuracy": evaluation.accuracy, "val_accuracy": held_out.accuracy}
     on = [(runs.describe_dataset(f"greek ({letters.origin})", letters.digest, "greek letters"), final)]

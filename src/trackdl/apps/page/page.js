@@ -1,4 +1,4 @@
-// The page of `trackdl demo`: a paper to draw on, and one card a model. Talks to /models and /look, to nothing else.
+// The page of `trackdl demo`: a paper to draw on, and a card for each model. It requests /models and /look only.
 "use strict";
 
 const paper = document.getElementById("paper");
@@ -11,10 +11,10 @@ const spoken = document.getElementById("spoken");
 const dropping = document.getElementById("dropping");
 const cards = new Map();
 
-const WIDTH = 24; // of the pen; the paper is 392 wide, 14 times what a network sees
-const STEP = 14; // of an arrow key
-let strokes = []; // lists of points, oldest first; or one picture
-let picture = null;
+const WIDTH = 24; // of the pen; the paper is 392 wide, 14 times a network's input
+const STEP = 14; // of an arrow key, in pixels
+let strokes = []; // lists of points, oldest first
+let picture = null; // an image file that was given instead of a drawing
 let stroke = null;
 let cursor = null;
 let asked = 0;
@@ -49,7 +49,7 @@ function paint() {
   undo.disabled = empty;
 }
 
-// The keyboard's pen is shown, but is no part of what is sent.
+// The keyboard's pen is shown on the paper only; it is not sent.
 function paintCursor() {
   paint();
   if (!cursor) return;
@@ -171,7 +171,7 @@ document.addEventListener("drop", (event) => {
   if (event.dataTransfer.files.length) show(event.dataTransfer.files[0]);
 });
 
-// A picture is sent as the file that it is; the paper only shows it, where the browser can.
+// An image file is sent unchanged; the paper only shows it, if the browser can decode it.
 async function show(given) {
   clear();
   try {
@@ -198,12 +198,12 @@ function askSoon() {
 async function ask(content) {
   const mine = (asked += 1);
   for (const card of cards.values()) card.classList.add("waiting");
-  let said;
+  let answers;
   let problem = "";
   try {
     const response = await fetch("/look", { method: "POST", body: content, headers: { "content-type": "application/octet-stream" } });
-    said = await response.json();
-    problem = response.ok ? "" : said.problem;
+    answers = await response.json();
+    problem = response.ok ? "" : answers.message;
   } catch {
     problem = "The demo does not answer. Is `trackdl demo` still running?";
   }
@@ -215,8 +215,8 @@ async function ask(content) {
     if (problem) idle(card);
   }
   if (problem) return;
-  for (const answer of said) fill(cards.get(answer.name), answer);
-  spoken.textContent = said
+  for (const answer of answers) fill(cards.get(answer.name), answer);
+  spoken.textContent = answers
     .filter((answer) => !answer.problem)
     .map((answer) => `${answer.name}: ${answer.label}, ${percent(answer.probabilities[answer.label])}`)
     .join("; ");
@@ -224,11 +224,12 @@ async function ask(content) {
 
 function percent(share) {
   if (share > 0.999 && share < 1) return "> 99.9 %";
-  return share >= 0.1 || share === 0 ? `${(share * 100).toFixed(share === 1 ? 0 : 1)} %` : share < 0.001 ? "< 0.1 %" : `${(share * 100).toFixed(1)} %`;
+  if (share > 0 && share < 0.001) return "< 0.1 %";
+  return `${(share * 100).toFixed(share === 1 ? 0 : 1)} %`;
 }
 
 function idle(card) {
-  if (!card.model.problem) card.body.replaceChildren(make("p", `Tells ${card.model.classes.join(", ")}.`, "idle"));
+  if (!card.model.problem) card.body.replaceChildren(make("p", `Classes: ${card.model.classes.join(", ")}`, "idle"));
   card.classList.remove("waiting");
 }
 
@@ -240,18 +241,18 @@ function fill(card, answer) {
   const seen = make("canvas");
   seen.width = seen.height = 28;
   seen.setAttribute("role", "img");
-  seen.setAttribute("aria-label", `What ${answer.name} was shown`);
+  seen.setAttribute("aria-label", `The input of ${answer.name}`);
   const context = seen.getContext("2d");
   const image = context.createImageData(28, 28);
   answer.shown.forEach((tone, index) => image.data.set([tone, tone, tone, 255], index * 4));
   context.putImageData(image, 0, 0);
   const figure = make("figure");
-  figure.append(seen, make("figcaption", `it was shown this (preprocessing: ${answer.preprocessing})`));
+  figure.append(seen, make("figcaption", `the network's input (preprocessing: ${answer.preprocessing})`));
 
-  const verdict = make("div");
-  verdict.append(
+  const prediction = make("div");
+  prediction.append(
     make("p", answer.label, answer.label.length > 3 ? "label long" : "label"),
-    make("p", `${percent(answer.probabilities[answer.label])} sure`, "sure"),
+    make("p", `probability ${percent(answer.probabilities[answer.label])}`, "sure"),
   );
   const classes = Object.entries(answer.probabilities);
   const bars = make("ul", undefined, "bars");
@@ -262,7 +263,7 @@ function fill(card, answer) {
     line.append(make("span", name), bar, make("b", percent(share)));
     bars.append(line);
   }
-  card.body.replaceChildren(figure, verdict, bars);
+  card.body.replaceChildren(figure, prediction, bars);
 }
 
 async function list() {
@@ -276,7 +277,7 @@ async function list() {
     return;
   }
   if (!models.length) {
-    message.textContent = "No model of pictures is registered yet. `make run` trains and registers all; `trackdl mnist` the first. Then start the demo again.";
+    message.textContent = "No image model is registered yet. `trackdl mnist` trains and registers the first, `make run` all. Then start the demo again.";
     return;
   }
   for (const model of models) {

@@ -52,7 +52,7 @@ def conclude(
     found = Conclusions(contrasts, within, verdicts, curse(table, first, *fresh))
     figures = {
         "accuracy_against_time": plots_grid.accuracy_against_time(table, first, f"{TITLE}: accuracy against time"),
-        "learning_curves": plots_grid.cell_courses(table, first, f"{TITLE}: every configuration"),
+        "learning_curves": plots_grid.learning_curves(table, first, f"{TITLE}: every configuration"),
     }
     # A grid in which little varies has nothing to compare, to act together or to be important.
     if contrasts:
