@@ -1,4 +1,4 @@
-"""What trackdl says when it cannot go on.
+"""The errors that a user sees.
 
 Every message is for the person who reads it: what was wrong, where, what it may be, what to do. The command line
 prints the message alone and ends with the error's exit code; `--debug` shows the traceback.
@@ -6,13 +6,13 @@ prints the message alone and ends with the error's exit code; `--debug` shows th
 
 
 class TrackdlError(Exception):
-    """Something failed that is not the user's wording: a source, a disk, a store."""
+    """Something other than the user's input is at fault: a source, a disk, a store."""
 
     exit_code = 1
 
 
 class DataMissing(TrackdlError):  # noqa: N818 - it says what happened
-    """A data set is not here and cannot be had: nothing that learns from it can be trained on this machine."""
+    """A data set is not here and cannot be fetched, so nothing can be trained on it on this machine."""
 
 
 class Diverged(TrackdlError):  # noqa: N818 - it says what happened
@@ -20,6 +20,11 @@ class Diverged(TrackdlError):  # noqa: N818 - it says what happened
 
 
 class InputError(TrackdlError):
-    """What the user gave is wrong: a file, a key, a value, a picture, a run id."""
+    """What the user gave is wrong: a file, a key, a value, an image, a run id."""
 
     exit_code = 2
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, or the error's type if it has no text."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -17,7 +17,7 @@ from trackdl.cli import ledger as cli_ledger
 from trackdl.cli import models as cli_models
 from trackdl.cli import options
 from trackdl.errors import TrackdlError
-from trackdl.system import console
+from trackdl.system import console, processes
 
 __all__ = ["main"]
 
@@ -38,6 +38,7 @@ def _settings(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     console.setup(debug=debug)
+    processes.quiet_libraries()
 
 
 @app.command()
@@ -66,6 +67,7 @@ def mnist(
     experiment = options.read(options.resumable(resume, file, given), spec.MnistSpec, given)
     from trackdl.tasks import mnist as task
 
+    processes.freeze_imports()
     task.show(task.run(experiment, resume))
 
 
@@ -89,6 +91,7 @@ def fashion(
     experiment = options.read(options.resumable(resume, file, given), spec.FashionSpec, given)
     from trackdl.tasks import fashion as task
 
+    processes.freeze_imports()
     task.show(task.run(experiment, resume))
 
 
@@ -115,6 +118,7 @@ def grid(
     experiment = options.read(file, spec.GridSpec, given)
     from trackdl.tasks import grid as task
 
+    processes.freeze_imports()
     if status:
         raise typer.Exit(0 if task.show_status(experiment) else 1)
     from trackdl.workers import engines
@@ -150,6 +154,7 @@ def search(
     from trackdl.tasks import search as task
     from trackdl.workers import engines
 
+    processes.freeze_imports()
     _check_device(engine, experiment.training.device)
     spread, count = engines.choose(engine, workers, gpus_per_worker)
     task.show(task.run(experiment, count, engine=spread))
@@ -185,6 +190,7 @@ def transfer(
     experiment = options.read(file, spec.TransferSpec, chosen)
     from trackdl.tasks import transfer as task
 
+    processes.freeze_imports()
     task.show(task.run(experiment))
 
 
@@ -209,6 +215,7 @@ def heart(
     experiment = options.read(file, spec.HeartSpec, chosen)
     from trackdl.tasks import heart as task
 
+    processes.freeze_imports()
     task.show(task.run(experiment))
 
 
@@ -218,6 +225,7 @@ def main_task(file: options.File = None) -> None:
     experiment = options.read(file, spec.MainSpec, {})
     from trackdl.tasks import main as task
 
+    processes.freeze_imports()
     task.run(experiment)
 
 

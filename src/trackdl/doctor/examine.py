@@ -1,4 +1,4 @@
-"""Everything that can be looked at before something goes wrong: all checks in a row, each with what to do."""
+"""All checks of the machine and the stores, in a row."""
 
 from collections.abc import Callable
 
@@ -8,14 +8,14 @@ from trackdl.studies import health as studies
 from trackdl.system import databases
 from trackdl.system.findings import Finding
 from trackdl.system.paths import data_root, project_root
-from trackdl.tracking import health
+from trackdl.tracking import health, store
 
 __all__ = ["examine"]
 
 
 def examine() -> list[Finding]:
-    """Run every check; one that fails itself is a fault, and the others are run all the same."""
-    uri = health.address()
+    """Run every check; a check that raises is a fault, and the others still run."""
+    uri = store.address()
     artifacts = health.artifact_folder(uri)
     folders = [data_root(), project_root(), *([artifacts] if artifacts else [])]
     found = [
@@ -25,12 +25,12 @@ def examine() -> list[Finding]:
         *_tried("data", lambda: checkup.data(data_root())),
         *_tried("sources", lambda: checkup.reachable(data_root())),
     ]
-    store = _tried("store", lambda: [health.schema(uri)])
-    found += store
+    schema = _tried("store", lambda: [health.schema(uri)])
+    found += schema
     found += _tried("unsent", lambda: [health.unsent()])
     found += _tried("studies", lambda: [studies.schema()])
     file = databases.sqlite_file(uri)
-    if (file is None or file.exists()) and all(item.level == "ok" for item in store):
+    if (file is None or file.exists()) and all(item.level == "ok" for item in schema):
         found += _tried("stuck runs", lambda: [health.stuck()])
         found += _tried("aliases", lambda: [health.aliases()])
         found += _tried("stale champions", lambda: [health.stale()])
@@ -45,6 +45,5 @@ def _tried(name: str, check: Callable[[], list[Finding]]) -> list[Finding]:
     try:
         return check()
     except Exception as error:
-        # Whatever keeps a check from looking is what the doctor is asked for.
         what = str(error) if isinstance(error, TrackdlError) else f"{type(error).__name__}: {error}"
-        return [Finding(name, "fault", f"this cannot be looked at: {what}", "mend that, and look again")]
+        return [Finding(name, "fault", f"the check failed: {what}", "repair that, and check again")]

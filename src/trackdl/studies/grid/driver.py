@@ -18,6 +18,7 @@ from trackdl.studies.grid.fits import FoldResult, FoldTask
 from trackdl.studies.grid.study import RUN, GridStudy, GridTrial
 from trackdl.tracking import trials
 from trackdl.tracking.runs import Run
+from trackdl.tracking.store import defer_interrupts
 from trackdl.workers.figures import Studio
 from trackdl.workers.pool import Failed, Lost
 
@@ -64,7 +65,7 @@ class GridDriver:
         tags = {"trackdl.task": "grid", "trackdl.trial": tag}
         known = trial.run_id or (self.left[tag].id if tag in self.left else None)
         name = f"{study.name}, trial {trial.number}"
-        with trials.opening():
+        with defer_interrupts():
             run = trials.open_trial(self.parent, known, name, trial.cell, tags)
             self.open[run.id] = Cell(study, trial, run)
         trial.note(RUN, run.id)
@@ -127,7 +128,7 @@ class GridDriver:
             name: np.mean([fold["history"][name] for fold in folds], axis=0).tolist() for name in folds[0]["history"]
         }
         last = [fold["history"]["val_accuracy"][-1] for fold in folds]
-        cell.run.picture(picture, "pictures/folds.png")
+        cell.run.png(picture, "pictures/folds.png")
         curves = {name: list(enumerate(values, 1)) for name, values in means.items()}
         single = {
             "val_accuracy_std": float(np.std(last, ddof=1)),

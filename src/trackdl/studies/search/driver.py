@@ -24,6 +24,7 @@ from trackdl.studies.store import storage_folder
 from trackdl.system.paths import whole_file
 from trackdl.tracking import trials
 from trackdl.tracking.runs import Run
+from trackdl.tracking.store import defer_interrupts
 from trackdl.workers.figures import Studio
 from trackdl.workers.pool import Failed, Lost
 
@@ -90,7 +91,7 @@ class SearchDriver:
         name = f"{self.study.name}, trial {trial.number}"
         tags = {"trackdl.task": "search", "trackdl.trial": self._tag(trial)}
         known = trial.run_id or (left.id if left else None)
-        with trials.opening():
+        with defer_interrupts():
             run = trials.open_trial(self.parent, known, name, trial.values, tags)
             opened = self._opened(trial, run)
         trial.note(RUN, run.id)
@@ -164,7 +165,7 @@ class SearchDriver:
 
     def _close(self, opened: _Open, status: str, picture: bytes | None = None) -> None:
         if picture:
-            opened.run.picture(picture, "pictures/learning_curve.png")
+            opened.run.png(picture, "pictures/learning_curve.png")
         trials.close_trial(opened.run, status)
         del self.open[opened.trial.number]
 
