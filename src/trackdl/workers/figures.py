@@ -1,9 +1,7 @@
-"""Figures drawn in a process of their own: a trial's picture takes as long as all else that is written of it.
+"""Figures drawn in another process: drawing a trial's figure takes as long as writing all the rest of the trial.
 
-    studio.draw(keep, plots.fold_curves, folds, title)    # comes back at once
-    studio.deliver()                                      # calls keep(PNG) where the picture is there
-
-Who asked takes the picture, in this process: the other one knows no store.
+studio.draw(keep, plots.fold_curves, folds, title)    # returns at once
+studio.deliver()                                      # calls keep(PNG) in this process if the figure is drawn
 """
 
 import io
@@ -25,7 +23,7 @@ Take = Callable[[bytes], None]
 
 
 class Studio:
-    """Draws figures one after another and hands them over in the order in which they were asked for."""
+    """Draws figures one after another, and delivers them in the order of the calls of `draw`."""
 
     def __init__(self) -> None:
         self._process: ProcessPoolExecutor | None = None
@@ -35,7 +33,7 @@ class Studio:
         """Have `make(*arguments)` drawn, and `take` called with the PNG by a later `deliver`."""
         try:
             future = self._submit(make, arguments)
-        except BrokenProcessPool:  # killed while it had nothing to do
+        except BrokenProcessPool:  # killed while idle
             self.close()
             future = self._submit(make, arguments)
         self._due.append((future, take, make, arguments))
@@ -48,17 +46,17 @@ class Studio:
         return future
 
     def deliver(self, *, everything: bool = False) -> None:
-        """Hand over what is drawn; `everything` waits for the rest."""
+        """Deliver the figures that are drawn; `everything` waits for the rest."""
         while self._due and (everything or self._due[0][0].done()):
             future, take, make, arguments = self._due.popleft()
             try:
-                picture = future.result()
-            except (BrokenProcessPool, ShutdownExecutorError):  # it was killed, under this picture or one before it
-                picture = _png(make, arguments)
-            take(picture)
+                png = future.result()
+            except (BrokenProcessPool, ShutdownExecutorError):  # killed during this figure or an earlier one
+                png = _png(make, arguments)
+            take(png)
 
     def close(self) -> None:
-        """End the process; what was not handed over is not drawn."""
+        """End the process; figures that were not delivered are not drawn."""
         if self._process is not None:
             self._process.shutdown(wait=True, kill_workers=True)
             self._process = None

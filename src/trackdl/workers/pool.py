@@ -1,10 +1,10 @@
-"""Work spread over processes of one thread each, some of which may die.
+"""Tasks spread over processes of one thread each, any of which may be killed.
 
     for ticket, outcome in work_through(fit_fold, next_task, workers=2):
         ...
 
-Every worker is an executor of its own (loky), so a worker that is killed takes only its own task along. Workers keep
-no record and know no store: whoever calls does, and so is the only one who writes.
+Every worker has an executor of its own (loky), so a worker that is killed loses only its own task. Workers write to no
+store; only their caller does.
 """
 
 import logging
@@ -31,23 +31,29 @@ log = logging.getLogger(__name__)
 
 # The libraries' own thread pools read these when they are loaded.
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-TRIES = 2  # of a task whose worker is lost: whatever killed it may have been somebody else's
+TRIES = 2  # of a task whose worker is lost: the cause may have been another program's use of memory
 
 
 @dataclass(frozen=True)
 class Failed:
-    """The task raised this."""
+    """The task raised `error`."""
 
     error: Exception
+
+    def __str__(self) -> str:
+        return str(self.error)
 
 
 @dataclass(frozen=True)
 class Lost:
-    """The worker's process is gone, or of no use: killed, or out of memory."""
+    """The task's worker was killed, or ran out of memory, at each try."""
+
+    def __str__(self) -> str:
+        return "its worker was killed, twice; out of memory?"
 
 
 class Engine(Protocol):
-    """Spreads tasks over processes or machines, as `work_through` does."""
+    """Spreads tasks over processes or machines; see `work_through`."""
 
     def __call__(
         self, function: Callable[[Task], Result], next_task: Callable[[], tuple[Ticket, Task] | None], workers: int, /
@@ -57,7 +63,7 @@ class Engine(Protocol):
 
 
 class _Worker(Generic[Task, Result]):
-    """One process, started when first needed and anew when it was lost."""
+    """One process, started when it is first needed, and again after it was lost."""
 
     def __init__(self, function: Callable[[Task], Result]) -> None:
         self.function = function
@@ -66,14 +72,16 @@ class _Worker(Generic[Task, Result]):
     def submit(self, task: Task) -> "Future[Result]":
         try:
             return self._submit(task)
-        except BrokenProcessPool:  # killed while it had nothing to do
+        except BrokenProcessPool:  # killed while idle
             self.close()
             return self._submit(task)
 
     def _submit(self, task: Task) -> "Future[Result]":
         with starting():
             if self.executor is None:
-                self.executor = ProcessPoolExecutor(1, initializer=_prepare, initargs=(os.getpid(),), env=ONE_THREAD)
+                self.executor = ProcessPoolExecutor(
+                    1, initializer=prepare_worker, initargs=(os.getpid(),), env=ONE_THREAD
+                )
             future: Future[Result] = self.executor.submit(self.function, task)
         return future
 
@@ -85,8 +93,7 @@ class _Worker(Generic[Task, Result]):
             return Lost()
         except Exception as error:
             if out_of_memory(error):
-                # What it has left behind in its memory goes with it.
-                self.close()
+                self.close()  # which frees its memory
                 return Lost()
             return Failed(error)
 
@@ -97,10 +104,10 @@ class _Worker(Generic[Task, Result]):
 
 
 def count_workers(asked: int | None) -> int:
-    """Return how many workers there are to be: as many as are asked for, else one for each core of this machine.
+    """Return the number of workers: `asked`, or one for each core of this machine if it is None.
 
     Raises:
-        InputError: There are to be none.
+        InputError: It is less than 1.
     """
     if asked is not None and asked < 1:
         raise InputError(f"--workers {asked}: at least one is needed")
@@ -110,13 +117,13 @@ def count_workers(asked: int | None) -> int:
 def work_through(
     function: Callable[[Task], Result], next_task: Callable[[], tuple[Ticket, Task] | None], workers: int
 ) -> Iterator[tuple[Ticket, Result | Failed | Lost]]:
-    """Yield the outcome of each task, as they end.
+    """Yield each task's ticket and outcome as it ends.
 
     Args:
-        function: Does a task; a function of a module, it runs in another process.
-        next_task: Asked when a worker is free; gives a task with a ticket, by which the caller knows it and which stays
-            here, or None when there is nothing to do. The work ends when there is nothing and no worker is busy.
-        workers: How many processes.
+        function: Does a task, in another process; it must be a module's.
+        next_task: Called when a worker is idle; returns a task with its ticket, which is the caller's name for it and
+            stays in this process, or None if there is no task now. The work ends when every worker is idle.
+        workers: The number of processes.
     """
     everyone = [_Worker(function) for _ in range(workers)]
     idle = list(everyone)
@@ -132,7 +139,7 @@ def work_through(
                 worker, ticket, task, tried = busy.pop(future)
                 outcome = worker.outcome(future)
                 if isinstance(outcome, Lost) and tried < TRIES:
-                    log.warning("a worker is gone (killed, or out of memory); its task is begun anew")
+                    log.warning("a worker is gone (killed, or out of memory); its task is restarted")
                     busy[worker.submit(task)] = (worker, ticket, task, tried + 1)
                     continue
                 idle.append(worker)
@@ -143,12 +150,12 @@ def work_through(
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Return whether an error says that memory could not be had; PyTorch has words, not a type, for the CPU's."""
+    """Return whether an error means that memory ran out; PyTorch has no type for the CPU's, only messages."""
     words = ("can't allocate memory", "not enough memory")
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in words)
 
 
-def _prepare(parent: int) -> None:
-    """Make this process a worker: one thread."""
+def prepare_worker(parent: int) -> None:
+    """Make this process a worker of `parent`, with one thread."""
     torch.set_num_threads(1)
     attach(parent)
