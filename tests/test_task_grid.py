@@ -239,6 +239,19 @@ def test_a_failed_cell_is_said_and_run_again_by_the_same_command(fit: grid.Fit, 
     assert all(calls(tmp_path)[line] == 1 for line in finished)
 
 
+@pytest.mark.usefixtures("tracking")
+def test_a_study_that_an_older_version_has_begun_with_its_grid_sampler_goes_on(tmp_path: Path) -> None:
+    sampler = optuna.samplers.GridSampler(SPACE, seed=0)
+    name = experiment().study("report")
+    old = optuna.create_study(study_name=name, storage=studies.storage_url(), sampler=sampler, direction="maximize")
+    for cell in experiment().cells("report")[:3]:  # its process was killed before the fourth
+        old.enqueue_trial(cell)
+    old.ask()
+    stands_once(grid.run(experiment(), 1, None, made_up, afresh, timed, here))
+    assert set(calls(tmp_path).values()) == {1}
+    assert len(calls(tmp_path)) == 12
+
+
 DRIVER = """
 import sys
 sys.path[:0] = sys.argv[2:]

@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
-# How long SQLite itself waits for a locked file, deaf to Ctrl-C; after that the call is retried.
+# How long SQLite itself waits for a locked file, during which Ctrl-C has no effect; then the call is retried.
 BUSY_SECONDS = 1
 
 

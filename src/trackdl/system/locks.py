@@ -1,6 +1,6 @@
-"""Locks beside a store, or in it: one process at a time creates the store, or works on a study.
+"""Locks in a store, or in files next to it: one process at a time creates the store, or works on a study.
 
-A SQLite store has file locks beside it; PostgreSQL has advisory locks, which hold for all machines.
+A SQLite store has file locks; PostgreSQL has advisory locks, which hold for all machines.
 """
 
 import hashlib

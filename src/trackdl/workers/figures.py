@@ -5,16 +5,16 @@ studio.deliver()                                      # calls keep(PNG) in this 
 """
 
 import io
-import os
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoolExecutor, ShutdownExecutorError
+from joblib.externals.loky.process_executor import BrokenProcessPool, ShutdownExecutorError
 from matplotlib.figure import Figure
 
-from trackdl.system.processes import attach, starting
+from trackdl.system.processes import attach
+from trackdl.workers.process import WorkerProcess
 
 __all__ = ["Studio"]
 
@@ -26,24 +26,12 @@ class Studio:
     """Draws figures one after another, and delivers them in the order of the calls of `draw`."""
 
     def __init__(self) -> None:
-        self._process: ProcessPoolExecutor | None = None
+        self._process = WorkerProcess(attach)
         self._due: deque[tuple[Future[bytes], Take, Draw, tuple[Any, ...]]] = deque()
 
     def draw(self, take: Take, make: Draw, *arguments: Any) -> None:
         """Have `make(*arguments)` drawn, and `take` called with the PNG by a later `deliver`."""
-        try:
-            future = self._submit(make, arguments)
-        except BrokenProcessPool:  # killed while idle
-            self.close()
-            future = self._submit(make, arguments)
-        self._due.append((future, take, make, arguments))
-
-    def _submit(self, make: Draw, arguments: tuple[Any, ...]) -> "Future[bytes]":
-        with starting():
-            if self._process is None:
-                self._process = ProcessPoolExecutor(1, initializer=attach, initargs=(os.getpid(),))
-            future: Future[bytes] = self._process.submit(_png, make, arguments)
-        return future
+        self._due.append((self._process.submit(_png, make, arguments), take, make, arguments))
 
     def deliver(self, *, everything: bool = False) -> None:
         """Deliver the figures that are drawn; `everything` waits for the rest."""
@@ -57,9 +45,7 @@ class Studio:
 
     def close(self) -> None:
         """End the process; figures that were not delivered are not drawn."""
-        if self._process is not None:
-            self._process.shutdown(wait=True, kill_workers=True)
-            self._process = None
+        self._process.close()
 
 
 def _png(make: Draw, arguments: tuple[Any, ...]) -> bytes:

@@ -3,23 +3,22 @@
     for ticket, outcome in work_through(fit_fold, next_task, workers=2):
         ...
 
-Every worker has an executor of its own (loky), so a worker that is killed loses only its own task. Workers write to no
-store; only their caller does.
+A worker that is killed loses only its own task. Workers write to no store; only their caller does.
 """
 
 import logging
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from joblib import cpu_count
-from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoolExecutor
+from joblib.externals.loky.process_executor import BrokenProcessPool
 
 from trackdl.errors import InputError
-from trackdl.system.processes import attach, starting
+from trackdl.system.processes import attach
+from trackdl.workers.process import WorkerProcess
 
 __all__ = ["Engine", "Failed", "Lost", "count_workers", "out_of_memory", "work_through"]
 
@@ -62,47 +61,6 @@ class Engine(Protocol):
         ...
 
 
-class _Worker(Generic[Task, Result]):
-    """One process, started when it is first needed, and again after it was lost."""
-
-    def __init__(self, function: Callable[[Task], Result]) -> None:
-        self.function = function
-        self.executor: ProcessPoolExecutor | None = None
-
-    def submit(self, task: Task) -> "Future[Result]":
-        try:
-            return self._submit(task)
-        except BrokenProcessPool:  # killed while idle
-            self.close()
-            return self._submit(task)
-
-    def _submit(self, task: Task) -> "Future[Result]":
-        with starting():
-            if self.executor is None:
-                self.executor = ProcessPoolExecutor(
-                    1, initializer=prepare_worker, initargs=(os.getpid(),), env=ONE_THREAD
-                )
-            future: Future[Result] = self.executor.submit(self.function, task)
-        return future
-
-    def outcome(self, future: "Future[Result]") -> Result | Failed | Lost:
-        try:
-            return future.result()
-        except BrokenProcessPool:
-            self.close()
-            return Lost()
-        except Exception as error:
-            if out_of_memory(error):
-                self.close()  # which frees its memory
-                return Lost()
-            return Failed(error)
-
-    def close(self) -> None:
-        if self.executor is not None:
-            self.executor.shutdown(wait=True, kill_workers=True)
-            self.executor = None
-
-
 def count_workers(asked: int | None) -> int:
     """Return the number of workers: `asked`, or one for each core of this machine if it is None.
 
@@ -125,28 +83,39 @@ def work_through(
             stays in this process, or None if there is no task now. The work ends when every worker is idle.
         workers: The number of processes.
     """
-    everyone = [_Worker(function) for _ in range(workers)]
+    everyone = [WorkerProcess(prepare_worker, ONE_THREAD) for _ in range(workers)]
     idle = list(everyone)
-    busy: dict[Future[Result], tuple[_Worker[Task, Result], Ticket, Task, int]] = {}
+    busy: dict[Future[Result], tuple[WorkerProcess, Ticket, Task, int]] = {}
     try:
         while True:
             while idle and (pair := next_task()) is not None:
                 worker = idle.pop()
-                busy[worker.submit(pair[1])] = (worker, *pair, 1)
+                busy[worker.submit(function, pair[1])] = (worker, *pair, 1)
             if not busy:
                 return
             for future in wait(busy, return_when=FIRST_COMPLETED).done:
                 worker, ticket, task, tried = busy.pop(future)
-                outcome = worker.outcome(future)
-                if isinstance(outcome, Lost) and tried < TRIES:
-                    log.warning("a worker is gone (killed, or out of memory); its task is restarted")
-                    busy[worker.submit(task)] = (worker, ticket, task, tried + 1)
-                    continue
+                outcome = _outcome(future)
+                if isinstance(outcome, Lost):
+                    worker.close()  # which also frees its memory
+                    if tried < TRIES:
+                        log.warning("a worker is gone (killed, or out of memory); its task is restarted")
+                        busy[worker.submit(function, task)] = (worker, ticket, task, tried + 1)
+                        continue
                 idle.append(worker)
                 yield ticket, outcome
     finally:
         for worker in everyone:
             worker.close()
+
+
+def _outcome(future: "Future[Result]") -> Result | Failed | Lost:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        return Lost()
+    except Exception as error:
+        return Lost() if out_of_memory(error) else Failed(error)
 
 
 def out_of_memory(error: BaseException) -> bool:
