@@ -184,7 +184,7 @@ def timed_fit(task: FoldTask) -> FoldResult:
     began = time.monotonic()
     result = fit_fold(task)
     ended = time.monotonic()
-    name = "-".join(str(value) for value in [*(task.model[key] for key in CELLS[0]), task.fold])
+    name = "-".join(str(value) for value in [*(getattr(task.model, key) for key in CELLS[0]), task.fold])
     times = [began, ended, os.getpid(), torch.get_num_threads()]
     (Path(os.environ[TIMES]) / name).write_text(json.dumps(times), encoding="utf-8")
     return result

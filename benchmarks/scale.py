@@ -61,7 +61,7 @@ def stores(kind: str) -> Iterator[None]:
             os.environ["TRACKDL_STORAGE"] = f"sqlite:///{folder}/optuna.db"
             yield
             return
-        from postgres import Server
+        from support.postgres import Server
 
         server = Server()
         try:

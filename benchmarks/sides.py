@@ -26,6 +26,7 @@ from trackdl.data.images import FASHION_MEAN_STD, MNIST_MEAN_STD, load_images, n
 from trackdl.networks.digit import DigitNet
 from trackdl.networks.fashion import FashionNet
 from trackdl.spec import Training
+from trackdl.spec.fashion import FashionModel
 from trackdl.training.trainer import Examples, Loss, Trainer
 
 __all__ = ["WORKS", "Clock", "Job", "fit_lightning", "fit_plain", "fit_skorch", "fit_trackdl"]
@@ -76,6 +77,21 @@ def plain_fashion_net(conv_layers: int = 2, filter_size: int = 3, filters: int =
     return nn.Sequential(*layers, *dense)
 
 
+def first_fashion_net() -> FashionNet:
+    """Return trackdl's network of the same layers as `plain_fashion_net()`."""
+    return FashionNet(
+        FashionModel(
+            conv_layers=2,
+            filter_size=3,
+            filters=16,
+            dense_nodes=128,
+            dropout=0.1,
+            pool_size=2,
+            activation="relu",
+        )
+    )
+
+
 @dataclass(frozen=True)
 class Work:
     """What is fitted: the data, trackdl's network and the plain one, the loss, and the report's settings."""
@@ -95,7 +111,7 @@ WORKS = {
         spec.Optimizer(name="sgd", lr=0.01, momentum=0.5),
     ),
     "fashion": Work(
-        *(datasets.FashionMNIST, FASHION_MEAN_STD, FashionNet, plain_fashion_net, F.cross_entropy, 100),
+        *(datasets.FashionMNIST, FASHION_MEAN_STD, first_fashion_net, plain_fashion_net, F.cross_entropy, 100),
         spec.Optimizer(name="adam", lr=0.001, momentum=0.0),
     ),
 }

@@ -1,21 +1,20 @@
 """What the tests share: a store of their own, and tiny data sets that stand where the real ones would."""
 
-import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import mlflow
-import numpy as np
 import pytest
 import torch
 
-from postgres import Server, why_not
-from trackdl.data.download import datasets as sources
 from trackdl.tracking import store
 
-ROOT = Path(__file__).resolve().parents[1]
+pytest.register_assert_rewrite("support")  # before its first import: what it asserts is explained too
+
+from support.pictures import put_pictures  # noqa: E402
+from support.postgres import Server, why_not  # noqa: E402
 
 # One thread: the tests' tensors are tiny, and two threads that wait for each other on a busy machine are slow.
 torch.set_num_threads(1)
@@ -82,22 +81,6 @@ def postgres() -> Iterator[Server]:
     made.close()
 
 
-def idx(array: np.ndarray) -> bytes:
-    """Return an IDX file of bytes."""
-    return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.astype(np.uint8).tobytes()
-
-
-def blobs(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return pictures, uint8 [count, 28, 28], whose class is where their bright square stands."""
-    random = np.random.default_rng(seed)
-    labels = random.permutation(np.arange(count) % 10)
-    pictures = random.integers(0, 60, (count, 28, 28))
-    for picture, label in zip(pictures, labels, strict=True):
-        row, column = 3 + 8 * (label // 4), 1 + 7 * (label % 4)
-        picture[row : row + 6, column : column + 6] = random.integers(180, 256)
-    return pictures.astype(np.uint8), labels.astype(np.uint8)
-
-
 @pytest.fixture
 def tiny_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Put 600 training and 100 test pictures in MNIST's place; return the data folder."""
@@ -108,25 +91,3 @@ def tiny_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def tiny_fashion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Put 600 training and 100 test pictures in Fashion-MNIST's place; return the data folder."""
     return put_pictures("fashion", tmp_path, monkeypatch)
-
-
-def put_pictures(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Put tiny files of pictures in a data set's place."""
-    train, test = blobs(600, 0), blobs(100, 1)
-    contents = {
-        "train-images-idx3-ubyte": idx(train[0]),
-        "train-labels-idx1-ubyte": idx(train[1]),
-        "t10k-images-idx3-ubyte": idx(test[0]),
-        "t10k-labels-idx1-ubyte": idx(test[1]),
-    }
-    folder = tmp_path / "data" / name
-    folder.mkdir(parents=True)
-    for file, content in contents.items():
-        (folder / file).write_bytes(content)
-    files = tuple(
-        sources.File(name=file, size=len(content), sha256=hashlib.sha256(content).hexdigest())
-        for file, content in contents.items()
-    )
-    monkeypatch.setitem(sources.DATASETS, name, sources.Dataset(files, list, "nothing: these are a test's"))
-    monkeypatch.setenv("TRACKDL_DATA_DIR", str(tmp_path / "data"))
-    return tmp_path / "data"

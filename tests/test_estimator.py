@@ -15,7 +15,7 @@ from sklearn.model_selection import GridSearchCV, ParameterGrid
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import Tensor
 
-from conftest import blobs
+from support.pictures import blobs
 from trackdl.data.images import FASHION_MEAN_STD, load_images
 from trackdl.estimator import NetEstimator
 

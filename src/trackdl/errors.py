@@ -1,18 +1,18 @@
 """The errors that a user sees.
 
-Every message is for the person who reads it: what was wrong, where, what it may be, what to do. The command line
-prints the message alone and ends with the error's exit code; `--debug` shows the traceback.
+Every message is written for the person who reads it: what was wrong, where, what it may be, and what to do. The command
+line prints only the message and ends with the error's exit code; `--debug` shows the traceback.
 """
 
 
 class TrackdlError(Exception):
-    """Something other than the user's input is at fault: a source, a disk, a store."""
+    """Something failed that the user did not cause: a download, a disk, a store."""
 
     exit_code = 1
 
 
 class DataMissing(TrackdlError):  # noqa: N818 - it says what happened
-    """A data set is not here and cannot be fetched, so nothing can be trained on it on this machine."""
+    """A data set is not on this machine and cannot be fetched."""
 
 
 class Diverged(TrackdlError):  # noqa: N818 - it says what happened
@@ -20,7 +20,7 @@ class Diverged(TrackdlError):  # noqa: N818 - it says what happened
 
 
 class InputError(TrackdlError):
-    """What the user gave is wrong: a file, a key, a value, an image, a run id."""
+    """Something that the user gave is wrong: a file, a key, a value, an image, a run id."""
 
     exit_code = 2
 

@@ -1,11 +1,12 @@
-"""The face of scikit-learn: Task 2's network as a classifier that its tools can clone, search and pickle in memory.
+"""Task 2's network as a scikit-learn classifier, which its tools can clone, search and pickle in memory.
 
     search = GridSearchCV(NetEstimator(), {"conv_filter_size": [3, 5]}, cv=3, n_jobs=-1, scoring="accuracy")
     search.fit(images, labels)  # uint8 [n, 28, 28], int [n]
 
-The report's own `NetEstimator` failed in all 288 fits of its search. Arguments and the last three defaults are its own;
-the defaults of the network's dimensions, which it never prints, are those of its first network. Without padding, as the
-report's has none, 24 of its search's 96 configurations are no networks: they are refused, and scored NaN by a search.
+The report's own `NetEstimator` failed in all 288 fits of its search. The arguments, and the defaults of batch size,
+epochs and learning rate, are the report's; it never prints the defaults of the network's dimensions, so those of its
+first network are used. Its networks have no padding, which makes 24 of the 96 configurations of its search impossible:
+they raise ValueError, and a search scores them NaN.
 """
 
 import math
@@ -25,12 +26,12 @@ from torch import Tensor
 from trackdl.data.images import FASHION_MEAN_STD, normalise
 from trackdl.networks.fashion import FashionNet
 from trackdl.spec import Optimizer, Training
-from trackdl.spec.fashion import Dimensions
+from trackdl.spec.fashion import FashionModel
 from trackdl.training.trainer import Examples, Trainer, outputs_of
 
 __all__ = ["NetEstimator"]
 
-# Ours on the right: the experiment file's name of what scikit-learn's users know by the report's.
+# The report's argument names, and the experiment file's keys.
 _DIMENSIONS = {
     "n_conv_layers": "conv_layers",
     "conv_filter_size": "filter_size",
@@ -47,26 +48,26 @@ _SETTINGS = {"batch_size": "batch_size", "epochs": "epochs", "learning_rate": "l
 class NetEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
     """The report's Task 2 classifier: `FashionNet`, trained by Adam on cross-entropy.
 
-    Pictures are given as [n, side, side], [n, 1, side, side] or [n, side²], numpy arrays or tensors. uint8 pixels are
-    scaled as the report does, 0 to -1 and 255 to 1; any other numbers are taken as they are.
+    Images are numpy arrays or tensors of shape [n, side, side], [n, 1, side, side] or [n, side²]. uint8 pixels are
+    scaled as in the report, from 0..255 to -1..1; any other numbers are used unchanged.
 
     Args:
-        n_conv_layers: How many convolutions, 1 to 4.
+        n_conv_layers: The number of convolutions, 1 to 8.
         conv_filter_size: Their filters' side, pixels: 3, 5 or 7.
-        n_conv_filters: How many filters each has.
-        dense_nodes: Nodes of the hidden linear layer.
+        n_conv_filters: The number of filters of each.
+        dense_nodes: Nodes of the hidden linear layer; 0: there is none.
         dropout_rate: The share of those nodes dropped while training.
         pool_filter_size: The pooling's side and stride, pixels: 2 or 3.
         activation_func: One of `networks.fashion.ACTIVATIONS`.
-        batch_size: Examples a step.
-        epochs: How often each example is seen.
+        batch_size: Examples per step.
+        epochs: How often each example is used.
         learning_rate: Adam's.
-        padding: Of the convolutions: "none", as in the report, or "same", which keeps the picture's size.
-        random_state: Seed, or numpy's generator of one: decides first weights, order and dropout.
+        padding: The convolutions' padding: "none", as in the report, or "same", which keeps the image's size.
+        random_state: A seed, or a numpy generator to draw one from; it determines initial weights, order and dropout.
 
     Attributes:
         classes_: The labels, sorted, [k].
-        n_features_in_: Pixels of a picture, side².
+        n_features_in_: The number of pixels of an image, side².
         network_: The trained network, on the CPU.
     """
 
@@ -104,28 +105,24 @@ class NetEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         return tags
 
     def fit(self, X: ArrayLike | Tensor, y: ArrayLike | Tensor) -> Self:  # noqa: N803 - scikit-learn's names
-        """Train on pictures and their labels, [n], of any kind that classes can be.
+        """Train on images and their labels, [n], of any type that scikit-learn accepts as classes.
 
         Raises:
-            ValueError: An argument is out of its range, the arguments do not fit together or to the pictures, or the
-                pictures are not square.
-            Diverged: The loss became NaN or infinite; of a search, this fit's score is NaN.
+            ValueError: An argument is out of its range, the arguments are not compatible with each other or with the
+                images, or the images are not square.
+            Diverged: The loss became NaN or infinite; a search scores this fit NaN.
         """
         pixels, labels = validate_data(self, _flat(X), _plain(y), dtype=[np.float32, np.uint8])
         check_classification_targets(labels)
         self.classes_, targets = np.unique(labels, return_inverse=True)
         model, settings = self._checked()
-        pictures = self._pictures(pixels)
-        arguments = model.model_dump() | {
-            "padding": model.padding,
-            "classes": len(self.classes_),
-            "side": pictures.shape[-1],
-        }
+        images = self._inputs(pixels)
+        classes, side = len(self.classes_), images.shape[-1]
         try:
-            trainer = Trainer(lambda: FashionNet(**arguments), settings, F.cross_entropy)
+            trainer = Trainer(lambda: FashionNet(model, classes, side), settings, F.cross_entropy)
         except ValueError as error:
-            raise ValueError(f"pictures of {self.n_features_in_} feature(s) are too small: {error}") from error
-        for _ in trainer.fit(Examples(pictures, torch.from_numpy(targets)), settings.epochs):
+            raise ValueError(f"images of {self.n_features_in_} feature(s) are too small: {error}") from error
+        for _ in trainer.fit(Examples(images, torch.from_numpy(targets)), settings.epochs):
             pass
         self.network_ = trainer.model.cpu().eval()
         return self
@@ -134,30 +131,30 @@ class NetEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         """Return the probability of each class, in the order of `classes_`, [n, k]."""
         check_is_fitted(self)
         pixels = validate_data(self, _flat(X), dtype=[np.float32, np.uint8], reset=False)
-        outputs = outputs_of(self.network_, self._pictures(pixels))
+        outputs = outputs_of(self.network_, self._inputs(pixels))
         probabilities: NDArray[np.float64] = outputs.double().softmax(dim=1).numpy()
         return probabilities
 
     def predict(self, X: ArrayLike | Tensor) -> NDArray[Any]:  # noqa: N803
-        """Return each picture's most probable label, [n]."""
+        """Return each image's most probable label, [n]."""
         best = self.predict_proba(X).argmax(axis=1)
         labels: NDArray[Any] = self.classes_[best]
         return labels
 
     @staticmethod
-    def _pictures(pixels: NDArray[Any]) -> Tensor:
+    def _inputs(pixels: NDArray[Any]) -> Tensor:
         """Return rows of pixels, uint8 or float32 [n, side²], as the network's input, float32 [n, 1, side, side]."""
         side = math.isqrt(pixels.shape[1])
         if side * side != pixels.shape[1]:
-            raise ValueError(f"X has {pixels.shape[1]} features: no square picture has so many pixels")
-        pictures = torch.from_numpy(np.ascontiguousarray(pixels)).view(-1, side, side)
-        return normalise(pictures, *FASHION_MEAN_STD) if pictures.dtype == torch.uint8 else pictures[:, None]
+            raise ValueError(f"X has {pixels.shape[1]} features, which is not the number of pixels of a square image")
+        images = torch.from_numpy(np.ascontiguousarray(pixels)).view(-1, side, side)
+        return normalise(images, *FASHION_MEAN_STD) if images.dtype == torch.uint8 else images[:, None]
 
-    def _checked(self) -> tuple[Dimensions, Training]:
-        """Return the arguments as an experiment's sections, which know their ranges."""
+    def _checked(self) -> tuple[FashionModel, Training]:
+        """Return the arguments as an experiment's sections, which check their ranges."""
         given = {name: _plain_number(value) for name, value in self.get_params(deep=False).items()}
         try:
-            model = Dimensions.model_validate({ours: given[name] for name, ours in _DIMENSIONS.items()})
+            model = FashionModel.model_validate({ours: given[name] for name, ours in _DIMENSIONS.items()})
             optimizer = Optimizer(name="adam", lr=given["learning_rate"], momentum=0.0)
             seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
             settings = Training(epochs=given["epochs"], batch_size=given["batch_size"], optimizer=optimizer, seed=seed)
@@ -173,7 +170,7 @@ def _explain(problem: Any) -> str:
 
 
 def _plain_number(value: Any) -> Any:
-    """Return numpy's numbers, as a parameter grid may hold them, as Python's."""
+    """Convert numpy's numbers, which a parameter grid may contain, to Python's."""
     return value.item() if isinstance(value, np.generic) else value
 
 
@@ -181,16 +178,16 @@ def _plain(values: Any) -> Any:
     return values.detach().cpu().numpy() if isinstance(values, Tensor) else values
 
 
-def _flat(pictures: Any) -> Any:
-    """Return pictures of either form as rows of pixels; what has no third axis is left to scikit-learn's checks.
+def _flat(images: Any) -> Any:
+    """Return images of any accepted shape as rows of pixels; scikit-learn checks what has fewer than three axes.
 
     Raises:
-        ValueError: There are more axes than one channel's.
+        ValueError: The shape is not one of the accepted ones.
     """
-    pictures = _plain(pictures)
-    shape: tuple[int, ...] = getattr(pictures, "shape", ())
+    images = _plain(images)
+    shape: tuple[int, ...] = getattr(images, "shape", ())
     if len(shape) < 3:
-        return pictures
+        return images
     if shape[1:] not in [(shape[-1],) * 2, (1, *(shape[-1],) * 2)]:
-        raise ValueError(f"pictures of shape {list(shape)}: expected [n, side, side], [n, 1, side, side] or [n, side²]")
-    return np.reshape(pictures, (shape[0], -1))
+        raise ValueError(f"images of shape {list(shape)}: expected [n, side, side], [n, 1, side, side] or [n, side²]")
+    return np.reshape(images, (shape[0], -1))

@@ -1,1 +1,1 @@
-"""The networks, each in a file; `build` makes one by its name."""
+"""The networks, one file each; `build` makes one by its name."""

@@ -11,11 +11,12 @@ __all__ = ["DigitNet"]
 class DigitNet(nn.Module):
     """The report's `Net` (Task 1): two 5×5 convolutions, two linear layers, 21,840 parameters for ten classes.
 
-    The submodules bear the report's names, so its printed network and its saved weights fit. As in the report the
-    pooling stands before the ReLU; ReLU is monotone, so the result is that of the usual order at a quarter of the work.
+    The submodules have the report's names, so that its printed network and saved weights match. As in the report,
+    pooling comes before ReLU; ReLU is monotone, so the result is the same as in the usual order, for a quarter of the
+    work.
 
     Args:
-        classes: How many classes `fc2` tells apart.
+        classes: The number of classes.
     """
 
     def __init__(self, classes: int = 10) -> None:
@@ -28,14 +29,14 @@ class DigitNet(nn.Module):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """What the constructor needs to build this network again."""
+        """The arguments that build this network again."""
         return {"classes": self.fc2.out_features}
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return log-probabilities, float [n, classes], of pictures, float [n, 1, 28, 28] normalised as MNIST."""
+        """Return log-probabilities, float [n, classes], of images, float [n, 1, 28, 28], normalised as MNIST."""
         x = F.relu(F.max_pool2d(self.conv1(x), 2))
         x = F.relu(F.max_pool2d(self.conv2_drop(self.conv2(x)), 2))
-        # NCHW order whatever the memory format, so that fc1's weights mean the same everywhere.
+        # Flattens in NCHW order in any memory format, so that fc1's weights mean the same everywhere.
         x = x.flatten(1)
         x = F.relu(self.fc1(x))
         x = F.dropout(x, training=self.training)

@@ -9,15 +9,15 @@ __all__ = ["HeartNet", "HeartNets"]
 
 
 class HeartNet(nn.Module):
-    """The report's Task 4 network for any widths: linear layers with ReLU between, and one output.
+    """The report's Task 4 network for any widths: linear layers with ReLU in between, and one output.
 
-    `layers` prints as the report prints its networks.
+    `layers` prints the way the report prints its networks.
 
     Args:
         hidden: The hidden layers' widths; the report's are [10] and [15, 20, 30, 40].
-        inputs: How many numbers a row has.
+        inputs: The number of features of a row.
         dropout: The share of each hidden layer's nodes dropped while training.
-        logits: Give the output as it is; else a sigmoid makes a probability of it, as in the report.
+        logits: Return logits; otherwise a sigmoid turns them into probabilities, as in the report.
     """
 
     def __init__(self, hidden: list[int], inputs: int = 11, dropout: float = 0.0, *, logits: bool = False) -> None:
@@ -39,10 +39,10 @@ class HeartNet(nn.Module):
 
 
 class HeartNets(nn.Module):
-    """`HeartNet`s that are asked together: the probability is the mean of theirs.
+    """An ensemble of `HeartNet`s: its probability is the mean of its members'.
 
     Args:
-        members: How many; the other arguments are each member's.
+        members: How many; the other arguments apply to each member.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What transfer does to a network: its weights frozen, and a new head."""
+"""Prepare a network for transfer: freeze its weights and replace its head."""
 
 import torch
 from torch import nn
@@ -9,11 +9,11 @@ __all__ = ["freeze", "replace_head"]
 
 
 def freeze(model: nn.Module) -> None:
-    """Keep all weights as they are: none gets a gradient, and optimisers leave them out."""
+    """Freeze all weights: they get no gradient, and optimisers leave them out."""
     model.requires_grad_(False)
 
 
 def replace_head(model: DigitNet, classes: int) -> None:
-    """Put a fresh, trainable `fc2` of 50→`classes` in place (report, Task 3), initialised from torch's current seed."""
+    """Replace `fc2` by a new, trainable one of 50→`classes` (report, Task 3), initialised from torch's current seed."""
     fresh = nn.Linear(model.fc2.in_features, classes)
     model.fc2 = fresh.to(device=model.fc2.weight.device, dtype=torch.float32)

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
@@ -78,6 +78,6 @@ def read_model(folder: Path) -> tuple[nn.Module, Card]:
             raise TrackdlError(f"{folder}: weights.safetensors is not the file that model.json was written with")
         model = models.build(card.network, card.arguments)
         model.load_state_dict(load(weights))
-    except (OSError, ValidationError, SafetensorError, KeyError, TypeError, RuntimeError) as error:
+    except (OSError, ValueError, SafetensorError, KeyError, TypeError, RuntimeError) as error:
         raise TrackdlError(f"{folder}: no trackdl model: {' '.join(str(error).split())[:300]}") from error
     return model.eval(), card

@@ -1,4 +1,4 @@
-"""Experiment files: what they may say, and how they are read. Imports nothing heavy."""
+"""Experiment files: their schema and how they are read. Imports nothing heavy."""
 
 from trackdl.spec.base import Augmentation, Optimizer, Printed, Reported, TrainedSpec, Training
 from trackdl.spec.experiments import (

@@ -1,19 +1,11 @@
-"""The sections that experiment files have in common."""
+"""Sections that several kinds of experiment file share."""
 
 import csv
 import re
 from functools import cache, cached_property
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from trackdl.errors import InputError
 from trackdl.system.paths import project_root
@@ -31,6 +23,7 @@ __all__ = [
     "TrainedSpec",
     "Training",
     "Unit",
+    "added",
     "like",
 ]
 
@@ -38,13 +31,13 @@ Schedule = Literal["constant", "one_cycle", "cosine"]
 Unit = Literal["fraction", "nats", "squared error", "rank", "count"]
 Comparable = Literal["same protocol", "protocol unknown in part", "not measured in the report"]
 
-# Every number that the report's notebooks print: task, notebook cell, epoch, what, of, value. `of` is what a count is
-# out of; of a batch's loss, how many of the epoch's examples the network had seen before it.
+# Every number that the report's notebooks print: task, notebook cell, epoch, what, of, value. For a count, `of` is the
+# total; for a batch's loss, it is how many of the epoch's examples the network had seen before that batch.
 PRINTED = "experiments/report_printed.csv"
 
 
 def like(pattern: str, what: str) -> AfterValidator:
-    """Return a check of a text by a regular expression, whose message says in words what it must be."""
+    """Return a validator that matches a string against `pattern`; its message describes the pattern as `what`."""
 
     def check(text: str) -> str:
         if not re.fullmatch(pattern, text):
@@ -54,51 +47,46 @@ def like(pattern: str, what: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-class Strict(BaseModel):
-    """A section of an experiment file: unknown keys, wrong types, NaN and infinity are errors.
+def added(default: Any, **constraints: Any) -> Any:
+    """Return the field of a key that was added to its section after the first experiments had run.
 
-    `later` names the keys that a section got after its first experiments: at their defaults they are left out of
-    resolved files, parameters and digests, so that an experiment that does without them stays the one it was.
+    At its default the key is left out of resolved files, parameters and digests, so older experiments keep theirs.
     """
+    return Field(default, exclude_if=lambda value: value == default, **constraints)
+
+
+class Strict(BaseModel):
+    """A section of an experiment file: unknown keys, wrong types, NaN and infinity are errors."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-    later: ClassVar[frozenset[str]] = frozenset()
-
-    @model_serializer(mode="wrap")
-    def _leave_out_what_is_later_and_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        content: dict[str, Any] = handler(self)
-        unset = {key for key in self.later if getattr(self, key) == type(self).model_fields[key].get_default()}
-        return {key: value for key, value in content.items() if key not in unset}
 
 
 class Optimizer(Strict):
-    """The optimiser and its settings; everything not named here is torch's default.
+    """The optimiser and its settings; everything else is torch's default.
 
-    `weight_decay` draws all weights but biases and batch norms' towards zero: SGD's as part of the gradient, AdamW's
-    apart from it. `nesterov` is SGD's momentum, looking ahead.
+    `weight_decay` shrinks every weight except biases and those of batch norm: for SGD as part of the gradient, for
+    AdamW decoupled from it. `nesterov` makes SGD's momentum Nesterov's.
     """
-
-    later: ClassVar[frozenset[str]] = frozenset({"weight_decay", "nesterov"})
 
     name: Literal["sgd", "adam", "adamw"]
     lr: float = Field(gt=0, le=100)
     momentum: float = Field(0.0, ge=0, lt=1)
-    weight_decay: float = Field(default=0.0, ge=0, le=10)
-    nesterov: bool = False
+    weight_decay: float = added(0.0, ge=0, le=10)
+    nesterov: bool = added(False)
 
     @model_validator(mode="after")
     def _settings_fit_the_optimiser(self) -> "Optimizer":
         if self.name != "sgd" and self.momentum:
-            raise ValueError(f"momentum belongs to sgd; {self.name} has none")
+            raise ValueError(f"momentum is a setting of sgd; {self.name} has none")
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov needs sgd with a momentum")
         if self.name == "adam" and self.weight_decay:
-            raise ValueError("weight_decay belongs to sgd and adamw; adam would scale it by the gradients")
+            raise ValueError("weight_decay is a setting of sgd and adamw; adam would scale it by the gradients")
         return self
 
 
 class Augmentation(Strict):
-    """How each training picture is changed, anew whenever it is seen; `training.augmentation` says how."""
+    """Random changes to each training image, drawn anew every time it is used; see `training.augmentation`."""
 
     flip: bool = False
     shift: int = Field(default=0, ge=0, le=8)
@@ -108,13 +96,11 @@ class Augmentation(Strict):
 class Training(Strict):
     """How a network is trained.
 
-    `shuffle` draws the examples in a new order each epoch, else they come as they lie. `device` auto takes CUDA, then
-    MPS, then the CPU; `precision` auto takes bfloat16 where the processor computes in it, else float32. Both choices
-    are recorded with the run. `schedule` moves the learning rate over the `epochs`: `training.optim` says how.
-    `label_smoothing` gives this share of a training target to all classes alike.
+    `shuffle` draws a new order of the examples each epoch; without it they keep the data set's order. `device: auto`
+    prefers CUDA, then MPS, then the CPU; `precision: auto` is bfloat16 where the hardware supports it, else float32.
+    The run records both choices. `schedule` changes the learning rate over the `epochs` (see `training.optim`).
+    `label_smoothing` spreads this share of each training target evenly over all classes.
     """
-
-    later: ClassVar[frozenset[str]] = frozenset({"schedule", "label_smoothing", "augmentation"})
 
     epochs: int = Field(ge=1, le=100_000)
     batch_size: int = Field(ge=1, le=1_000_000)
@@ -123,9 +109,9 @@ class Training(Strict):
     shuffle: bool = True
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    schedule: Schedule = "constant"
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    augmentation: Augmentation = Augmentation()
+    schedule: Schedule = added("constant")
+    label_smoothing: float = added(0.0, ge=0, lt=1)
+    augmentation: Augmentation = added(Augmentation())
 
 
 def _unit_of(item: dict[str, Any]) -> Unit:
@@ -135,10 +121,10 @@ def _unit_of(item: dict[str, Any]) -> Unit:
 class _Claim(Strict):
     """How far a printed number can be compared with ours.
 
-    `unknown` says what the report leaves out of the protocol of this number; where it is empty, the file's `unknown`
-    holds. `comparable` need only be given where the report has not measured it at all. `fault` tells, where the number
-    is not what the report says it is, what it is. `series` names the training where the report shows several of one
-    kind; empty is the main one, the one that a task prints beside its own.
+    `unknown` names what the report omits from the protocol behind this number; if empty, the file's own `unknown`
+    applies. `comparable` is needed only for a number that the report has not measured at all. If the number is not what
+    the report says it is, `fault` says what it really is. Where the report shows several trainings of one kind,
+    `series` names the training; empty means the main one, which the task prints next to its own.
     """
 
     comparable: Literal["not measured in the report"] | None = None
@@ -147,10 +133,10 @@ class _Claim(Strict):
     series: str = ""
 
     def protocol(self, of_all: str = "") -> tuple[Comparable, str]:
-        """Return how far the number can be compared with ours, and what stands against it, if anything.
+        """Return how far the number can be compared with ours, and what is unknown about its protocol, if anything.
 
         Args:
-            of_all: What is unknown of the protocol of all numbers of the file.
+            of_all: What is unknown about the protocol of every number in the file.
         """
         if self.comparable:
             return self.comparable, ""
@@ -161,7 +147,7 @@ class _Claim(Strict):
 class Reported(_Claim):
     """One number that the report prints, and where.
 
-    `metric` is what we measured, whatever the report calls it.
+    `metric` is the metric of ours that it stands for, whatever the report calls it.
     """
 
     metric: str = Field(min_length=1)
@@ -174,7 +160,7 @@ class Reported(_Claim):
 class Printed(_Claim):
     """Numbers that one cell of the report's notebook prints: the rows of `PRINTED` with this `cell` and `what`.
 
-    `metric` is what we measured. `epoch` is that of a row which names none.
+    `metric` is the metric of ours that they stand for. `epoch` applies to rows that name none.
     """
 
     cell: int = Field(ge=1)
@@ -184,7 +170,7 @@ class Printed(_Claim):
     unit: Unit = Field(default_factory=_unit_of)
 
     def numbers(self, task: str) -> list[Reported]:
-        """Return them one by one, each with the cell as its quote.
+        """Return the numbers one by one, each quoting its cell.
 
         Raises:
             InputError: The table has no such rows.
@@ -192,17 +178,17 @@ class Printed(_Claim):
         how = {key: getattr(self, key) for key in ("metric", "unit", "comparable", "unknown", "fault", "series")}
         found = []
         for row in self.rows(task):
-            value, said = _value(row)
+            value, words = _value(row)
             epoch = int(row["epoch"]) if row["epoch"] else self.epoch
             place = f"notebook cell {self.cell}" + (f", epoch {row['epoch']}" if row["epoch"] else "")
-            found.append(Reported(epoch=epoch, value=value, quote=f"{place}: {said}", **how))
+            found.append(Reported(epoch=epoch, value=value, quote=f"{place}: {words}", **how))
         return found
 
     def rows(self, task: str) -> list[dict[str, str]]:
-        """Return the table's rows of this cell.
+        """Return the table's rows for this cell.
 
         Raises:
-            InputError: It has none.
+            InputError: There are none.
         """
         rows = [row for row in _table() if (row["task"], row["cell"], row["what"]) == (task, str(self.cell), self.what)]
         if not rows:
@@ -211,10 +197,10 @@ class Printed(_Claim):
 
 
 class Curve(Printed):
-    """A curve of batches' losses that one cell prints; it is judged as a whole, not point by point."""
+    """A curve of batch losses that one cell prints; it is judged as a whole, not point by point."""
 
     def points(self, task: str) -> list[tuple[int, int, float]]:
-        """Return its points: the epoch, how many of the epoch's examples were seen before the batch, and the loss.
+        """Return its points: the epoch, how many of its examples were seen before the batch, and the loss.
 
         Raises:
             InputError: The table has no such rows.
@@ -233,7 +219,7 @@ def _table() -> list[dict[str, str]]:
 
 
 def _value(row: dict[str, str]) -> tuple[float, str]:
-    """Return a row's number as we measure it, and as it was printed."""
+    """Return a row's number in our unit, and as it was printed."""
     value, what = row["value"], row["what"].replace("_", " ")
     if row["what"] == "right":
         return float(value) / float(row["of"]), f"{value} of {row['of']} right"
@@ -243,10 +229,10 @@ def _value(row: dict[str, str]) -> tuple[float, str]:
 
 
 class TrainedSpec(Strict):
-    """What every experiment that trains a network says.
+    """What every experiment that trains a network has.
 
-    `unknown` says what the report leaves out of the protocol, where that concerns all of its numbers. `reported` are
-    numbers of its text, or such that need a word of their own; `printed` and `curves` are those of its notebooks.
+    `unknown` names what the report omits from the protocol behind all of its numbers. `reported` are numbers from its
+    text, or numbers that need an explanation; `printed` and `curves` come from its notebooks.
     """
 
     task: str
@@ -257,7 +243,7 @@ class TrainedSpec(Strict):
     curves: list[Curve] = []
 
     def nth(self, number: int) -> Self:
-        """Return the same experiment for another training: its seed, counted upwards from the file's."""
+        """Return the experiment for another training: `number` is added to the file's seeds."""
         content = self.model_dump()
         for section, key in (("training", "seed"), ("data", "split_seed")):
             if key in content.get(section, {}):
@@ -266,9 +252,9 @@ class TrainedSpec(Strict):
 
     @cached_property
     def numbers(self) -> list[Reported]:
-        """All numbers that the report prints of this task and that are judged one by one.
+        """All numbers that the report prints for this task and that are judged one by one.
 
         Raises:
-            InputError: `printed` names what the table has not.
+            InputError: `printed` names rows that the table does not have.
         """
         return [*(number for item in self.printed for number in item.numbers(self.task)), *self.reported]

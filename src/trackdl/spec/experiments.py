@@ -1,13 +1,13 @@
-"""The schema of experiment files: one YAML file describes one run, whole. Imports nothing heavy."""
+"""The schema of experiment files: one YAML file describes one complete run. Imports nothing heavy."""
 
 import hashlib
 import json
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, Field, field_validator
 
-from trackdl.spec.base import Strict, TrainedSpec, like
+from trackdl.spec.base import Strict, TrainedSpec, added, like
 from trackdl.spec.fashion import FashionSpec
 from trackdl.spec.grid import GridSpec
 from trackdl.spec.heart import HeartSpec
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 
-# What the report says decides nothing of a run.
+# Keys that record what the report says; they do not affect a run.
 PUBLISHED = {"reported", "printed", "curves", "unknown", "hypotheses"}
 
 Preprocessing = Literal["report", "mnist"]
@@ -52,8 +52,8 @@ class MnistData(Strict):
 class MnistSpec(TrainedSpec):
     """Task 1: the MNIST network.
 
-    `reload_after`: after this epoch the training is thrown away and taken up again from its checkpoint, as the report
-    did after its third.
+    `reload_after`: after this epoch the training is discarded and resumed from its checkpoint, as the report did after
+    its third epoch.
     """
 
     task: Literal["mnist"]
@@ -64,9 +64,9 @@ class MnistSpec(TrainedSpec):
 class GreekData(Strict):
     """Task 3's data.
 
-    `folder` names a folder of class folders to learn from, else the report's 27 letters are used; `test_folder` one of
-    letters that are only looked at in the end. `folds`: every letter is judged by a network that has not seen it, by
-    leave-one-out, or by so many stratified folds where there are too many letters for that.
+    `folder` is a folder of class folders to train on; without it the report's 27 letters are used. `test_folder` holds
+    letters that are only tested on at the end. Every letter is also predicted by a network that was not trained on it:
+    by leave-one-out, or by this many stratified `folds`, for when there are many letters.
     """
 
     dataset: Literal["greek"]
@@ -85,23 +85,21 @@ class TransferSpec(TrainedSpec):
 
 
 class DataSpec(Strict):
-    """Getting the data, checked."""
+    """Fetching and checking the data."""
 
     task: Literal["data"]
     datasets: list[DatasetName] = Field(min_length=1)
 
 
 class Step(Strict):
-    """One step of `main`: a task's own experiment file, with single keys set otherwise.
+    """One step of `main`: a task's own experiment file, with some keys overridden by `set`.
 
-    An `optional` step is passed over, with a word, where its data cannot be had.
+    An `optional` step is skipped, with a message, if its data are not available.
     """
-
-    later: ClassVar[frozenset[str]] = frozenset({"optional"})
 
     task: str
     set: dict[str, Any] = Field(default_factory=dict)
-    optional: bool = False
+    optional: bool = added(False)
 
     @field_validator("task")
     @classmethod
@@ -124,20 +122,20 @@ Experiment = (
 
 
 def task_of(kind: type[BaseModel]) -> str:
-    """Return the name of the task that an experiment class describes."""
+    """Return the task whose experiments a class describes."""
     return str(get_args(kind.model_fields["task"].annotation)[0])
 
 
-# All tasks, each with the class of its experiment file, in the order in which the ledger tells of them.
+# All tasks, each with the class of its experiment file, in the ledger's order.
 KINDS: dict[str, type[Experiment]] = {task_of(kind): kind for kind in get_args(Experiment)}
-# Those that train the report's networks, and so have its numbers.
+# Tasks that train the report's networks; the report's numbers belong to them.
 TRAINED: dict[str, type[TrainedSpec]] = {task: kind for task, kind in KINDS.items() if issubclass(kind, TrainedSpec)}
-# Those that `main` can run: their module has `run(experiment)`, and `show`, which returns the result in a line.
+# Tasks that `main` can run: their modules have `run(experiment)`, and `show`, which returns the result as one line.
 STEPS = [task for task in KINDS if task not in ("data", "grid", "main")]
 
 
 def to_yaml(experiment: Experiment) -> str:
-    """Return the experiment as a file that `load` reads to the same experiment."""
+    """Return the experiment as the text of a file; `load` reads it back to an equal experiment."""
     content = {"task": experiment.task, **experiment.model_dump(exclude_none=True)}
     body = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
     return (
@@ -146,13 +144,13 @@ def to_yaml(experiment: Experiment) -> str:
 
 
 def digest(experiment: BaseModel) -> str:
-    """Return the SHA-256 (hex) of what decides the run's outcome: all keys but what the report says."""
+    """Return the SHA-256 (hex) of everything that affects the run: all keys except those that quote the report."""
     content = experiment.model_dump(mode="json", exclude={*PUBLISHED, "margin"})
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def flatten(experiment: BaseModel) -> dict[str, Any]:
-    """Return the settings as dotted keys, as they stand among a run's parameters."""
+    """Return the settings by dotted key, as a run logs them as parameters."""
 
     def walk(prefix: str, value: Any) -> dict[str, Any]:
         if isinstance(value, dict):

@@ -1,7 +1,7 @@
-"""Experiment files read: YAML without its surprises, single keys set otherwise, the whole validated.
+"""Reading experiment files: strict YAML, some keys overridden, everything validated.
 
-What is wrong is told with the file, the key and what it may be. Imports neither torch nor mlflow nor optuna, so a wrong
-file is answered at once.
+An error names the file, the key and what it may be. Imports neither torch nor mlflow nor optuna, so a wrong file is
+reported at once.
 """
 
 import difflib
@@ -27,7 +27,7 @@ Spec = TypeVar("Spec", bound=BaseModel)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without its surprises: no duplicate keys, no anchors, and `1e-2` is a number."""
+    """Strict YAML: no duplicate keys, no anchors, and `1e-2` is a number."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
@@ -40,15 +40,15 @@ class _Loader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
-                raise yaml.MarkedYAMLError(problem=f"the key {key!r} is no text", problem_mark=key_node.start_mark)
+                raise yaml.MarkedYAMLError(problem=f"the key {key!r} is not a string", problem_mark=key_node.start_mark)
             if key in seen:
-                raise yaml.MarkedYAMLError(problem=f"the key {key!r} stands twice", problem_mark=key_node.start_mark)
+                raise yaml.MarkedYAMLError(problem=f"the key {key!r} occurs twice", problem_mark=key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
 
 
 def _plain_number(construct: Callable[[yaml.SafeLoader, Any], Any]) -> Callable[[yaml.SafeLoader, Any], Any]:
-    """Leave YAML 1.1's numbers to the base of 60 texts: nobody means one, and a long one takes quadratic time."""
+    """Read YAML 1.1's base-60 numbers as strings: nobody means one, and a long one takes quadratic time."""
     return lambda loader, node: node.value if ":" in node.value else construct(loader, node)
 
 
@@ -64,21 +64,21 @@ _Loader.add_implicit_resolver(
 
 
 def load(path: Path, kind: type[Spec], overrides: Mapping[str, Any] | None = None) -> Spec:
-    """Read one experiment file, set single keys otherwise, and validate the whole.
+    """Read one experiment file, override some keys, and validate the result.
 
     Args:
         path: The YAML file.
-        kind: Which task's experiment it must be.
-        overrides: Dotted keys with their values, e.g. `{"training.epochs": 10}`.
+        kind: The class that it must be an experiment of.
+        overrides: Values by dotted key, e.g. `{"training.epochs": 10}`.
 
     Raises:
-        InputError: The file cannot be read, is no YAML mapping, or has a wrong or unknown key; names file and key.
+        InputError: The file cannot be read, is not a YAML mapping, or has a wrong or unknown key; names file and key.
     """
     return parse(_read(path), str(path), kind, overrides)
 
 
 def parse(text: str, name: str, kind: type[Spec], overrides: Mapping[str, Any] | None = None) -> Spec:
-    """Do as `load` does with a text that was read already; `name` stands for the file in messages."""
+    """Do as `load`, with the text of a file; messages call it `name`."""
     content = value_of(text, name)
     task = task_of(kind)
     if not isinstance(content, dict):
@@ -98,7 +98,7 @@ def parse(text: str, name: str, kind: type[Spec], overrides: Mapping[str, Any] |
 
 
 def _look_up(experiment: TrainedSpec, name: str) -> None:
-    """Look whether the table of printed numbers has what an experiment says it has."""
+    """Check that the table of printed numbers has the rows that an experiment refers to."""
     for key, items in (("printed", experiment.printed), ("curves", experiment.curves)):
         for number, item in enumerate(items):
             try:
@@ -108,10 +108,10 @@ def _look_up(experiment: TrainedSpec, name: str) -> None:
 
 
 def value_of(text: str, name: str) -> Any:
-    """Return what a YAML text stands for, read by the rules of experiment files.
+    """Return the value of a YAML text, read by the rules of experiment files.
 
     Raises:
-        InputError: It is no valid YAML; `name` stands for it in the message.
+        InputError: It is not valid YAML; the message calls it `name`.
     """
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader, made stricter
@@ -135,7 +135,7 @@ def _set(content: dict[str, Any], key: str, value: Any, name: str) -> None:
     for section in sections:
         content = content.setdefault(section, {})
         if not isinstance(content, dict):
-            raise InputError(f"{name}: key '{key}' cannot be set: '{section}' is no section")
+            raise InputError(f"{name}: key '{key}' cannot be set: '{section}' is not a section")
     content[last] = value
 
 
@@ -150,16 +150,16 @@ def _explain(name: str, kind: type[BaseModel], problem: Any, given: Mapping[str,
         text = f"must be a section of keys, but is {problem['input']!r:.80}"
     else:
         text = _lower(problem["msg"].removeprefix("Value error, "))
-        if not key:  # of all keys together: what they are is the whole file
+        if not key:  # a check of several keys: the input would be the whole file
             return f"{name}: {text}"
         text += f", but is {problem['input']!r:.80}"
     return f"{name}: key '{key}'{origin}: {text}"
 
 
 def _known(model: Any, location: tuple[Any, ...]) -> str:
-    """Say which keys stand beside an unknown one, and which it may have meant."""
+    """Return which keys are allowed in place of an unknown one, and which was probably meant."""
     for part in location[:-1]:
-        # A list's index and the keys of a table of sections are no fields.
+        # The index of a list and the keys of a table of sections are not fields.
         if part in model.model_fields:
             model = model.model_fields[part].annotation
             model = next((inner for inner in getattr(model, "__args__", ()) if hasattr(inner, "model_fields")), model)

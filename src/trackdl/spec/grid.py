@@ -1,15 +1,15 @@
-"""What experiment files say of the grid: which configurations, which folds, how each is trained."""
+"""The schema of the grid's experiment file: which configurations, which folds, and how each is trained."""
 
 import hashlib
 import json
 import math
 from itertools import product
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from trackdl.spec.base import Reported, Strict, Training
-from trackdl.spec.fashion import SIDE, Activation, FashionData, FashionModel, Padding, sides
+from trackdl.spec.base import Reported, Strict, Training, added
+from trackdl.spec.fashion import Activation, FashionData, FashionModel, Padding
 from trackdl.spec.hypotheses import Hypothesis
 
 __all__ = ["DIMENSIONS", "GridSpec", "Space"]
@@ -20,7 +20,7 @@ Cell = dict[str, Any]
 
 
 class Space(Strict):
-    """The values that each of the seven dimensions takes; the grid is every combination of them."""
+    """The values of each of the seven dimensions; the grid is every combination of them."""
 
     activation: list[Activation] = Field(min_length=1)
     filter_size: list[Literal[3, 5, 7]] = Field(min_length=1)
@@ -34,7 +34,7 @@ class Space(Strict):
     def _every_cell_stands_once(self) -> "Space":
         for name, values in self:
             if len(set(values)) < len(values):
-                raise ValueError(f"{name} names a value twice: {values}")
+                raise ValueError(f"{name} lists a value twice: {values}")
         if math.prod(len(values) for _, values in self) > 100_000:
             raise ValueError("more than 100,000 combinations")
         return self
@@ -47,29 +47,27 @@ class Space(Strict):
 
 
 class Timing(Strict):
-    """How the cells' training is timed, in random order, once all stand: so many batches, so many times."""
+    """How the finished cells' training is timed, in random order: over `batches` batches, `repeats` times."""
 
     batches: int = Field(100, ge=1, le=10_000)
     repeats: int = Field(3, ge=1, le=100)
 
 
 class GridSpec(Strict):
-    """Task 2's grid: every cell is trained `folds` times, each time judged on the fold that it has not seen.
+    """Task 2's grid: every cell is trained `folds` times, and each time evaluated on the fold that was left out.
 
-    `grids` names the spaces: `report` is the report's own, others are ours. Combinations that are no networks, because
-    too little of the picture is left for one of their layers, are not trained; they stand in the table with the reason.
-    `padding` is that of every convolution. The folds are cut, by class, from the
-    pictures that are left when `data.validation` of them are kept back. `margin`, in points of accuracy, is the
-    difference below which two configurations are alike in practice; `hypotheses` are what the grid is to decide. In the
-    end every cell's training is timed, and `report`'s best cell, and its first, which was the report's choice, are
-    trained on all of these pictures from `fresh_seeds` new seeds, and tested.
+    `grids` names the spaces: `report` is the report's own, others are ours. A combination that leaves too little of the
+    image for one of its layers is impossible: it is not trained, and its row in the table gives the reason. `padding`
+    applies to every convolution. The folds are stratified, and cut from the training images outside of the validation
+    split. Two configurations that differ by less than `margin`, in percentage points of accuracy, count as equal in
+    practice; `hypotheses` are the claims that the grid tests. Once all cells are finished, every cell's training is
+    timed; then the best cell of `report` and its first, which was the report's choice, are trained on all of these
+    images from `fresh_seeds` new seeds, and tested.
     """
-
-    later: ClassVar[frozenset[str]] = frozenset({"padding"})
 
     task: Literal["grid"]
     data: FashionData
-    padding: Padding = "same"
+    padding: Padding = added("same")
     folds: int = Field(ge=2, le=100)
     training: Training
     grids: dict[str, Space] = Field(min_length=1)
@@ -82,32 +80,30 @@ class GridSpec(Strict):
     @model_validator(mode="after")
     def _the_reports_grid_is_there(self) -> "GridSpec":
         if "report" not in self.grids:
-            raise ValueError("one of the grids must be named report: what is found is found in it")
+            raise ValueError("one of the grids must be named report: the conclusions are drawn from it")
         for grid in self.grids:
-            cells = self.cells(grid)
-            if not cells:
+            if not self.cells(grid):
                 _, reason = self.impossible(grid)[0]
-                raise ValueError(f"no combination of {grid} is a network; the first ends at {reason}")
-            for cell in cells:
-                FashionModel.model_validate(self.model(cell))
+                raise ValueError(f"every combination of {grid} is impossible; the first fails at {reason}")
         return self
 
-    def model(self, cell: Cell) -> dict[str, Any]:
-        """Return what `FashionNet` is built by for a cell."""
-        return {**cell, "padding": self.padding}
+    def model(self, cell: Cell) -> FashionModel:
+        """Return the network of a cell; it may be impossible."""
+        return FashionModel(**cell, padding=self.padding)
 
     def cells(self, grid: str) -> list[Cell]:
-        """Return the combinations of one of the grids that are networks, the last dimension changing fastest."""
+        """Return the possible combinations of one of the grids, the last dimension changing fastest."""
         return [cell for cell in self.grids[grid].cells() if self._reason(cell) is None]
 
     def impossible(self, grid: str) -> list[tuple[Cell, str]]:
-        """Return the combinations that are no networks, each with the layer and the shape that end it."""
+        """Return the impossible combinations, each with the layer and the shape at which it fails."""
         reasons = ((cell, self._reason(cell)) for cell in self.grids[grid].cells())
         return [(cell, reason) for cell, reason in reasons if reason is not None]
 
     def _reason(self, cell: Cell) -> str | None:
+        model = self.model(cell)
         try:
-            sides(SIDE, cell["conv_layers"], cell["filter_size"], cell["pool_size"], self.padding)
+            model.sides()
         except ValueError as error:
             return str(error)
         return None
@@ -115,8 +111,8 @@ class GridSpec(Strict):
     def study(self, grid: str) -> str:
         """Return the name of the study that holds one of the grids.
 
-        It follows from all that makes two cells comparable. Seed, device and precision are not part of it: a cell is
-        known by its parameters, whoever trains it, and each fold says what it was trained by.
+        The name is a digest of everything that makes two cells comparable. Seed, device and precision are left out: a
+        cell is identified by its parameters, and each fold records what it was trained with.
         """
         training = self.training.model_dump(mode="json", exclude={"seed", "device", "precision"})
         space = self.grids[grid].model_dump(mode="json")

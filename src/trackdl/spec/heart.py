@@ -14,8 +14,8 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 class HeartData(Strict):
     """Task 4's data: the report's rows and split, or tables of the same schema.
 
-    `csv` names a table to use instead of the report's; `test_csv` the rows to test on. Without it a stratified share
-    of `csv` is set aside for that, drawn by the training's seed.
+    `csv` is a table to use instead of the report's, `test_csv` a table to test on. Without `test_csv` the stratified
+    share `test_share` of `csv`, drawn by the training's seed, is the test split.
     """
 
     dataset: Literal["heart"]
@@ -26,17 +26,18 @@ class HeartData(Strict):
     @model_validator(mode="after")
     def _test_rows_need_training_rows(self) -> "HeartData":
         if self.test_csv and not self.csv:
-            raise ValueError("test_csv stands beside csv: name the table to learn from as well")
+            raise ValueError("test_csv needs csv, the table to train on")
         return self
 
 
 class HeartInputs(Strict):
     """How a row becomes a network's input.
 
-    `encoding` labels is the report's: text as numbers by alphabet, each table by itself, nothing scaled; one-hot gives
-    a column to each category and scales every column to mean 0 and deviation 1. `missing_zeros` takes a cholesterol or
-    blood pressure of 0 as missing: filled with the median, and the missing cholesterol marked in a column of its own.
-    `variance` keeps so many principal components as explain this share of the training rows' variance.
+    `encoding: labels` is the report's: categories are numbered alphabetically, in each table by itself, and nothing is
+    scaled. `one-hot` makes a column of each category and scales every column to mean 0 and standard deviation 1.
+    `missing_zeros` treats a cholesterol or blood pressure of 0 as missing: it is filled with the median, and a column
+    of its own marks missing cholesterol. `variance` keeps as many principal components as are needed to explain this
+    share of the training rows' variance.
     """
 
     encoding: Literal["labels", "one-hot"]
@@ -51,9 +52,9 @@ class HeartInputs(Strict):
 
 
 class EarlyStopping(Strict):
-    """Set this share of the training rows aside, and keep the weights of the epoch that does best on it.
+    """Keep the weights of the epoch with the lowest loss on this `share` of the training rows, which is held out.
 
-    The training ends when `patience` epochs have brought nothing better.
+    Training stops after `patience` epochs without improvement.
     """
 
     share: Share
@@ -61,10 +62,10 @@ class EarlyStopping(Strict):
 
 
 class HeartProtocol(Strict):
-    """One way to train Task 4's networks; what it leaves out is as in the file's `training`.
+    """One way to train Task 4's networks; keys that are not given are as in the file's `training`.
 
-    `faults` repeats the report's: the loss broadcast over the batch, and the class as an argmax over one column.
-    `members`: so many networks, each with a seed and a split for early stopping of its own, are one model.
+    `faults` repeats the report's faults: the loss is broadcast over the batch, and the class is an argmax over one
+    column. `members` is the number of networks in the ensemble, each with its own seed and early-stopping split.
     """
 
     inputs: HeartInputs
@@ -81,21 +82,21 @@ class HeartProtocol(Strict):
     @model_validator(mode="after")
     def _faults_are_of_mse(self) -> "HeartProtocol":
         if self.faults and (self.loss != "mse" or self.members > 1):
-            raise ValueError("faults are those of one network with the loss mse")
+            raise ValueError("faults needs the loss mse and a single member")
         if self.class_weights and self.loss != "bce":
-            raise ValueError("class_weights belong to the loss bce")
+            raise ValueError("class_weights needs the loss bce")
         return self
 
     def resolve(self, training: Training, epochs: int | None, seed: int) -> Training:
-        """Return the file's training section with what this protocol sets otherwise."""
+        """Return the file's training section, with the keys that this protocol overrides."""
         own = {"optimizer": self.optimizer, "batch_size": self.batch_size, "shuffle": self.shuffle, "epochs": epochs}
         return training.model_copy(update={"seed": seed, **{k: v for k, v in own.items() if v is not None}})
 
 
 class HeartNetwork(Strict):
-    """One of the report's networks by its hidden widths; `epochs` where they are not the training's.
+    """One of the report's networks by its hidden widths; `epochs` overrides the training's.
 
-    One that takes long may be left out of the cross-validation.
+    A network that takes long may be left out of the cross-validation.
     """
 
     name: Annotated[str, like(r"[\w-]+", "letters, digits, _ and -")]
@@ -105,17 +106,17 @@ class HeartNetwork(Strict):
 
 
 class Variant(Strict):
-    """One step of the ablation: the protocol `improved` with single keys set otherwise."""
+    """One step of the ablation: the protocol `improved` with some keys overridden by `set`."""
 
     name: str = Field(min_length=1)
     set: dict[str, Any]
 
 
 class HeartSpec(TrainedSpec):
-    """Task 4: the report's two networks on heart disease, under four protocols, beside baselines.
+    """Task 4: the report's two networks on heart disease, under four protocols, next to baselines.
 
-    The first network is the one that the ablation varies and, by `improved`, the one that is registered. `seeds`: so
-    many trainings, counted from the training's seed. `folds` and `repeats` are the cross-validation's.
+    The ablation varies the first network under `improved`, which is also the model that is registered. `seeds` is the
+    number of trainings, seeded upwards from the training's seed. `folds` and `repeats` are the cross-validation's.
     """
 
     task: Literal["heart"]
@@ -130,19 +131,19 @@ class HeartSpec(TrainedSpec):
     @model_validator(mode="after")
     def _whole(self) -> "HeartSpec":
         if "improved" not in self.protocols:
-            raise ValueError("protocols must hold improved: it is the one that is registered")
+            raise ValueError("protocols must include improved, the one that is registered")
         if not self.networks[0].cross_validate:
-            raise ValueError("the first network is registered by its cross-validation: it cannot be left out")
+            raise ValueError("the first network must be cross-validated: its score decides about the champion")
         if self.training.label_smoothing or self.training.augmentation != Augmentation():
-            raise ValueError("training: label_smoothing and augmentation are for classes of pictures; a table has none")
+            raise ValueError("training: label_smoothing and augmentation are for image classifiers, not for a table")
         self.variants()
         return self
 
     def variants(self) -> dict[str, HeartProtocol]:
-        """Return each ablation step's protocol by its name.
+        """Return each ablation step's protocol by name.
 
         Raises:
-            ValueError: A step sets what no protocol has.
+            ValueError: A step sets a key that protocols do not have.
         """
         base = self.protocols["improved"].model_dump()
         made = {}
@@ -157,7 +158,7 @@ class HeartSpec(TrainedSpec):
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Return `base` with dotted keys set otherwise; `base` stays as it is."""
+    """Return a copy of `base` with dotted keys overridden."""
     merged = dict(base)
     for key, value in changes.items():
         section, dot, rest = key.partition(".")

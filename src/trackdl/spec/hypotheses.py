@@ -1,4 +1,4 @@
-"""What an experiment file says of the report's hypotheses: each one's quote, and what it predicts of the grid."""
+"""The schema of the report's hypotheses: each one's quote, and what it predicts about the grid."""
 
 from typing import Literal
 
@@ -12,12 +12,12 @@ DimensionName = Literal["conv_layers", "filter_size", "filters", "dense_nodes", 
 
 
 class Hypothesis(Strict):
-    """One hypothesis of the report, made precise: what a larger value of its dimension does, all else equal.
+    """One hypothesis of the report, made precise: the effect of a larger value of its dimension, all else equal.
 
-    The report speaks of abilities and hardly of numbers, so `claim`, in our words, and the predictions are our reading
-    of `quote`. `accuracy` is that on held-out pictures; `differs` says that it is not the same for all values, without
-    a direction. `overfitting` is the gap of validation loss over training loss at the last epoch; `time` is that of
-    training. The verdict is on `accuracy`; what was found of the other two is told beside it.
+    The report rarely predicts numbers, so `claim`, in our words, and the predictions are our reading of `quote`.
+    `accuracy` is measured on held-out images; `differs` means that it depends on the value, in no given direction.
+    `overfitting` is validation loss minus training loss at the last epoch; `time` is training time. The verdict is on
+    `accuracy`; the findings on the other two are reported next to it.
     """
 
     dimension: DimensionName

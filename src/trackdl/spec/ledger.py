@@ -1,4 +1,4 @@
-"""The schema of the ledger's file: which numbers lead, and what goes beyond the report."""
+"""The schema of the ledger's file: the headline numbers, and what goes beyond the report."""
 
 from typing import Annotated, Any, Literal
 
@@ -13,7 +13,7 @@ Measuring = Literal["mnist", "fashion", "transfer", "heart", "grid", "search"]
 
 
 class Number(Strict):
-    """A number by its name: the task's, the metric's, the epoch's, and of the report's trainings the one it is of."""
+    """A reference to a published number: its task, metric and epoch, and which of the report's trainings it is from."""
 
     task: Measuring
     metric: str = Field(min_length=1)
@@ -22,24 +22,23 @@ class Number(Strict):
 
 
 class HeadItem(Strict):
-    """A published number that the ledger leads with."""
+    """A published number among the ledger's headlines."""
 
     title: str = Field(min_length=1)
     of: Number
 
 
 class Claimed(Reported):
-    """A published number that stands in no task's own file."""
+    """A published number that is in no task's own file."""
 
     task: Measuring
 
 
 class BeyondItem(Strict):
-    """A number of ours that the report has not.
+    """A number of ours that the report does not have.
 
-    `set` changes single keys of the task's experiment file; `tags` must be those of its runs. `against` is the
-    published number that stands for the same thing. `lead`: it is among what the page leads with. `command`: what makes
-    it, where it is not the task's own.
+    `set` overrides keys of the task's experiment file; its runs must have the `tags`. `against` is the published number
+    for the same quantity. `lead` puts it among the page's headlines. `command` produces it, if not the task's own.
     """
 
     title: str = Field(min_length=1)
@@ -57,10 +56,10 @@ class BeyondItem(Strict):
 class LedgerSpec(Strict):
     """The ledger.
 
-    `seeds`: every training is there for so many seeds, counted from its file's; what is missing is run. Without it
-    nothing is run, and the seeds that are there are taken. `ui` is the address that runs are linked to.
-    `reported`: what stands in no task's own file. `as_reported`: keys of a task's experiment that the report had
-    otherwise; its numbers are compared with runs that have them so, or, where there is none, with the task's own.
+    With `seeds`, every training is needed for this many seeds, counted up from its file's, and missing ones are run;
+    without it nothing is run, and the seeds that exist are used. Runs are linked to the address `ui`. `reported` are
+    numbers that are in no task's own file. `as_reported` overrides keys of a task's experiment where the report's
+    differed; the report's numbers are compared with such runs or, if there are none, with the task's own.
     """
 
     task: Literal["ledger"]

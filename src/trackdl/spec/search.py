@@ -1,4 +1,4 @@
-"""What experiment files say of the search: an experiment of Task 2, and which of its keys are searched, how."""
+"""The schema of the search's experiment file: an experiment of Task 2, which of its keys are searched, and how."""
 
 import hashlib
 import json
@@ -7,21 +7,21 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from trackdl.spec.base import Strict, Training
-from trackdl.spec.fashion import FashionData, FashionModel, FashionSpec, multiply_adds
+from trackdl.spec.fashion import FashionData, FashionSpec, Network
 
 __all__ = ["Range", "SearchSpec", "StudySettings"]
 
 Scalar = bool | int | float | str
 
-# What all trials have in common, and why.
+# Keys that must be the same in all trials, and why.
 COMMON = {
-    "training.epochs": "all trials are trained as long, or the pruner would compare unlike with unlike",
-    "training.seed": "all trials have one seed; of several the luckiest would win",
+    "training.epochs": "all trials have the same length, or the pruner would compare what cannot be compared",
+    "training.seed": "all trials have the same seed, or the luckiest would win",
 }
 
 
 class Range(Strict):
-    """Numbers from `low` to `high`, both included; `log` searches their logarithm, `whole` takes integers only."""
+    """Numbers from `low` to `high`, both included, on a `log` scale if set; `whole` allows integers only."""
 
     low: float
     high: float
@@ -33,20 +33,20 @@ class Range(Strict):
         if not self.low < self.high:
             raise ValueError(f"low ({self.low:g}) must be less than high ({self.high:g})")
         if self.log and self.low <= 0:
-            raise ValueError("a logarithmic range begins above 0")
+            raise ValueError("a logarithmic range must start above 0")
         if self.whole and not (self.low.is_integer() and self.high.is_integer()):
-            raise ValueError("a range of whole numbers begins and ends with one")
+            raise ValueError("a range of whole numbers must start and end with a whole number")
         return self
 
 
 class StudySettings(Strict):
     """How the study looks for better networks, and for how long.
 
-    `objectives`: accuracy alone, or accuracy against training time, which is measured as processor seconds; of two
-    objectives nothing is pruned. `pruner` halving (Li et al., 2020) looks at a trial after `min_epochs`, then each time
-    it has been trained `reduction_factor` times as long, and goes on with the best of so many; hyperband (Li et al.,
-    2018) does it by several such rules. The study ends after `trials`, or after `minutes`, whichever comes first.
-    Networks of more than `max_multiply_adds` a picture are refused untrained: one would take the time of many.
+    `objectives` are accuracy alone, or accuracy and training time in processor seconds; nothing is pruned with two
+    objectives. The `pruner` halving (Li et al., 2020) checks a trial after `min_epochs`, then whenever it has been
+    trained `reduction_factor` times as long, and keeps the best one in `reduction_factor`; hyperband (Li et al., 2018)
+    runs several such schedules. The study ends after `trials` trials or `minutes` minutes, whichever comes first.
+    Networks with more than `max_multiply_adds` per image are refused untrained: one would take the time of many.
     """
 
     objectives: Literal["accuracy", "accuracy and time"] = "accuracy"
@@ -69,15 +69,15 @@ def _among(value: Scalar, choices: list[Scalar] | Range) -> bool:
 class SearchSpec(Strict):
     """The search for a better Task 2 network.
 
-    `data`, `model` and `training` are an experiment of `fashion`; each key of `space`, dotted, is one that trials set
-    otherwise: to one of a list's values, or to a number of a range. `first` are trials to begin with, by their keys.
-    `finalist` are keys that the best one is written down with, to be trained in full: more epochs, say; of them
-    `model.mirrored` counts only for one that learns from mirrored pictures. The test pictures are not touched.
+    `data`, `model` and `training` are an experiment of `fashion`. Each dotted key of `space` is searched: over a list
+    of values, or over a range of numbers. `first` are the trials to start with, by these keys. `finalist` overrides
+    keys of the best trial's experiment, which is then trained in full: more epochs, for example; `model.mirrored` only
+    applies to a network that was trained on mirrored images. The test images are never used.
     """
 
     task: Literal["search"]
     data: FashionData
-    model: FashionModel
+    model: Network
     training: Training
     space: dict[str, list[Scalar] | Range] = Field(min_length=1)
     first: list[dict[str, Scalar]] = Field(default_factory=list)
@@ -88,42 +88,42 @@ class SearchSpec(Strict):
     def _the_space_is_of_this_experiment(self) -> "SearchSpec":
         for key, values in self.space.items():
             if not key.startswith(("model.", "training.")):
-                raise ValueError(f"space: {key}: searched keys are those of model and training, as model.filters")
+                raise ValueError(f"space: {key}: only keys of model and training can be searched, e.g. model.filters")
             if key in COMMON:
                 raise ValueError(f"space: {key}: {COMMON[key]}")
             for value in values if isinstance(values, list) else [values.low, values.high]:
                 self._try(key, int(value) if isinstance(values, Range) and values.whole else value)
         for number, trial in enumerate(self.first, 1):
             if unknown := trial.keys() - self.space.keys():
-                raise ValueError(f"first: trial {number} sets {', '.join(sorted(unknown))}, which is not searched")
+                raise ValueError(f"first: trial {number} sets {', '.join(sorted(unknown))}; the space lacks it")
             for key, value in trial.items():
                 if not _among(value, self.space[key]):
-                    raise ValueError(f"first: trial {number} sets {key} to {value}, which the space does not hold")
+                    raise ValueError(f"first: trial {number} sets {key} to {value}, which is not in the space")
             self.experiment(trial)
         self.experiment(self.finalist)
         return self
 
     def refusal(self, values: dict[str, Scalar]) -> str | None:
-        """Return why a trial is not to be trained, if it is not: nothing left to pool, say, or too large a network."""
+        """Return why a trial must not be trained, e.g. an impossible or too large network; None if it may be."""
         try:
-            cost = multiply_adds(self.experiment(values).model)
+            cost = self.experiment(values).model.multiply_adds
             self.in_full(values)
         except ValidationError as error:
             return f"impossible: {error.errors()[0]['msg'].removeprefix('Value error, ')}"
         limit = self.study.max_multiply_adds
         if limit is not None and cost > limit:
-            return f"too large: {cost:,} multiply-adds a picture, the study allows {limit:,}"
+            return f"too large: {cost:,} multiply-adds per image, the study allows {limit:,}"
         return None
 
     def in_full(self, values: dict[str, Scalar]) -> FashionSpec:
-        """Return the experiment that a trial is written down as, to be trained in full: with the keys of `finalist`.
+        """Return the experiment that trains a trial in full: with the keys of `finalist`.
 
         Raises:
-            ValidationError: The values do not go together.
+            ValidationError: The values are not compatible.
         """
         full = self.experiment(values | self.finalist)
         if full.model.mirrored and not full.training.augmentation.flip:
-            # It has not learnt from mirrored pictures: to ask it of them would spoil its answers.
+            # It was not trained on mirrored images, so averaging over them would make its predictions worse.
             full = self.experiment(values | self.finalist | {"model.mirrored": False})
         return full
 
@@ -131,15 +131,15 @@ class SearchSpec(Strict):
         try:
             self.experiment({key: value})
         except ValidationError as error:
-            # A value may be possible only beside others; a key or type that is wrong is so beside all.
+            # Whether a value is possible may depend on other keys; whether a key or type is wrong does not.
             if any(problem["type"] != "value_error" for problem in error.errors()):
                 raise ValueError(f"space: {key}: {value}: {error.errors()[0]['msg']}") from error
 
     def experiment(self, values: dict[str, Scalar]) -> FashionSpec:
-        """Return the experiment of a trial: this one with some keys set otherwise.
+        """Return the experiment of a trial: this one with some keys overridden.
 
         Raises:
-            ValidationError: The values do not go together.
+            ValidationError: The values are not compatible.
         """
         content: dict[str, Any] = {
             "task": "fashion",
@@ -157,7 +157,7 @@ class SearchSpec(Strict):
 
     @property
     def study_name(self) -> str:
-        """The study's name: it follows from all that makes two trials comparable, and from the seed."""
+        """The study's name: a digest of the seed and of everything that makes two trials comparable."""
         content = self.model_dump(mode="json")
         for key in ("trials", "minutes"):
             del content["study"][key]

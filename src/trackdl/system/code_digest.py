@@ -1,15 +1,15 @@
-"""One digest for the code that decides what a task's training gives, so that a finished run can stand for a new one.
+"""One digest of the code that determines a task's training, to tell whether a finished run is still valid.
 
-It covers the definitions (functions, classes, constants) that are reached from the task's training, by their syntax
-trees: what is moved to another module, or added beside, leaves every finished run valid; a change of how something is
-built, fed, trained or judged does not. Left out are
+A task's module names the functions that it trains by in its constant `TRAINS`. The digest covers every definition
+(function, class, constant) that is reached from them, by its syntax tree: moving a definition to another module, or
+adding one, keeps finished runs valid; changing how something is built, fed, trained or evaluated does not. Left out are
 
-- names of modules, docstrings, comments, annotations, fields of classes, and words for people: f-strings, texts with a
-  space in them, and what errors are raised with;
-- what shows or keeps results: any module that reaches MLflow, matplotlib or rich;
-- what has a digest of its own: the experiment as it was resolved, and the data's bytes (a module that takes file locks
-  brings files, which are checked);
-- of a table of choices, such as the activations, those that the experiment does not name.
+- names of modules, docstrings, comments, annotations, fields of classes, and text for people: f-strings, strings with a
+  space in them, and the arguments of raised errors;
+- modules that display or store results: those that reach MLflow, matplotlib or rich;
+- what has a digest of its own: the resolved experiment, and the data (modules that use file locks fetch files, whose
+  checksums are verified);
+- in a table of choices, such as the activations, those that the experiment does not name.
 """
 
 import ast
@@ -22,15 +22,6 @@ __all__ = ["code_digest", "words_of"]
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
-# Where each task's training begins: a module, and functions of it.
-ENTRIES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "mnist": ("tasks.mnist", ("_train",)),
-    "fashion": ("tasks.fashion", ("_load", "_trainer", "_train", "_best_epoch", "_measure")),
-    "transfer": ("tasks.transfer", ("_examples", "_network", "_random_network", "_train", "_hold_out")),
-    "heart": ("tasks.heart", ("_candidates", "fit_seeds", "cross_validate", "folds", "load_heart")),
-    "grid": ("studies.grid.fits", ("fit_fold", "fit_fresh", "time_batch")),
-    "search": ("studies.search.segments", ("train_segment",)),
-}
 SHOWS = {"mlflow", "matplotlib", "rich"}
 BRINGS = {"filelock"}
 
@@ -56,10 +47,8 @@ def code_digest(task: str, words: frozenset[str] = frozenset(), package: Path = 
     Returns:
         The digest; None where the task trains nothing.
     """
-    if task not in ENTRIES:
-        return None
-    module, names = ENTRIES[task]
-    code = _code(package)
+    code, module = _code(package), f"tasks.{task}"
+    names = code.texts(module, "TRAINS")
     found: dict[Place, str] = {}
     left = [place for name in names if (place := code.resolve(module, name))]
     while left:
@@ -68,7 +57,7 @@ def code_digest(task: str, words: frozenset[str] = frozenset(), package: Path = 
             reader = _Reader(code, place[0], words)
             found[place] = reader.read(code.modules[place[0]].definitions[place[1]])
             left += reader.reached
-    return hashlib.sha256("\n".join(sorted(found.values())).encode()).hexdigest()
+    return hashlib.sha256("\n".join(sorted(found.values())).encode()).hexdigest() if names else None
 
 
 @cache
@@ -148,6 +137,11 @@ class _Code:
                 return None
             module, name = self.modules[module].imports[name]
         return None
+
+    def texts(self, module: str, name: str) -> list[str]:
+        """Return the strings in a module's constant; none where it has no such constant."""
+        node = self.modules[module].definitions.get(name) if module in self.modules else None
+        return [text for item in ast.walk(node) if (text := _text(item)) is not None] if node else []
 
     def is_model(self, module: str, name: str) -> bool:
         """Return whether a class is a section of experiment files, whose values have a digest of their own."""

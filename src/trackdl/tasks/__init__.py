@@ -1,1 +1,1 @@
-"""The tasks, one module each: they wire data, model, training and tracking, and have no mechanism of their own."""
+"""The tasks, one module each. They connect data, network, training and tracking, and implement nothing themselves."""

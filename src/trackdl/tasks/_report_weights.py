@@ -1,7 +1,7 @@
-"""The network that the report's notebook starts Task 3 from: registered once, as `mnist-cnn` with the alias `report`.
+"""Register the network that the report's notebook starts Task 3 from, as `mnist-cnn` with the alias `report`.
 
-It was not trained here: its run judges it on the test digits and is found as no task's training, since it has no digest
-of an experiment. Its alias is its own: it is never `champion` by that, and no training takes it.
+It was not trained here. Its run tests it on the test digits; the run has no experiment digest, so it is never mistaken
+for a training. The alias is separate from `champion`, and no training changes it.
 """
 
 import logging
@@ -36,11 +36,11 @@ ORIGIN = {
 
 
 def register() -> None:
-    """Register the report's network, judged on the test digits, unless the registry has it.
+    """Register the report's network with its test result, unless the registry has it already.
 
     Raises:
-        InputError: The alias leads to other weights, or the weights are named wrongly.
-        DataMissing: Its weights, or the digits, cannot be had.
+        InputError: The alias points to other weights, or the environment variable names the wrong ones.
+        DataMissing: The weights, or the digits, are not available.
     """
     if registry.exists(URI):
         found = files.find(URI)
@@ -65,10 +65,10 @@ def register() -> None:
 
 
 def try_register() -> bool:
-    """Do as `register`; return whether the registry has the network now. Why it has not is logged as a warning."""
+    """Do as `register`; return whether the registry has the network now, after a warning if it does not."""
     try:
         register()
     except DataMissing as error:
-        log.warning("the report's own MNIST network (%s) cannot be had: %s", URI, error)
+        log.warning("the report's own MNIST network (%s) is not available: %s", URI, error)
         return False
     return True

@@ -1,4 +1,4 @@
-"""A task begun by another: found by its name, which its module has too."""
+"""Start a task from another one, by its name."""
 
 from importlib import import_module
 
@@ -8,6 +8,6 @@ __all__ = ["start"]
 
 
 def start(experiment: Experiment | TrainedSpec) -> str:
-    """Run an experiment of a task of `spec.STEPS`, print its result and return that in a line."""
+    """Run an experiment of a task in `spec.STEPS`, print its result and return a one-line summary."""
     module = import_module(f"trackdl.tasks.{experiment.task}")
     return str(module.show(module.run(experiment)))

@@ -1,4 +1,4 @@
-"""Task `data`: get every data set, checked against its SHA-256, so that the other tasks can do without a network."""
+"""Task `data`: fetch every data set and check its SHA-256, so that the other tasks need no network."""
 
 import logging
 
@@ -16,11 +16,11 @@ log = logging.getLogger(__name__)
 
 
 def run(experiment: DataSpec) -> None:
-    """Fetch what the experiment names.
+    """Fetch the data sets that the experiment names.
 
     Raises:
-        TrackdlError: A data set cannot be had whole. Greek letters are rendered where none can be had, and the report's
-            weights, which nothing needs by default, are done without.
+        TrackdlError: A data set is not available. This does not apply to the Greek letters, in whose place synthetic
+            ones are rendered, nor to the report's weights, which nothing needs by default.
     """
     runs.close_abandoned("data")
     lines = []
@@ -44,9 +44,9 @@ def run(experiment: DataSpec) -> None:
 
 
 def _weights() -> tuple[str, str]:
-    """Return the digest of the report's weights, empty where they cannot be had, and what is said of them."""
+    """Return the digest of the report's weights, empty if they are not available, and a description."""
     try:
         return report_weights.DIGEST, f"{len(report_weights.load_report_weights())} tensors"
     except DataMissing as error:
-        log.warning("Task 3 cannot start from the report's own weights here. %s", error)
-        return "", "cannot be had"
+        log.warning("Task 3 cannot start from the report's own weights on this machine. %s", error)
+        return "", "not available"

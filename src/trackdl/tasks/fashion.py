@@ -1,21 +1,21 @@
-"""Task 2: the report's Fashion-MNIST network, trained as the report did, tracked and registered as `fashion-cnn`.
+"""Task 2: train the report's Fashion-MNIST network as the report did, and register it as `fashion-cnn`.
 
-The report trains one network twice: for 10 epochs, then tested (89.81 %), and as its "best" configuration for 20
-epochs, the weights of the best validation epoch kept (90.19 % on validation, which the report calls test). Network,
-settings and split are the same, and the first 10 epochs of 20 are, seed for seed, the training of 10. So this is one
-fit: tested after `test_after` epochs, as the first training was, and again, once, with the weights that were kept.
+The report trains one network twice: for 10 epochs, after which it is tested (89.81 %), and as its "best" configuration
+for 20 epochs, keeping the weights of the best validation epoch (90.19 % on the validation split, which the report calls
+test). Network, settings and split are the same, and with the same seed the first 10 of 20 epochs are the training of
+10. So one fit covers both: it is tested after `test_after` epochs, as the first training was, and once more at the end
+with the weights that were kept.
 
-The training images are split as by the report's `random_split`: at random, not by class. The split has a seed of its
-own, so that other tasks can use the same one; several trainings of `seeds` each draw another, as the report's two did.
+The training images are split at random, not stratified, like the report's `random_split`. The split has its own seed,
+so that other tasks can use the same one; with several `seeds` each training draws its own, as the report's two did.
 
-The report's `test` function is lost, so nobody knows whether dropout was at work while it validated. Each epoch is
-judged both ways: `val_loss` and `val_accuracy` without it, as is usual; `val_loss_dropout` and `val_accuracy_dropout`
-with it.
+The report's `test` function is lost, so it is unknown whether dropout was active while it validated. Each epoch is
+validated both ways: `val_loss` and `val_accuracy` without dropout, as is usual; `val_loss_dropout` and
+`val_accuracy_dropout` with it.
 """
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -41,6 +41,14 @@ from trackdl.training.trainer import Evaluation, Examples, Trainer, evaluate_wit
 
 __all__ = ["Result", "run", "show"]
 
+TRAINS = (
+    "_load",
+    "_trainer",
+    "_train",
+    "_best_epoch",
+    "_measure",
+)  # covered by the code digest, with all that they reach
+
 MODEL = "fashion-cnn"
 HOME = "https://github.com/zalandoresearch/fashion-mnist"
 CURVES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
@@ -48,8 +56,8 @@ KEPT = ("best_val_loss", "best_val_accuracy", "best_test_loss", "best_test_accur
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """The data, ready: what is learnt from, what chooses, what tests; `split_digest` is of what chooses."""
+class Splits:
+    """The three splits, normalised; `split_digest` identifies the validation split."""
 
     images: ImageSet
     learn: Examples
@@ -60,14 +68,14 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Result:
-    """What the task leaves.
+    """The task's result.
 
     Attributes:
         experiment: The protocol.
-        run: Of one seed, its run; of several, the run that theirs stand below.
+        run: The run of the only seed, or the parent of several seeds' runs.
         seeds: Each seed's run.
-        decisions: What became of the models registered by this call.
-        rows: The published numbers beside the run's: those of one seed, or the means of several.
+        decisions: How the models of this call were registered.
+        rows: The published numbers next to the run's: those of one seed, or the means of several.
     """
 
     experiment: FashionSpec
@@ -82,11 +90,11 @@ def run(experiment: FashionSpec, resume: str | None = None) -> Result:
 
     Args:
         experiment: The protocol.
-        resume: The id of a run to go on from, as `epochs.training_run` does. Of several seeds it is the unfinished run
-            above theirs: finished seeds stay, unfinished ones go on, missing ones begin.
+        resume: The id of a run to resume, as in `training_runs.training_run`. With several seeds it is their unfinished
+            parent: finished seeds are kept, unfinished ones resume, missing ones start.
 
     Raises:
-        InputError: There is no such run, or nothing is left for it to do.
+        InputError: There is no such run, or it has nothing left to do.
     """
     runs.close_abandoned("fashion")
     before = Run(resume) if resume else None
@@ -94,7 +102,7 @@ def run(experiment: FashionSpec, resume: str | None = None) -> Result:
         one, made = _train_seed(experiment, resume)
         return Result(experiment, one, [one], [made], ledger.beside(experiment.numbers, one.history))
     if before and before.info.info.status == "FINISHED":
-        raise InputError(f"run {before.id} has finished its {experiment.seeds} seeds; each is a run to --resume itself")
+        raise InputError(f"run {before.id} has finished its {experiment.seeds} seeds; --resume the run of one of them")
     with runs.start(experiment, resume=before, name=f"fashion, {experiment.seeds} seeds") as parent:
         _log_inputs(parent, _load(experiment))
         seeds, decisions = [], []
@@ -109,12 +117,12 @@ def run(experiment: FashionSpec, resume: str | None = None) -> Result:
 
 
 def show(result: Result) -> str:
-    """Print the published numbers beside the run's, and what became of the models; return it all in a line."""
+    """Print the published numbers next to the run's, and how the models were registered; return a one-line summary."""
     count = len(result.seeds)
     whose = "one seed" if count == 1 else f"means of {count} seeds"
     of_epochs = [row for row in result.rows if row.metric in CURVES]
     if of_epochs:
-        title = f"Task 2, Fashion-MNIST: training and validation each epoch, {whose}"
+        title = f"Task 2, Fashion-MNIST: training and validation per epoch, {whose}"
         columns, lines = ledger.table(of_epochs)
         print_table(title, [column.replace("_", " ") for column in columns], lines)  # spaces fold, underscores don't
     columns, accuracies = _accuracies(result)
@@ -122,20 +130,20 @@ def show(result: Result) -> str:
     for decision in result.decisions:
         say(str(decision))
     say(f"run {result.run.id}")
-    told = [f"{what}: {ours}" + (f" (the report {report})" if report else "") for what, report, ours, *_ in accuracies]
-    return f"Task 2, Fashion-MNIST: {'; '.join(told)}."
+    parts = [f"{what}: {ours}" + (f" (the report {report})" if report else "") for what, report, ours, *_ in accuracies]
+    return f"Task 2, Fashion-MNIST: {'; '.join(parts)}."
 
 
 def _accuracies(result: Result) -> tuple[list[str], list[list[str]]]:
-    """Return the table of what was measured on what: the report's number, ours, the seeds' interval and each seed's."""
+    """Return the table of accuracies: the report's, ours, and over several seeds their interval and range."""
     after, total = result.experiment.test_after, result.experiment.training.epochs
     published = {(row.metric, row.epoch): row.published for row in result.rows}
     wanted = [
-        ("best_val_accuracy", total, f"best of {total} epochs, on the validation pictures that chose it"),
-        ("best_test_accuracy", total, "the same weights, on the test pictures"),
+        ("best_val_accuracy", total, f"best of {total} epochs, on the validation split that chose it"),
+        ("best_test_accuracy", total, "the same weights, on the test images"),
     ]
     if after and after <= total:
-        wanted.insert(0, ("test_accuracy", after, f"after {after} epochs, on the test pictures"))
+        wanted.insert(0, ("test_accuracy", after, f"after {after} epochs, on the test images"))
     lines = []
     for metric, step, words in wanted:
         values = [dict(seed.history(metric))[step] for seed in result.seeds]
@@ -149,7 +157,7 @@ def _accuracies(result: Result) -> tuple[list[str], list[list[str]]]:
     return ["accuracy", "report", "trackdl", *several], lines
 
 
-def _load(experiment: FashionSpec) -> Pictures:
+def _load(experiment: FashionSpec) -> Splits:
     images = load_images("fashion")
     learn, back = validation_split(len(images.train_labels), experiment.data.validation, experiment.data.split_seed)
     dtype = resolve_precision(experiment.training.precision, resolve_device(experiment.training.device))
@@ -157,9 +165,9 @@ def _load(experiment: FashionSpec) -> Pictures:
     def examples(pixels: Tensor, labels: Tensor, dtype: torch.dtype = torch.float32) -> Examples:
         return Examples(normalise(pixels, *FASHION_MEAN_STD, dtype), labels)
 
-    return Pictures(
+    return Splits(
         images=images,
-        # Only these are trained on, so only these need the precision of the training; evaluation is in float32.
+        # Only training images need the training's precision; evaluation is always in float32.
         learn=examples(images.train_images[learn], images.train_labels[learn], dtype),
         validation=examples(images.train_images[back], images.train_labels[back]),
         test=examples(images.test_images, images.test_labels),
@@ -167,16 +175,16 @@ def _load(experiment: FashionSpec) -> Pictures:
     )
 
 
-def _log_inputs(run: Run, pictures: Pictures) -> None:
-    digest = pictures.images.digest
+def _log_inputs(run: Run, splits: Splits) -> None:
+    digest = splits.images.digest
     run.dataset(runs.describe_dataset("fashion-train", digest, HOME), "training")
-    run.dataset(runs.describe_dataset("fashion-validation", pictures.split_digest, HOME), "validation")
+    run.dataset(runs.describe_dataset("fashion-validation", splits.split_digest, HOME), "validation")
     run.dataset(runs.describe_dataset("fashion-test", digest, HOME), "testing")
     run.tags({"trackdl.data_digest": digest})
 
 
 def _seed_below(parent: Run, experiment: FashionSpec) -> tuple[Run, Decision | None]:
-    """Return a seed's run below `parent`: the finished one where it stands, else one that goes on or begins."""
+    """Return a seed's run below `parent`: the finished one if there is one, else one that is resumed or started."""
     where = f"tags.`mlflow.parentRunId` = '{parent.id}' and params.`training.seed` = '{experiment.training.seed}'"
     for earlier in runs.find("fashion", where):
         finished = earlier.info.info.status == "FINISHED"
@@ -188,49 +196,45 @@ def _seed_below(parent: Run, experiment: FashionSpec) -> tuple[Run, Decision | N
 
 
 def _train_seed(experiment: FashionSpec, resume: str | None) -> tuple[Run, Decision]:
-    pictures = _load(experiment)
-    trainer = _trainer(experiment, pictures)
+    splits = _load(experiment)
+    trainer = _trainer(experiment, splits)
     with epochs.training_run(experiment, trainer, resume, f"fashion, seed {experiment.training.seed}") as run:
-        _log_inputs(run, pictures)
+        _log_inputs(run, splits)
         if experiment.found_by:
             run.tags({"trackdl.role": "finalist", "trackdl.found_by": experiment.found_by})
         run.text(f"{trainer.model}\n", "network.txt")
-        _train(run, experiment, trainer, pictures)
+        _train(run, experiment, trainer, splits)
         kept = _best_epoch(run, experiment)
         epochs.restore_epoch(run, trainer, kept)
-        validated, tested = _measure(run, trainer, pictures, experiment.training.epochs)
+        validated, tested = _measure(run, trainer, splits, experiment.training.epochs)
         _draw_curves(run, experiment)
-        _draw_predictions(run, pictures.images, tested)
-        decision = _register(run, experiment, trainer, pictures, validated, tested)
+        _draw_predictions(run, splits.images, tested)
+        decision = _register(run, experiment, trainer, splits, validated, tested)
     return run, decision
 
 
-def _arguments(experiment: FashionSpec, pictures: Pictures) -> dict[str, Any]:
-    return experiment.model.model_dump() | {"classes": len(pictures.images.classes)}
+def _trainer(experiment: FashionSpec, splits: Splits) -> Trainer:
+    classes = len(splits.images.classes)
+    return Trainer(lambda: FashionNet(experiment.model, classes), experiment.training, F.cross_entropy)
 
 
-def _trainer(experiment: FashionSpec, pictures: Pictures) -> Trainer:
-    arguments = _arguments(experiment, pictures)
-    return Trainer(lambda: FashionNet(**arguments), experiment.training, F.cross_entropy)
-
-
-def _train(run: Run, experiment: FashionSpec, trainer: Trainer, pictures: Pictures) -> None:
+def _train(run: Run, experiment: FashionSpec, trainer: Trainer, splits: Splits) -> None:
     total = experiment.training.epochs
     with progress(f"fashion, seed {experiment.training.seed}, epochs", total, trainer.epoch) as advance:
-        for result in trainer.fit(pictures.learn, total):
-            validated = trainer.evaluate(pictures.validation)
+        for result in trainer.fit(splits.learn, total):
+            validated = trainer.evaluate(splits.validation)
             measured = {"val_loss": validated.loss, "val_accuracy": validated.accuracy}
-            epochs.log_predictions(run, f"val-epoch-{result.epoch:05d}", validated, pictures.validation.targets)
+            epochs.log_predictions(run, f"val-epoch-{result.epoch:05d}", validated, splits.validation.targets)
             if experiment.model.dropout:
-                noisy = evaluate_with_dropout(trainer, pictures.validation)
+                noisy = evaluate_with_dropout(trainer, splits.validation)
                 measured |= {"val_loss_dropout": noisy.loss, "val_accuracy_dropout": noisy.accuracy}
                 if result.epoch == total:
                     name = f"val-dropout-epoch-{result.epoch:05d}"
-                    epochs.log_predictions(run, name, noisy, pictures.validation.targets)
+                    epochs.log_predictions(run, name, noisy, splits.validation.targets)
             if result.epoch == experiment.test_after:
-                tested = trainer.evaluate(pictures.test)
+                tested = trainer.evaluate(splits.test)
                 measured |= {"test_loss": tested.loss, "test_accuracy": tested.accuracy}
-                epochs.log_predictions(run, f"test-epoch-{result.epoch:05d}", tested, pictures.test.targets)
+                epochs.log_predictions(run, f"test-epoch-{result.epoch:05d}", tested, splits.test.targets)
             epochs.log_epoch(run, trainer, result, measured)
             epochs.log_batches(run, result)
             epochs.save_checkpoint(run, trainer)
@@ -239,25 +243,25 @@ def _train(run: Run, experiment: FashionSpec, trainer: Trainer, pictures: Pictur
 
 
 def _best_epoch(run: Run, experiment: FashionSpec) -> int:
-    """Return the epoch of the best validation accuracy, of equals the first.
+    """Return the epoch of the best validation accuracy, the first one of equals.
 
-    Every epoch's checkpoint lies with the run, so a training that was stopped in between keeps the same weights.
+    The run has every epoch's checkpoint, so a training that was interrupted keeps the same weights.
     """
     points = [(epoch, value) for epoch, value in run.history("val_accuracy") if epoch <= experiment.training.epochs]
     return max(points, key=lambda point: (point[1], -point[0]))[0]
 
 
-def _measure(run: Run, trainer: Trainer, pictures: Pictures, step: int) -> tuple[Evaluation, Evaluation]:
-    """Validate the weights that were kept, and test them, once; keep each test picture's outcome with the run."""
-    validated, tested = trainer.evaluate(pictures.validation), trainer.evaluate(pictures.test)
+def _measure(run: Run, trainer: Trainer, splits: Splits, step: int) -> tuple[Evaluation, Evaluation]:
+    """Validate the weights that were kept, and test them once, logging the prediction for each test image."""
+    validated, tested = trainer.evaluate(splits.validation), trainer.evaluate(splits.test)
     values = (validated.loss, validated.accuracy, tested.loss, tested.accuracy)
     run.metrics({**dict(zip(KEPT, values, strict=True)), "best_epoch": trainer.epoch}, step=step)
-    epochs.log_predictions(run, "test", tested, pictures.test.targets)
+    epochs.log_predictions(run, "test", tested, splits.test.targets)
     return validated, tested
 
 
 def _summarise(parent: Run, seeds: list[Run]) -> None:
-    """Log the seeds' means, epoch for epoch, and the interval of each figure of the weights kept."""
+    """Log the seeds' means per epoch, and an interval for each metric of the weights that were kept."""
     for metric in (*CURVES, "test_loss", "test_accuracy", *KEPT):
         histories = [dict(seed.history(metric)) for seed in seeds]
         shared = sorted(set.intersection(*(set(history) for history in histories)))
@@ -283,9 +287,8 @@ def _draw_curves(run: Run, experiment: FashionSpec) -> None:
 
 
 def _draw_predictions(run: Run, images: ImageSet, tested: Evaluation) -> None:
-    said = tested.outputs[:15].argmax(dim=1).tolist()
-    captions = [images.classes[index] for index in said]
-    grid = plots.picture_grid(images.test_images[:15].numpy(), captions, "What the network says of test pictures", 5)
+    captions = [images.classes[index] for index in tested.outputs[:15].argmax(dim=1).tolist()]
+    grid = plots.picture_grid(images.test_images[:15].numpy(), captions, "Predictions for test images", 5)
     run.figure(grid, "pictures/predictions.png")
 
 
@@ -293,29 +296,31 @@ def _register(
     run: Run,
     experiment: FashionSpec,
     trainer: Trainer,
-    pictures: Pictures,
+    splits: Splits,
     validated: Evaluation,
     tested: Evaluation,
 ) -> Decision:
     mean, std = FASHION_MEAN_STD
-    images = pictures.images
+    images = splits.images
     card = PictureCard(
         network="FashionNet",
-        arguments=_arguments(experiment, pictures),
+        arguments=experiment.model.model_dump() | {"classes": len(images.classes)},
         classes=list(images.classes),
         mean=mean,
         std=std,
         preprocessing="fashion",
     )
-    model_id, card = registry.log_model(run, trainer.model, card, images.test_images[:2].numpy(), trainer.epoch)
-    for name, digest, part, evaluation in (
-        ("fashion-validation", pictures.split_digest, "val", validated),
-        ("fashion-test", images.digest, "test", tested),
-    ):
-        values = {f"{part}_loss": evaluation.loss, f"{part}_accuracy": evaluation.accuracy}
-        on = runs.describe_dataset(name, digest, HOME)
-        run.metrics(values, step=trainer.epoch, model_id=model_id, dataset=on)
-    why = "the test pictures are kept for the end"
-    score = Score("val_accuracy", validated.accuracy, why, pictures.split_digest)
-    lineage = {"trackdl.weights_sha256": card.weights_sha256, "trackdl.epoch": trainer.epoch}
-    return registry.register(MODEL, run, model_id, score, lineage)
+    on = [
+        (
+            runs.describe_dataset(name, digest, HOME),
+            {f"{part}_loss": evaluation.loss, f"{part}_accuracy": evaluation.accuracy},
+        )
+        for name, digest, part, evaluation in (
+            ("fashion-validation", splits.split_digest, "val", validated),
+            ("fashion-test", images.digest, "test", tested),
+        )
+    ]
+    why = "the test images are kept for the end"
+    score = Score("val_accuracy", validated.accuracy, why, splits.split_digest)
+    example, lineage = images.test_images[:2].numpy(), {"trackdl.epoch": trainer.epoch}
+    return registry.log_and_register(MODEL, run, trainer.model, card, example, trainer.epoch, on, score, lineage)

@@ -1,9 +1,10 @@
-"""Task 2's grid: the report's 96 configurations, 3 folds, 10 epochs: 288 fits that failed there.
+"""Task 2's grid: the report's 96 configurations, 3 folds, 10 epochs; in the report all 288 fits failed.
 
-Those that are networks are trained; the others stand in the table with the reason. Why all fits failed is repeated.
+Possible configurations are trained; the table lists the others with the reason. The report's failures are reproduced.
 
-`trackdl grid` goes on where it was stopped, however it was stopped: a cell is known by its parameters, each finished
-fold is kept with its trial, and only this process writes to the stores. Workers train a fold and hand over the result.
+`trackdl grid` continues wherever it was stopped, however it was stopped: a cell is identified by its parameters, each
+finished fold is stored with its trial, and only this process writes to the stores. Workers train a fold and return the
+result.
 """
 
 import json
@@ -25,6 +26,7 @@ from trackdl.analysis import grid_table
 from trackdl.data.download.datasets import DATASETS
 from trackdl.errors import TrackdlError
 from trackdl.spec import GridSpec
+from trackdl.spec.fashion import TEST_IMAGES
 from trackdl.spec.grid import DIMENSIONS
 from trackdl.studies.grid.conclusions import Conclusions, conclude, show_conclusions
 from trackdl.studies.grid.driver import GridDriver
@@ -42,16 +44,16 @@ from trackdl.workers.pool import Engine, count_workers, work_through
 
 __all__ = ["Result", "run", "show", "show_status"]
 
+TRAINS = ("fit_fold", "fit_fresh", "time_batch")  # covered by the code digest, with all that they reach
+
 Fit = Callable[[FoldTask], FoldResult]
 Test = Callable[[FreshTask], float]
 Clock = Callable[[TimeTask], float]
 
-TEST_PICTURES = 10_000
-
 
 @dataclass(frozen=True)
 class Result:
-    """What the task leaves: the run above the trials, the table's fits, a row a fold, and what follows."""
+    """The task's result: the trials' parent run, the table with a row per fold, and the conclusions."""
 
     experiment: GridSpec
     run: Run
@@ -68,23 +70,23 @@ def run(
     clock: Clock = time_batch,
     engine: Engine = work_through,
 ) -> Result:
-    """Finish the grid: what stands already stays.
+    """Complete the grid; what is finished already is kept.
 
     Args:
         experiment: The protocol.
-        workers: How many processes of one thread; one for each core by default.
-        export: A folder that the finished table is written to, with a note of what made it.
+        workers: The number of single-threaded processes; one per core by default.
+        export: A folder to write the finished table to, together with its provenance.
         fit: Trains one fold, in a worker.
-        test: Trains a cell afresh and tests it, in a worker.
+        test: Trains a cell from a new seed and tests it, in a worker.
         clock: Times a cell's training, in a worker.
-        engine: Spreads the fits over processes or machines.
+        engine: Distributes the fits over processes or machines.
 
     Raises:
-        InputError: Another process works on this grid, or there are to be no workers.
-        TrackdlError: Cells have failed; the others stand.
+        InputError: Another process is working on this grid, or `workers` is not positive.
+        TrackdlError: Some cells have failed; the others are kept.
     """
     count = count_workers(workers)
-    storage()  # what is wrong with it is said before anything else is asked of it
+    storage()  # reports an unusable store before anything else is done
     names = " ".join(experiment.study(grid) for grid in experiment.grids)
     with ExitStack() as locks:
         for grid in experiment.grids:
@@ -109,7 +111,7 @@ def run(
             table = _table(experiment, studies, times)
             content = grid_table.to_csv(experiment, table)
             grid_table.check_whole(experiment, *grid_table.read(content.encode()))
-            parent.text(content, "grid.csv")  # it stands whatever becomes of its analysis
+            parent.text(content, "grid.csv")  # kept even if the analysis fails
             main = studies[list(experiment.grids).index("report")]
             fresh = tested_afresh(experiment, main, table, partial(engine, test), count)
             importances = main.importances(experiment.training.seed)
@@ -144,8 +146,8 @@ def _check_complete(studies: list[GridStudy]) -> None:
     if failed:
         study, cell = failed[0]
         raise TrackdlError(
-            f"{len(failed)} cells have failed, the first of them {cell} in {study.name}; the same command tries them "
-            "again. Why they failed stands with their trials and runs (`trackdl.error`)"
+            f"{len(failed)} cells have failed, the first of them {cell} in {study.name}. Their runs' tag "
+            "`trackdl.error` says why; the same command tries them again"
         )
 
 
@@ -163,11 +165,11 @@ def _fresh(found: Conclusions) -> dict[str, Any]:
     """Return the test accuracies of the best cell and the report's choice, trained from new seeds."""
     cells = {"best": found.curse.fresh, "choice": found.curse.report_fresh}
     kept = {name: list(accuracies) for name, accuracies in cells.items()}
-    return {"fresh": {"best_cell": found.curse.winner, "test_pictures": TEST_PICTURES, **kept}}
+    return {"fresh": {"best_cell": found.curse.winner, "test_pictures": TEST_IMAGES, **kept}}
 
 
 def _origin(experiment: GridSpec, run: Run, studies: list[GridStudy]) -> dict[str, Any]:
-    """Return what made the table: machine, versions, data, the code of the command that finished it, time."""
+    """Return the table's provenance: data, code, command, machine, versions and time."""
     return {
         "data": DATASETS[experiment.data.dataset].digest,
         "code": run.info.data.tags["trackdl.code_digest"],
@@ -194,7 +196,7 @@ def _processor() -> str:
 
 
 def _table_name(experiment: GridSpec) -> str:
-    """Return what the exported table is called: one grid's must not take the place of the other's."""
+    """Return the name of the exported table; the two grids must not overwrite each other's."""
     return "grid" if experiment.padding == "none" else "grid-padded"
 
 
@@ -205,7 +207,7 @@ def _export(folder: Path, name: str, table: str, origin: dict[str, Any]) -> None
 
 
 def show_status(experiment: GridSpec) -> bool:
-    """Print how the cells of each grid stand; return whether every one that is a network stands exactly once."""
+    """Print the state of each grid's cells; return whether every possible cell is finished exactly once."""
     standing = ("impossible", "done", "under way", "failed", "missing", "doubled")
     columns = ["grid", "cells", *standing, "folds done", "hours"]
     lines, whole = [], True
@@ -218,14 +220,14 @@ def show_status(experiment: GridSpec) -> bool:
         counts = [str(len(study.cells) + len(impossible)), *(str(len(group)) for group in groups)]
         of = f"{folds} of {len(study.cells) * experiment.folds}"
         lines.append([f"{grid} ({study.name})", *counts, of, f"{study.active_seconds / 3600:.2f}"])
-    print_table("Task 2's grid: how its cells stand", columns, lines)
-    complete = "complete: every cell that is a network stands exactly once"
-    say(complete if whole else "not complete: `trackdl grid` goes on with it")
+    print_table("Task 2's grid: its cells", columns, lines)
+    complete = "complete: every possible cell is finished exactly once"
+    say(complete if whole else "not complete: `trackdl grid` continues it")
     return whole
 
 
 def show(result: Result) -> str:
-    """Print the best configurations and the report's choice; return it in a line."""
+    """Print the best configurations and the report's choice; return a one-line summary."""
     grid = "report"
     best = grid_table.best_cells(result.table, grid)
     first = result.experiment.cells(grid)[0]
@@ -243,9 +245,9 @@ def show(result: Result) -> str:
     ]
     print_table(f"Task 2's grid: mean validation accuracy of {result.experiment.folds} folds", columns, lines)
     impossible = result.experiment.impossible(grid)
-    networks = f"{len(best)} of the grid's {len(best) + len(impossible)} configurations are networks"
+    networks = f"{len(best)} of the grid's {len(best) + len(impossible)} configurations are possible"
     reasons = "; ".join(dict.fromkeys(reason for _, reason in impossible))
-    say(f"{networks}{', the others end at ' if impossible else ''}{reasons}")
+    say(f"{networks}{', the others fail at ' if impossible else ''}{reasons}")
     show_conclusions(result.conclusions)
     say(f"run {result.run.id}")
     return (

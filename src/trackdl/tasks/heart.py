@@ -1,7 +1,7 @@
-"""Task 4: the report's networks on heart disease by four protocols, beside baselines; registered as `heart-mlp`.
+"""Task 4: the report's networks on heart disease under four protocols, next to baselines; registers `heart-mlp`.
 
-A protocol is a run below the task's, a network under a protocol a run below that; so are the baselines and the steps of
-the ablation. All carry metrics of the same names: `test_...` on the split's test rows, `cv_...` cross-validated.
+Each protocol is a child run of the task's, and each network under a protocol a child run of that; so are the baselines
+and the steps of the ablation. All have the same metric names: `test_...` on the test split, `cv_...` cross-validated.
 """
 
 from collections.abc import Mapping
@@ -30,10 +30,18 @@ from trackdl.tracking.runs import Run
 
 __all__ = ["Result", "run", "show"]
 
+TRAINS = (
+    "_candidates",
+    "fit_seeds",
+    "cross_validate",
+    "folds",
+    "load_heart",
+)  # covered by the code digest, with all that they reach
+
 MODEL = "heart-mlp"
 HOME = "https://www.kaggle.com/datasets/fedesoriano/heart-failure-prediction"
 BASELINE_GROUP, ABLATION = "baselines", "ablation"
-# What every model is compared with: the plainest of the good ones.
+# Every model is compared with this one, the simplest of the good ones.
 REFERENCE = f"{BASELINE_GROUP}/logistic-regression"
 COMPARED = ("accuracy", "auc", "brier")
 
@@ -42,10 +50,10 @@ Differences = dict[str, dict[str, Estimate]]
 
 @dataclass(frozen=True)
 class Result:
-    """What the task leaves: its run, the registered version, and its figures.
+    """The task's result: its run, the registered version, and its numbers.
 
-    `metrics` are each model's, `against` the paired differences by model and score: of models to logistic regression,
-    of the ablation's steps to the model that they vary.
+    `metrics` are each model's. `against` are paired differences by model and score: between models and logistic
+    regression, and between the ablation's steps and the model that they vary.
     """
 
     experiment: HeartSpec
@@ -59,7 +67,7 @@ class Result:
 
 
 def run(experiment: HeartSpec) -> Result:
-    """Train, test, cross-validate and compare everything, and register `improved`'s first network."""
+    """Train, test, cross-validate and compare all models, and register the first network under `improved`."""
     runs.close_abandoned("heart")
     data, seed = experiment.data, experiment.training.seed
     table = load_heart(_path(data.csv), _path(data.test_csv), data.test_share, seed)
@@ -85,10 +93,10 @@ def run(experiment: HeartSpec) -> Result:
 
 
 def show(result: Result) -> str:
-    """Print the published numbers beside the run's, the tables of all models, and what became of the model.
+    """Print the published numbers next to the run's, the tables of all models, and how the model was registered.
 
     Returns:
-        All of it in a line.
+        A one-line summary.
     """
     if result.rows:
         columns = ["metric", "report", "trackdl"]
@@ -107,9 +115,9 @@ def show(result: Result) -> str:
     say(f"run {result.run.id}: {result.decision}")
     first = experiment.networks[0].name
     shown = [*(f"{protocol}/{first}" for protocol in experiment.protocols), REFERENCE]
-    told = ", ".join(f"{name} {result.metrics[name]['test_accuracy_mean']:.1%}" for name in shown)
+    means = ", ".join(f"{name} {result.metrics[name]['test_accuracy_mean']:.1%}" for name in shown)
     beside = " (the report 48 %, by a fault)" if result.rows else ""
-    return f"Task 4, heart disease, mean of {experiment.seeds} seeds on {len(table.test)} test rows: {told}{beside}."
+    return f"Task 4, heart disease, mean of {experiment.seeds} seeds on {len(table.test)} test rows: {means}{beside}."
 
 
 def _path(named: str | None) -> Path | None:
@@ -122,7 +130,7 @@ def _subject(experiment: HeartSpec) -> str:
 
 
 def _candidates(experiment: HeartSpec) -> tuple[dict[str, Candidate], dict[str, Candidate], set[str]]:
-    """Return the models, the ablation's steps, and which of the models are not cross-validated."""
+    """Return the models, the ablation's steps, and the names of models that are not cross-validated."""
     networks, training = experiment.networks, experiment.training
     models: dict[str, Candidate] = {
         f"{name}/{network.name}": NetworkCandidate(network, protocol, training)
@@ -160,7 +168,7 @@ def _log_models(
     table: HeartTable,
     seeds: list[int],
 ) -> dict[str, dict[str, float]]:
-    """Open a run for each group of models and in it one for each model; return all metrics by model."""
+    """Log a run for each group of models, and in it a run for each model; return all metrics by model."""
     metrics: dict[str, dict[str, float]] = {}
     names = [*tested, *(name for name in crossed if name not in tested)]
     for group in dict.fromkeys(name.partition("/")[0] for name in names):
@@ -179,13 +187,13 @@ def _log_models(
                 run.metrics({f"{name}/{metric}": value for metric, value in found.items()})
                 metrics[name] = found
             _draw_losses(run, group_run, group, tested)
-            # The group's first model speaks for it where runs are compared.
+            # The group's run gets the metrics of its first model, for comparing runs.
             group_run.metrics(metrics[next(name for name in names if name.startswith(f"{group}/"))])
     return metrics
 
 
 def _log_network(run: Run, fitted: Mapping[int, Fitted | None]) -> None:
-    """Log the trainings, by seed, of a network; a baseline has none."""
+    """Log a network's trainings by seed; a baseline has none."""
     networks = {seed: item for seed, item in fitted.items() if item is not None}
     if not networks:
         return
@@ -196,13 +204,13 @@ def _log_network(run: Run, fitted: Mapping[int, Fitted | None]) -> None:
 
 
 def _draw_losses(run: Run, group_run: Run, group: str, tested: Mapping[str, list[Outcome]]) -> None:
-    """Draw the loss curves of a protocol's networks; the last batch's loss goes to the parent, beside the report's."""
+    """Draw the loss curves of a protocol's networks; log the last batch's loss, which the report prints, to `run`."""
     batches, means = {}, {}
     for name, said in tested.items():
         if name.startswith(f"{group}/") and (fitted := said[0].fitted):
             network, curves = name.partition("/")[2], [history.curve for history in fitted.histories]
             points = [point for result in curves[0] for point in result.batch_losses]
-            # The batches of several members at once would hide each other.
+            # The batch losses of several members would hide each other.
             batches[network] = points if len(curves) == 1 else []
             means[network] = [[(item.epoch * item.examples, item.train_loss) for item in curve] for curve in curves]
             run.metrics({f"{name}/batch_loss": points[-1][1]})
@@ -213,7 +221,7 @@ def _draw_losses(run: Run, group_run: Run, group: str, tested: Mapping[str, list
 
 
 def _compare(run: Run, crossed: Mapping[str, CrossValidated], subject: str) -> dict[str, Differences]:
-    """Return every model's difference to logistic regression, and every step's to the model that it varies."""
+    """Return the differences between models and logistic regression, and between steps and the model they vary."""
 
     def differences(names: list[str], to: str) -> Differences:
         return {
@@ -279,11 +287,10 @@ def _register(
         network="HeartNets", arguments=fitted.arguments, classes=list(CLASSES), preparation=fitted.preparation
     )
     example = table.test_rows.head(2)[[column.name for column in FEATURES]].reset_index(drop=True)
-    model_id, card = registry.log_model(run, fitted.model, card, example, 0)
-    on = runs.describe_dataset(f"heart-test ({table.origin})", table.digest, TARGET.name)
     mine = metrics[subject]
-    run.metrics({**mine}, model_id=model_id, dataset=on)
-    why = f"every row judged by networks that have not seen it, {experiment.repeats} × {experiment.folds} folds"
+    on = [(runs.describe_dataset(f"heart-test ({table.origin})", table.digest, TARGET.name), mine)]
+    scheme = f"{experiment.repeats} × {experiment.folds} folds"
+    why = f"every row is predicted by networks that were not trained on it, {scheme}"
     score = Score("cv_accuracy", mine["cv_accuracy"], why, table.digest)
-    lineage = {"trackdl.weights_sha256": card.weights_sha256, "trackdl.protocol": subject}
-    return registry.register(MODEL, run, model_id, score, lineage)
+    lineage = {"trackdl.protocol": subject}
+    return registry.log_and_register(MODEL, run, fitted.model, card, example, 0, on, score, lineage)

@@ -1,4 +1,4 @@
-"""Task `main`: the whole report, step by step, each step the run of its own task below one parent run."""
+"""Task `main`: the whole report, step by step; each step is a run of its own task below one parent run."""
 
 from collections.abc import Callable
 
@@ -14,9 +14,9 @@ __all__ = ["run"]
 
 
 def run(experiment: MainSpec) -> None:
-    """Run every step, print its figures beside the report's, and sum all up; the ledger's head comes after that.
+    """Run every step, print its numbers next to the report's, and summarise; the ledger's headlines come last.
 
-    All steps' experiment files are read before the first step begins, so a wrong one is told at once.
+    The experiment files of all steps are read before the first step starts, so an invalid one is reported at once.
     """
     steps = [(step, _prepare(step)) for step in experiment.steps]
     runs.close_abandoned("main")
@@ -31,10 +31,10 @@ def run(experiment: MainSpec) -> None:
             except DataMissing as error:
                 if not step.optional:
                     raise
-                say(f"passed over: {error}")
+                say(f"skipped: {error}")
     if steps[-1][0].task != "ledger":
         _sum_up(sums)
-    say("\n`make ui` shows the runs with their curves and pictures, and the registered models.")
+    say("\n`make ui` shows the runs with their curves and figures, and the registered models.")
 
 
 def _sum_up(sums: list[str]) -> None:
@@ -45,7 +45,7 @@ def _sum_up(sums: list[str]) -> None:
 
 
 def _prepare(step: Step) -> Callable[[], str]:
-    """Read a step's experiment; return what runs it, prints its result and returns that in a line."""
+    """Read a step's experiment; return a function that runs it, prints its result and returns a one-line summary."""
     path = project_root() / "experiments" / f"{step.task}.yaml"
     experiment = spec.load(path, KINDS[step.task], step.set)
     return lambda: _start.start(experiment)

@@ -1,6 +1,7 @@
-"""Task 1: the report's MNIST network, trained as the report did, tracked and registered as `mnist-cnn`.
+"""Task 1: train the report's MNIST network as the report did, and register it as `mnist-cnn`.
 
-Tested before training; after `reload_after` epochs the training is dropped and taken up again from its checkpoint.
+The network is tested before training and after every epoch. After `reload_after` epochs the training is discarded and
+resumed from its checkpoint, as in the report.
 """
 
 from collections.abc import Mapping
@@ -25,13 +26,15 @@ from trackdl.training.trainer import Evaluation, Examples, Trainer
 
 __all__ = ["HOME", "MODEL", "Result", "register", "run", "show"]
 
+TRAINS = ("_trainer", "_train")  # covered by the code digest, with all that they reach
+
 MODEL = "mnist-cnn"
 HOME = "http://yann.lecun.com/exdb/mnist/"
 
 
 @dataclass(frozen=True)
 class Result:
-    """What the task leaves: its run, the registered version, and the published numbers beside its own."""
+    """The task's result: its run, the registered version, and the published numbers next to its own."""
 
     run: Run
     decision: Decision
@@ -43,11 +46,11 @@ def run(experiment: MnistSpec, resume: str | None = None) -> Result:
 
     Args:
         experiment: The protocol.
-        resume: The id of a run to go on from, as `epochs.training_run` does.
+        resume: The id of a run to resume, as in `training_runs.training_run`.
     """
     runs.close_abandoned("mnist")
     images = load_images("mnist")
-    trainer = Trainer(DigitNet, experiment.training, F.nll_loss)
+    trainer = _trainer(experiment)
     with epochs.training_run(experiment, trainer, resume, "mnist") as run:
         _log_inputs(run, images)
         trainer, evaluation = _train(run, experiment, trainer, images)
@@ -57,7 +60,7 @@ def run(experiment: MnistSpec, resume: str | None = None) -> Result:
 
 
 def show(result: Result) -> str:
-    """Print the published numbers beside the run's, and what became of the model; return it all in a line."""
+    """Print the published numbers next to the run's, and how the model was registered; return a one-line summary."""
     print_table("Task 1, MNIST: the 10,000 test digits, untrained and after each epoch", *ledger.table(result.rows))
     say(f"run {result.run.id}: {result.decision}")
     epoch, accuracy = result.run.history("test_accuracy")[-1]
@@ -72,8 +75,12 @@ def _log_inputs(run: Run, images: ImageSet) -> None:
     run.tags({"trackdl.data_digest": images.digest})
 
 
+def _trainer(experiment: MnistSpec) -> Trainer:
+    return Trainer(DigitNet, experiment.training, F.nll_loss)
+
+
 def _train(run: Run, experiment: MnistSpec, trainer: Trainer, images: ImageSet) -> tuple[Trainer, Evaluation]:
-    """Train to the last epoch, drawing pictures where the report did; return the trainer and the last test."""
+    """Train to the last epoch, logging figures where the report shows them; return the trainer and the last test."""
     train = Examples(normalise(images.train_images, *MNIST_MEAN_STD, dtype=trainer.dtype), images.train_labels)
     test = Examples(normalise(images.test_images, *MNIST_MEAN_STD), images.test_labels)
     total = experiment.training.epochs
@@ -91,14 +98,14 @@ def _train(run: Run, experiment: MnistSpec, trainer: Trainer, images: ImageSet) 
                 advance(f"test accuracy {evaluation.accuracy:.2%}, {result.examples / result.seconds:,.0f} images/s")
             _draw(run, images, evaluation, "" if stop == pause else "_continued")
             if stop != total:
-                # The report let go of everything here, and read weights and optimiser back from their files.
-                trainer = Trainer(DigitNet, experiment.training, F.nll_loss)
+                # The report starts over here, and reads weights and optimiser back from their files.
+                trainer = _trainer(experiment)
                 epochs.restore(run, trainer)
     return trainer, evaluation
 
 
 def _measure(run: Run, trainer: Trainer, test: Examples) -> Evaluation:
-    """Test the network as it is now and keep each example's outcome with the run."""
+    """Test the current network and log the prediction for each example."""
     evaluation = trainer.evaluate(test)
     run.metrics({"test_loss": evaluation.loss, "test_accuracy": evaluation.accuracy}, step=trainer.epoch)
     epochs.log_predictions(run, f"test-epoch-{trainer.epoch:05d}", evaluation, test.targets)
@@ -106,12 +113,12 @@ def _measure(run: Run, trainer: Trainer, test: Examples) -> Evaluation:
 
 
 def _draw(run: Run, images: ImageSet, evaluation: Evaluation, suffix: str) -> None:
-    """Log the report's pictures: digits with their truth, the curve so far from the recorded metrics, predictions."""
+    """Log the report's figures: digits with labels, digits with predictions, and the learning curve so far."""
     digits, truth = images.test_images[:9].numpy(), images.test_labels[:9].tolist()
-    said = evaluation.outputs[:9].argmax(dim=1).tolist()
+    predictions = evaluation.outputs[:9].argmax(dim=1).tolist()
     run.figure(plots.picture_grid(digits, [f"Truth: {t}" for t in truth], "Test digits", 3), "pictures/test_digits.png")
-    captions = [f"Prediction: {p}" for p in said]
-    run.figure(plots.picture_grid(digits, captions, "What the network says", 3), f"pictures/predictions{suffix}.png")
+    captions = [f"Prediction: {p}" for p in predictions]
+    run.figure(plots.picture_grid(digits, captions, "Predictions", 3), f"pictures/predictions{suffix}.png")
     tested = [(epoch * len(images.train_labels), loss) for epoch, loss in run.history("test_loss")]
     curve = plots.loss_curves(run.history("batch_loss"), tested, "Training the MNIST network")
     run.figure(curve, f"pictures/training_curve{suffix}.png")
@@ -131,11 +138,11 @@ def register(
     Args:
         run: The open run.
         model: The network.
-        epoch: How many it was trained here.
-        evaluation: What it made of the test digits.
+        epoch: The epoch that its weights are from.
+        evaluation: Its result on the test digits.
         images: MNIST.
         lineage: Further tags of the version.
-        alias: As of `registry.register`.
+        alias: As in `registry.register`.
     """
     mean, std = MNIST_MEAN_STD
     classes = list(images.classes)
@@ -143,11 +150,9 @@ def register(
     card = PictureCard(
         network="DigitNet", arguments=arguments, classes=classes, mean=mean, std=std, preprocessing="mnist"
     )
-    model_id, card = registry.log_model(run, model, card, images.test_images[:2].numpy(), epoch)
-    on = runs.describe_dataset("mnist-test", images.digest, HOME)
-    final = {"test_loss": evaluation.loss, "test_accuracy": evaluation.accuracy}
-    run.metrics(final, step=epoch, model_id=model_id, dataset=on)
+    measured = {"test_loss": evaluation.loss, "test_accuracy": evaluation.accuracy}
+    on = [(runs.describe_dataset("mnist-test", images.digest, HOME), measured)]
     why = "the report's protocol has no validation split"
     score = Score("test_accuracy", evaluation.accuracy, why, images.digest)
-    tags = {"trackdl.weights_sha256": card.weights_sha256, **(lineage or {})}
-    return registry.register(MODEL, run, model_id, score, tags, alias)
+    example = images.test_images[:2].numpy()
+    return registry.log_and_register(MODEL, run, model, card, example, epoch, on, score, lineage, alias)

@@ -1,8 +1,8 @@
-"""The search for a Fashion-MNIST network that beats the report's: a study over architecture and training together.
+"""The search for a better Fashion-MNIST network than the report's: a study over architecture and training together.
 
-Workers train a trial epoch by epoch; this process asks the study, lets its pruner look at each epoch, and alone writes
-to the stores. A trial's state after each epoch lies beside the studies' store until the trial ends, so `trackdl search`
-goes on where it was stopped, however it was stopped.
+Workers train a trial epoch by epoch. This process alone asks the study, reports each epoch to its pruner, and writes to
+the stores. A trial's state after each epoch is kept next to the studies' store until the trial ends, so
+`trackdl search` continues wherever it was stopped, however it was stopped.
 """
 
 import logging
@@ -14,8 +14,9 @@ from trackdl import spec
 from trackdl.plots import grid as plots_grid
 from trackdl.plots import search as plots_search
 from trackdl.spec import FashionSpec, SearchSpec
+from trackdl.spec.fashion import TRAINING_IMAGES
 from trackdl.studies.search.driver import SearchDriver
-from trackdl.studies.search.segments import Epoch, SegmentResult, SegmentTask, train_segment
+from trackdl.studies.search.segments import SegmentResult, SegmentTask, train_segment
 from trackdl.studies.search.study import SearchStudy, histories
 from trackdl.studies.store import storage, study_lock
 from trackdl.studies.study import RUN
@@ -27,6 +28,8 @@ from trackdl.workers.pool import Engine, count_workers, work_through
 
 __all__ = ["Result", "run", "show"]
 
+TRAINS = ("train_segment",)  # covered by the code digest, with all that they reach
+
 log = logging.getLogger(__name__)
 
 Train = Callable[[SegmentTask], SegmentResult]
@@ -36,7 +39,7 @@ WORDS = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "REFUSED"
 
 @dataclass(frozen=True)
 class Result:
-    """What the task leaves: the search, the run above the trials, the study, and the best experiment, if there is."""
+    """The task's result: the trials' parent run, the study, and the best experiment with its file, if there is one."""
 
     experiment: SearchSpec
     run: Run
@@ -55,15 +58,15 @@ def run(
 
     Args:
         experiment: The search.
-        workers: How many processes of one thread; one for each core by default.
+        workers: The number of single-threaded processes; one per core by default.
         train: Trains one segment, in a worker.
-        engine: Spreads the segments over processes or machines.
+        engine: Distributes the segments over processes or machines.
 
     Raises:
-        InputError: Another process works on this study, or there are to be no workers.
+        InputError: Another process is working on this study, or `workers` is not positive.
     """
     count = count_workers(workers)
-    storage()  # what is wrong with it is said before anything else is asked of it
+    storage()  # reports an unusable store before anything else is done
     name = experiment.study_name
     with study_lock(name):
         runs.close_abandoned("search")
@@ -106,10 +109,10 @@ def _work(driver: SearchDriver, workers: int, train: Train, engine: Engine) -> N
 
 
 def _write_best(experiment: SearchSpec, study: SearchStudy, run: Run) -> tuple[FashionSpec | None, Path | None]:
-    """Write the best trial's experiment to a file that `trackdl fashion --file` runs as it is."""
+    """Write the best trial's experiment to a file that `trackdl fashion --file` can run."""
     complete = study.best()
     if not complete:
-        log.warning("no trial was trained to its last epoch: there is no best one yet; more --minutes may bring one")
+        log.warning("no trial has been trained to its last epoch, so there is no best one yet; try more --minutes")
         return None, None
     values = {key: complete[0].params[key] for key in experiment.space}
     best = experiment.in_full(values).model_copy(update={"found_by": study.name})
@@ -144,13 +147,13 @@ def _summarise(experiment: SearchSpec, study: SearchStudy, run: Run) -> None:
 
 
 def _images(experiment: SearchSpec, study: SearchStudy) -> int:
-    """Return how many pictures were trained on in all."""
-    epochs: list[Epoch] = [epoch for trial in study.trials() for epoch in histories(trial)]
-    return round(len(epochs) * 60_000 * (1 - experiment.data.validation))
+    """Return how many images were trained on in all."""
+    epochs = sum(len(histories(trial)) for trial in study.trials())
+    return round(epochs * TRAINING_IMAGES * (1 - experiment.data.validation))
 
 
 def show(result: Result) -> str:
-    """Print the best trials and how the trials ended; return it in a line."""
+    """Print the best trials and how the trials ended; return a one-line summary."""
     study, spec_ = result.study, result.experiment
     best = study.best()[:5]
     varied = [key for key in spec_.space if len({str(trial.params[key]) for trial in best}) > 1]
@@ -165,12 +168,12 @@ def show(result: Result) -> str:
         for trial in best
     ]
     title = "the Pareto front of accuracy and time" if study.two else "the best trials"
-    print_table(f"Task 2, search: {title}; keys in which they differ", columns, lines)
+    print_table(f"Task 2, search: {title}; only keys in which they differ", columns, lines)
     states = study.counts()
     counts = ", ".join(f"{states[state]} {words}" for state, words in WORDS.items())
-    say(f"{len(study.trials())} trials: {counts}; {_images(spec_, study):,} pictures trained on")
+    say(f"{len(study.trials())} trials: {counts}; {_images(spec_, study):,} images trained on")
     if result.file:
-        say(f"the best one, whole: trackdl fashion --file {result.file}")
+        say(f"to train the best one in full: trackdl fashion --file {result.file}")
     say(f"run {result.run.id}")
-    found = f"best {best[0].values[0]:.2%} on the validation pictures that chose it" if best else "none complete yet"
+    found = f"best {best[0].values[0]:.2%} on the validation split that chose it" if best else "none complete yet"
     return f"Task 2, search: {len(study.trials())} trials ({counts}); {found} (the report 90.19%)."

@@ -1,7 +1,7 @@
-"""Task 3: the MNIST network, taken from the registry, learns Greek letters; registered as `greek-cnn`.
+"""Task 3: train an MNIST network from the registry on Greek letters, and register it as `greek-cnn`.
 
-As in the report all weights are frozen, `fc2` is replaced, and the head trains on all letters. What the report lacks
-comes with it: each letter judged by networks that have not seen it, beside two baselines.
+As in the report, all weights are frozen, `fc2` is replaced, and the new head is trained on all letters. The report has
+no held-out results, so each letter is also predicted by a network that was not trained on it, next to two baselines.
 """
 
 import logging
@@ -37,6 +37,8 @@ from trackdl.training.trainer import EpochResult, Evaluation, Examples, Trainer
 
 __all__ = ["Result", "run", "show"]
 
+TRAINS = ("_examples", "_trainer", "_train", "_hold_out")  # covered by the code digest, with all that they reach
+
 log = logging.getLogger(__name__)
 
 MODEL = "greek-cnn"
@@ -45,7 +47,7 @@ SUBJECT = "transferred"
 
 @dataclass(frozen=True)
 class Result:
-    """What the task leaves: its run, the registered version, and its figures."""
+    """The task's result: its run, the registered version, and its numbers."""
 
     experiment: TransferSpec
     run: Run
@@ -57,13 +59,13 @@ class Result:
 
 
 def run(experiment: TransferSpec) -> Result:
-    """Take the MNIST network from the registry, teach it, register it.
+    """Fetch the MNIST network from the registry, train its new head, and register it.
 
-    A champion that is not there yet is trained first, the report's own network is registered first.
+    If there is no champion yet, one is trained first; the report's own network is registered on first use.
 
     Raises:
-        InputError: The registry has no such network, and nothing makes it.
-        DataMissing: The report's own network is asked for, and its weights cannot be had.
+        InputError: The registry does not have this network, and trackdl cannot make it.
+        DataMissing: The report's own network is asked for, and its weights are not available.
     """
     runs.close_abandoned("transfer")
     letters = load_letters(_folder(experiment.data.folder))
@@ -71,7 +73,7 @@ def run(experiment: TransferSpec) -> Result:
     if unseen and unseen.classes != letters.classes:
         raise InputError(
             f"{experiment.data.test_folder}: classes {', '.join(unseen.classes)}, "
-            f"but the network learns {', '.join(letters.classes)}"
+            f"but the network is trained on {', '.join(letters.classes)}"
         )
     source = _source(experiment.source)
     name = f"transfer {experiment.data.preprocessing}" + (
@@ -80,8 +82,7 @@ def run(experiment: TransferSpec) -> Result:
     with runs.start(experiment, name=name) as run:
         examples = _examples(letters, experiment)
         _log_inputs(run, letters, source, unseen)
-        network = partial(_network, source, len(letters.classes), frozen=True)
-        trainer = Trainer(network, experiment.training, F.nll_loss)
+        trainer = _trainer(experiment, source, len(letters.classes))
         run.text(f"{trainer.model}\n", "network.txt")
         epochs.log_setting(run, trainer)
         evaluation = _train(run, experiment, trainer, examples, letters)
@@ -93,10 +94,10 @@ def run(experiment: TransferSpec) -> Result:
 
 
 def show(result: Result) -> str:
-    """Print the published numbers beside the run's, what held-out letters say, and what became of the model.
+    """Print the published numbers next to the run's, the held-out results, and how the model was registered.
 
     Returns:
-        All of it in a line.
+        A one-line summary.
     """
     how = result.experiment.data.preprocessing
     letters = {"report": "the report's 27 letters", "own": "your letters", "synthetic": "SYNTHETIC letters"}[
@@ -131,8 +132,8 @@ def _source(uri: str) -> Source:
         _report_weights.register()
     elif not registry.exists(uri):
         if uri != f"models:/{mnist.MODEL}@champion":
-            raise InputError(f"{uri}: there is no such version or alias in the registry; `trackdl models` lists them")
-        log.warning("the registry has no %s yet: training it first, by experiments/mnist.yaml", uri)
+            raise InputError(f"{uri}: the registry has no such version or alias; `trackdl models` lists them")
+        log.warning("the registry has no %s yet: training it first, with experiments/mnist.yaml", uri)
         mnist.show(mnist.run(spec.load(project_root() / "experiments" / "mnist.yaml", MnistSpec)))
     source = registry.fetch_model(uri)
     if not isinstance(source.model, DigitNet):
@@ -146,8 +147,12 @@ def _examples(letters: Letters, experiment: TransferSpec) -> Examples:
     return Examples((digits - mean) / std, letters.labels)
 
 
+def _trainer(experiment: TransferSpec, source: Source, classes: int) -> Trainer:
+    return Trainer(partial(_network, source, classes, frozen=True), experiment.training, F.nll_loss)
+
+
 def _network(source: Source, classes: int, *, frozen: bool) -> nn.Module:
-    """Return the source's network with a fresh head, its other weights frozen or not."""
+    """Return the source's network with a new head, its other weights frozen or not."""
     model = DigitNet(**source.card.arguments)
     model.load_state_dict(source.model.state_dict())
     if frozen:
@@ -157,7 +162,7 @@ def _network(source: Source, classes: int, *, frozen: bool) -> nn.Module:
 
 
 def _random_network(classes: int) -> nn.Module:
-    """Return a network that has learnt nothing, frozen but for its head."""
+    """Return an untrained network, frozen except for its head."""
     model = DigitNet()
     freeze(model)
     replace_head(model, classes)
@@ -188,17 +193,17 @@ def _lineage(source: Source) -> dict[str, str]:
 
 
 def _train(run: Run, experiment: TransferSpec, trainer: Trainer, examples: Examples, letters: Letters) -> Evaluation:
-    """Train on all letters; the "test" of the report is on these same letters, so it is logged as what it is."""
+    """Train on all letters. The report's "test" is on the same letters, so here it is logged as training accuracy."""
     log.info("%s", trainer.model)
 
     def measure() -> Evaluation:
         evaluation = trainer.evaluate(examples)
         measured[trainer.epoch] = {"train_loss": evaluation.loss, "train_accuracy": evaluation.accuracy}
-        said[trainer.epoch] = evaluation.outputs
+        outputs[trainer.epoch] = evaluation.outputs
         return evaluation
 
     measured: dict[int, dict[str, float]] = {}
-    said: dict[int, Tensor] = {}
+    outputs: dict[int, Tensor] = {}
     results: list[EpochResult] = []
     measure()
     run.metrics(measured[0], step=0)
@@ -208,7 +213,7 @@ def _train(run: Run, experiment: TransferSpec, trainer: Trainer, examples: Examp
             evaluation = measure()
             epochs.log_epoch(run, trainer, result, measured[result.epoch])
             advance(f"{evaluation.correct}/{evaluation.total} training letters, loss {evaluation.loss:.4f}")
-    epochs.log_outputs(run, "train-epochs", said, examples.targets)
+    epochs.log_outputs(run, "train-epochs", outputs, examples.targets)
     epochs.log_all_batches(run, results)
     tested = [(epoch * len(examples), loss) for epoch, loss in run.history("train_loss")]
     curve = plots.loss_curves(run.history("batch_loss"), tested, f"Learning {letters.origin} letters", "All letters")
@@ -216,7 +221,7 @@ def _train(run: Run, experiment: TransferSpec, trainer: Trainer, examples: Examp
     captions = [letters.classes[index] for index in evaluation.outputs.argmax(dim=1)]
     mean, std = MNIST_MEAN_STD
     shown = (examples.inputs[:, 0] * std + mean).numpy()
-    grid = plots.picture_grid(shown, captions, f"What the network is shown ({letters.origin} letters), and says", 9)
+    grid = plots.picture_grid(shown, captions, f"Network inputs ({letters.origin} letters) and predictions", 9)
     run.figure(grid, "pictures/letters.png")
     return evaluation
 
@@ -224,7 +229,7 @@ def _train(run: Run, experiment: TransferSpec, trainer: Trainer, examples: Examp
 def _hold_out(
     run: Run, experiment: TransferSpec, source: Source, examples: Examples, letters: Letters
 ) -> dict[str, HeldOut]:
-    """Judge every letter by networks that have not seen it; the two baselines on the same splits."""
+    """Predict every letter by a network that was not trained on it; the two baselines use the same splits."""
     classes = len(letters.classes)
     networks = {
         SUBJECT: partial(_network, source, classes, frozen=True),
@@ -288,11 +293,9 @@ def _register(
     arguments = {"classes": len(classes)}
     card = PictureCard(network="DigitNet", arguments=arguments, classes=classes, mean=mean, std=std, preprocessing=how)
     example = (to_digits(letters.pictures[:2], how)[:, 0] * 255).round().numpy()
-    model_id, card = registry.log_model(run, trainer.model, card, example, trainer.epoch)
-    on = runs.describe_dataset(f"greek ({letters.origin})", letters.digest, "greek letters")
     final = {"train_loss": evaluation.loss, "train_accuracy": evaluation.accuracy, "val_accuracy": held_out.accuracy}
-    run.metrics(final, step=trainer.epoch, model_id=model_id, dataset=on)
-    why = "every letter judged by a network that has not seen it"
+    on = [(runs.describe_dataset(f"greek ({letters.origin})", letters.digest, "greek letters"), final)]
+    why = "every letter is predicted by a network that was not trained on it"
     score = Score("val_accuracy", held_out.accuracy, why, letters.digest, synthetic=letters.origin == "synthetic")
-    lineage = {**_lineage(source), "trackdl.weights_sha256": card.weights_sha256, "trackdl.preprocessing": how}
-    return registry.register(MODEL, run, model_id, score, lineage)
+    lineage = {**_lineage(source), "trackdl.preprocessing": how}
+    return registry.log_and_register(MODEL, run, trainer.model, card, example, trainer.epoch, on, score, lineage)

@@ -1,1 +1,1 @@
-"""Fit and evaluate, and what decides how: optimiser, augmentation, device, checkpoints."""
+"""Training and evaluation: trainer, optimiser, augmentation, device, checkpoints."""

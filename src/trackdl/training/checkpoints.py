@@ -1,6 +1,6 @@
-"""Tensors in files, as safetensors: no pickle, nothing in a file is ever run.
+"""Checkpoints as safetensors files: no pickle, so loading a file runs no code.
 
-A file carries a text table (epoch, experiment) beside its tensors, and is written whole or not at all.
+A file holds text metadata (such as the epoch) along with its tensors. It is written completely or not at all.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ __all__ = ["read", "read_meta", "write"]
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, str]) -> None:
-    """Write tensors and a text table to `path`, or leave `path` as it was.
+    """Write tensors and text metadata to `path`, or leave `path` as it was.
 
     Raises:
         TrackdlError: The disk is full or the folder cannot be written.
@@ -31,37 +31,37 @@ def write(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, str]) ->
 
 
 def read_meta(path: Path) -> dict[str, str]:
-    """Return a file's text table.
+    """Return a file's text metadata.
 
     Raises:
-        TrackdlError: The file is missing, torn or no safetensors file.
+        TrackdlError: The file is missing, incomplete or not a safetensors file.
     """
     try:
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})
     except (OSError, SafetensorError, ValueError) as error:
-        raise TrackdlError(f"{path}: no whole safetensors file ({error}); is it torn?") from error
+        raise TrackdlError(f"{path}: not a complete safetensors file ({error})") from error
 
 
 def read(path: Path, like: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return a checkpoint's tensors and text table.
+    """Return a checkpoint's tensors and text metadata.
 
     Args:
         path: The file.
-        like: The network's state, whose names and shapes the file's `model.` tensors must have.
+        like: The network's state; the file's `model.` tensors must have its names and shapes.
 
     Raises:
-        TrackdlError: The file is torn, no checkpoint, or one of another network.
+        TrackdlError: The file is incomplete, not a checkpoint, or the checkpoint of another network.
     """
     meta = read_meta(path)
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
     except (OSError, SafetensorError, TypeError, ValueError, RuntimeError) as error:
-        # A header that passes may still claim what PyTorch cannot make, such as an axis of 2**63.
+        # A valid header may still claim a shape that PyTorch cannot create, such as an axis of 2**63.
         reason = " ".join(str(error).split())[:200]
         raise TrackdlError(
-            f"{path}: its tensors cannot be read ({reason}); it may be torn or something else"
+            f"{path}: its tensors cannot be read ({reason}); the file may be incomplete or not a checkpoint"
         ) from error
     for name, tensor in like.items():
         found = tensors.get(f"model.{name}")
@@ -72,5 +72,5 @@ def read(path: Path, like: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dic
             )
     missing = {"epoch", "examples_seen", "seconds"} - meta.keys() | {"random.torch", "random.shuffler"} - tensors.keys()
     if missing:
-        raise TrackdlError(f"{path}: no trackdl checkpoint: {', '.join(sorted(missing))} missing")
+        raise TrackdlError(f"{path}: not a trackdl checkpoint: {', '.join(sorted(missing))} missing")
     return tensors, meta

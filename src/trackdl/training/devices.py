@@ -1,4 +1,4 @@
-"""Which device a training runs on, and which numbers its layers compute in."""
+"""The device that a training runs on, and the precision of its layers."""
 
 import torch
 
@@ -8,10 +8,10 @@ __all__ = ["resolve_device", "resolve_precision"]
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the device that `name` asks for; auto is CUDA, then MPS, then the CPU.
+    """Return the device called `name`; auto prefers CUDA, then MPS, then the CPU.
 
     Raises:
-        InputError: It is not here.
+        InputError: This machine does not have it.
     """
     here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
@@ -20,15 +20,15 @@ def resolve_device(name: str) -> torch.device:
         names = ", ".join(device for device, there in here.items() if there)
         raise InputError(f"--device {name} (key training.device): not on this machine, which has {names}; auto chooses")
     if name == "cuda":
-        # Some CUDA kernels have no deterministic form: those warn instead of failing.
+        # Some CUDA kernels have no deterministic version: those warn instead of failing.
         torch.use_deterministic_algorithms(True, warn_only=True)
     return torch.device(name)
 
 
 def resolve_precision(name: str, device: torch.device) -> torch.dtype:
-    """Return the dtype that the layers compute in; auto is bfloat16 where the hardware computes in it.
+    """Return the dtype that the layers compute in; auto is bfloat16 where the hardware supports it.
 
-    The weights, the optimiser's state and every evaluation stay float32.
+    Weights, optimiser state and evaluation are always float32.
     """
     if name == "auto":
         name = "bfloat16" if _computes_bfloat16(device) else "float32"

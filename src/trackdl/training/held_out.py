@@ -1,4 +1,4 @@
-"""Accuracy on examples that a network has not learnt from, where none were set aside: every one is held out once."""
+"""Cross-validated predictions: every example is held out once from the network that predicts it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ Split = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What networks said of the examples held out from them.
+    """Predictions for held-out examples.
 
     Attributes:
-        outputs: float32 [n, classes]; row i is by a network that has not seen example i.
-        correct: How many of them are right.
+        outputs: float32 [n, classes]; row i comes from a network that was not trained on example i.
+        correct: How many predictions are correct.
     """
 
     outputs: Tensor
@@ -33,7 +33,7 @@ class HeldOut:
 
     @property
     def accuracy(self) -> float:
-        """The fraction that is right."""
+        """The fraction of correct predictions."""
         return self.correct / len(self.outputs)
 
     @property
@@ -55,16 +55,16 @@ def splits(targets: Tensor, folds: int | None, seed: int) -> list[Split]:
 def hold_out_each(
     build: Callable[[], nn.Module], settings: Training, loss: Loss, examples: Examples, parts: list[Split]
 ) -> HeldOut:
-    """Train one network a split, by the same settings and seed, and ask each for what was held out from it.
+    """Train one network per split, with the same settings and seed, and predict the examples held out from it.
 
-    The fits run side by side, one thread each, on all cores; a fit's result does not depend on how many there are.
+    The fits run in parallel on all cores, with one thread each; the results do not depend on the number of cores.
 
     Args:
-        build: Makes the network; must be picklable in memory, so a function of a module or a partial of one.
-        settings: The training of each.
-        loss: The loss of each.
+        build: Makes the network; must be picklable in memory, so a module-level function or a partial of one.
+        settings: The training settings of every fit.
+        loss: The loss of every fit.
         examples: All examples.
-        parts: What `splits` returned; together they hold out every example once.
+        parts: The splits from `splits`; together they hold out every example once.
     """
     work = (delayed(_fit_one)(build, settings, loss, examples, part) for part in parts)
     answers = Parallel(n_jobs=min(cpu_count(), len(parts)), backend="loky", inner_max_num_threads=1)(work)

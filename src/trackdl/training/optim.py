@@ -1,4 +1,4 @@
-"""What the training section of an experiment asks for: its optimiser, its loss and its learning rate, step by step."""
+"""The optimiser, the training loss and the learning rate schedule of an experiment's training section."""
 
 import math
 from collections.abc import Callable
@@ -14,21 +14,21 @@ __all__ = ["Loss", "make_optimizer", "rate", "smoothed"]
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
-WARM_UP = 0.25  # the share of a one-cycle training in which the rate rises
-FIRST = 0.04  # where a one-cycle training begins, as a share of its highest rate; torch's OneCycleLR has the same
+WARM_UP = 0.25  # the share of a one-cycle training during which the learning rate rises
+FIRST = 0.04  # the first learning rate of a one-cycle training, relative to its highest; as torch's OneCycleLR
 
 
 def rate(schedule: Schedule, progress: float) -> float:
-    """Return the share of the settings' learning rate that a step takes.
+    """Return the factor by which a step's learning rate differs from the settings' learning rate.
 
-    A function, not torch's schedulers: those carry state, which a checkpoint would have to hold, and which would be
-    wrong for a training that is taken up again with more epochs.
+    A function rather than torch's schedulers: those have state that checkpoints would have to hold, and that would be
+    wrong for a training that is resumed with more epochs.
 
     Args:
         schedule: "constant": always 1. "cosine": from 1 to 0 along half a cosine (Loshchilov and Hutter, 2017).
-            "one_cycle": straight from 1/25 to 1 within the first quarter, then as "cosine" (after Smith and Topin,
-            2018; the momentum stays as it is).
-        progress: The share of all steps that lie behind, 0 to 1.
+            "one_cycle": linearly from 1/25 to 1 over the first quarter, then as "cosine" (after Smith and Topin, 2018,
+            but with constant momentum).
+        progress: The fraction of all steps already taken, 0 to 1.
     """
     if schedule == "constant":
         return 1.0
@@ -40,9 +40,9 @@ def rate(schedule: Schedule, progress: float) -> float:
 
 
 def smoothed(loss: Loss, share: float) -> Loss:
-    """Return the training's loss with `share` of each target given to all classes alike (Szegedy et al., 2016).
+    """Return the loss with label smoothing: `share` of each target is spread over all classes (Szegedy et al., 2016).
 
-    Cross-entropy takes log-probabilities for what they are, so it stands for both losses of classes.
+    Cross-entropy leaves log-probabilities unchanged, so it serves for both classification losses.
 
     Raises:
         ValueError: `loss` is neither `F.cross_entropy` nor `F.nll_loss`.
@@ -53,11 +53,11 @@ def smoothed(loss: Loss, share: float) -> Loss:
 
 
 def make_optimizer(model: nn.Module, settings: Optimizer) -> torch.optim.Optimizer:
-    """Return the optimiser of the model's trainable weights."""
+    """Return an optimiser of the model's trainable weights."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = [{"params": parameters}]
     if settings.weight_decay:
-        # Biases and batch norms' weights, which are vectors, do not overfit: they are left alone.
+        # Biases and the weights of batch norm are vectors; they do not overfit, and decay does not apply to them.
         groups = [
             {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
             {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},

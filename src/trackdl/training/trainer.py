@@ -1,12 +1,12 @@
-"""Training: seeds, fit and evaluate. Yields a result an epoch; knows no tracker.
+"""Training and evaluation of a network, reproducible from a seed. Yields a result per epoch; knows nothing of tracking.
 
     trainer = Trainer(lambda: DigitNet(), spec.training, loss=F.nll_loss)
     for result in trainer.fit(train, epochs=8):
         print(result.epoch, trainer.evaluate(test).accuracy)
 
-The data lie in memory as tensors, normalised once; a step reads its batch by index. A trainer owns its random states:
-the same seed gives the same weights bit for bit on one machine, whatever else draws random numbers meanwhile, and a
-trainer that is saved and loaded goes on as if it had never stopped.
+The data are tensors in memory, normalised once; a step selects its batch by index. A trainer owns its random states:
+the same seed gives bit-identical weights on one machine, whatever other code draws random numbers meanwhile, and a
+trainer that is saved and loaded continues as if it had never stopped.
 """
 
 import ctypes
@@ -43,10 +43,10 @@ __all__ = [
 # The report logs the loss of every tenth batch.
 LOG_EVERY = 10
 
-# After so many batches their losses are looked at: an accelerator is waited for, a diverged training stops.
+# Losses are checked once in this many batches: it waits for an accelerator, and stops a training that has diverged.
 CHECK_EVERY = 50
 
-# Small enough for a processor's cache: on one thread twice as fast as 1000.
+# Fits a processor's cache: on one thread, twice as fast as batches of 1000.
 EVALUATION_BATCH = 100
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
@@ -69,7 +69,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A network on a set of examples: the mean loss, how many it got right, and its outputs, float32 [n, ...]."""
+    """A network's mean loss, number of correct predictions, and outputs, float32 [n, ...], on a set of examples."""
 
     loss: float
     correct: int
@@ -78,7 +78,7 @@ class Evaluation:
 
     @property
     def accuracy(self) -> float:
-        """The fraction that it got right."""
+        """The fraction of correct predictions."""
         return self.correct / self.total
 
 
@@ -86,9 +86,10 @@ class Evaluation:
 class EpochResult:
     """One epoch of training.
 
-    `train_loss` and `train_accuracy` are means over the epoch's batches, each taken before its step, in training mode.
+    `train_loss` and `train_accuracy` are means over the epoch's batches, computed before each step in training mode.
     `batch_losses` holds (training examples seen before the batch, its loss) for every tenth batch. `losses`, `right`
-    and `sizes` are every batch's, [batches]: its loss, how many it got right, how many examples it has.
+    and `sizes`, [batches], are each batch's loss, number of correct predictions, and number of examples. `cpu_seconds`
+    is processor time; other work on the machine lengthens it less than `seconds`.
     """
 
     epoch: int
@@ -96,6 +97,7 @@ class EpochResult:
     train_accuracy: float
     batch_losses: list[tuple[int, float]]
     seconds: float
+    cpu_seconds: float
     examples: int
     losses: NDArray[np.float32] = field(compare=False)
     right: NDArray[np.int32] = field(compare=False)
@@ -104,7 +106,7 @@ class EpochResult:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Draw torch's random numbers from `seed` within the block; outside of it nothing is changed."""
+    """Seed torch's random numbers within the block; its state outside of the block does not change."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
@@ -112,16 +114,16 @@ def seeded(seed: int) -> Iterator[None]:
 
 @torch.inference_mode()
 def outputs_of(model: nn.Module, inputs: Tensor, batch_size: int = EVALUATION_BATCH) -> Tensor:
-    """Return what a network says in evaluation mode of `inputs`, float32 [n, ...] on its device, in their order."""
+    """Return a network's outputs in evaluation mode for `inputs`, float32 [n, ...] on its device."""
     model.eval()
     return torch.cat([model(batch) for batch in torch.split(inputs, batch_size)])
 
 
 @torch.inference_mode()
 def evaluate_with_dropout(trainer: "Trainer", examples: Examples) -> Evaluation:
-    """Return what `Trainer.evaluate` does, but with the network's dropout layers left at work.
+    """Evaluate as `Trainer.evaluate` does, but with the network's dropout layers active.
 
-    What they drop follows from the training's seed and epoch; what the training draws is not touched.
+    The training's seed and epoch determine what they drop; the training's own random state does not change.
     """
     model = trainer.model.eval()
     for layer in model.modules():
@@ -140,16 +142,16 @@ def evaluate_with_dropout(trainer: "Trainer", examples: Examples) -> Evaluation:
 
 
 class Trainer:
-    """A network in training: its weights, its optimiser, its random states and how far it has come.
+    """A network in training, with its optimiser, its random states and its progress.
 
     Args:
-        build: Makes the network; called with torch seeded by `settings.seed`: its first weights follow from the seed.
+        build: Makes the network; called with torch seeded by `settings.seed`, which determines the initial weights.
         settings: The experiment's training section.
         loss: Mean loss of outputs and targets.
-        decide: Turns outputs into predictions that are compared with the targets.
+        decide: Turns outputs into predictions, which are compared with the targets.
 
     Raises:
-        ValueError: The settings smooth labels, and the loss is not one of classes.
+        ValueError: The settings ask for label smoothing, and the loss is not a classification loss.
     """
 
     def __init__(
@@ -165,7 +167,7 @@ class Trainer:
         self.device = resolve_device(settings.device)
         self.dtype = resolve_precision(settings.precision, self.device)
         with seeded(settings.seed):
-            # channels_last lets the CPU's convolutions vectorise over channels; results are the same function.
+            # channels_last lets the CPU's convolutions vectorise over channels; it does not change the function.
             self.model = build().to(self.device).to(memory_format=torch.channels_last)
             self.random_state = torch.get_rng_state()
         self.optimizer = make_optimizer(self.model, settings.optimizer)
@@ -175,16 +177,16 @@ class Trainer:
         self.seconds = 0.0
 
     def fit(self, train: Examples, epochs: int) -> Iterator[EpochResult]:
-        """Train until epoch `epochs` is reached, yielding each epoch's result when it ends.
+        """Train up to epoch `epochs`, yielding the result of each epoch.
 
         Args:
             train: The training examples; moved to the trainer's device and precision once.
-            epochs: The epoch to reach, counted from the training's very beginning. The learning rate's schedule ends
-                with `settings.epochs`, however the way there is divided.
+            epochs: The last epoch, counted from the very start of the training. The learning rate schedule always ends
+                with `settings.epochs`, even if the training is split over several calls.
 
         Raises:
-            ValueError: The schedule has ended before the epoch to reach.
-            Diverged: The loss became NaN or infinite; the trainer is of no further use.
+            ValueError: The schedule ends before epoch `epochs`.
+            Diverged: The loss became NaN or infinite; the trainer cannot be used any further.
         """
         if self.settings.schedule != "constant" and epochs > self.settings.epochs:
             raise ValueError(f"epoch {epochs}: the learning rate's schedule ends with epoch {self.settings.epochs}")
@@ -192,14 +194,14 @@ class Trainer:
         while self.epoch < epochs:
             with torch.random.fork_rng():
                 torch.set_rng_state(self.random_state)
-                if self.device.type != "cpu":  # a device draws its dropout by itself: from here on as the seed decides
+                if self.device.type != "cpu":  # an accelerator draws dropout from a generator of its own
                     torch.get_device_module(self.device).manual_seed(int(torch.randint(2**62, ())))
                 result = self._epoch(ready)
                 self.random_state = torch.get_rng_state()
             yield result
 
     def _epoch(self, train: Examples) -> EpochResult:
-        began = time.perf_counter()
+        began, began_cpu = time.perf_counter(), time.process_time()
         self.model.train()
         size = self.settings.batch_size
         order = self._order(len(train)).to(self.device)
@@ -209,7 +211,7 @@ class Trainer:
         background = train.inputs.min().item()
         for number, batch in enumerate(batches):
             self._set_rate((self.epoch + number / len(batches)) / self.settings.epochs)
-            # index_select copies rows; indexing takes four times as long for the same batch.
+            # index_select takes a quarter of the time of indexing.
             inputs, targets = train.inputs.index_select(0, batch), train.targets.index_select(0, batch)
             inputs = augment(inputs, self.settings.augmentation, background)
             with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
@@ -234,6 +236,7 @@ class Trainer:
             train_accuracy=int(hits.sum()) / len(train),
             batch_losses=[(seen + i * size, values[i]) for i in range(0, len(values), LOG_EVERY)],
             seconds=seconds,
+            cpu_seconds=time.process_time() - began_cpu,
             examples=len(train),
             losses=np.array(values, np.float32),
             right=hits,
@@ -241,12 +244,12 @@ class Trainer:
         )
 
     def _set_rate(self, progress: float) -> None:
-        """Set the learning rate of the step that comes when `progress`, 0 to 1, of all steps lie behind."""
+        """Set the learning rate of the next step; `progress` is the fraction of all steps already taken, 0 to 1."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.optimizer.lr * rate(self.settings.schedule, progress)
 
     def _check(self, losses: list[Tensor]) -> None:
-        """Raise Diverged if one of the epoch's losses, one a batch, is NaN or infinite."""
+        """Raise Diverged if the loss of one of the epoch's batches is NaN or infinite."""
         finite = torch.stack(losses).isfinite()
         if not finite.all():
             batch = int(finite.int().argmin())
@@ -260,7 +263,7 @@ class Trainer:
 
     @torch.inference_mode()
     def evaluate(self, examples: Examples, batch_size: int = EVALUATION_BATCH) -> Evaluation:
-        """Return the network's result on `examples`, in evaluation mode and float32."""
+        """Evaluate the network on `examples`, in evaluation mode and float32."""
         ready = examples.to(self.device, torch.float32)
         outputs = outputs_of(self.model, ready.inputs, batch_size)
         return Evaluation(
@@ -271,7 +274,7 @@ class Trainer:
         )
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint: weights, optimiser, random states, and how far the training has come."""
+        """Write a checkpoint: weights, optimiser state, random states and progress."""
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items() if value is not None}
@@ -280,10 +283,10 @@ class Trainer:
         checkpoints.write(path, tensors, {key: repr(value) for key, value in progress.items()})
 
     def load(self, path: Path) -> None:
-        """Take up the training where the checkpoint left it.
+        """Continue from a checkpoint.
 
         Raises:
-            TrackdlError: The file is no whole checkpoint of this network.
+            TrackdlError: The file is not a complete checkpoint of this network.
         """
         tensors, meta = checkpoints.read(path, like=self.model.state_dict())
         self.model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
@@ -300,15 +303,15 @@ class Trainer:
             if key.startswith("optimizer."):
                 _, index, name = key.split(".", 2)
                 like = parameters[int(index)]
-                # Fused optimisers walk raw memory: a buffer must lie in memory as its weights do.
+                # Fused optimisers read raw memory, so a buffer must have the memory layout of its weights.
                 laid = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
                 state.setdefault(int(index), {})[name] = laid
         return {"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]}
 
 
 def _keep_memory() -> None:
-    """Let glibc keep what a step frees for the next one: given back and fetched again, it costs up to 15 % of a fit."""
+    """Let glibc keep the memory that a step frees: returning it to the system costs up to 15 % of a fit."""
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_TRIM_THRESHOLD, 1 << 27)
-        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 25)  # data sets are larger: those go back when they are let go
+        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 25)  # data sets are larger, so their memory is still returned

@@ -4,7 +4,6 @@ Knows no tracker.
 A worker process keeps the data set, normalised, from one fit to the next.
 """
 
-import math
 import platform
 import time
 from dataclasses import asdict, dataclass
@@ -19,7 +18,7 @@ from trackdl.data.images import FASHION_MEAN_STD, load_images, normalise, valida
 from trackdl.networks.build import count_parameters
 from trackdl.networks.fashion import FashionNet
 from trackdl.spec import Training
-from trackdl.spec.fashion import FashionData
+from trackdl.spec.fashion import FashionData, FashionModel
 from trackdl.training.devices import resolve_device, resolve_precision
 from trackdl.training.trainer import Examples, Trainer
 
@@ -30,9 +29,9 @@ HISTORY = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 
 @dataclass(frozen=True)
 class FoldTask:
-    """One fit: `model` are FashionNet's arguments, `fold` of `folds` is the one held out."""
+    """One fit: `fold` of `folds` is the one held out."""
 
-    model: dict[str, Any]
+    model: FashionModel
     training: Training
     data: FashionData
     folds: int
@@ -79,16 +78,11 @@ def fit_fold(task: FoldTask) -> FoldResult:
     settings = task.training.model_copy(update={"seed": task.training.seed + task.fold})
     dtype = resolve_precision(settings.precision, resolve_device(settings.device))
     learn, held = _folds(task.data, task.folds, dtype)[task.fold]
-    trainer = Trainer(lambda: FashionNet(**task.model), settings, F.cross_entropy)
+    trainer = Trainer(lambda: FashionNet(task.model), settings, F.cross_entropy)
     history: dict[str, list[float]] = {name: [] for name in HISTORY}
     cpu = 0.0
-    epochs = trainer.fit(learn, settings.epochs)
-    while True:
-        cpu -= time.process_time()
-        result = next(epochs, None)
-        cpu += time.process_time()
-        if result is None:
-            break
+    for result in trainer.fit(learn, settings.epochs):
+        cpu += result.cpu_seconds
         judged = trainer.evaluate(held)
         values = (result.train_loss, result.train_accuracy, judged.loss, judged.accuracy)
         for name, value in zip(HISTORY, values, strict=True):
@@ -109,7 +103,7 @@ def fit_fold(task: FoldTask) -> FoldResult:
 class FreshTask:
     """A configuration, trained on all folds' pictures from a seed that the grid has not used, then tested, once."""
 
-    model: dict[str, Any]
+    model: FashionModel
     training: Training
     data: FashionData
 
@@ -125,7 +119,7 @@ def fit_fresh(task: FreshTask) -> float:
     images = load_images("fashion")
     kept, _ = validation_split(len(images.train_labels), task.data.validation, task.data.split_seed)
     learn = Examples(normalise(images.train_images[kept], *FASHION_MEAN_STD, dtype), images.train_labels[kept])
-    trainer = Trainer(lambda: FashionNet(**task.model), settings, F.cross_entropy)
+    trainer = Trainer(lambda: FashionNet(task.model), settings, F.cross_entropy)
     for _ in trainer.fit(learn, settings.epochs):
         pass
     return trainer.evaluate(Examples(normalise(images.test_images, *FASHION_MEAN_STD), images.test_labels)).accuracy
@@ -135,7 +129,7 @@ def fit_fresh(task: FreshTask) -> float:
 class TimeTask:
     """A configuration whose training is to be timed over so many batches of the first fold's training pictures."""
 
-    model: dict[str, Any]
+    model: FashionModel
     training: Training
     data: FashionData
     folds: int
@@ -152,13 +146,9 @@ def time_batch(task: TimeTask) -> float:
     dtype = resolve_precision(settings.precision, resolve_device(settings.device))
     learn, _ = _folds(task.data, task.folds, dtype)[0]
     pictures = min(task.batches * settings.batch_size, len(learn))
-    epochs = Trainer(lambda: FashionNet(**task.model), settings, F.cross_entropy).fit(
-        Examples(learn.inputs[:pictures], learn.targets[:pictures]), 2
-    )
-    next(epochs)
-    began = time.process_time()
-    next(epochs)
-    return 1000 * (time.process_time() - began) / math.ceil(pictures / settings.batch_size)
+    trainer = Trainer(lambda: FashionNet(task.model), settings, F.cross_entropy)
+    *_, result = trainer.fit(Examples(learn.inputs[:pictures], learn.targets[:pictures]), 2)
+    return 1000 * result.cpu_seconds / len(result.sizes)
 
 
 @cache

@@ -134,7 +134,7 @@ class SearchDriver(Driver):
             for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
         }
         with torch.device("meta"):
-            size = count_parameters(FashionNet(**opened.experiment.model.model_dump()))
+            size = count_parameters(FashionNet(opened.experiment.model))
         single = {"cpu_seconds": sum(e.cpu_seconds for e in history), "epochs": len(history), "parameters": size}
         trials.log_once(opened.run, {**curves, **{name: [(0, float(value))] for name, value in single.items()}})
         opened.run.tags({"trackdl.trial_state": state, **({"trackdl.why": why} if why else {})})

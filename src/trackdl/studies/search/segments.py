@@ -4,7 +4,6 @@ Knows no tracker. A study can so look at a trial between two epochs, and a lost 
 """
 
 import tempfile
-import time
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -61,23 +60,16 @@ def train_segment(task: SegmentTask) -> SegmentResult:
     settings = task.experiment.training
     dtype = resolve_precision(settings.precision, resolve_device(settings.device))
     learn, validation = _pictures(task.experiment.data, dtype)
-    arguments = task.experiment.model.model_dump()
-    trainer = Trainer(lambda: FashionNet(**arguments), settings, F.cross_entropy)
+    trainer = Trainer(lambda: FashionNet(task.experiment.model), settings, F.cross_entropy)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "state.safetensors"
         if task.state is not None:
             path.write_bytes(task.state)
             trainer.load(path)
-        epochs: list[Epoch] = []
-        results = trainer.fit(learn, task.until)
-        while True:
-            began = time.process_time()
-            result = next(results, None)
-            if result is None:
-                break
-            spent = time.process_time() - began
+        epochs = []
+        for result in trainer.fit(learn, task.until):
             judged = trainer.evaluate(validation)
-            values = (result.train_loss, result.train_accuracy, judged.loss, judged.accuracy, spent)
+            values = (result.train_loss, result.train_accuracy, judged.loss, judged.accuracy, result.cpu_seconds)
             epochs.append(Epoch(result.epoch, *(round(value, 6) for value in values)))
         trainer.save(path)
         return SegmentResult(epochs, path.read_bytes())

@@ -7,7 +7,7 @@ not trained here may have an alias of its own instead.
 
 import importlib.metadata
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import mlflow
 import numpy as np
 import pandas as pd
+from mlflow.data.dataset import Dataset
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
@@ -30,7 +31,7 @@ from trackdl.tracking.registry.versions import holder
 from trackdl.tracking.runs import Run
 from trackdl.tracking.store import client, defer_interrupts, translate_errors
 
-__all__ = ["Decision", "Score", "Source", "exists", "fetch_model", "log_model", "register"]
+__all__ = ["Decision", "Score", "Source", "exists", "fetch_model", "log_and_register", "log_model", "register"]
 
 # What a served model imports, pinned to the versions here; MLflow would take 5 s to infer it.
 _SERVING_NEEDS = (
@@ -106,6 +107,39 @@ class Source:
     name: str
     version: str
     run_id: str
+
+
+def log_and_register(
+    name: str,
+    run: Run,
+    model: nn.Module,
+    card: serving.AnyCard,
+    example: np.ndarray | pd.DataFrame,
+    step: int,
+    measured: Sequence[tuple[Dataset, Mapping[str, float]]],
+    score: Score,
+    lineage: Mapping[str, Any] | None = None,
+    alias: str | None = None,
+) -> Decision:
+    """Log a network with a run and register it; the arguments are those of `log_model` and `register`.
+
+    Args:
+        name: The registered model, e.g. "greek-cnn".
+        run: The open run, which trained it.
+        model: The network.
+        card: What it is.
+        example: Its input example.
+        step: The epoch that the weights are of.
+        measured: Metrics of the model, each group with the data set that it was measured on.
+        score: What decides about the champion.
+        lineage: Further tags of the version.
+        alias: As of `register`.
+    """
+    model_id, full = log_model(run, model, card, example, step)
+    for dataset, metrics in measured:
+        run.metrics(metrics, step=step, model_id=model_id, dataset=dataset)
+    tags = {"trackdl.weights_sha256": full.weights_sha256, **(lineage or {})}
+    return register(name, run, model_id, score, tags, alias)
 
 
 def log_model(

@@ -1,0 +1,120 @@
+"""`trackdl predict`: pictures, folders, tables and standard input, as a table or JSON."""
+
+import io
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from support.served import ROW, add_heart, add_pictures, content, letter
+from trackdl.apps import predict
+from trackdl.cli import app as cli
+from trackdl.errors import InputError
+
+pytestmark = pytest.mark.usefixtures("tracking")
+
+
+def run(*words: str | Path) -> Result:
+    return CliRunner().invoke(cli.app, ["predict", *map(str, words)])
+
+
+def answers(*words: str | Path) -> list[dict[str, Any]]:
+    done = run(*words, "--json")
+    assert done.exit_code == 0, done.output
+    found: list[dict[str, Any]] = json.loads(done.output)
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Make a folder with three pictures, one of them deeper, and what is none."""
+    place = tmp_path / "letters"
+    (place / "more").mkdir(parents=True)
+    (place / "a.png").write_bytes(content(letter()))
+    (place / "b.JPG").write_bytes(content(letter("L"), "JPEG"))
+    (place / "more/c.webp").write_bytes(content(letter(), "WEBP"))
+    (place / "notes.txt").write_text("not a picture")
+    (place / ".hidden.png").write_bytes(b"")
+    return place
+
+
+def test_files_and_folders_are_answered_in_order(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predict, "_AT_ONCE", 2)
+    add_pictures(value=0.9, seed=1)
+    add_pictures(value=0.8, seed=2)
+    found = answers("greek-cnn", folder / "a.png", folder)
+    names = [str(folder / name) for name in ("a.png", "a.png", "b.JPG", "more/c.webp")]
+    assert [item["file"] for item in found] == names
+    assert found[0] == found[1]
+    assert {(item["model"], item["version"]) for item in found} == {("greek-cnn", "1")}
+    assert list(found[0]["probabilities"]) == ["alpha", "beta", "gamma"]
+    challenger = answers("greek-cnn", folder / "a.png", "--alias", "challenger")
+    assert challenger == answers("greek-cnn", folder / "a.png", "--version", "2")
+    assert challenger[0]["version"] == "2"
+    assert challenger[0]["probabilities"] != found[0]["probabilities"]
+    (top,) = answers("greek-cnn", folder / "a.png", "--top", "1")
+    assert list(top["probabilities"]) == [top["label"]]
+
+
+def test_a_table_is_printed(folder: Path) -> None:
+    add_pictures()
+    done = run("greek-cnn", folder / "a.png")
+    assert "greek-cnn version 1" in done.output
+    assert "%" in done.output
+
+
+def test_what_cannot_be_answered_is_named_and_the_rest_is_answered(folder: Path) -> None:
+    add_pictures()
+    (folder / "b.JPG").write_bytes(content(letter(), "JPEG")[:-400])
+    (folder / "blank.png").write_bytes(content(Image.new("L", (80, 80), 255)))
+    done = run("greek-cnn", folder, folder / "nobody.png", "--json")
+    assert isinstance(done.exception, InputError)
+    said = str(done.exception)
+    assert said.startswith("3 of 5 could not be answered")
+    assert f"{folder / 'b.JPG'}: the picture is damaged" in said
+    assert f"{folder / 'blank.png'}: no ink" in said
+    assert "nobody.png: there is no such file" in said
+    assert ["label" in item for item in json.loads(done.output)] == [True, False, False, True, False]
+
+
+def test_a_folder_without_pictures_is_an_error(tmp_path: Path) -> None:
+    add_pictures()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no pictures in this folder"):
+        predict.predict("models:/greek-cnn@champion", [str(tmp_path / "empty")])
+
+
+def test_standard_input_is_a_picture_or_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    add_pictures()
+    add_heart()
+    table = f"{','.join(ROW)}\n" + f"{','.join(map(str, ROW.values()))}\n" * 2
+    for name, data in (("greek-cnn", content(letter())), ("heart-mlp", table.encode())):
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
+        found = predict.predict(f"models:/{name}@champion", ["-"])
+        assert [item["file"] for item in found] == ["-"] * (2 if name == "heart-mlp" else 1)
+        assert found[0]["model"] == name
+
+
+def test_rows_of_a_table_are_answered_with_or_without_the_truth(tmp_path: Path) -> None:
+    add_heart()
+    plain = tmp_path / "rows.csv"
+    plain.write_text(f"{','.join(ROW)}\n{','.join(map(str, ROW.values()))}\n")
+    with_truth = tmp_path / "truth.csv"
+    with_truth.write_text(f"{','.join(ROW)},HeartDisease\n{','.join(map(str, ROW.values()))},1\n")
+    (first,), (second,) = answers("heart-mlp", plain), answers("heart-mlp", with_truth)
+    assert first["probabilities"] == second["probabilities"]
+    assert (first["row"], set(first["probabilities"])) == (1, {"normal", "heart disease"})
+    plain.write_text(plain.read_text().replace("ASY", "XYZ"))
+    done = run("heart-mlp", plain, with_truth)
+    assert "column ChestPainType: is 'XYZ'" in str(done.exception)
+    assert "rows.csv" in str(done.exception)
+
+
+def test_an_unknown_model_is_an_input_error() -> None:
+    for words in (["nobody", "x.png"], ["models:/x", "x.png"]):
+        assert isinstance(run(*words).exception, InputError)

@@ -1,0 +1,156 @@
+"""`trackdl ui`: two pages started and stopped together, for this machine only; a browser opens what they are for."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+import psutil
+import pytest
+
+from support import ROOT
+from support.browser import needs_browser
+from support.served import EXPERIMENT
+from tools import screens
+from trackdl.apps import ui
+from trackdl.apps.dashboard import only_for
+from trackdl.spec.ledger import LedgerSpec
+from trackdl.system import paths
+from trackdl.tracking import runs, store, trials
+
+
+@contextmanager
+def started(folder: Path, **settings: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
+    """Run `trackdl ui`; give the process and the addresses that it printed."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), **settings}
+    command = [sys.executable, "-m", "trackdl", "ui"]
+    process = subprocess.Popen(
+        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    try:
+        addresses = {}
+        assert process.stdout
+        said = []
+        for line in process.stdout:
+            said.append(line)
+            if found := re.match(r"(MLflow|Optuna).* (http://127\.0\.0\.1:\d+)", line):
+                addresses[found[1]] = found[2]
+            if line.startswith("Ctrl-C"):
+                break
+        assert addresses, "".join(said)
+        yield process, addresses | {"said": "".join(said)}
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdout
+        process.stdout.close()
+
+
+def stopped(process: subprocess.Popen[str], number: int) -> tuple[int, list[psutil.Process]]:
+    """Send a signal; return the exit code and which of the children are left."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert children
+    process.send_signal(number)
+    code = process.wait(timeout=60)
+    _, left = psutil.wait_procs(children, timeout=20)
+    return code, left
+
+
+def status(address: str, host: str | None = None) -> int:
+    request = urllib.request.Request(address, headers={"Host": host} if host else {})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+@pytest.fixture
+def tracked(tracking: str, tmp_path: Path) -> dict[str, str]:
+    """Make two runs with metrics and a study; return the settings that name their stores."""
+    for number, name in enumerate(("first", "second")):
+        with runs.start(EXPERIMENT, name=name) as run:
+            for epoch in (1, 2, 3):
+                run.metrics({"test_accuracy": 0.9 + 0.01 * epoch + 0.02 * number}, step=epoch)
+    url = f"sqlite:///{tmp_path / 'optuna.db'}"
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(storage=url, study_name="grid", direction="maximize")
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=4)
+    store.client.cache_clear()
+    return {"MLFLOW_TRACKING_URI": tracking, "TRACKDL_STORAGE": url}
+
+
+def newest(count: int) -> tuple[str, list[str]]:
+    """Return the experiment's id and the newest runs'."""
+    experiment = store.client().get_experiment_by_name("trackdl")
+    found = store.client().search_runs([experiment.experiment_id], max_results=count)
+    return experiment.experiment_id, [run.info.run_id for run in found]
+
+
+@needs_browser
+def test_the_pages_show_two_runs_and_the_study_and_end_together(tracked: dict[str, str], tmp_path: Path) -> None:
+    with started(tmp_path, **tracked) as (process, addresses):
+        assert status(addresses["Optuna"], "evil.example") == 403
+        assert status(addresses["MLflow"] + "/ajax-api/2.0/mlflow/experiments/search", "evil.example") == 403
+        with screens.opened(viewport={"width": 1400, "height": 900}) as page:
+            screens.compare_runs(page, addresses["MLflow"], *newest(2))
+            page.get_by_text("test_accuracy").first.wait_for()
+            screens.open_study(page, addresses["Optuna"], "grid")
+            assert not page.foreign
+        code, left = stopped(process, signal.SIGINT)
+    assert (code, left) == (130, [])
+
+
+def test_without_a_study_it_is_said_and_a_page_that_dies_ends_all(tracking: str, tmp_path: Path) -> None:
+    settings = {"MLFLOW_TRACKING_URI": tracking, "TRACKDL_STORAGE": f"sqlite:///{tmp_path / 'none.db'}"}
+    with started(tmp_path, **settings) as (process, addresses):
+        assert "No study is stored yet" in addresses["said"]
+        assert "Optuna" not in addresses
+        assert status(addresses["MLflow"]) == 200
+        for page in ("", "/ajax-api/2.0/mlflow/experiments/search"):
+            assert status(addresses["MLflow"] + page, "evil.example") == 403
+        family = psutil.Process(process.pid).children(recursive=True)
+        for child in psutil.Process(process.pid).children():
+            child.kill()
+        assert process.wait(timeout=60) == 1
+        assert process.stdout
+        assert "MLflow ended" in process.stdout.read()
+        assert not psutil.wait_procs(family, timeout=20)[1]
+
+
+def test_mlflow_is_where_links_lead_or_says_that_it_is_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(ui, "UI", f"http://127.0.0.1:{port}")
+        assert ui._usual_port() != port
+        assert f"Port {port} is taken" in capsys.readouterr().out
+    assert ui._usual_port() == port
+    assert not capsys.readouterr().out
+    assert LedgerSpec.model_fields["ui"].default == trials.UI == paths.UI
+
+
+def test_the_dashboard_answers_its_own_names_only() -> None:
+    asked: list[str] = []
+
+    def app(environ: dict[str, Any], _: Any) -> list[bytes]:
+        asked.append(environ["HTTP_HOST"])
+        return [b"studies"]
+
+    guarded = only_for({"127.0.0.1:80"}, app)
+    said: list[str] = []
+    for host in ("127.0.0.1:80", "evil.example", "127.0.0.1:80.evil.example"):
+        guarded({"HTTP_HOST": host}, lambda status, _: said.append(status))
+    guarded({}, lambda status, _: said.append(status))
+    assert asked == ["127.0.0.1:80"]
+    assert said == ["403 Forbidden"] * 3

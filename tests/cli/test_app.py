@@ -1,0 +1,168 @@
+"""The command line: what is wrong is said without a traceback, with exit code 2 for wrong input."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from support import ROOT
+from trackdl.cli import app as cli
+from trackdl.tracking import runs
+
+
+def trackdl(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "src" / "trackdl"), *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd, env={**os.environ, **environment}, check=False
+    )
+
+
+def test_the_working_tree_runs_without_being_installed() -> None:
+    done = trackdl("--help")
+    assert done.returncode == 0
+    for name in ("data", "mnist", "fashion", "transfer", "heart", "ledger", "main", "verify", "doctor"):
+        assert name in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["mnist", "--epochs", "0"], ["training.epochs", "set on the command line", "greater than or equal to 1"]),
+        (["mnist", "--epochs", "many"], ["--epochs", "valid integer"]),
+        (["mnist", "--file", "nowhere.yaml"], ["nowhere.yaml", "cannot be read"]),
+        (["mnist", "--file", "experiments/transfer.yaml"], ["key 'task'", "must be 'mnist'", "'transfer'"]),
+        (["mnist", "--set", "training.epocs=3"], ["training.epocs", "did you mean 'epochs'"]),
+        (["mnist", "--set", "epochs"], ["KEY=VALUE"]),
+        (["mnist", "--set", "training.seed=[1"], ["not valid YAML"]),
+        (["mnist", "--resume", "abc", "--seed", "2"], ["--resume", "only --epochs"]),
+        (["mnist", "--precision", "float16"], ["training.precision", "'float32'"]),
+        (["fashion", "--seeds", "0"], ["seeds", "set on the command line", "greater than or equal to 1"]),
+        (["fashion", "--set", "model.filter_size=4"], ["fashion.yaml", "model.filter_size", "3, 5 or 7"]),
+        (
+            ["fashion", "--set", "model.pool_size=3", "--set", "model.conv_layers=4"],
+            ["'model'", "layer 3 of 4: 2×2 pixels"],
+        ),
+        (["fashion", "--resume", "abc", "--seeds", "2"], ["--resume", "only --epochs"]),
+        (["transfer", "--preprocessing", "none"], ["data.preprocessing", "'report' or 'mnist'"]),
+        (["transfer", "--source", "mnist-cnn"], ["source", "must be models:/NAME@ALIAS"]),
+        (["ledger", "--seeds", "0"], ["ledger.yaml", "seeds", "greater than or equal to 1"]),
+        (["ledger", "--ui", "foo"], ["key 'ui'", "must be a page's address, e.g. http://127.0.0.1:5000"]),
+        (["verify", "nowhere.json"], ["nowhere.json", "cannot be read"]),
+        (["verify", "pyproject.toml"], ["pyproject.toml", "no ledger"]),
+        (["transfr"], ["No such command"]),
+        (["mnist", "--epoch", "3"], ["--epoch"]),
+    ],
+)
+def test_wrong_input_is_told_and_ends_with_2(arguments: list[str], words: list[str]) -> None:
+    done = trackdl(*arguments)
+    assert done.returncode == 2, done.stderr
+    for word in words:
+        assert word in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--debug", "mnist", "--epochs", "0"], ["mnist", "--epochs", "0", "--debug"]])
+def test_debug_shows_where_it_happened(arguments: list[str]) -> None:
+    done = trackdl(*arguments)
+    assert done.returncode != 0
+    assert "Traceback" in done.stderr
+
+
+def test_unknown_run_ids_are_wrong_input(tmp_path: Path) -> None:
+    done = trackdl("mnist", "--resume", "0" * 32, MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path / 'm.db'}")
+    assert done.returncode == 2, done.stderr
+    assert "0" * 32 in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_store_that_cannot_be_opened_is_a_failure(tmp_path: Path) -> None:
+    (tmp_path / "m.db").write_bytes(b"no database" * 100)
+    done = trackdl("mnist", "--resume", "0" * 32, MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path / 'm.db'}")
+    assert done.returncode == 1, done.stderr
+    assert "m.db" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_underscores_are_dashes() -> None:
+    # `mlflow run -P batch_size=0` becomes this.
+    done = trackdl("mnist", "--batch_size", "0")
+    assert done.returncode == 2
+    assert "training.batch_size" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("address", "code", "words"),
+    [
+        ("mysql://me:secret@127.0.0.1/none", 2, ["***", "MySQLdb", "postgresql+psycopg"]),
+        ("postgresql+psycopg://me:secret@127.0.0.1:port/none", 2, ["***", "port"]),
+        ("http://me:secret@127.0.0.1:9", 1, ["***"]),
+        ("sqlite:////proc/none/none.db", 1, ["/proc/none"]),
+    ],
+)
+def test_a_store_that_cannot_be_had_is_told(address: str, code: int, words: list[str]) -> None:
+    done = trackdl("models", MLFLOW_TRACKING_URI=address)
+    assert done.returncode == code, done.stderr
+    for word in words:
+        assert word in done.stderr
+    assert "secret" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the device is here")
+@pytest.mark.parametrize("task", ["grid", "search", "heart"])
+def test_a_device_that_is_not_here_is_told(task: str, tmp_path: Path) -> None:
+    stores = {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'm.db'}",
+        "TRACKDL_STORAGE": f"sqlite:///{tmp_path / 'o.db'}",
+    }
+    done = trackdl(task, "--device", "cuda", **stores)
+    assert done.returncode == 2, done.stderr
+    assert "--device cuda" in done.stderr
+    assert not (tmp_path / "o.db").exists()
+
+
+def test_what_nobody_foresaw_takes_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(_: list[str]) -> None:
+        raise KeyError("first\nsecond")
+
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "true")
+    monkeypatch.setattr(cli, "app", broken)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(sys, "argv", ["trackdl", "models"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    assert os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false", "a pickle may be loaded"
+    said = capsys.readouterr().err
+    assert "unexpected: KeyError" in said
+    assert "trackdl --debug COMMAND" in said
+    assert said.count("\n") == 1
+    monkeypatch.setattr(sys, "argv", ["trackdl", "models", "--debug"])
+    with pytest.raises(KeyError):
+        cli.main()
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.usefixtures("tracking")
+def test_an_interrupted_run_is_killed_and_says_so(tmp_path: Path, number: signal.Signals) -> None:
+    command = [sys.executable, str(ROOT / "src" / "trackdl"), "mnist", "--epochs", "50"]
+    log = tmp_path / "log"
+    with log.open("w") as out, subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out) as process:
+        try:
+            while "epochs 1/50" not in log.read_text() and "epochs 5/50" not in log.read_text():
+                assert process.poll() is None, log.read_text()
+                time.sleep(0.2)
+            process.send_signal(number)
+            assert process.wait(60) == 130
+        finally:
+            process.kill()
+    assert "Traceback" not in log.read_text()
+    assert [run.info.info.status for run in runs.find("mnist")] == ["KILLED"]

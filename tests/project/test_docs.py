@@ -1,0 +1,70 @@
+"""Every command that the documents name exists, with the options and files that they give it."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer.main
+import yaml
+
+from support import ROOT
+from tools import readme
+from trackdl.cli.app import app
+
+COMMANDS = typer.main.get_command(app).commands
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "benchmarks" / "README.md"])
+NAMED = re.compile(r"(?:`|^ {4,}|\| )(?:\.venv/bin/)?trackdl ([a-z]+)([^`|\n]*)", re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_commands_and_options_exist(path) -> None:  # type: ignore[no-untyped-def]
+    for name, rest in NAMED.findall(path.read_text(encoding="utf-8")):
+        assert name in COMMANDS, f"{path.name}: trackdl {name}"
+        known = {option for parameter in COMMANDS[name].params for option in parameter.opts}
+        for option in re.findall(r"(?<!\S)--[a-z-]+", rest):
+            assert option in known | {"--help"}, f"{path.name}: trackdl {name} {option}"
+
+
+def test_the_readme_names_commands() -> None:
+    assert len(NAMED.findall((ROOT / "README.md").read_text(encoding="utf-8"))) > 5
+
+
+def commands(path: Path, program: str) -> list[list[str]]:
+    """Return the words after `program` in each line of code of a document, and in each piece of code in its text."""
+    text = path.read_text(encoding="utf-8")
+    found = re.findall(
+        rf"(?:`|^ {{4,}})(?:[A-Z_]+=\S+ )*{re.escape(program)}((?: [^`\n]*)?)(?:`|$)", text, re.MULTILINE
+    )
+    return [shlex.split(words, comments=True) for words in found]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_other_programs_are_given_what_exists(path: Path) -> None:
+    targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    entries = set(yaml.safe_load((ROOT / "MLproject").read_text(encoding="utf-8"))["entry_points"])
+    for words in commands(path, "make"):
+        named = {word for word in words if "=" not in word and word.islower()}
+        assert named <= targets | entries, f"{path.name}: make {' '.join(words)}"
+    for words in commands(path, "mlflow run"):
+        entry = words[words.index("-e") + 1] if "-e" in words else "main"
+        assert entry in entries, f"{path.name}: mlflow run {' '.join(words)}"
+    for words in commands(path, "python"):
+        file = ROOT / (words[1].replace(".", "/") + ".py" if words[0] == "-m" else words[0])
+        assert file.exists(), f"{path.name}: python {' '.join(words)}"
+        known = (
+            re.findall(r'add_argument\(\s*"(--[a-z-]+)"', file.read_text(encoding="utf-8")) if file.is_file() else []
+        )
+        if "benchmarks" in file.parts:
+            assert {word for word in words if word.startswith("--")} <= set(known), f"{path.name}: {' '.join(words)}"
+
+
+def test_the_readmes_table_is_the_committed_ledgers_head() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert text == readme.with_head(text, ROOT / "docs" / "ledger" / "ledger.json")
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for path in DOCUMENTS:
+        for target in re.findall(r"\]\((?!http|#)([^)#]+)", path.read_text(encoding="utf-8")):
+            assert (path.parent / target).exists(), f"{path.name}: {target}"

@@ -1,0 +1,160 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from support import ROOT
+from trackdl import spec
+from trackdl.errors import InputError
+
+GOOD = """
+task: mnist
+data: {dataset: mnist}
+training:
+  epochs: 8
+  batch_size: 64
+  optimizer: {name: sgd, lr: 1e-2, momentum: 0.5}
+  seed: 1
+"""
+
+
+def parse(text: str, overrides: dict[str, object] | None = None) -> spec.MnistSpec:
+    return spec.parse(text, "x.yaml", spec.MnistSpec, overrides)
+
+
+def test_a_resolved_file_reads_to_the_same_experiment() -> None:
+    experiment = parse(GOOD, {"training.epochs": 3, "reload_after": 2})
+    again = parse(spec.to_yaml(experiment))
+    assert again == experiment
+    assert spec.digest(again) == spec.digest(experiment)
+
+
+def test_exponents_are_numbers() -> None:
+    assert parse(GOOD).training.optimizer.lr == 0.01
+
+
+def test_the_digest_is_of_what_decides_and_of_nothing_else() -> None:
+    reported = GOOD + "reported: [{metric: test_loss, value: 1.0, quote: q}]\n"
+    assert spec.digest(parse(reported)) == spec.digest(parse(GOOD))
+    assert spec.digest(parse(GOOD, {"training.seed": 2})) != spec.digest(parse(GOOD))
+
+
+def test_a_key_that_came_later_changes_nothing_until_it_is_set() -> None:
+    later = {"training.schedule": "constant", "training.optimizer.weight_decay": 0.0, "training.augmentation.shift": 0}
+    plain, said = parse(GOOD), parse(GOOD, later)
+    assert said == plain
+    assert spec.digest(said) == spec.digest(plain)
+    # As it was before these keys came.
+    assert spec.digest(plain) == "77e94d34db61b53518af680eee0376d00cb81e46971758a2cb166d3e634e94f3"
+    assert spec.to_yaml(said) == spec.to_yaml(plain)
+    assert not {"schedule", "augmentation", "weight_decay"} & set(spec.to_yaml(plain).replace(":", " ").split())
+    assert "training.schedule" not in spec.flatten(plain)
+
+
+def test_a_recipe_is_read_back_as_it_was() -> None:
+    recipe = {
+        "training.schedule": "one_cycle",
+        "training.label_smoothing": 0.1,
+        "training.optimizer.weight_decay": 5e-4,
+        "training.optimizer.nesterov": True,
+        "training.augmentation": {"flip": True},
+    }
+    experiment = parse(GOOD, recipe)
+    assert parse(spec.to_yaml(experiment)) == experiment
+    assert spec.digest(experiment) != spec.digest(parse(GOOD))
+    assert spec.flatten(experiment)["training.augmentation.flip"] is True
+
+
+@pytest.mark.parametrize("key", ["training.label_smoothing", "training.augmentation.shift"])
+def test_a_table_is_not_trained_as_pictures_are(key: str) -> None:
+    file = ROOT / "experiments" / "heart.yaml"
+    with pytest.raises(InputError, match="label_smoothing and augmentation are for image classifiers"):
+        spec.load(file, spec.HeartSpec, {key: 0.5 if key.endswith("smoothing") else 1})
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            ("epochs: 8", "epoch: 8"),
+            ["x.yaml", "'training.epoch'", "did you mean 'epochs'", "'training.epochs': missing"],
+        ),
+        (("epochs: 8", "epochs: eight"), ["'training.epochs'", "valid integer", "'eight'"]),
+        (("epochs: 8", "epochs: 0"), ["'training.epochs'", "greater than or equal to 1"]),
+        (("epochs: 8", "epochs: true"), ["'training.epochs'", "valid integer", "True"]),
+        (("name: sgd", "name: sdg"), ["'training.optimizer.name'", "'sgd', 'adam' or 'adamw'", "'sdg'"]),
+        (("name: sgd", "name: adam"), ["'training.optimizer'", "momentum is a setting of sgd"]),
+        (("lr: 1e-2, momentum: 0.5", "lr: 1e-2, nesterov: true"), ["nesterov needs sgd with a momentum"]),
+        (
+            ("name: sgd, lr: 1e-2, momentum: 0.5", "name: adam, lr: 1e-2, weight_decay: 0.1"),
+            ["weight_decay is a setting of sgd and adamw"],
+        ),
+        (("seed: 1", "seed: 1\n  augmentation: {flop: true}"), ["'training.augmentation.flop'", "did you mean 'flip'"]),
+        (("lr: 1e-2", "lr: .nan"), ["'training.optimizer.lr'", "finite"]),
+        (("lr: 1e-2", "lr: -1"), ["'training.optimizer.lr'", "greater than 0"]),
+        (("task: mnist", "task: mnits"), ["'task'", "must be 'mnist'", "'mnits'"]),
+        (("data: {dataset: mnist}", "data: 3"), ["'data'", "a section of keys", "3"]),
+        (("seed: 1", "seed: 1\n  seed: 2"), ["not valid YAML", "'seed' occurs twice", "line 9"]),
+        (("seed: 1", "seed: &a 1\n  device: *a"), ["not valid YAML", "alias"]),
+        (("seed: 1", "seed: [1"), ["not valid YAML"]),
+        (("seed: 1", "seed: 1\n  1: 2"), ["not valid YAML", "not a string"]),
+    ],
+)
+def test_what_is_wrong_is_named(change: tuple[str, str], words: list[str]) -> None:
+    assert change[0] in GOOD
+    with pytest.raises(InputError) as caught:
+        parse(GOOD.replace(*change))
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_an_override_is_named_as_one() -> None:
+    with pytest.raises(InputError, match=r"'training.seed' \(set on the command line\)"):
+        parse(GOOD, {"training.seed": -1})
+    with pytest.raises(InputError, match=r"cannot be set: .task. is not a section"):
+        parse(GOOD, {"task.x": 1})
+
+
+@pytest.mark.parametrize("number", ["1:30", "-1:30.5", "1" + ":59" * 300_000])
+def test_numbers_to_the_base_of_60_are_texts(number: str) -> None:
+    """YAML 1.1 has them; one of 900 kB took 15 s to be worked out, and is no batch size."""
+    with pytest.raises(InputError, match=r"training\.batch_size.*integer"):
+        parse(GOOD.replace("batch_size: 64", f"batch_size: {number}"))
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no\.yaml: cannot be read"):
+        spec.load(tmp_path / "no.yaml", spec.MnistSpec)
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="not UTF-8"):
+        spec.load(tmp_path / "binary", spec.MnistSpec)
+    (tmp_path / "large").write_bytes(b"#" * (spec.MAX_BYTES + 1))
+    with pytest.raises(InputError, match="larger than"):
+        spec.load(tmp_path / "large", spec.MnistSpec)
+    (tmp_path / "list").write_text("[1, 2]")
+    with pytest.raises(InputError, match="found list"):
+        spec.load(tmp_path / "list", spec.MnistSpec)
+
+
+def test_an_unknown_key_in_a_list_names_its_neighbours() -> None:
+    with pytest.raises(InputError, match=r"'reported.0.quot'.*did you mean 'quote'.*metric, epoch, value, quote"):
+        parse(GOOD + "reported: [{metric: a, value: 1, quot: b}]\n")
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_an_experiment_or_an_input_error(text: str) -> None:
+    with pytest.raises(InputError):
+        parse(text)
+
+
+@given(st.sampled_from(GOOD.split()), st.text(alphabet="{}[]:,-&*!|>'\"\t 0e.~", max_size=6))
+def test_a_file_with_one_word_changed_is_valid_or_an_input_error(word: str, new: str) -> None:
+    changed = GOOD.replace(word, new, 1)
+    try:
+        parse(changed)
+    except InputError as error:
+        message = str(error)
+    else:
+        message = "x.yaml"
+    assert message.startswith("x.yaml")

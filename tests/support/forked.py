@@ -1,0 +1,84 @@
+"""Processes forked from one that has loaded everything: a start of MLflow and PyTorch costs seconds of computing."""
+
+import multiprocessing
+import os
+import time
+from collections.abc import Mapping
+from functools import cache
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerContext
+from multiprocessing.pool import Pool
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from support import ROOT
+
+__all__ = ["pool", "start_driver", "wait_until_gone"]
+
+CONTEXT: ForkServerContext = multiprocessing.get_context("forkserver")
+HEAVY = [
+    "trackdl.tasks.grid",
+    "trackdl.tasks.search",
+    "trackdl.tracking.runs",
+    "support.grid_fits",
+    "support.search_fits",
+]
+
+
+@cache
+def _server() -> None:
+    """Start the process that the others are forked from; what it loads it finds by PYTHONPATH alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")]))
+        CONTEXT.set_forkserver_preload(HEAVY)
+        forkserver.ensure_running()
+
+
+def pool(processes: int) -> Pool:
+    """Return a pool whose processes do one task each."""
+    _server()
+    return CONTEXT.Pool(processes, maxtasksperchild=1)
+
+
+def start_driver(experiment: Any, environment: Mapping[str, str]) -> BaseProcess:
+    """Start a grid, or a search, with two workers, at the head of a group of its own."""
+    _server()
+    made = CONTEXT.Process(target=_drive, args=(experiment, dict(environment)))
+    made.start()
+    return made
+
+
+def _drive(experiment: Any, environment: dict[str, str]) -> None:
+    os.setsid()
+    os.environ.update(environment)
+    if experiment.task == "search":
+        from support import search_fits
+        from trackdl.tasks import search
+
+        search.project_root = lambda: Path(environment["SEARCH_TEST"])  # type: ignore[attr-defined]
+        search.run(experiment, 2, search_fits.slow)
+        return
+    from support import grid_fits
+    from trackdl.tasks import grid
+
+    grid.run(experiment, 2, fit=grid_fits.slow, test=grid_fits.afresh, clock=grid_fits.timed)
+
+
+def wait_until_gone(group: int) -> None:
+    """Wait until no process of the session is left; the test's own time limit ends it where one stays."""
+    while True:
+        left = [p for p in psutil.pids() if p != group and _session(p) == group]
+        if not left:
+            return
+        time.sleep(0.1)
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except (ProcessLookupError, PermissionError):
+        return None

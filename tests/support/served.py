@@ -1,0 +1,165 @@
+"""What the tests of serving share: tiny registered models, and a client for an ASGI application without a network."""
+
+import asyncio
+import base64
+import io
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from support import ROOT
+from trackdl import spec
+from trackdl.data.heart.inputs import Preparation
+from trackdl.data.heart.table import CLASSES, load_heart
+from trackdl.networks.digit import DigitNet
+from trackdl.networks.heart import HeartNets
+from trackdl.serving import PictureCard, TableCard
+from trackdl.spec.heart import HeartInputs
+from trackdl.tracking import runs
+from trackdl.tracking.registry import register as registry
+from trackdl.tracking.registry.register import Decision, Score
+from trackdl.training.trainer import seeded
+
+EXPERIMENT = spec.load(ROOT / "experiments" / "mnist.yaml", spec.MnistSpec)
+GREEK = ("alpha", "beta", "gamma")
+ROW = {
+    "Age": 54,
+    "Sex": "M",
+    "ChestPainType": "ASY",
+    "RestingBP": 140,
+    "Cholesterol": 239,
+    "FastingBS": 0,
+    "RestingECG": "Normal",
+    "MaxHR": 160,
+    "ExerciseAngina": "N",
+    "Oldpeak": 1.2,
+    "ST_Slope": "Flat",
+}
+
+
+def network(classes: int = 10, seed: int = 0) -> DigitNet:
+    with seeded(seed):
+        return DigitNet(classes).eval()
+
+
+def card(classes: tuple[str, ...], preprocessing: str = "mnist") -> PictureCard:
+    arguments = {"classes": len(classes)}
+    return PictureCard(
+        network="DigitNet",
+        arguments=arguments,
+        classes=list(classes),
+        mean=0.1307,
+        std=0.3081,
+        preprocessing=preprocessing,
+    )
+
+
+def add_pictures(
+    name: str = "greek-cnn",
+    value: float = 0.9,
+    seed: int = 0,
+    preprocessing: str = "mnist",
+    lineage: Mapping[str, str] | None = None,
+) -> Decision:
+    """Register a network with random weights."""
+    classes = GREEK if name == "greek-cnn" else tuple("0123456789")
+    with runs.start(EXPERIMENT) as run:
+        model = network(len(classes), seed)
+        pixels = np.zeros((1, 28, 28))
+        model_id, _ = registry.log_model(run, model, card(classes, preprocessing), pixels, 1)
+        run.metrics({"val_accuracy": value}, step=1, model_id=model_id)
+        score = Score("val_accuracy", value, "a test says so", "d1")
+        return registry.register(name, run, model_id, score, lineage or {})
+
+
+def heart_model() -> tuple[HeartNets, TableCard]:
+    table = load_heart()
+    settings = HeartInputs(encoding="one-hot", missing_zeros=True, variance=0.95)
+    preparation = Preparation.fit(table.train_rows, settings)
+    with seeded(0):
+        model = HeartNets(2, [10], inputs=preparation.width, logits=True)
+    said = TableCard(network="HeartNets", arguments=model.arguments, classes=list(CLASSES), preparation=preparation)
+    return model.eval(), said
+
+
+def add_heart() -> Decision:
+    model, said = heart_model()
+    example = load_heart().test_rows.drop(columns="HeartDisease").head(2).reset_index(drop=True)
+    with runs.start(EXPERIMENT) as run:
+        model_id, _ = registry.log_model(run, model, said, example, 1)
+        return registry.register("heart-mlp", run, model_id, Score("cv_accuracy", 0.9, "a test says so", "d2"), {})
+
+
+def letter(mode: str = "RGB") -> Image.Image:
+    """Draw a letter, blue on white."""
+    image = Image.new("RGB", (300, 240), "white")
+    brush = ImageDraw.Draw(image)
+    brush.line([(80, 60), (150, 120), (190, 200)], fill=(20, 20, 160), width=14)
+    brush.line([(210, 50), (150, 120), (120, 200)], fill=(20, 20, 160), width=14)
+    return image.convert(mode)
+
+
+def content(image: Image.Image, kind: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind)
+    return file.getvalue()
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def ask(
+    app: Any,
+    body: bytes | str | dict[str, Any],
+    kind: str | None = "application/json",
+    path: str = "/invocations",
+    method: str = "POST",
+    headers: Mapping[str, str] | None = None,
+    chunk: int = 65536,
+) -> tuple[int, Any]:
+    """Send a request to an ASGI application in chunks; return the status and the parsed (or plain) body."""
+    if isinstance(body, dict):
+        body = json.dumps(body)
+    data = body.encode() if isinstance(body, str) else body
+    given = {"host": "localhost", "content-length": str(len(data)), **({"content-type": kind} if kind else {})}
+    given |= headers or {}
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "scheme": "http",
+        "headers": [(key.encode(), value.encode()) for key, value in given.items()],
+    }
+    parts = _parts(data, chunk)
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return next(parts)
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    asyncio.run(app(scope, receive, send))
+    status = sent[0]["status"]
+    answer = b"".join(message.get("body", b"") for message in sent[1:]).decode()
+    try:
+        return status, json.loads(answer)
+    except ValueError:
+        return status, answer
+
+
+def _parts(data: bytes, chunk: int) -> Iterator[dict[str, Any]]:
+    for start in range(0, max(len(data), 1), chunk):
+        more = start + chunk < len(data)
+        yield {"type": "http.request", "body": data[start : start + chunk], "more_body": more}
+    while True:
+        yield {"type": "http.disconnect"}

@@ -1,0 +1,153 @@
+"""Task 1 on tiny data: what a run leaves, and that stopping and resuming changes nothing."""
+
+from pathlib import Path
+
+import mlflow
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from support import ROOT
+from trackdl import spec
+from trackdl.cli import options
+from trackdl.data.images import load_images
+from trackdl.errors import InputError
+from trackdl.spec import MnistSpec
+from trackdl.tasks import mnist
+from trackdl.tracking import runs
+from trackdl.tracking.registry import register as registry
+
+pytestmark = pytest.mark.usefixtures("tracking", "tiny_mnist")
+
+FILE = ROOT / "experiments" / "mnist.yaml"
+
+
+def experiment(**keys: object) -> MnistSpec:
+    given = {"training.batch_size": 32, **{key.replace("__", "."): value for key, value in keys.items()}}
+    return spec.load(FILE, MnistSpec, given)
+
+
+def logged(run_id: str) -> MnistSpec:
+    return options.read(options.resumable(run_id, None, {}), MnistSpec, {})
+
+
+def weights(version: str = "1") -> list[torch.Tensor]:
+    return list(registry.fetch_model(f"models:/mnist-cnn/{version}").model.parameters())
+
+
+def same(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_a_run_leaves_what_mlflow_users_expect() -> None:
+    result = mnist.run(experiment())
+    run = result.run
+    assert run.info.info.status == "FINISHED"
+    for metric in ("test_loss", "test_accuracy"):
+        assert [step for step, _ in run.history(metric)] == list(range(9))
+    for metric in ("train_loss", "train_accuracy", "fit_seconds", "images_per_second"):
+        assert [step for step, _ in run.history(metric)] == list(range(1, 9))
+    assert len(run.history("batch_loss")) == 8 * 2  # 19 batches an epoch, one in ten
+    names = {"test_digits", "predictions", "training_curve", "predictions_continued", "training_curve_continued"}
+    assert {Path(path).stem for path in run.artifacts("pictures")} == names
+    assert len(run.artifacts("checkpoints")) == 8
+    assert {item.dataset.name for item in run.info.inputs.dataset_inputs} == {"mnist-train", "mnist-test"}
+    assert [output.step for output in run.info.outputs.model_outputs] == [8]
+    assert len(result.rows) == len([item for item in experiment().numbers if not item.series])
+    assert all(row.measured is not None for row in result.rows)
+    assert result.decision.champion
+
+
+def test_what_is_logged_can_be_computed_again(tmp_path: Path) -> None:
+    run = mnist.run(experiment(training__epochs=2)).run
+    for step, accuracy in run.history("test_accuracy"):
+        kept = load_file(run.fetch(f"predictions/test-epoch-{step:05d}.safetensors", tmp_path))
+        assert (kept["outputs"].argmax(1) == kept["targets"]).double().mean().item() == accuracy
+        loss = torch.nn.functional.nll_loss(kept["outputs"], kept["targets"]).item()
+        assert loss == pytest.approx(dict(run.history("test_loss"))[step], rel=1e-6)
+
+
+def test_reloading_after_three_epochs_changes_no_weight() -> None:
+    mnist.run(experiment())
+    mnist.run(experiment(reload_after=None))
+    assert same(weights("1"), weights("2"))
+
+
+def test_three_epochs_then_resumed_for_five_are_eight_straight() -> None:
+    first = mnist.run(experiment(training__epochs=3)).run
+    longer = logged(first.id).model_copy(update={"reload_after": None})
+    longer = spec.parse(spec.to_yaml(longer), "resumed", MnistSpec, {"training.epochs": 8})
+    second = mnist.run(longer, resume=first.id).run
+    straight = mnist.run(experiment()).run
+    assert same(weights("2"), weights("3"))
+    assert second.id != first.id  # what is finished stays as it was
+    assert [step for step, _ in first.history("test_loss")] == [0, 1, 2, 3]
+    for metric in ("test_loss", "train_loss", "batch_loss"):
+        assert second.history(metric) == straight.history(metric)
+    assert second.info.data.tags["trackdl.resumed_from"] == first.id
+
+
+def test_a_killed_run_goes_on_as_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    measure, calls = mnist._measure, []
+
+    def interrupted(*args: object) -> object:
+        calls.append(args)
+        if len(calls) == 6:  # after epoch 5 was trained, before its checkpoint
+            raise KeyboardInterrupt
+        return measure(*args)
+
+    monkeypatch.setattr(mnist, "_measure", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        mnist.run(experiment())
+    (killed,) = runs.find("mnist")
+    assert killed.info.info.status == "KILLED"
+    monkeypatch.setattr(mnist, "_measure", measure)
+    resumed = mnist.run(logged(killed.id), resume=killed.id).run
+    assert resumed.id == killed.id
+    assert resumed.info.info.status == "FINISHED"
+    straight = mnist.run(experiment()).run
+    assert same(weights("1"), weights("2"))
+    for metric in ("test_loss", "batch_loss"):
+        assert resumed.history(metric) == straight.history(metric)
+
+
+def test_a_torn_checkpoint_is_passed_over(caplog: pytest.LogCaptureFixture) -> None:
+    result = mnist.run(experiment(training__epochs=3))
+    uri = result.run.info.info.artifact_uri.removeprefix("file://")
+    last = Path(uri) / "checkpoints" / "epoch-00003.safetensors"
+    last.write_bytes(last.read_bytes()[:1000])
+    longer = experiment(training__epochs=5)
+    with caplog.at_level("WARNING", "trackdl"):
+        again = mnist.run(longer, resume=result.run.id).run
+    assert "epoch-00003.safetensors is passed over" in caplog.text
+    assert [step for step, _ in again.history("train_loss")] == [1, 2, 3, 4, 5]
+    mnist.run(experiment(training__epochs=5))
+    assert same(weights("2"), weights("3"))
+
+
+def test_what_cannot_be_resumed_says_why() -> None:
+    done = mnist.run(experiment(training__epochs=1)).run
+    with pytest.raises(InputError, match=r"nothing is left to train.*--epochs"):
+        mnist.run(experiment(training__epochs=1), resume=done.id)
+    with pytest.raises(InputError, match="not found"):
+        mnist.run(experiment(), resume="nowhere")
+    with runs.start(experiment()) as empty:
+        pass
+    with pytest.raises(InputError, match="it has no checkpoint"):
+        mnist.run(experiment(), resume=empty.id)
+
+
+def test_the_logged_experiment_runs_again_to_the_same_weights(tmp_path: Path) -> None:
+    first = mnist.run(experiment(training__epochs=2, training__seed=7)).run
+    again = spec.load(first.fetch("experiment.yaml", tmp_path), MnistSpec)
+    mnist.run(again)
+    assert same(weights("1"), weights("2"))
+
+
+def test_the_served_model_says_what_the_run_measured() -> None:
+    run = mnist.run(experiment(training__epochs=4)).run
+    test = load_images("mnist")
+    served = mlflow.pyfunc.load_model("models:/mnist-cnn@champion")
+    labels = served.predict(test.test_images.numpy().astype("float32"))["label"].astype(int)
+    right = (labels.to_numpy() == test.test_labels.numpy()).mean()
+    assert right == dict(run.history("test_accuracy"))[4]

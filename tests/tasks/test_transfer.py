@@ -1,0 +1,159 @@
+"""Task 3 on tiny data: lineage, freezing, held-out letters, and what is said of synthetic ones."""
+
+import json
+from pathlib import Path
+
+import mlflow
+import pytest
+import torch
+from PIL import Image, ImageDraw
+from safetensors.torch import load_file
+
+from support import ROOT
+from trackdl import spec
+from trackdl.data.greek import letters as greek
+from trackdl.errors import InputError, TrackdlError
+from trackdl.spec import MnistSpec, TransferSpec
+from trackdl.tasks import mnist, transfer
+from trackdl.tracking.registry import register as registry
+
+pytestmark = pytest.mark.usefixtures("tracking", "tiny_mnist")
+
+SHAPES = {"bar": (60, 20, 72, 110), "dash": (20, 60, 110, 72), "block": (40, 40, 90, 90)}
+
+
+@pytest.fixture
+def letters(tmp_path: Path) -> Path:
+    """Draw three shapes, four times each, at slightly different places."""
+    folder = tmp_path / "letters"
+    for name, box in SHAPES.items():
+        (folder / name).mkdir(parents=True)
+        for number in range(4):
+            picture = Image.new("L", (133, 133), 240)
+            ImageDraw.Draw(picture).rectangle([edge + 3 * number - 5 for edge in box], fill=20)
+            picture.save(folder / name / f"{number}.png")
+    return folder
+
+
+def experiment(folder: Path | None, **keys: object) -> TransferSpec:
+    given = {"training.epochs": 20, "data.folds": 4, "data.folder": str(folder) if folder else None}
+    given |= {key.replace("__", "."): value for key, value in keys.items()}
+    return spec.load(ROOT / "experiments" / "transfer.yaml", TransferSpec, given)
+
+
+def digits() -> mnist.Result:
+    given = {"training.epochs": 2, "training.batch_size": 32}
+    return mnist.run(spec.load(ROOT / "experiments" / "mnist.yaml", MnistSpec, given))
+
+
+def test_only_the_head_learns_and_the_parents_are_known(letters: Path) -> None:
+    parent = digits()
+    result = transfer.run(experiment(letters))
+    source = registry.fetch_model("models:/mnist-cnn@champion")
+    greek_net = registry.fetch_model("models:/greek-cnn@champion")
+    before, after = source.model.state_dict(), greek_net.model.state_dict()
+    assert {name for name in before if not torch.equal(before[name], after[name])} == {"fc2.weight", "fc2.bias"} or (
+        before["fc2.weight"].shape != after["fc2.weight"].shape
+    )
+    for name in set(before) - {"fc2.weight", "fc2.bias"}:
+        assert torch.equal(before[name], after[name])
+    assert tuple(after["fc2.weight"].shape) == (3, 50)
+    assert greek_net.card.classes == sorted(SHAPES)
+    assert greek_net.card.preprocessing == "report"
+    version = mlflow.MlflowClient().get_model_version("greek-cnn", result.decision.version)
+    for tags in (version.tags, result.run.info.data.tags):
+        assert tags["trackdl.source_version"] == parent.decision.version
+        assert tags["trackdl.source_run"] == parent.run.id
+        assert tags["trackdl.source_weights_sha256"] == source.card.weights_sha256
+    assert version.tags["trackdl.synthetic"] == "false"
+
+
+def test_every_epoch_is_logged_and_held_out_letters_are_counted(letters: Path, tmp_path: Path) -> None:
+    digits()
+    run = transfer.run(experiment(letters)).run
+    assert [step for step, _ in run.history("train_accuracy")] == list(range(21))
+    rows = json.loads(run.fetch("predictions/held_out.json", tmp_path).read_text())["rows"]
+    assert len(rows) == 12
+    for name, suffix in {"transferred": "", "random features": "_random_features"}.items():
+        right = sum(row["truth"] == row[name] for row in rows) / 12
+        assert dict(run.history(f"val_accuracy{suffix}"))[20] == pytest.approx(right)
+        assert dict(run.history(f"val_accuracy{suffix}_low"))[20] <= right
+    assert {Path(path).stem for path in run.artifacts("pictures")} == {"training_curve", "letters", "held_out"}
+    network = run.fetch("network.txt", tmp_path).read_text()
+    assert "(fc2): Linear(in_features=50, out_features=3, bias=True)" in network
+
+
+def test_every_batch_of_every_epoch_is_kept(letters: Path, tmp_path: Path) -> None:
+    digits()
+    run = transfer.run(experiment(letters)).run
+    kept = load_file(run.fetch("history/batches.safetensors", tmp_path))
+    assert kept["epochs"].tolist() == list(range(1, 21))
+    assert kept["losses"].dtype == torch.float32
+    assert kept["losses"].shape == kept["right"].shape == kept["sizes"].shape == (20, 3)
+    assert kept["sizes"][0].tolist() == [5, 5, 2]
+    assert [(12 * epoch, loss) for epoch, loss in enumerate(kept["losses"][:, 0].tolist())] == run.history("batch_loss")
+
+
+def test_without_an_mnist_model_one_is_trained_first(letters: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("WARNING", "trackdl"):
+        result = transfer.run(experiment(letters))
+    assert "training it first" in caplog.text
+    assert result.run.info.data.tags["trackdl.source_version"] == "1"
+
+
+def test_a_version_that_is_not_there_is_an_input_error(letters: Path) -> None:
+    with pytest.raises(InputError, match="models:/mnist-cnn/7"):
+        transfer.run(experiment(letters, source="models:/mnist-cnn/7"))
+
+
+def test_letters_that_are_only_tested(letters: Path) -> None:
+    digits()
+    result = transfer.run(experiment(letters, data__test_folder=str(letters)))
+    assert result.unseen is not None
+    assert result.unseen.total == 12
+    assert dict(result.run.history("test_accuracy"))[20] == dict(result.run.history("train_accuracy"))[20]
+
+
+def test_letters_of_other_classes_cannot_be_tested(letters: Path, tmp_path: Path) -> None:
+    (letters / "bar").rename(tmp_path / "elsewhere")
+    other = tmp_path / "other"
+    (other / "one").mkdir(parents=True)
+    (other / "two").mkdir()
+    for place in ("one", "two"):
+        Image.new("L", (40, 40), 255).save(other / place / "a.png")
+    with pytest.raises(InputError, match=r"classes one, two.*learns block, dash"):
+        transfer.run(experiment(letters, data__test_folder=str(other)))
+
+
+def test_a_source_whose_files_were_changed_is_refused(letters: Path) -> None:
+    digits()
+    client = mlflow.MlflowClient()
+    version = client.get_model_version_by_alias("mnist-cnn", "champion")
+    card = Path(mlflow.artifacts.download_artifacts(f"models:/mnist-cnn/{version.version}")) / "data/model/model.json"
+    card.write_text(card.read_text().replace('"DigitNet"', '"NoNet"'))
+    with pytest.raises(TrackdlError, match="changed data/model/model"):
+        transfer.run(experiment(letters))
+
+
+def test_synthetic_letters_are_called_so_everywhere(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("TRACKDL_GREEK_DIR", raising=False)
+
+    def unreachable(*_: object) -> Path:
+        raise TrackdlError("no network")
+
+    monkeypatch.setattr(greek, "fetch", unreachable)
+    digits()
+    with caplog.at_level("WARNING", "trackdl"):
+        result = transfer.run(experiment(None))
+    assert "synthetic" in caplog.text
+    assert "no network" in caplog.text
+    transfer.show(result)
+    assert "SYNTHETIC" in capsys.readouterr().out
+    info = result.run.info
+    assert info.data.tags["trackdl.synthetic"] == "true"
+    assert "synthetic" in info.data.tags["mlflow.runName"]
+    assert "synthetic" in info.inputs.dataset_inputs[0].dataset.name
+    version = mlflow.MlflowClient().get_model_version("greek-cnn", "1")
+    assert version.tags["trackdl.synthetic"] == "true"

@@ -1,0 +1,231 @@
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import mlflow
+import psutil
+import pytest
+import sqlalchemy
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, TEMPORARILY_UNAVAILABLE
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from mlflow.tracking import MlflowClient
+
+from support import ROOT
+from trackdl import spec
+from trackdl.errors import InputError, TrackdlError
+from trackdl.ledger import evidence
+from trackdl.system import outages, processes
+from trackdl.tracking import runs, store, trials
+from trackdl.tracking.runs import Run
+
+EXPERIMENT = spec.load(ROOT / "experiments" / "mnist.yaml", spec.MnistSpec)
+
+pytestmark = pytest.mark.usefixtures("tracking")
+
+
+def status(run: Run) -> str:
+    return str(run.info.info.status)
+
+
+def test_a_run_ends_as_it_went() -> None:
+    with runs.start(EXPERIMENT) as fine:
+        assert status(fine) == "RUNNING"
+    with pytest.raises(ZeroDivisionError), runs.start(EXPERIMENT) as failed:
+        _ = 1 / 0
+    with pytest.raises(KeyboardInterrupt), runs.start(EXPERIMENT) as killed:
+        raise KeyboardInterrupt
+    assert [status(run) for run in (fine, failed, killed)] == ["FINISHED", "FAILED", "KILLED"]
+
+
+def test_a_run_says_what_was_run(tmp_path: Path) -> None:
+    with runs.start(EXPERIMENT) as run:
+        pass
+    data = run.info.data
+    assert data.params["training.optimizer.lr"] == "0.01"
+    assert data.tags["trackdl.task"] == "mnist"
+    assert data.tags["trackdl.spec_digest"] == spec.digest(EXPERIMENT)
+    logged = run.fetch("experiment.yaml", tmp_path)
+    assert spec.load(logged, spec.MnistSpec) == EXPERIMENT
+
+
+def test_the_run_that_mlflow_run_made_is_taken_once(monkeypatch: pytest.MonkeyPatch, tracking: str) -> None:
+    client = mlflow.MlflowClient(tracking)
+    made = client.create_run(client.create_experiment("elsewhere")).info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", made)
+    with runs.start(EXPERIMENT) as outer:
+        assert outer.id == made
+        assert "MLFLOW_RUN_ID" not in os.environ
+        with runs.start(EXPERIMENT) as inner:
+            assert inner.id != made
+    assert inner.info.data.tags["mlflow.parentRunId"] == made
+    assert inner.info.info.experiment_id != "", "nested runs have an experiment"
+    # Runs are found in every experiment.
+    assert {run.id for run in runs.find("mnist")} == {outer.id, inner.id}
+
+
+def test_long_curves_come_back_whole() -> None:
+    points = [(step, step / 7) for step in range(2500)]
+    with runs.start(EXPERIMENT) as run:
+        run.curve("batch_loss", points)
+    assert run.history("batch_loss") == points
+
+
+def test_a_step_logged_twice_counts_once() -> None:
+    with runs.start(EXPERIMENT) as run:
+        run.metrics({"test_loss": 1.0}, step=1)
+        run.metrics({"test_loss": 1.0}, step=1)
+    assert run.history("test_loss") == [(1, 1.0)]
+
+
+def test_a_data_set_is_an_input_with_its_digest() -> None:
+    with runs.start(EXPERIMENT) as run:
+        run.dataset(runs.describe_dataset("mnist-train", "ab" * 32, "http://example.org/"), "training")
+    (found,) = run.info.inputs.dataset_inputs
+    assert (found.dataset.name, found.dataset.digest) == ("mnist-train", "ab" * 16)
+
+
+CHILD = """
+import os, sys
+from trackdl import spec
+from trackdl.tracking import runs, store, trials
+from pathlib import Path
+with runs.start(spec.load(Path(sys.argv[1]), spec.MnistSpec)) as run:
+    print(run.id, flush=True)
+    sys.stdin.read()
+"""
+
+
+def child() -> tuple[subprocess.Popen[str], Run]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, "-c", textwrap.dedent(CHILD), str(ROOT / "experiments" / "mnist.yaml")]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    assert process.stdout is not None
+    return process, Run(process.stdout.readline().strip())
+
+
+def test_a_run_whose_process_was_killed_is_found_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    process, run = child()
+    with process:
+        assert runs.close_abandoned("mnist") == []  # it lives
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert status(run) == "RUNNING"
+    with caplog.at_level("WARNING", "trackdl"):
+        assert runs.close_abandoned("transfer") == []
+        assert [found.id for found in runs.close_abandoned("mnist")] == [run.id]
+    assert run.id in caplog.text
+    assert status(run) == "KILLED"
+    assert runs.close_abandoned("mnist") == []
+
+
+DYING = """
+import os, sys
+from pathlib import Path
+from trackdl import spec
+from trackdl.tracking import runs
+runs._git = lambda *_: os._exit(9)
+resume = runs.Run(sys.argv[2]) if len(sys.argv) > 2 else None
+with runs.start(spec.load(Path(sys.argv[1]), spec.MnistSpec), resume=resume):
+    pass
+"""
+
+
+@pytest.mark.parametrize("how", ["new", "resumed", "made by mlflow run"])
+def test_a_run_whose_process_ends_while_it_is_started_is_found(how: str, tracking: str) -> None:
+    client = mlflow.MlflowClient(tracking)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, "-c", DYING, str(ROOT / "experiments" / "mnist.yaml")]
+    made = None if how == "new" else client.create_run("0").info.run_id
+    if how == "resumed":
+        command.append(str(made))
+    elif made:
+        environment["MLFLOW_RUN_ID"] = made
+    assert subprocess.run(command, env=environment, check=False).returncode == 9
+    (closed,) = runs.close_abandoned("mnist")
+    assert made in (None, closed.id)
+    assert status(closed) == "KILLED"
+
+
+@pytest.mark.parametrize("code", [TEMPORARILY_UNAVAILABLE, INTERNAL_ERROR])
+def test_a_trial_has_no_second_run_where_the_store_does_not_answer(
+    code: int, tracking: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outages, "PATIENCE", 0.1)
+    client = mlflow.MlflowClient(tracking)
+    parent, known = (Run(client.create_run("0").info.run_id) for _ in range(2))
+
+    def fails(*_: object, **__: object) -> None:
+        raise MlflowException("the store fails", code)
+
+    monkeypatch.setattr(SqlAlchemyStore, "get_run", fails)
+    with pytest.raises(TrackdlError):
+        trials.open_trial(parent, known.id, "a trial", {}, {})
+    with pytest.raises(TrackdlError):
+        trials.adopt(parent, [known.id])
+    assert len(client.search_runs(["0"])) == 2
+
+
+def test_a_trial_whose_run_was_deleted_gets_another(tracking: str) -> None:
+    client = mlflow.MlflowClient(tracking)
+    parent, deleted = (Run(client.create_run("0").info.run_id) for _ in range(2))
+    client.delete_run(deleted.id)
+    for known in (deleted.id, "f" * 32):
+        assert trials.open_trial(parent, known, "a trial", {}, {}).id != known
+    trials.adopt(parent, [deleted.id, "f" * 32])
+
+
+def test_searches_go_on_past_their_first_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow gives a thousand runs at a time; here it gives two."""
+    with runs.start(EXPERIMENT, name="above") as above:
+        for _ in range(5):
+            with runs.start(EXPERIMENT, name="below"):
+                pass
+    whole = MlflowClient.search_runs
+
+    def two(self: MlflowClient, *given: object, **keys: object) -> object:
+        return whole(self, *given, **{**keys, "max_results": 2})
+
+    monkeypatch.setattr(MlflowClient, "search_runs", two)
+    assert len(runs.find("mnist")) == 6
+    assert len(evidence._below(above.id)) == 5
+
+
+def test_what_does_not_exist_is_an_input_error() -> None:
+    with pytest.raises(InputError, match=r"run nowhere.*tracking store"):
+        _ = Run("nowhere").info
+    with pytest.raises(InputError), runs.download("runs:/nowhere/experiment.yaml"):
+        pass
+
+
+def test_a_store_of_an_older_mlflow_is_left_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from alembic import command
+    from alembic.script import ScriptDirectory
+    from mlflow.store.db import utils
+
+    url = f"sqlite:///{tmp_path / 'older.db'}"
+    config = utils._get_alembic_config(url)
+    revisions = [item.revision for item in ScriptDirectory.from_config(config).walk_revisions()]
+    engine = sqlalchemy.create_engine(url)
+    utils.InitialBase.metadata.create_all(engine)
+    # So far back that tables lack: MLflow itself would add them unasked.
+    command.upgrade(config, revisions[12])
+    assert not utils._all_tables_exist(engine)
+    engine.dispose()
+    before = (tmp_path / "older.db").read_bytes()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
+    store.client.cache_clear()
+    with pytest.raises(TrackdlError, match=f"mlflow db upgrade {url}"):
+        runs.find("mnist")
+    assert (tmp_path / "older.db").read_bytes() == before
+
+
+def test_a_process_is_known_whatever_the_clock_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = processes.tag()
+    monkeypatch.setattr(psutil.Process, "create_time", lambda _: 0.0)
+    assert processes.tag() == before
+    assert processes.alive(before)
+    assert not processes.alive("1:0")
