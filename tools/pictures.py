@@ -24,7 +24,7 @@ FIRST = "params.`training.seed` = '1'"  # the seed whose figures the README tell
 # The README's file: the task, what its run must say of itself, and the run's own picture.
 PICTURES = {
     "fashion_training_curve.png": ("fashion", f"params.`training.epochs` = '20' and {FIRST}", "training_curve.png"),
-    "grid_effects.png": ("grid", "tags.`trackdl.sampler` = 'GridSampler'", "effects.png"),
+    "grid_effects.png": ("grid", "tags.`trackdl.pruner` = 'none'", "effects.png"),
     "mnist_training_curve.png": ("mnist", FIRST, "training_curve_continued.png"),
     "greek_held_out.png": (
         "transfer",

@@ -23,3 +23,8 @@ class InputError(TrackdlError):
     """Something that the user gave is wrong: a file, a key, a value, an image, a run id."""
 
     exit_code = 2
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, or the error's type if it has no text."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

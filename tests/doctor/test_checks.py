@@ -30,8 +30,7 @@ from trackdl.doctor import examine as doctor
 from trackdl.doctor import machine as checkup
 from trackdl.studies import health as studies
 from trackdl.system import processes
-from trackdl.tracking import health, store
-from trackdl.tracking import spool as letters
+from trackdl.tracking import health, spool, store
 
 
 def refused(address: tuple[str, int], seconds: float) -> socket.socket:
@@ -176,7 +175,7 @@ def test_schema(tracking: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("url", ["mysql://me:secret@127.0.0.1/none", "postgresql+none://me:secret@127.0.0.1/none"])
 def test_a_database_without_a_driver_is_a_fault(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRACKDL_STORAGE", url)
-    for found in (health.schema(url), *doctor._tried("studies", lambda: [studies.schema()])):
+    for found in (health.schema(url), *doctor._run({"studies": studies.schema})):
         assert found.level == "fault"
         assert "secret" not in found.words
         assert "127.0.0.1" in found.words
@@ -301,7 +300,7 @@ def test_models_of_deleted_experiments_are_no_orphans(tracking: str, monkeypatch
     (folder / "7" / "models" / "m-lost").mkdir()
     found = health.orphans(folder)
     assert found.level == "warn"
-    assert found.remedy.startswith("`mlflow gc` first")
+    assert found.remedy.startswith("run `mlflow gc` first")
 
 
 @pytest.mark.parametrize("error", [OSError("no"), ModuleNotFoundError("no"), KeyError("no")])
@@ -340,10 +339,10 @@ def test_the_command_ends_with_1_and_says_so_in_json(tmp_path: Path) -> None:
 def test_what_waits_for_the_tracking_store() -> None:
     assert health.unsent().level == "ok"
     for number in range(3):
-        letters.keep("a" * 32, letters.Letter("tags", {"tags": {"number": str(number)}, "params": {}}))
+        spool.keep("a" * 32, spool.Record("tags", {"tags": {"number": str(number)}, "params": {}}))
     found = health.unsent()
     assert found.level == "warn"
-    assert "3 things told of 1 runs" in found.words
+    assert "3 records of 1 runs" in found.words
     assert str(store.spool_folder().parent) in found.words
     assert "`trackdl data`" in found.remedy
 

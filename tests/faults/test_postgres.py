@@ -23,7 +23,7 @@ from support.search_fits import made_up as epochs
 from trackdl.cli.app import _terminated
 from trackdl.errors import InputError, TrackdlError
 from trackdl.studies import store as studies
-from trackdl.system import databases
+from trackdl.system import locks, outages
 from trackdl.tasks import grid, search
 from trackdl.tracking import outbox, runs, store
 from trackdl.workers.pool import work_through
@@ -122,7 +122,7 @@ def test_a_server_that_stays_away_is_said_and_the_same_command_goes_on(
         for number, pair in enumerate(here(function, next_task, 1)):
             if number == 4:
                 both.stop()
-                monkeypatch.setattr(databases, "PATIENCE", 0.5)
+                monkeypatch.setattr(outages, "PATIENCE", 0.5)
             yield pair
 
     with pytest.raises(TrackdlError, match="the same command goes on"):
@@ -136,12 +136,12 @@ def test_a_server_that_stays_away_is_said_and_the_same_command_goes_on(
 
 @pytest.mark.usefixtures("both")
 def test_one_process_works_on_a_study_wherever_its_machine(monkeypatch: pytest.MonkeyPatch, both: Server) -> None:
-    monkeypatch.setattr(databases, "PING_EVERY", 0.1)
+    monkeypatch.setattr(locks, "PING_EVERY", 0.1)
     url = studies.storage_url()
-    with databases.exclusive_lock(url, "a study"):
-        with pytest.raises(InputError, match="another process"), databases.exclusive_lock(url, "a study"):
+    with locks.exclusive_lock(url, "a study"):
+        with pytest.raises(InputError, match="another process"), locks.exclusive_lock(url, "a study"):
             pass
-        with databases.exclusive_lock(url, "another"):
+        with locks.exclusive_lock(url, "another"):
             pass
         both.stop()
         both.start()
@@ -149,21 +149,21 @@ def test_one_process_works_on_a_study_wherever_its_machine(monkeypatch: pytest.M
         while not taken:  # the lock went with the server, and is held again soon
             time.sleep(0.2)
             try:
-                with databases.exclusive_lock(url, "a study"):
+                with locks.exclusive_lock(url, "a study"):
                     pass
             except InputError:
                 taken = True
-    with databases.exclusive_lock(url, "a study"):
+    with locks.exclusive_lock(url, "a study"):
         pass
 
 
 @pytest.mark.fault("a driver cut off, its study taken up elsewhere")
 @pytest.mark.usefixtures("both")
 def test_whoever_lost_the_lock_to_another_process_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(databases, "PING_EVERY", 0.5)
+    monkeypatch.setattr(locks, "PING_EVERY", 0.5)
     url = studies.storage_url()
-    first = databases._Keeper(url, "a study")
-    second = databases._Keeper(url, "a study")
+    first = locks._Keeper(url, "a study")
+    second = locks._Keeper(url, "a study")
     assert first.take()
     assert first.connection is not None
     first.connection.close()

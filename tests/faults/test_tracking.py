@@ -21,10 +21,9 @@ from support.tracking_server import TrackingServer
 from trackdl import spec
 from trackdl.errors import InputError, TrackdlError
 from trackdl.studies import store as studies
-from trackdl.system import databases
+from trackdl.system import outages
 from trackdl.tasks import grid
-from trackdl.tracking import outbox, runs, store
-from trackdl.tracking import spool as letters
+from trackdl.tracking import outbox, runs, spool, store
 from trackdl.tracking.runs import Run
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]  # a server takes its time on a busy machine
@@ -96,12 +95,12 @@ def test_the_server_is_killed_in_mid_fit_and_comes_back(server: TrackingServer, 
         epoch(run, 1, tmp_path)
         server.kill()
         assert sum(epoch(run, number, tmp_path) for number in range(2, 8)) < LONGEST
-        assert letters.waiting(run.id)
+        assert spool.waiting(run.id)
         server.start()
         outbox._stores[server.uri].answers.wait()
         epoch(run, 8, tmp_path)
         assert run.info.info.status == "RUNNING"
-        assert not letters.waiting(run.id)
+        assert not spool.waiting(run.id)
         epoch(run, 9, tmp_path)
     stands_once(run.id, 9, server.uri, "FINISHED")
 
@@ -122,7 +121,7 @@ def test_the_server_hangs_and_goes_on(server: TrackingServer, tmp_path: Path) ->
 def test_the_server_never_comes_back_and_the_next_command_sends_what_waits(
     server: TrackingServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(databases, "PATIENCE", 0.5)
+    monkeypatch.setattr(outages, "PATIENCE", 0.5)
 
     def training() -> None:
         with runs.start(EXPERIMENT) as run:
@@ -136,13 +135,13 @@ def test_the_server_never_comes_back_and_the_next_command_sends_what_waits(
             run.history("train_loss")
 
     begun: list[Run] = []
-    with pytest.raises(TrackdlError, match=r"things told of 1 runs .* wait in .*next command of any task sends them"):
+    with pytest.raises(TrackdlError, match=r"records of 1 runs .* wait in .*next command of any task sends them"):
         training()
     (run,) = begun
     outbox._stores.clear()  # as a new process has none
     server.start()
     runs.close_abandoned("mnist")
-    assert not letters.waiting(run.id)
+    assert not spool.waiting(run.id)
     stands_once(run.id, 5, server.uri, "FAILED")
     assert run.artifacts("pictures") == ["pictures/empty.png"]
     (found,) = run.info.inputs.dataset_inputs
@@ -156,12 +155,12 @@ def test_what_was_half_sent_arrives_once(tmp_path: Path, monkeypatch: pytest.Mon
         epoch(run, 1, tmp_path)
         with monkeypatch.context() as patch:
             patch.setattr(outbox, "_answers", lambda _: False)
-            patch.setattr(outbox, "_post", gone)
+            patch.setattr(outbox, "_send", gone)
             epoch(run, 2, tmp_path)
-        # The letters arrive, and the process is gone before it has thrown them away.
-        for place in letters.waiting(run.id):
-            outbox._post(run.id, letters.read(place))
-        assert letters.waiting(run.id)
+        # The records arrive, and the process is gone before it has removed them.
+        for place in spool.waiting(run.id):
+            outbox._send(run.id, spool.read(place))
+        assert spool.waiting(run.id)
         outbox.send_waiting()
     stands_once(run.id, 2, tracking, "FINISHED")
 
@@ -190,7 +189,7 @@ def test_the_server_is_killed_in_mid_grid_and_comes_back(server: TrackingServer,
     grids.stands_once(grid.run(grids.experiment(), 1, None, made_up, afresh, timed, killed))
     back.join()
     assert set(grids.calls(tmp_path).values()) == {1}
-    assert not letters.run_folders()
+    assert not spool.run_folders()
 
 
 @pytest.mark.fault("the tracking server stays away from a grid", recovery="the next command")
@@ -202,22 +201,22 @@ def test_a_grid_whose_server_stays_away_says_what_waits_and_the_same_command_goe
         for number, pair in enumerate(grids.here(function, next_task, 1)):
             if number == 2:
                 server.kill()
-                monkeypatch.setattr(databases, "PATIENCE", 0.5)
+                monkeypatch.setattr(outages, "PATIENCE", 0.5)
             yield pair
 
     protocol = grids.experiment(folds=2)
-    said = r"opening a trial's run: .*does not answer. \d+ things told of .* wait in .* a study by the same command"
+    said = r"opening a trial's run: .*does not answer. \d+ records of .* wait in .* a study by the same command"
     with pytest.raises(TrackdlError, match=said):
         grid.run(protocol, 1, None, made_up, afresh, timed, killed)
-    assert "things told of" in caplog.messages[-1]
-    assert letters.run_folders()
-    monkeypatch.setattr(databases, "PATIENCE", 90.0)
+    assert "records of" in caplog.messages[-1]
+    assert spool.run_folders()
+    monkeypatch.setattr(outages, "PATIENCE", 90.0)
     outbox._stores.clear()  # as a new process has none
     studies.storage.cache_clear()
     server.start()
     grids.stands_once(grid.run(protocol, 1, None, made_up, afresh, timed, grids.here), folds=2)
     assert set(grids.calls(tmp_path).values()) == {1}
-    assert not letters.run_folders()
+    assert not spool.run_folders()
 
 
 def gone(*_: object) -> None:
@@ -268,12 +267,12 @@ def test_a_run_that_was_deleted_meanwhile_is_told_and_its_rest_is_kept(
         with pytest.raises(InputError, match=f"run {run.id}.*deleted"):
             epoch(run, 2, tmp_path)
         mlflow.MlflowClient().restore_run(run.id)
-    letters.keep(run.id, letters.Letter("tags", {"tags": {"a": "b"}}))
+    spool.keep(run.id, spool.Record("tags", {"tags": {"a": "b"}}))
     mlflow.MlflowClient().delete_run(run.id)
     with caplog.at_level("ERROR", "trackdl"):
         runs.close_abandoned("mnist")
     assert "the store refuses" in caplog.text
-    assert letters.waiting(run.id)
+    assert spool.waiting(run.id)
 
 
 def test_the_server_refuses_a_foreign_host(server: TrackingServer) -> None:

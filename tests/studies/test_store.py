@@ -1,33 +1,25 @@
 """The studies' store: what Optuna asks of it waits while it is away, says plainly why it fails, and hears Ctrl-C."""
 
-import inspect
+import copy
 import os
-import re
 import signal
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
-from optuna.storages import _cached_storage
-from optuna.trial import Trial
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import RDBStorage
+from optuna.trial import Trial, TrialState
+from sqlalchemy.exc import OperationalError
 
-from trackdl.errors import TrackdlError
+from trackdl.errors import TrackdlError, first_line
 from trackdl.studies import store
-from trackdl.system import databases
-
-NOT_ASKED = {  # by trackdl: studies are never deleted or listed through it, trials have no heartbeat
-    "_get_best_trial_id",
-    "_get_stale_trial_ids",
-    "delete_study",
-    "get_all_studies",
-    "get_heartbeat_interval",
-    "get_heartbeat_stale_trial_callback",
-    "record_heartbeat",
-}
+from trackdl.system import outages
 
 
 @pytest.fixture
@@ -50,12 +42,6 @@ def locked(tmp_path: Path) -> Iterator[sqlite3.Connection]:
         if other.in_transaction:
             other.execute("ROLLBACK")
         other.close()
-
-
-def test_all_that_optunas_cache_asks_is_patient() -> None:
-    """Optuna is free to ask by other names tomorrow: this says which."""
-    asked = set(re.findall(r"_backend\.(\w+)\(", inspect.getsource(_cached_storage)))
-    assert asked - NOT_ASKED <= {*store.PATIENT, "set_trial_state_values"}
 
 
 CALLS: dict[str, Callable[[optuna.Study, Trial], object]] = {
@@ -85,7 +71,7 @@ def test_a_locked_store_is_waited_for(call: str, study: optuna.Study, tmp_path: 
 def test_a_store_that_stays_locked_is_said(
     call: str, study: optuna.Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(databases, "PATIENCE", 0.2)
+    monkeypatch.setattr(outages, "PATIENCE", 0.2)
     trial = study.ask()
     with locked(tmp_path), pytest.raises(TrackdlError, match=r"optuna\.db: .*locked.* the same command goes on"):
         CALLS[call](study, trial)
@@ -101,3 +87,47 @@ def test_ctrl_c_is_heard_while_the_store_is_locked(call: str, study: optuna.Stud
         with pytest.raises(KeyboardInterrupt):
             CALLS[call](study, trial)
     CALLS[call](study, trial)
+
+
+def test_a_trial_that_was_ended_without_an_answer_is_ended_once(
+    study: optuna.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = study.ask()
+    ended = RDBStorage.set_trial_state_values
+    calls = 0
+
+    def losing(self: RDBStorage, *given: Any, **keys: Any) -> bool:
+        nonlocal calls
+        done = ended(self, *given, **keys)
+        calls += 1
+        if calls == 1:
+            raise OperationalError("COMMIT", {}, Exception("the connection is closed"))
+        return done
+
+    monkeypatch.setattr(RDBStorage, "set_trial_state_values", losing)
+    study.tell(trial, 0.5)
+    assert [item.value for item in study.trials] == [0.5]
+    with pytest.raises(UpdateFinishedTrialError):
+        study._storage.set_trial_state_values(trial._trial_id, TrialState.COMPLETE, [0.6])
+
+
+def test_a_client_is_copied_and_what_must_not_be_made_twice_is_passed_through() -> None:
+    calls = []
+
+    class Client:
+        url = "here"
+
+        def write(self) -> None:
+            calls.append("write")
+            raise OperationalError("COMMIT", {}, Exception("the connection is closed"))
+
+    proxy = copy.deepcopy(outages.RetryingProxy(Client(), "a store", "http://here", once=frozenset({"write"})))
+    assert proxy.url == "here"
+    with pytest.raises(OperationalError):
+        proxy.write()
+    assert calls == ["write"]
+
+
+def test_an_error_without_a_text_has_a_line() -> None:
+    assert first_line(ValueError("\none\ntwo")) == "one"
+    assert first_line(ConnectionError()) == "ConnectionError"

@@ -7,7 +7,7 @@ import pytest
 from filelock import FileLock
 
 from trackdl.errors import InputError, TrackdlError
-from trackdl.system import databases
+from trackdl.system import databases, locks
 from trackdl.tracking.store import translate_errors
 
 ADDRESSES = [
@@ -22,8 +22,8 @@ ADDRESSES = [
 
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_no_password_is_shown(address: str) -> None:
-    assert "secret" not in databases.redact_url(address)
-    assert "***" in databases.redact_url(address)
+    assert "secret" not in databases.redact(address)
+    assert "***" in databases.redact(address)
     assert "secret" not in databases.redact(f"no answer of {address}/runs/get", address)
 
 
@@ -31,7 +31,7 @@ def test_no_password_is_shown(address: str) -> None:
     "address", ["sqlite:///mlflow.db", "http://127.0.0.1:5000", "postgresql://me@host/runs", "mlruns"]
 )
 def test_what_has_none_is_shown_as_it_is(address: str) -> None:
-    assert databases.redact_url(address) == address
+    assert databases.redact(address) == address
 
 
 def test_mlflows_own_words_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,6 +47,6 @@ def test_who_comes_second_is_told_what_every_study_has(tmp_path: Path) -> None:
     with (
         FileLock(f"{tmp_path}/.search.lock"),
         pytest.raises(InputError, match="`trackdl ui` shows"),
-        databases.exclusive_lock(url, "search"),
+        locks.exclusive_lock(url, "search"),
     ):
         pass

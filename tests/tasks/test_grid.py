@@ -182,6 +182,19 @@ def test_a_failed_cell_is_said_and_run_again_by_the_same_command(fit: grid.Fit, 
     assert all(calls(tmp_path)[line] == 1 for line in finished)
 
 
+@pytest.mark.usefixtures("tracking")
+def test_a_study_that_an_older_version_has_begun_with_its_grid_sampler_goes_on(tmp_path: Path) -> None:
+    sampler = optuna.samplers.GridSampler(SPACE, seed=0)
+    name = experiment().study("report")
+    old = optuna.create_study(study_name=name, storage=studies.storage_url(), sampler=sampler, direction="maximize")
+    for cell in experiment().cells("report")[:3]:  # its process was killed before the fourth
+        old.enqueue_trial(cell)
+    old.ask()
+    stands_once(grid.run(experiment(), 1, None, made_up, afresh, timed, here))
+    assert set(calls(tmp_path).values()) == {1}
+    assert len(calls(tmp_path)) == 12
+
+
 DRIVER = """
 import sys
 sys.path[:0] = sys.argv[2:]
@@ -284,8 +297,8 @@ def test_a_worker_that_is_killed_between_two_folds_is_replaced(tmp_path: Path) -
 def test_importances_leave_out_what_dimensions_do_only_together() -> None:
     cells = [{"x": x, "y": y, "z": z} for x in (0, 1) for y in (0, 1) for z in (0, 1)]
     study = GridStudy("made up", {name: [0, 1] for name in "xyz"}, cells, 0)
-    for trial in study.take_up():
-        study.complete(trial, trial.cell["x"] + 2 * (trial.cell["y"] ^ trial.cell["z"]))
+    for trial in study.unfinished():
+        study.complete(trial, trial.params["x"] + 2 * (trial.params["y"] ^ trial.params["z"]))
     found = study.importances(1)
     assert found["x"] > max(found["y"], found["z"])
     assert sum(found.values()) < 0.9
@@ -295,8 +308,8 @@ def test_importances_leave_out_what_dimensions_do_only_together() -> None:
 def test_importances_of_a_grid_with_holes_rank_what_the_cells_say() -> None:
     cells = [{"x": x, "y": y, "z": z} for x in (0, 1) for y in (0, 1) for z in (0, 1) if (y, z) != (1, 1)]
     study = GridStudy("with holes", {name: [0, 1] for name in "xyz"}, cells, 0)
-    for trial in study.take_up():
-        study.complete(trial, 3 * trial.cell["x"] + trial.cell["y"])
+    for trial in study.unfinished():
+        study.complete(trial, 3 * trial.params["x"] + trial.params["y"])
     assert len(study.finished()) == 6
     found = study.importances(1)
     assert found["x"] > found["y"] > found["z"]

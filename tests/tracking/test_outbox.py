@@ -16,11 +16,10 @@ from mlflow.tracking.fluent import run_id_to_system_metrics_monitor
 from support import ROOT
 from trackdl import spec
 from trackdl.errors import TrackdlError
-from trackdl.system import databases
-from trackdl.tracking import outbox, runs, store, trials
-from trackdl.tracking import spool as letters
+from trackdl.system import outages
+from trackdl.tracking import outbox, runs, spool, store, trials
 from trackdl.tracking.runs import Run
-from trackdl.tracking.spool import Letter
+from trackdl.tracking.spool import Record
 
 EXPERIMENT = spec.load(ROOT / "experiments" / "mnist.yaml", spec.MnistSpec)
 
@@ -40,8 +39,8 @@ def run(tracking: str) -> Run:  # noqa: ARG001
     return Run(store.client().create_run("0").info.run_id)
 
 
-def tag(name: str) -> Letter:
-    return Letter("tags", {"tags": {name: "told"}})
+def tag(name: str) -> Record:
+    return Record("tags", {"tags": {name: "told"}})
 
 
 def told(run: Run) -> set[str]:
@@ -61,63 +60,63 @@ def never(*_: object, **__: object) -> None:
     raise AssertionError("the store is asked")
 
 
-Post = Callable[[str, Letter], None]
+Post = Callable[[str, Record], None]
 
 
 @pytest.fixture
 def posted(monkeypatch: pytest.MonkeyPatch) -> Callable[[Post], list[str]]:
     """Give what puts something before each posting; what was posted is listed."""
-    post = outbox._post
+    post = outbox._send
 
     def before(step: Post) -> list[str]:
         names: list[str] = []
 
-        def stepped(run_id: str, letter: Letter) -> None:
-            step(run_id, letter)
-            post(run_id, letter)
-            names.extend(letter.content.get("tags", [letter.kind]))
+        def stepped(run_id: str, record: Record) -> None:
+            step(run_id, record)
+            post(run_id, record)
+            names.extend(record.content.get("tags", [record.kind]))
 
-        monkeypatch.setattr(outbox, "_post", stepped)
+        monkeypatch.setattr(outbox, "_send", stepped)
         return names
 
     return before
 
 
 def test_what_is_kept_while_another_process_sends_arrives_too(run: Run, posted: Callable[[Post], list[str]]) -> None:
-    def keep_another(run_id: str, letter: Letter) -> None:
-        if letter == tag("first"):
-            letters.keep(run_id, tag("second"))
+    def keep_another(run_id: str, record: Record) -> None:
+        if record == tag("first"):
+            spool.keep(run_id, tag("second"))
 
     names = posted(keep_another)
-    letters.keep(run.id, tag("first"))
+    spool.keep(run.id, tag("first"))
     outbox.send_waiting()
     assert names == ["first", "second"]
     assert told(run) == {"first", "second"}
-    assert not letters.run_folders()
+    assert not spool.run_folders()
 
 
 def test_what_is_kept_as_its_folder_is_swept_stays(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    sweep = letters.sweep
+    sweep = spool.sweep
 
     def keep_before(folder: Path) -> None:
-        letters.keep(run.id, tag("second"))
+        spool.keep(run.id, tag("second"))
         sweep(folder)
 
     monkeypatch.setattr(outbox, "sweep", keep_before)
-    letters.keep(run.id, tag("first"))
+    spool.keep(run.id, tag("first"))
     outbox.send_waiting()
     assert told(run) == {"first"}
-    assert len(letters.waiting(run.id)) == 1
+    assert len(spool.waiting(run.id)) == 1
 
 
 def test_what_a_process_that_was_killed_left_half_kept_or_half_thrown_away_is_swept(run: Run) -> None:
-    letters.keep(run.id, tag("first"))
-    (folder,) = letters.run_folders()
+    spool.keep(run.id, tag("first"))
+    (folder,) = spool.run_folders()
     for name in (".part-1", ".sent-1/00000001"):
         (folder / name).mkdir(parents=True)
     outbox.send_waiting()
     assert told(run) == {"first"}
-    assert not letters.run_folders()
+    assert not spool.run_folders()
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
@@ -129,9 +128,9 @@ def test_a_run_that_ends_while_the_store_is_known_to_be_away_asks_it_nothing(
     def command() -> None:
         with runs.start(EXPERIMENT) as outer, runs.start(EXPERIMENT) as inner:
             opened.extend((inner, outer))
-            patch.setattr(outbox, "_post", gone)
+            patch.setattr(outbox, "_send", gone)
             inner.tags({"first": "told"})
-            for name in ("_post", "_answers"):
+            for name in ("_send", "_answers"):
                 patch.setattr(outbox, name, never)
             patch.setattr(mlflow.MlflowClient, "set_terminated", never)
             raise error
@@ -142,7 +141,7 @@ def test_a_run_that_ends_while_the_store_is_known_to_be_away_asks_it_nothing(
         assert mlflow.active_run() is None
         assert not run_id_to_system_metrics_monitor
         for run in opened:
-            assert letters.read(letters.waiting(run.id)[-1]).kind == "end"
+            assert spool.read(spool.waiting(run.id)[-1]).kind == "end"
     assert outbox.send_waiting()
     wanted = "KILLED" if error is KeyboardInterrupt else "FAILED"
     assert [run.info.info.status for run in opened] == [wanted, wanted]
@@ -154,12 +153,12 @@ def test_a_run_whose_store_has_just_come_back_ends_after_its_last_points(
     names = posted(lambda *_: None)
     with runs.start(EXPERIMENT) as run:
         with monkeypatch.context() as patch:
-            patch.setattr(outbox, "_post", gone)
+            patch.setattr(outbox, "_send", gone)
             run.tags({"last": "told"})
-        assert letters.waiting(run.id)  # it is back, and nobody has looked yet
+        assert spool.waiting(run.id)  # it is back, and nobody has looked yet
         caplog.clear()
     assert names[-2:] == ["last", "end"]
-    assert not letters.run_folders()
+    assert not spool.run_folders()
     assert "wait" not in caplog.text
 
 
@@ -169,11 +168,11 @@ def test_a_command_does_not_end_silently_while_something_waits(
     monkeypatch.setattr(outbox, "_answers", lambda _: False)
     with runs.start(EXPERIMENT) as outer:
         with runs.start(EXPERIMENT), monkeypatch.context() as patch:
-            patch.setattr(outbox, "_post", gone)
+            patch.setattr(outbox, "_send", gone)
             outer.tags({"first": "told"})
-        assert "things told" not in caplog.text
-    (said,) = [item.getMessage() for item in caplog.records if "things told" in item.getMessage()]
-    assert f"3 things told of 2 runs (0.0 MB) wait in {store.spool_folder()}; the next command of any task" in said
+        assert "records" not in caplog.text
+    (said,) = [item.getMessage() for item in caplog.records if "records" in item.getMessage()]
+    assert f"3 records of 2 runs (0.0 MB) wait in {store.spool_folder()}; the next command of any task" in said
 
 
 def test_what_waits_is_sent_with_little_patience(
@@ -186,7 +185,7 @@ def test_what_waits_is_sent_with_little_patience(
 
     with runs.start(EXPERIMENT) as run:
         with monkeypatch.context() as patch:
-            patch.setattr(outbox, "_post", gone)
+            patch.setattr(outbox, "_send", gone)
             run.tags({"first": "told"})
         seen()
         names = posted(note)
@@ -200,7 +199,7 @@ def test_nobody_waits_for_another_command_that_sends(
 ) -> None:
     with runs.start(EXPERIMENT) as run:
         with monkeypatch.context() as patch:
-            patch.setattr(outbox, "_post", gone)
+            patch.setattr(outbox, "_send", gone)
             run.tags({"first": "told"})
         seen()
         names = posted(lambda *_: None)
@@ -213,8 +212,8 @@ def test_nobody_waits_for_another_command_that_sends(
 
 
 def test_what_is_asked_says_so_where_another_command_sends_for_long(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(databases, "PATIENCE", 0.1)
-    letters.keep(run.id, tag("first"))
+    monkeypatch.setattr(outages, "PATIENCE", 0.1)
+    spool.keep(run.id, tag("first"))
     with FileLock(store.spool_folder() / ".lock"), pytest.raises(TrackdlError, match="another process has been"):
         _ = run.info
     assert run.info.data.tags["first"] == "told"
@@ -236,11 +235,11 @@ def test_monitoring_that_has_broken_off_goes_on_with_its_next_step(monkeypatch: 
 
 
 def test_a_trial_that_cannot_be_opened_says_what_waits(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(databases, "PATIENCE", 0.1)
-    letters.keep(run.id, tag("first"))
-    monkeypatch.setattr(outbox, "_post", gone)
+    monkeypatch.setattr(outages, "PATIENCE", 0.1)
+    spool.keep(run.id, tag("first"))
+    monkeypatch.setattr(outbox, "_send", gone)
     with pytest.raises(
-        TrackdlError, match=r"opening a trial's run: .* does not answer. 1 things .*by the same command"
+        TrackdlError, match=r"opening a trial's run: .* does not answer. 1 records .*by the same command"
     ):
         trials.open_trial(run, None, "a trial", {}, {})
 
@@ -248,33 +247,33 @@ def test_a_trial_that_cannot_be_opened_says_what_waits(run: Run, monkeypatch: py
 def test_a_trial_that_is_the_first_to_find_the_store_away_says_what_waits(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(databases, "PATIENCE", 0.1)
+    monkeypatch.setattr(outages, "PATIENCE", 0.1)
     monkeypatch.setattr(SqlAlchemyStore, "create_run", gone)
-    letters.keep("another run", tag("first"))
-    with pytest.raises(TrackdlError, match=r"opening a trial's run: .* does not answer. 1 things .* the same command"):
+    spool.keep("another run", tag("first"))
+    with pytest.raises(TrackdlError, match=r"opening a trial's run: .* does not answer. 1 records .* the same command"):
         trials.open_trial(run, None, "a trial", {}, {})
-    monkeypatch.setattr(outbox, "_post", never)
+    monkeypatch.setattr(outbox, "_send", never)
     run.tags({"second": "told"})  # it is known to be away now
-    assert len(letters.waiting(run.id)) == 1
+    assert len(spool.waiting(run.id)) == 1
 
 
 def test_how_a_run_ended_is_not_guessed_while_another_command_sends_it(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(databases, "PATIENCE", 0.1)
+    monkeypatch.setattr(outages, "PATIENCE", 0.1)
     run.tags({"trackdl.task": "mnist", "trackdl.host": socket.gethostname(), "trackdl.process": "1:0"})
-    letters.keep(run.id, Letter("end", {"status": "FINISHED", "time": 1}))
+    spool.keep(run.id, Record("end", {"status": "FINISHED", "time": 1}))
     with FileLock(store.spool_folder() / ".lock"):
         assert runs.close_abandoned("mnist") == []
     assert runs.close_abandoned("mnist") == []
     assert run.info.info.status == "FINISHED"
 
 
-def test_what_somebody_else_put_among_the_letters_stays_and_stops_nothing(run: Run) -> None:
-    letters.keep(run.id, tag("first"))
-    (folder,) = letters.run_folders()
+def test_what_somebody_else_put_among_the_records_stays_and_stops_nothing(run: Run) -> None:
+    spool.keep(run.id, tag("first"))
+    (folder,) = spool.run_folders()
     (folder / ".note").write_text("mine")
     outbox.send_waiting()
     assert told(run) == {"first"}
     assert (folder / ".note").exists()
-    assert not letters.waiting(run.id)
+    assert not spool.waiting(run.id)

@@ -18,7 +18,7 @@ from support import ROOT
 from trackdl import spec
 from trackdl.errors import InputError, TrackdlError
 from trackdl.ledger import evidence
-from trackdl.system import databases, processes
+from trackdl.system import outages, processes
 from trackdl.tracking import runs, store, trials
 from trackdl.tracking.runs import Run
 
@@ -154,7 +154,7 @@ def test_a_run_whose_process_ends_while_it_is_started_is_found(how: str, trackin
 def test_a_trial_has_no_second_run_where_the_store_does_not_answer(
     code: int, tracking: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(databases, "PATIENCE", 0.1)
+    monkeypatch.setattr(outages, "PATIENCE", 0.1)
     client = mlflow.MlflowClient(tracking)
     parent, known = (Run(client.create_run("0").info.run_id) for _ in range(2))
 
@@ -189,7 +189,7 @@ def test_searches_go_on_past_their_first_page(monkeypatch: pytest.MonkeyPatch) -
     def two(self: MlflowClient, *given: object, **keys: object) -> object:
         return whole(self, *given, **{**keys, "max_results": 2})
 
-    monkeypatch.setattr(type(store.client()), "search_runs", two)
+    monkeypatch.setattr(MlflowClient, "search_runs", two)
     assert len(runs.find("mnist")) == 6
     assert len(evidence._below(above.id)) == 5
 

@@ -75,7 +75,7 @@ def shown() -> Iterator[list[Page]]:
     pages: list[Page] = []
     try:
         if tracked.startswith("http"):
-            say(f"MLflow           {databases.redact_url(tracked)} (the tracking server itself)")
+            say(f"MLflow           {databases.redact(tracked)} (the tracking server itself)")
         else:
             pages.append(_mlflow(tracked))
         if studies := _studies():

@@ -40,6 +40,7 @@ def _settings(
 ) -> None:
     console.setup(debug=debug)
     processes.keep_memory()
+    processes.quiet_libraries()
 
 
 @app.command()
@@ -58,6 +59,7 @@ def mnist(file: options.File = None, resume: options.Resume = None, *, settings:
     experiment = options.read(options.resumable(resume, file, settings), spec.MnistSpec, settings)
     from trackdl.tasks import mnist as task
 
+    processes.freeze_imports()
     task.show(task.run(experiment, resume))
 
 
@@ -77,6 +79,7 @@ def fashion(
     experiment = options.read(options.resumable(resume, file, settings), spec.FashionSpec, settings)
     from trackdl.tasks import fashion as task
 
+    processes.freeze_imports()
     task.show(task.run(experiment, resume))
 
 
@@ -98,6 +101,7 @@ def grid(
     experiment = options.read(file, spec.GridSpec, settings)
     from trackdl.tasks import grid as task
 
+    processes.freeze_imports()
     if status:
         raise typer.Exit(0 if task.show_status(experiment) else 1)
     chosen, count = _engine(engine, workers, gpus_per_worker, experiment.training.device)
@@ -125,6 +129,7 @@ def search(
     experiment = options.read(file, spec.SearchSpec, options.chosen(given) | settings)
     from trackdl.tasks import search as task
 
+    processes.freeze_imports()
     chosen, count = _engine(engine, workers, gpus_per_worker, experiment.training.device)
     task.show(task.run(experiment, count, engine=chosen))
 
@@ -159,6 +164,7 @@ def transfer(
     experiment = options.read(file, spec.TransferSpec, options.chosen(given) | settings)
     from trackdl.tasks import transfer as task
 
+    processes.freeze_imports()
     task.show(task.run(experiment))
 
 
@@ -185,6 +191,7 @@ def heart(
     experiment = options.read(file, spec.HeartSpec, options.chosen(given) | settings)
     from trackdl.tasks import heart as task
 
+    processes.freeze_imports()
     task.show(task.run(experiment))
 
 
@@ -194,6 +201,7 @@ def main_task(file: options.File = None) -> None:
     experiment = options.read(file, spec.MainSpec, {})
     from trackdl.tasks import main as task
 
+    processes.freeze_imports()
     task.run(experiment)
 
 

@@ -1,4 +1,4 @@
-"""What can be wrong with the machine: versions, data, sources, disk, pickles, hardware. Each check is one function."""
+"""Checks of the machine: versions, data, sources, disk, pickles, hardware; one function each."""
 
 import importlib.metadata
 import logging
@@ -19,7 +19,7 @@ from trackdl.data.download import report_weights
 from trackdl.data.download.fetchers import Folder, Mirror, Source
 from trackdl.data.download.packages import DebianPackage, NpmPackage
 from trackdl.errors import InputError
-from trackdl.system.findings import Finding, listed
+from trackdl.system.findings import Finding, first_few
 from trackdl.training.devices import resolve_device, resolve_precision
 
 __all__ = ["data", "disk", "hardware", "pickles", "reachable", "versions"]
@@ -34,7 +34,7 @@ PICKLE_NAMES = {".pkl", ".pickle", ".joblib", ".pt", ".pth"}
 
 
 def versions(lock: Path, installed: Callable[[str], str] = importlib.metadata.version) -> Finding:
-    """Compare what is installed with the lock; the part after a + (`+cpu`) does not count."""
+    """Compare the installed versions with the lock, without the part after a + (`+cpu`)."""
     if not lock.is_file():
         return Finding("versions", "warn", f"{lock.name} is not here", "run from a checkout to compare versions")
     other, missing, count = [], [], 0
@@ -54,16 +54,16 @@ def versions(lock: Path, installed: Callable[[str], str] = importlib.metadata.ve
             other.append(f"{pin.name} {found}, not {pin.specifier}")
     remedy = "`make setup` installs what the lock names"
     if other:
-        return Finding("versions", "fault", f"not as in {lock.name}: {listed(other)}", remedy)
+        return Finding("versions", "fault", f"not as in {lock.name}: {first_few(other)}", remedy)
     if missing:
-        return Finding("versions", "warn", f"not installed: {listed(missing)}", remedy)
+        return Finding("versions", "warn", f"not installed: {first_few(missing)}", remedy)
     return Finding("versions", "ok", f"{count} packages as in {lock.name}")
 
 
 def data(root: Path) -> list[Finding]:
-    """Look at each data set's files, without fetching any.
+    """Check each data set's files, without fetching any.
 
-    `TRACKDL_GREEK_DIR` stands for the report's letters, `TRACKDL_REPORT_WEIGHTS` for its weights.
+    `TRACKDL_GREEK_DIR` replaces the report's letters, `TRACKDL_REPORT_WEIGHTS` its weights.
     """
     named = os.environ.get("TRACKDL_GREEK_DIR")
     found = []
@@ -79,32 +79,30 @@ def data(root: Path) -> list[Finding]:
 
 def _letters(folder: Path) -> Finding:
     if not folder.is_dir():
-        return Finding(
-            "data: greek", "fault", f"{folder} is no folder", "set TRACKDL_GREEK_DIR otherwise, or not at all"
-        )
+        return Finding("data: greek", "fault", f"{folder} is not a folder", "change or unset TRACKDL_GREEK_DIR")
     whose = "other letters than the report's" if sources.inspect("greek", folder) else "the report's letters"
     return Finding("data: greek", "ok", f"TRACKDL_GREEK_DIR names {folder}: {whose}")
 
 
 def _weights() -> Finding:
-    told, named = f"data: {report_weights.NAME}", report_weights.VARIABLE
+    check, variable = f"data: {report_weights.NAME}", report_weights.VARIABLE
     try:
         report_weights.load_report_weights()
     except InputError as error:
-        return Finding(told, "fault", str(error), f"set {named} otherwise, or not at all")
-    return Finding(told, "ok", f"{named} names {os.environ[named]}: the report's weights")
+        return Finding(check, "fault", str(error), f"change or unset {variable}")
+    return Finding(check, "ok", f"{variable} names {os.environ[variable]}: the report's weights")
 
 
 def _data_set(name: str, dataset: sources.Dataset, folder: Path) -> Finding:
     wrong = sources.inspect(name, folder)
     there = [file.name for file in dataset.files if (folder / file.name).exists()]
-    told = f"data: {name}"
+    check = f"data: {name}"
     if not wrong:
-        return Finding(told, "ok", f"{len(dataset.files)} files, each with its SHA-256")
+        return Finding(check, "ok", f"{len(dataset.files)} files, each with its SHA-256")
     if not there:
-        return Finding(told, "warn", f"not in {folder}", "`trackdl data` gets it; a task does too when it needs it")
-    shown = listed(f"{file} {fault}" for file, fault in wrong.items())
-    return Finding(told, "fault", f"{folder}: {shown}", "`trackdl data` replaces what is wrong")
+        return Finding(check, "warn", f"not in {folder}", "`trackdl data` fetches it, and so does a task that needs it")
+    faults = first_few(f"{file} {fault}" for file, fault in wrong.items())
+    return Finding(check, "fault", f"{folder}: {faults}", "`trackdl data` replaces what is wrong")
 
 
 def reachable(
@@ -112,9 +110,9 @@ def reachable(
     datasets: Mapping[str, sources.Dataset] | None = None,
     connect: Callable[[tuple[str, int], float], socket.socket] = socket.create_connection,
 ) -> list[Finding]:
-    """Say which sources of each data set can be reached; nothing is fetched.
+    """Check which sources of each data set can be reached; nothing is fetched.
 
-    An address counts when its host takes a connection, a package when its client is installed.
+    A web address counts as reached if its host accepts a connection, a package if its client is installed.
     """
     chosen = sources.DATASETS if datasets is None else datasets
     return [_sources(name, dataset, root / name, connect) for name, dataset in chosen.items()]
@@ -126,14 +124,14 @@ def _sources(
     every = list(dataset.sources())
     with ThreadPoolExecutor(max_workers=max(len(every), 1)) as pool:
         there = list(pool.map(lambda source: _reached(source, connect), every))
-    told = "; ".join(f"{source}: {_told(source, yes)}" for source, yes in zip(every, there, strict=True))
+    words = "; ".join(f"{source}: {_answer(source, yes)}" for source, yes in zip(every, there, strict=True))
     whole = not sources.inspect(name, folder) if name in sources.DATASETS else False
     if any(there) or whole:
-        return Finding(f"sources: {name}", "ok", told + ("; not needed, the data are whole" if whole else ""))
-    return Finding(f"sources: {name}", "warn", told, dataset.remedy)
+        return Finding(f"sources: {name}", "ok", words + ("; not needed, the data are whole" if whole else ""))
+    return Finding(f"sources: {name}", "warn", words, dataset.remedy)
 
 
-def _told(source: Source, reached: bool) -> str:
+def _answer(source: Source, reached: bool) -> str:
     if isinstance(source, Folder | Mirror):
         return "yes" if reached else "no"
     return "its client is installed" if reached else "its client is not installed"
@@ -155,13 +153,13 @@ def _reached(source: Source, connect: Callable[[tuple[str, int], float], socket.
 
 
 def disk(folders: Sequence[Path], free: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free) -> Finding:
-    """Look at the room left where data, runs and reports go."""
+    """Check the free disk space for data, runs and reports."""
     least, where = min((free(_existing(folder)), folder) for folder in folders)
-    told = f"{least / GIB:.1f} GiB free for {where}"
+    words = f"{least / GIB:.1f} GiB free for {where}"
     if least >= LITTLE:
-        return Finding("disk", "ok", told)
+        return Finding("disk", "ok", words)
     remedy = "make room: `mlflow gc` removes the files of deleted runs; TRACKDL_DATA_DIR names another data folder"
-    return Finding("disk", "fault" if least < TOO_LITTLE else "warn", told, remedy)
+    return Finding("disk", "fault" if least < TOO_LITTLE else "warn", words, remedy)
 
 
 def _existing(folder: Path) -> Path:
@@ -169,12 +167,12 @@ def _existing(folder: Path) -> Path:
 
 
 def pickles(folder: Path) -> Finding:
-    """Look for pickles among the artifacts: to load one runs whatever code it holds, and trackdl writes none."""
+    """Look for pickles among the artifacts: loading one runs the code in it, and trackdl writes none."""
     found = [str(file.relative_to(folder)) for file in sorted(folder.rglob("*")) if file.is_file() and is_pickle(file)]
     if found:
-        remedy = "whose are they? Do not load them; delete the runs that hold them, then `mlflow gc`"
-        return Finding("pickles", "fault", f"{folder}: {listed(found)}", remedy)
-    return Finding("pickles", "ok", "no artifact is one")
+        remedy = "do not load them; delete the runs that hold them, then run `mlflow gc`"
+        return Finding("pickles", "fault", f"{folder}: {first_few(found)}", remedy)
+    return Finding("pickles", "ok", "no artifact is a pickle")
 
 
 def is_pickle(file: Path) -> bool:
@@ -197,20 +195,18 @@ def is_pickle(file: Path) -> bool:
 
 
 def hardware() -> Finding:
-    """Say what `auto` comes to here; fault where it cannot compute."""
+    """Report the device and precision that `auto` stands for; a fault if they cannot compute."""
     device = resolve_device("auto")
     dtype = resolve_precision("auto", device)
-    told = f"{device.type}, {str(dtype).removeprefix('torch.')}, {torch.get_num_threads()} threads"
+    words = f"{device.type}, {str(dtype).removeprefix('torch.')}, {torch.get_num_threads()} threads"
     try:
         one = torch.ones(8, 8, device=device)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             right = float((one @ one).sum()) == 512.0
     except RuntimeError as error:
-        return Finding(
-            "hardware", "fault", f"{told}: {error}", "`--device cpu` or `--precision float32` goes around it"
-        )
+        return Finding("hardware", "fault", f"{words}: {error}", "use `--device cpu` or `--precision float32`")
     if not right:
-        return Finding("hardware", "fault", f"{told}: a product of ones is wrong", "`--device cpu` goes around it")
+        return Finding("hardware", "fault", f"{words}: a product of ones is wrong", "use `--device cpu`")
     if device.type == "cuda":
-        told += f", {torch.cuda.get_device_name(device)}"
-    return Finding("hardware", "ok", told)
+        words += f", {torch.cuda.get_device_name(device)}"
+    return Finding("hardware", "ok", words)

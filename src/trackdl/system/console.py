@@ -1,4 +1,4 @@
-"""What a person sees while trackdl works: a progress bar on a terminal, plain lines in a log, tables of results."""
+"""Output for people: a progress bar on a terminal, plain lines in a log, tables of results."""
 
 import logging
 import sys
@@ -17,12 +17,12 @@ log = logging.getLogger(__name__)
 
 _errors = Console(stderr=True)
 
-# A log gets at most about this many lines from one progress bar.
+# About how many lines a log gets from one progress bar at most.
 LOG_LINES = 10
 
 
 def setup(*, debug: bool) -> None:
-    """Let trackdl's log speak on standard error: short on a terminal, with the time of day in a file."""
+    """Send trackdl's log to standard error: short lines on a terminal, with the time of day in a file."""
     handler: logging.Handler
     if _errors.is_terminal:
         handler = RichHandler(console=_errors, show_path=False, show_time=False, markup=False)
@@ -48,7 +48,7 @@ def print_table(title: str, columns: list[str], rows: list[list[str]], *, left: 
     for row in rows:
         table.add_row(*map(escape, row))
     terminal = Console()
-    # A log has no width of its own, and a table folded into 80 columns is hard to read.
+    # A log has no width, and a table that is folded into 80 columns is hard to read.
     out = terminal if terminal.is_terminal else Console(width=150)
     out.print(title, style="bold", markup=False, highlight=False)
     out.print(table)
@@ -56,16 +56,16 @@ def print_table(title: str, columns: list[str], rows: list[list[str]], *, left: 
 
 @contextmanager
 def progress(what: str, total: int | None, done: int = 0, every: int | None = None) -> Iterator[Callable[[str], None]]:
-    """Show how far a long work has come.
+    """Show the progress of long work.
 
     Args:
         what: Its name.
-        total: How many steps it has, if that is known.
-        done: How many of them were done before.
-        every: A log gets a line after so many steps; by default, about `LOG_LINES` in all.
+        total: The number of its steps, if known.
+        done: The number of steps that were done before.
+        every: The number of steps for each line of a log; by default, a log gets about `LOG_LINES` in all.
 
     Yields:
-        A function to call after each step, with a few words on it.
+        A function to call after each step, with a short text about it.
     """
     if _errors.is_terminal:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

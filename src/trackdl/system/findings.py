@@ -4,21 +4,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["NAMED", "Finding", "listed"]
-
-
-NAMED = 5
+__all__ = ["Finding", "first_few"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found.
+    """The result of a check.
 
     Attributes:
         name: The check's.
-        level: ok; warn where something may go wrong; fault where it is wrong.
+        level: ok; warn if something may go wrong; fault if something is wrong.
         words: What was found.
-        remedy: What to do; empty where it is ok.
+        remedy: What to do; empty if the level is ok.
     """
 
     name: str
@@ -27,8 +24,8 @@ class Finding:
     remedy: str = ""
 
 
-def listed(items: Iterable[str]) -> str:
-    """Return the first few items and how many there are more."""
+def first_few(items: Iterable[str], separator: str = ", ", most: int = 5) -> str:
+    """Return the first few items and how many more there are: "a, b, and 3 more"."""
     names = list(items)
-    more = [f"and {len(names) - NAMED} more"] if len(names) > NAMED else []
-    return ", ".join([*names[:NAMED], *more])
+    more = [f"and {len(names) - most} more"] if len(names) > most else []
+    return separator.join([*names[:most], *more])

@@ -32,8 +32,9 @@ from trackdl.studies.grid.conclusions import Conclusions, conclude, show_conclus
 from trackdl.studies.grid.driver import GridDriver
 from trackdl.studies.grid.fits import FoldResult, FoldTask, FreshTask, TimeTask, fit_fold, fit_fresh, time_batch
 from trackdl.studies.grid.measurements import tested_afresh, time_cells
-from trackdl.studies.grid.study import RUN, Census, GridStudy, fold_results
+from trackdl.studies.grid.study import Census, GridStudy, fold_results
 from trackdl.studies.store import storage, study_lock
+from trackdl.studies.study import RUN
 from trackdl.system.console import print_table, progress, say
 from trackdl.system.paths import whole_file
 from trackdl.tabular.faults import failed_fits
@@ -97,7 +98,7 @@ def run(
             if known is None:
                 known_trials = [trial for study in studies for trial in study.trials_in_grid()]
                 trials.adopt(parent, [trial.user_attrs[RUN] for trial in known_trials if RUN in trial.user_attrs])
-            parent.tags({"trackdl.study": names, "trackdl.sampler": "GridSampler", "trackdl.pruner": "none"})
+            parent.tags({"trackdl.study": names, "trackdl.sampler": "exhaustive", "trackdl.pruner": "none"})
             driver = GridDriver(experiment, studies, parent)
             try:
                 _work(driver, count, fit, engine)

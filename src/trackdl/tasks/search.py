@@ -17,8 +17,9 @@ from trackdl.spec import FashionSpec, SearchSpec
 from trackdl.spec.fashion import TRAINING_IMAGES
 from trackdl.studies.search.driver import SearchDriver
 from trackdl.studies.search.segments import SegmentResult, SegmentTask, train_segment
-from trackdl.studies.search.study import RUN, SearchStudy, histories
+from trackdl.studies.search.study import SearchStudy, histories
 from trackdl.studies.store import storage, study_lock
+from trackdl.studies.study import RUN
 from trackdl.system.console import print_table, progress, say
 from trackdl.system.paths import project_root, whole_file
 from trackdl.tracking import runs, trials
@@ -79,9 +80,9 @@ def run(
             parent.tags({"trackdl.study": name, "trackdl.sampler": settings.sampler, "trackdl.pruner": pruner})
             driver = SearchDriver(experiment, study, parent)
             try:
-                driver.take_up()
+                driver.resume()
                 _work(driver, count, train, engine)
-                driver.stop()
+                driver.finish()
             except BaseException:
                 driver.abandon()
                 raise

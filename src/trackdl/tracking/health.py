@@ -1,6 +1,5 @@
-"""What can be wrong with the store: its schema, runs that hang, aliases that lead nowhere, files that no run owns."""
+"""Checks of the tracking store: its schema, stuck runs, broken aliases, stale champions, orphaned artifacts."""
 
-import os
 import re
 import socket
 import time
@@ -12,13 +11,13 @@ from mlflow.store.db import utils
 from sqlalchemy import NullPool, create_engine, inspect
 from sqlalchemy.exc import SQLAlchemyError
 
+from trackdl.errors import first_line
 from trackdl.system import databases, processes
-from trackdl.system.findings import Finding, listed
-from trackdl.system.paths import project_root
+from trackdl.system.findings import Finding, first_few
 from trackdl.tracking.registry.versions import every_model, registered
 from trackdl.tracking.store import client, every, every_experiment, spool_folder, translate_errors
 
-__all__ = ["address", "aliases", "artifact_folder", "orphans", "schema", "stale", "stuck", "unsent"]
+__all__ = ["aliases", "artifact_folder", "orphans", "schema", "stale", "stuck", "unsent"]
 
 DAY = 24 * 3600
 RUN_ID = re.compile(r"[0-9a-f]{32}")
@@ -26,19 +25,15 @@ PAGE = 1000
 PROMOTE = "trackdl promote MODEL VERSION --why WORDS"
 
 
-def address() -> str:
-    """Return the tracking store's address, without opening or creating it."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project_root() / 'mlflow.db'}"
-
-
 def artifact_folder(uri: str) -> Path | None:
-    """Return the folder of a SQLite store's artifacts; None of a server's, which only it knows."""
-    return Path(uri.removeprefix("sqlite:///")).resolve().parent / "mlruns" if uri.startswith("sqlite:///") else None
+    """Return the folder of a SQLite store's artifacts; None for another store, which alone knows it."""
+    file = databases.sqlite_file(uri)
+    return file.resolve().parent / "mlruns" if file else None
 
 
 def schema(uri: str) -> Finding:
-    """Compare the database's schema with the one that this MLflow writes; nothing is upgraded."""
-    shown = databases.redact_url(uri)
+    """Compare the database's schema with this MLflow's; nothing is upgraded."""
+    shown = databases.redact(uri)
     if uri.startswith(("http://", "https://")):
         return Finding("store", "ok", f"{shown}: its server looks after its schema")
     file = databases.sqlite_file(uri)
@@ -50,17 +45,17 @@ def schema(uri: str) -> Finding:
             return Finding("store", "ok", f"{shown} is empty; the first run fills it")
         found = utils._get_schema_version(engine)  # type: ignore[no-untyped-call]
     except (SQLAlchemyError, MlflowException, ImportError) as error:
-        reason = str(error).strip().splitlines()[0]
-        return Finding("store", "fault", f"{shown}: {reason}", "is it MLflow's, and whole? Put a copy in its place")
+        remedy = "is it MLflow's, and whole? Put a copy in its place"
+        return Finding("store", "fault", f"{shown}: {first_line(error)}", remedy)
     wanted = utils._get_latest_schema_revision()  # type: ignore[no-untyped-call]
     if found != wanted:
         remedy = f"copy it, then `mlflow db upgrade {shown}`; if MLflow here is the older one, install the lock's"
-        return Finding("store", "fault", f"{shown}: schema {found}, this MLflow's is {wanted}", remedy)
+        return Finding("store", "fault", f"{shown}: schema {found}, but this MLflow needs {wanted}", remedy)
     return Finding("store", "ok", f"{shown}: schema {found}")
 
 
 def stuck() -> Finding:
-    """Look for runs that stand as RUNNING although nothing runs them."""
+    """Look for runs that are RUNNING although no process runs them."""
     gone, old = [], []
     with translate_errors("searching runs"):
         where = every_experiment(), "attributes.status = 'RUNNING'"
@@ -73,26 +68,26 @@ def stuck() -> Finding:
             old.append(name)
     if gone:
         remedy = "the next command of the same task marks it KILLED; `--resume` goes on with it"
-        return Finding("stuck runs", "fault", f"RUNNING, but their process is gone: {listed(gone)}", remedy)
+        return Finding("stuck runs", "fault", f"RUNNING, but their process is gone: {first_few(gone)}", remedy)
     if old:
         remedy = "if nothing runs them there, end them in the MLflow UI"
-        return Finding("stuck runs", "warn", f"RUNNING for more than a day on other machines: {listed(old)}", remedy)
+        return Finding("stuck runs", "warn", f"RUNNING for more than a day on other machines: {first_few(old)}", remedy)
     return Finding("stuck runs", "ok", f"{len(found)} running, none stuck")
 
 
 def unsent() -> Finding:
-    """Look for what a tracking store could not take while it was away; each store has a folder of its own."""
+    """Look for records that a tracking store could not take while it was away; each store has a folder of its own."""
     folder = spool_folder().parent
     counts = [len(list(run.glob("[0-9]*"))) for run in folder.glob("*/*") if run.is_dir()]
     if not any(counts):
         return Finding("unsent", "ok", "nothing waits for a tracking store")
-    words = f"{sum(counts)} things told of {sum(map(bool, counts))} runs wait in {folder}"
-    remedy = "once their store answers, the next command of any task sends them: `trackdl data`, say"
+    words = f"{sum(counts)} records of {sum(map(bool, counts))} runs wait in {folder}"
+    remedy = "once their store answers, the next command of any task sends them, e.g. `trackdl data`"
     return Finding("unsent", "warn", words, remedy)
 
 
 def aliases() -> Finding:
-    """Look whether each alias leads to a version whose run and files are there."""
+    """Check that each alias leads to a version whose run and files exist."""
     wrong, count = [], 0
     with translate_errors("the model registry"):
         models = registered()
@@ -103,7 +98,7 @@ def aliases() -> Finding:
                 wrong.append(f"{model.name}@{alias} (version {version}): {reason}")
     if wrong:
         remedy = f"run the model's task again: a new version takes the alias; or `{PROMOTE}`"
-        return Finding("aliases", "fault", listed(wrong), remedy)
+        return Finding("aliases", "fault", first_few(wrong), remedy)
     return Finding("aliases", "ok", f"{count} aliases, each leads to a model")
 
 
@@ -116,15 +111,13 @@ def stale() -> Finding:
         if "champion" in version.aliases and version.stale
     ]
     if found:
-        remedy = (
-            "run the model's task again, which starts from the champion of today; or make another version champion: "
-        )
-        return Finding("stale champions", "warn", listed(found), f"{remedy}`{PROMOTE}`")
-    return Finding("stale champions", "ok", "none was trained from a model that is out of use")
+        remedy = f"run the model's task again, which starts from the present champion; or `{PROMOTE}`"
+        return Finding("stale champions", "warn", first_few(found), remedy)
+    return Finding("stale champions", "ok", "none was trained from a model that is no longer champion")
 
 
 def _broken(name: str, version: str) -> str:
-    """Return why a version cannot be used, or nothing."""
+    """Return why a version cannot be used, or an empty text."""
     try:
         found = client().get_model_version(name, version)
         where = client().get_model_version_download_uri(name, version)
@@ -133,7 +126,7 @@ def _broken(name: str, version: str) -> str:
         if where.startswith("models:/m-"):
             where = client().get_logged_model(where.removeprefix("models:/").partition("/")[0]).artifact_location
     except MlflowException as error:
-        return str(error.message).strip().splitlines()[0]
+        return first_line(error)
     local = Path(where.removeprefix("file://"))
     if local.is_absolute() and not (local / "MLmodel").is_file():
         return f"its files are not in {local}"
@@ -152,10 +145,10 @@ def orphans(folder: Path) -> Finding:
             found.append(str(place.relative_to(folder)))
     if found:
         remedy = (
-            "`mlflow gc` first, which removes what deleted runs and models leave; what is told here after that only "
-            f"takes room, and can be deleted from {folder}"
+            "run `mlflow gc` first, which removes what deleted runs and models leave; what is listed here after that "
+            f"can be deleted from {folder}"
         )
-        return Finding("orphan artifacts", "warn", f"no run owns {listed(found)}", remedy)
+        return Finding("orphan artifacts", "warn", f"no run owns {first_few(found)}", remedy)
     return Finding("orphan artifacts", "ok", f"every folder of {folder} belongs to a run or a model")
 
 

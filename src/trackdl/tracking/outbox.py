@@ -1,9 +1,9 @@
-"""What the tracking store cannot take now: kept on disk, in order, and sent when it answers again.
+"""Writes to runs: sent to the tracking store, or kept on disk, in order, until it answers again.
 
-Every write of a run goes through `deliver`. A store that does not answer costs a training a few seconds once; a thread
-then looks after it. What is still kept when a process ends is sent by the next command of any task (`send_waiting`).
-Nothing arrives twice: MLflow knows a point by its name, step, value and time, which were set when it was measured,
-and a file or a tag that is sent again replaces itself.
+Every write to a run goes through `deliver`. A store that does not answer costs a training a few seconds once; after
+that a thread checks for it. What is still kept when a process ends is sent by the next command of any task
+(`send_waiting`). Nothing is stored twice: MLflow identifies a point by its name, step, value and time, which were set
+when it was measured, and a file or tag that is sent again replaces itself.
 """
 
 import logging
@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import mlflow
@@ -23,20 +24,23 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunS
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from trackdl.errors import TrackdlError
-from trackdl.system import databases
+from trackdl.errors import TrackdlError, first_line
+from trackdl.system import databases, outages
 from trackdl.tracking import system_metrics as monitors
-from trackdl.tracking.spool import Letter, discard, keep, read, run_folders, sweep, waiting
-from trackdl.tracking.store import client, spool_folder, store_gone, translate_errors
+from trackdl.tracking.spool import Record, discard, keep, read, run_folders, sweep, waiting
+from trackdl.tracking.store import client, defer_interrupts, spool_folder, store_gone, translate_errors
 
-__all__ = ["asked", "deliver", "end", "send_waiting"]
+__all__ = ["deliver", "end", "send_waiting", "wait_for_store"]
 
 log = logging.getLogger(__name__)
 
-QUICK = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "3", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}  # seconds; for a training's writes
+QUICK = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "3",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+}  # seconds; number
 FINISHED = RunStatus.to_string(RunStatus.FINISHED)
 LOOK_EVERY = 2.0  # seconds
-LOOK_SECONDS = 2.0  # how long an answer is waited for
+LOOK_SECONDS = 2.0  # timeout
 
 
 @dataclass
@@ -51,49 +55,42 @@ _stores: dict[str, _Store] = {}
 
 
 def _store() -> _Store:
-    client()  # tells MLflow which store it is
+    client()  # sets MLflow's tracking URI
     return _stores.setdefault(mlflow.get_tracking_uri(), _Store())
 
 
-def deliver(run_id: str, letter: Letter) -> None:
-    """Send a letter, or keep it where the store does not answer.
+def deliver(run_id: str, record: Record) -> None:
+    """Send a record after those of its run that wait, or keep it if the store does not answer.
 
     Raises:
-        InputError, TrackdlError: The store refuses it; or it cannot be kept: the disk is full.
+        InputError, TrackdlError: The store refuses it, or it cannot be kept because the disk is full.
     """
     store = _store()
     if store.gone_since is not None and not store.answers.is_set():
-        keep(run_id, letter)
+        keep(run_id, record)
         return
     try:
-        with _quickly():
-            if not _send_before(store, run_id):
-                keep(run_id, letter)
-                return
-            with databases.undisturbed(mlflow.get_tracking_uri()):
-                _post(run_id, letter)
+        with _short_timeouts():
+            if store.gone_since is not None or waiting(run_id):
+                if not send_waiting():
+                    keep(run_id, record)
+                    return
+                _mark_back(store)
+            with defer_interrupts():
+                _send(run_id, record)
     except Exception as error:
         if not store_gone(error):
             with translate_errors(f"run {run_id}"):
                 raise
-        keep(run_id, letter)
-        _went_away(store, error)
+        keep(run_id, record)
+        _mark_away(store, error)
     else:
         monitors.revive(run_id)
 
 
-def _send_before(store: _Store, run_id: str) -> bool:
-    """Send what waits before a run's next letter; return whether that can be sent now."""
-    if store.gone_since is not None or waiting(run_id):
-        if not send_waiting():
-            return False
-        _came_back(store)
-    return True
-
-
 @contextmanager
-def _quickly() -> Iterator[None]:
-    """Let MLflow give up soon within the block: its own retries take four minutes, in the midst of a training."""
+def _short_timeouts() -> Iterator[None]:
+    """Let MLflow give up soon within the block: its own retries would hold up a training for four minutes."""
     before = {name: os.environ.get(name) for name in QUICK}
     os.environ.update(QUICK)
     try:
@@ -106,33 +103,32 @@ def _quickly() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _post(run_id: str, letter: Letter) -> None:
-    content, to = letter.content, client()
-    if letter.kind == "metrics":
+def _send(run_id: str, record: Record) -> None:
+    content, to = record.content, client()
+    if record.kind == "metrics":
         to.log_batch(run_id, metrics=[Metric(**item, run_id=run_id) for item in content["metrics"]])
-    elif letter.kind == "tags":
+    elif record.kind == "tags":
         tags = [RunTag(key, value) for key, value in content["tags"].items()]
         to.log_batch(run_id, params=[Param(*item) for item in content.get("params", {}).items()], tags=tags)
-    elif letter.kind == "file":
-        to.log_artifact(run_id, str(letter.file), content["folder"])
-    elif letter.kind == "input":
+    elif record.kind == "file":
+        to.log_artifact(run_id, str(record.file), content["folder"])
+    elif record.kind == "input":
         entity = Dataset(**content["dataset"])
         to.log_inputs(run_id, [DatasetInput(entity, [InputTag("mlflow.data.context", content["context"])])])
-    elif letter.kind == "end":
+    elif record.kind == "end":
         to.set_terminated(run_id, content["status"], content["time"])
     else:
-        raise TrackdlError(f"run {run_id}: a letter of the unknown kind {letter.kind!r}")
+        raise TrackdlError(f"run {run_id}: a record of the unknown kind {record.kind!r}")
 
 
-def _went_away(store: _Store, error: Exception) -> None:
+def _mark_away(store: _Store, error: Exception) -> None:
     uri = mlflow.get_tracking_uri()
     if store.gone_since is None:
         store.gone_since = time.monotonic()
-        reason = str(error).strip().splitlines()[0][:200]
         log.warning(
             "%s does not answer (%s); what is measured is kept in %s and sent when it is back",
-            databases.redact_url(uri),
-            reason,
+            databases.redact(uri),
+            first_line(error)[:200],
             spool_folder(),
         )
     store.answers.clear()
@@ -146,7 +142,7 @@ def _went_away(store: _Store, error: Exception) -> None:
     threading.Thread(target=look, name="tracking store", daemon=True).start()
 
 
-def _came_back(store: _Store) -> None:
+def _mark_back(store: _Store) -> None:
     if store.gone_since is not None:
         log.info("the tracking store answers again, after %.0f s", time.monotonic() - store.gone_since)
         store.gone_since = None
@@ -155,13 +151,13 @@ def _came_back(store: _Store) -> None:
 def _answers(uri: str) -> bool:
     try:
         if uri.startswith("http"):
-            # Its /health says that it is there, even where its database is not.
-            question = f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1"
-            return requests.get(question, timeout=LOOK_SECONDS).status_code < 500
+            # Its /health answers even if its database is away.
+            search = f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1"
+            return requests.get(search, timeout=LOOK_SECONDS).status_code < 500
         limit = {"timeout": LOOK_SECONDS} if databases.sqlite_file(uri) else {"connect_timeout": int(LOOK_SECONDS)}
         engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool, connect_args=limit)
         with engine.connect() as connection:
-            # A SQLite file that another process has locked can be read all the same.
+            # A SQLite file that another process has locked can still be read.
             connection.exec_driver_sql("BEGIN IMMEDIATE" if databases.sqlite_file(uri) else "SELECT 1")
     except (requests.RequestException, sqlalchemy.exc.SQLAlchemyError):
         return False
@@ -169,13 +165,13 @@ def _answers(uri: str) -> bool:
 
 
 def send_waiting(patience: float = 0) -> bool:
-    """Send all letters that wait for this store, of whatever process, each run's in order.
+    """Send all records that wait for this store, whichever process kept them, each run's in order.
 
     Args:
-        patience: For how many seconds another process, which sends them already, is waited for.
+        patience: How many seconds to wait for another process that is sending them.
 
     Returns:
-        Whether it was done; False where another process is still at it.
+        Whether all were sent; False while another process is sending.
 
     Raises:
         MlflowException: The store does not answer.
@@ -185,93 +181,90 @@ def send_waiting(patience: float = 0) -> bool:
     try:
         with FileLock(spool_folder() / ".lock", timeout=patience):
             for folder in run_folders():
-                _send_of(folder)
+                _send_run(folder)
     except Timeout:
         log.info("another process is sending what waits in %s", spool_folder())
         return False
     return True
 
 
-def _send_of(folder: Path) -> None:
-    """Send a run's letters, those too that another process keeps meanwhile."""
+def _send_run(folder: Path) -> None:
+    """Send a run's records, including those that another process keeps meanwhile."""
     sent = 0
     while places := waiting(folder.name):
         try:
-            with databases.undisturbed(mlflow.get_tracking_uri()):
-                _post(folder.name, read(places[0]))
+            with defer_interrupts():
+                _send(folder.name, read(places[0]))
         except (MlflowException, requests.RequestException) as error:
             if store_gone(error):
                 raise
-            log.error("%s holds what the store refuses: %s. Delete it to give that up", places[0], error)
+            log.error("the store refuses the record in %s: %s. Delete the folder to give it up", places[0], error)
             return
         discard(places[0])
         sent += 1
     sweep(folder)
     if sent:
-        log.info("run %s: %d things that had been kept were sent", folder.name, sent)
+        log.info("run %s: %d records that had been kept were sent", folder.name, sent)
 
 
 def end(run_id: str, status: str) -> None:
-    """End a run that was opened here, or keep behind what waits for it that it has ended."""
+    """End a run that was opened here; if the store is away, its end is kept after its other records."""
     store, uri = _store(), mlflow.get_tracking_uri()
-    letter = Letter("end", {"status": status, "time": int(time.time() * 1000)})
+    record = Record("end", {"status": status, "time": int(time.time() * 1000)})
     if status == FINISHED and store.gone_since is not None and _answers(uri):
-        store.answers.set()  # since the thread has looked last; whoever is interrupted does not wait for this
+        store.answers.set()  # it is back since the thread last checked; an interrupted run does not wait for this check
     try:
-        deliver(run_id, letter)
+        deliver(run_id, record)
     finally:
-        with _quickly():
+        with _short_timeouts():
             monitors.let_go(run_id, wait=store.gone_since is None)
-    if mlflow.active_run() is None and any(map(_waits, run_folders())):
-        log.warning("%s: %s", databases.redact_url(uri), _what_waits())
-
-
-def _waits(folder: Path) -> bool:
-    return bool(waiting(folder.name))
+    if mlflow.active_run() is None and any(waiting(folder.name) for folder in run_folders()):
+        log.warning("%s: %s", databases.redact(uri), _what_waits())
 
 
 def _what_waits() -> str:
-    """Say how much waits for the store, where, and how it is sent."""
+    """Describe how much waits for the store, where, and how it is sent."""
     kept = [place for folder in run_folders() for place in waiting(folder.name)]
     size = sum(path.stat().st_size for place in kept for path in place.rglob("*") if path.is_file())
     return (
-        f"{len(kept)} things told of {len({place.parent for place in kept})} runs ({size / 1e6:.1f} MB) wait in "
+        f"{len(kept)} records of {len({place.parent for place in kept})} runs ({size / 1e6:.1f} MB) wait in "
         f"{spool_folder()}; the next command of any task sends them once the store answers (`trackdl data`, say)"
     )
 
 
 @contextmanager
-def asked(what: str, run_id: str | None = None) -> Iterator[None]:
-    """Ask the store in the block; it has everything by then that was told of a run, and is waited for if need be.
+def wait_for_store(what: str, run_id: str | None = None) -> Iterator[None]:
+    """Call the store in the block, after it has received all earlier writes to a run; wait for it if necessary.
 
     Args:
-        what: What is asked for, e.g. "run 3f2a".
-        run_id: The run that is asked about.
+        what: What the calls concern, e.g. "run 3f2a".
+        run_id: The run whose earlier writes matter.
 
     Raises:
-        InputError: What is asked for does not exist, or its name is none.
-        TrackdlError: The store failed; or does not answer: what waits for it is said, and how it is sent.
+        InputError: It does not exist, or its name is invalid.
+        TrackdlError: The store failed or does not answer; the message has what waits for it and how that is sent.
     """
     store, uri = _store(), mlflow.get_tracking_uri()
     try:
         if store.gone_since is not None or (run_id and waiting(run_id)):
-            databases.patient(_send_back, "the tracking store", store_gone)(store)
+            outages.retry_while_away(partial(_catch_up, store), "the tracking store", store_gone)
         yield
     except Exception as error:
         if not store_gone(error):
             with translate_errors(what):
                 raise
         if store.gone_since is None or store.answers.is_set():
-            _went_away(store, error)
+            _mark_away(store, error)
         raise TrackdlError(
-            f"{what}: the tracking store {databases.redact_url(uri)} does not answer. {_what_waits()}. "
+            f"{what}: the tracking store {databases.redact(uri)} does not answer. {_what_waits()}. "
             f"A training then ends by --resume {run_id or 'RUN_ID'}, a study by the same command"
         ) from error
 
 
-def _send_back(store: _Store) -> None:
-    with _quickly():
-        MlflowClient.search_experiments(client(), max_results=1)
-    if not send_waiting(databases.PATIENCE):
-        raise TrackdlError(f"another process has been sending for {databases.PATIENCE:.0f} s. {_what_waits()}")
-    _came_back(store)
+def _catch_up(store: _Store) -> None:
+    """Send all that waits for a store that was away."""
+    with _short_timeouts():
+        MlflowClient().search_experiments(max_results=1)
+    if not send_waiting(outages.PATIENCE):
+        raise TrackdlError(f"another process has been sending for {outages.PATIENCE:.0f} s. {_what_waits()}")
+    _mark_back(store)

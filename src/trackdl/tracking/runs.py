@@ -1,10 +1,10 @@
-"""Runs: opened, filled, ended truthfully, found again.
+"""Runs: opened, written to, ended truthfully, found again.
 
     with runs.start(experiment) as run:
         run.metrics({"test_accuracy": 0.98}, step=8)
 
-A run that ends by Ctrl-C or a signal is KILLED, by an error FAILED. A run whose process is gone without a word is found
-by the next command of its task (`close_abandoned`).
+A run that ends by Ctrl-C or a signal is KILLED, by an error FAILED. A run whose process was killed is found by the next
+command of its task (`close_abandoned`).
 """
 
 import importlib.metadata
@@ -33,12 +33,12 @@ from mlflow.entities import RunStatus
 
 from trackdl import __version__, spec
 from trackdl.spec import Experiment
-from trackdl.system import databases, processes
+from trackdl.system import outages, processes
 from trackdl.system.code_digest import code_digest, words_of
 from trackdl.system.paths import project_root
 from trackdl.tracking import outbox
-from trackdl.tracking.spool import Letter, waiting
-from trackdl.tracking.store import client, every, every_experiment, home_experiment, translate_errors
+from trackdl.tracking.spool import Record, waiting
+from trackdl.tracking.store import client, defer_interrupts, every, every_experiment, home_experiment, translate_errors
 
 __all__ = ["Run", "close_abandoned", "describe_dataset", "download", "find", "start"]
 
@@ -53,8 +53,8 @@ SYSTEM_METRICS_EVERY = 5
 class Run:
     """An MLflow run, open or ended.
 
-    Metrics are sent together: a call costs milliseconds on SQLite and more through a server, so what is measured waits
-    for up to two seconds, or until something is read back or a file is logged.
+    Metrics are sent together: a call costs milliseconds on SQLite and more through a server, so they wait for up to two
+    seconds, or until something is read back or a file is logged.
 
     Args:
         run_id: The run's id.
@@ -62,14 +62,14 @@ class Run:
 
     def __init__(self, run_id: str) -> None:
         self.id = run_id
-        self.logged: set[str] | None = None  # names of its metrics, where one process alone logs them (`trials`)
+        self.logged: set[str] | None = None  # names of its metrics, if only one process logs them (`trials`)
         self._waiting: list[dict[str, Any]] = []
         self._sent = time.monotonic()
 
     @property
     def info(self) -> MlflowRun:
         """The run as MLflow has it now."""
-        with outbox.asked(f"run {self.id}", self.id):
+        with outbox.wait_for_store(f"run {self.id}", self.id):
             return client().get_run(self.id)
 
     @cached_property
@@ -78,19 +78,19 @@ class Run:
         return str(self.info.info.experiment_id)
 
     def tags(self, tags: Mapping[str, Any], params: Mapping[str, Any] | None = None) -> None:
-        """Set tags, and parameters, which can be set once."""
-        told = {"tags": tags, "params": params or {}}
-        words = {part: {key: str(value) for key, value in items.items()} for part, items in told.items()}
-        outbox.deliver(self.id, Letter("tags", words))
+        """Set tags, and parameters, which can be set only once."""
+        parts = {"tags": tags, "params": params or {}}
+        texts = {part: {key: str(value) for key, value in items.items()} for part, items in parts.items()}
+        outbox.deliver(self.id, Record("tags", texts))
 
     def metrics(
         self, values: Mapping[str, float], step: int = 0, *, model_id: str | None = None, dataset: Dataset | None = None
     ) -> None:
-        """Log one value for each metric; `model_id` and `dataset` say what was measured, and on what."""
+        """Log one value for each metric, optionally of the LoggedModel `model_id` on `dataset`."""
         now = int(time.time() * 1000)
         on = {"dataset_name": dataset.name, "dataset_digest": dataset.digest} if dataset else {}
-        told = {"timestamp": now, "step": step, "model_id": model_id, **on}
-        self._waiting += [{"key": key, "value": value, **told} for key, value in values.items()]
+        common = {"timestamp": now, "step": step, "model_id": model_id, **on}
+        self._waiting += [{"key": key, "value": value, **common} for key, value in values.items()]
         self._send_if_due()
 
     def curve(self, name: str, points: Iterable[tuple[int, float]]) -> None:
@@ -106,27 +106,27 @@ class Run:
     def send(self) -> None:
         """Send the metrics that wait."""
         while self._waiting:
-            outbox.deliver(self.id, Letter("metrics", {"metrics": self._waiting[:BATCH]}))
+            outbox.deliver(self.id, Record("metrics", {"metrics": self._waiting[:BATCH]}))
             del self._waiting[:BATCH]
         self._sent = time.monotonic()
 
     def history(self, name: str) -> list[tuple[int, float]]:
-        """Return all (step, value) points of a metric, by step; the last one logged counts where a step has several."""
+        """Return all (step, value) points of a metric, by step; of several at one step, the last one logged."""
         self.send()
-        with outbox.asked(f"run {self.id}", self.id):
+        with outbox.wait_for_store(f"run {self.id}", self.id):
             points = client().get_metric_history(self.id, name)
         latest = {point.step: point.value for point in sorted(points, key=lambda point: point.timestamp)}
         return sorted(latest.items())
 
     def dataset(self, dataset: Dataset, context: str) -> None:
-        """Log a data set as an input of the run; `context` says what it was for, e.g. "training"."""
+        """Log a data set as an input of the run; `context` is its use, e.g. "training"."""
         entity = dict(dataset._to_mlflow_entity())
-        outbox.deliver(self.id, Letter("input", {"dataset": entity, "context": context}))
+        outbox.deliver(self.id, Record("input", {"dataset": entity, "context": context}))
 
     def file(self, path: Path, folder: str | None = None) -> None:
-        """Log a file as an artifact, under `folder` of the run's artifacts; the metrics before it are sent first."""
+        """Log a file as an artifact, in `folder` of the run's artifacts; metrics that wait are sent first."""
         self.send()
-        outbox.deliver(self.id, Letter("file", {"folder": folder}, path))
+        outbox.deliver(self.id, Record("file", {"folder": folder}, path))
 
     def text(self, text: str, name: str) -> None:
         """Log a text as the artifact `name`."""
@@ -138,18 +138,18 @@ class Run:
         self.text(json.dumps(rows, indent=2, default=str), name)
 
     def figure(self, figure: Figure, name: str) -> None:
-        """Log a figure as the artifact `name`, a picture file."""
+        """Log a figure as the artifact `name`, in the format of the name's ending."""
         with self._made(name) as path:
             figure.savefig(path)
 
-    def picture(self, png: bytes, name: str) -> None:
-        """Log a picture that is drawn already as the artifact `name`."""
+    def png(self, content: bytes, name: str) -> None:
+        """Log a figure that is drawn already as the artifact `name`."""
         with self._made(name) as path:
-            path.write_bytes(png)
+            path.write_bytes(content)
 
     @contextmanager
     def _made(self, name: str) -> Iterator[Path]:
-        """Give a path for the artifact `name`, whose file is logged when the block ends."""
+        """Yield a path for the artifact `name`; the file there is logged when the block ends."""
         folder, _, file = name.rpartition("/")
         with tempfile.TemporaryDirectory() as made:
             yield Path(made) / file
@@ -157,12 +157,12 @@ class Run:
 
     def artifacts(self, folder: str) -> list[str]:
         """Return the paths of the files in `folder` of the run's artifacts, sorted."""
-        with outbox.asked(f"run {self.id}", self.id):
+        with outbox.wait_for_store(f"run {self.id}", self.id):
             return sorted(item.path for item in client().list_artifacts(self.id, folder) if not item.is_dir)
 
     def fetch(self, path: str, into: Path) -> Path:
-        """Bring an artifact into the folder `into` and return where it lies."""
-        with outbox.asked(f"run {self.id}, artifact {path}", self.id):
+        """Download an artifact to the folder `into` and return its path."""
+        with outbox.wait_for_store(f"run {self.id}, artifact {path}", self.id):
             return Path(client().download_artifacts(self.id, path, str(into)))
 
 
@@ -172,14 +172,13 @@ def start(experiment: Experiment | str, *, resume: Run | None = None, name: str 
 
     `mlflow run` has made a run already and names it in MLFLOW_RUN_ID: the first run that is started takes it.
 
-    A run has its task and its process from the first, so that one whose process ends while it is being started is found
-    by `close_abandoned`. So is one that Ctrl-C, in a call of a tracking server, leaves unknown to this process: once
-    this process has ended.
+    A run has its task and its process as tags from the start, so `close_abandoned` finds it even if its process ends
+    while the run is being started, or if Ctrl-C in a call of a tracking server leaves the run unknown to this process.
 
     Args:
-        experiment: What is run; its settings become the run's parameters, its text the artifact `experiment.yaml`. Of a
-            run that repeats no experiment, the name of its task: nothing that looks for trainings finds it.
-        resume: Go on with this run instead of a new one.
+        experiment: What is run; its settings become the run's parameters, its text the artifact `experiment.yaml`.
+            For a run of no experiment, the name of its task: nothing that searches for trainings finds the run.
+        resume: Continue this run instead of a new one.
         name: What the MLflow UI calls the run.
 
     Yields:
@@ -195,10 +194,9 @@ def start(experiment: Experiment | str, *, resume: Run | None = None, name: str 
     status = RunStatus.FINISHED
     run = None
     try:
-        with outbox.asked("starting a run", run_id):
+        with outbox.wait_for_store("starting a run", run_id):
             where = {"run_id": run_id} if run_id else {"experiment_id": home_experiment()}
-            # An interruption that was put off is heard where the block ends: there the run has to be known already.
-            with databases.undisturbed(mlflow.get_tracking_uri()):
+            with defer_interrupts():
                 active = mlflow.start_run(**where, **settings)  # type: ignore[arg-type]
                 run = Run(active.info.run_id)
         with translate_errors(f"run {run.id}"):
@@ -220,7 +218,7 @@ def start(experiment: Experiment | str, *, resume: Run | None = None, name: str 
 
 
 def _record(run: Run, experiment: Experiment | str) -> None:
-    """Write down what is run, by which code, where."""
+    """Log the experiment, the versions and the code."""
     tags = {
         "trackdl.version": __version__,
         "trackdl.python": platform.python_version(),
@@ -243,7 +241,7 @@ def _record(run: Run, experiment: Experiment | str) -> None:
 
 
 def _git(*arguments: str) -> str | None:
-    """Return what git says of the project's checkout, or None where there is no checkout or no git."""
+    """Return the output of git in the project's checkout, or None without a checkout or git."""
     root = project_root()
     if not (root / ".git").exists():
         return None
@@ -267,11 +265,11 @@ def describe_dataset(name: str, digest: str, source: str) -> Dataset:
     Args:
         name: E.g. "mnist-test".
         digest: SHA-256, hex, of its content; MLflow keeps the first 32 digits.
-        source: Where it comes from: a web address, or words.
+        source: Its origin: a web address, or words.
     """
     web = source.startswith("http")
     made = HTTPDatasetSource(source) if web else CodeDatasetSource({"source": source})  # type: ignore[no-untyped-call]
-    return MetaDataset(made, name=name, digest=digest[:32])  # type: ignore[abstract]  # MLflow's own class: it is not
+    return MetaDataset(made, name=name, digest=digest[:32])  # type: ignore[abstract]  # it is not abstract
 
 
 def find(task: str, where: str = "") -> list[Run]:
@@ -284,24 +282,24 @@ def find(task: str, where: str = "") -> list[Run]:
 
 
 def close_abandoned(task: str) -> list[Run]:
-    """Mark runs of a task KILLED that stand as RUNNING although their process on this machine is gone; say so of each.
+    """Mark a task's runs KILLED that are RUNNING although their process on this machine is gone, and warn of each.
 
-    What earlier commands could not send is sent first.
+    Records that earlier commands could not send are sent first.
 
     Returns:
         The runs that were marked.
     """
     client()
-    with translate_errors("sending what was kept"):
-        sent = outbox.send_waiting(databases.PATIENCE)
+    with translate_errors("sending the records that were kept"):
+        sent = outbox.send_waiting(outages.PATIENCE)
     closed = []
     for run in find(task, "attributes.status = 'RUNNING'"):
         if not sent and waiting(run.id):
-            continue  # how it ended may be among what another process is sending
+            continue  # its end may be among the records that another process is sending
         tags = run.info.data.tags
         if tags.get("trackdl.host") != socket.gethostname() or processes.alive(tags.get("trackdl.process", "")):
             continue
-        outbox.deliver(run.id, Letter("end", {"status": RunStatus.to_string(RunStatus.KILLED), "time": None}))
+        outbox.deliver(run.id, Record("end", {"status": RunStatus.to_string(RunStatus.KILLED), "time": None}))
         closed.append(run)
         log.warning("run %s of %s was left RUNNING by a process that is gone; it is now marked KILLED", run.id, task)
     return closed
@@ -309,7 +307,7 @@ def close_abandoned(task: str) -> list[Run]:
 
 @contextmanager
 def download(uri: str) -> Iterator[Path]:
-    """Bring an artifact (`runs:/ID/experiment.yaml`, say) to this machine for the time of the block."""
+    """Yield a local copy of an artifact, e.g. `runs:/ID/experiment.yaml`; it is removed when the block ends."""
     with tempfile.TemporaryDirectory() as folder:
         client()
         with translate_errors(uri):

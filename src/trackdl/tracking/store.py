@@ -1,18 +1,16 @@
 """Where runs and models are kept, and how MLflow's errors reach the user.
 
-The store is `MLFLOW_TRACKING_URI` where that is set (`mlflow run` sets it), else `mlflow.db` and `mlruns/` in the
-project's root, so that `mlflow ui` started there shows what was tracked.
+The store is `MLFLOW_TRACKING_URI` if it is set (`mlflow run` sets it), else `mlflow.db` and `mlruns/` in the project's
+root, so `mlflow ui`, started there, shows what was tracked.
 """
 
-import gc
 import hashlib
-import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import cache, wraps
+from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import mlflow
 import requests
@@ -30,115 +28,99 @@ from mlflow.store.entities.paged_list import PagedList
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
-from trackdl.errors import InputError, TrackdlError
-from trackdl.system import databases
+from trackdl.errors import InputError, TrackdlError, first_line
+from trackdl.system import databases, locks, outages
 from trackdl.system.paths import project_root
 
-__all__ = ["client", "every", "every_experiment", "home_experiment", "spool_folder", "store_gone", "translate_errors"]
+__all__ = [
+    "address",
+    "client",
+    "defer_interrupts",
+    "every",
+    "every_experiment",
+    "home_experiment",
+    "spool_folder",
+    "store_gone",
+    "translate_errors",
+]
 
 T = TypeVar("T")
 
 EXPERIMENT = "trackdl"
 
 _UNAVAILABLE = ErrorCode.Name(TEMPORARILY_UNAVAILABLE)
-# What a server or a proxy before it answers when the server, or its database, is not there.
+# The status codes by which a server, or a proxy before it, reports that the server or its database is away.
 _AWAY = {502, 503, 504}
 _WRONG_INPUT = {ErrorCode.Name(INVALID_PARAMETER_VALUE), ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)}
+# A run's writes are never retried in place: `outbox` keeps them instead, so that a training goes on.
+_KEPT_BY_OUTBOX = frozenset({"log_artifact", "log_batch", "log_inputs", "set_terminated"})
+
+
+def address() -> str:
+    """Return the tracking store's address, without opening or creating it."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project_root() / 'mlflow.db'}"
 
 
 @cache
 def client() -> MlflowClient:
-    """Return a client of the store, which is created first when there is none.
+    """Return a client of the store, which is created first if there is none.
+
+    All calls but a run's writes are retried while the store is away.
 
     Raises:
-        InputError: The address is none, or its driver is not installed.
+        InputError: The address is malformed, or its driver is not installed.
         TrackdlError: The store cannot be reached or opened.
     """
-    for noisy in (
-        "alembic",
-        "mlflow.store.db.utils",
-        "mlflow.system_metrics",
-        "mlflow.pyfunc",
-        "urllib3.connectionpool",  # its retries, one by one
-    ):
-        logging.getLogger(noisy).setLevel(logging.CRITICAL)  # what it says at ERROR are tracebacks of what is raised
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project_root() / 'mlflow.db'}"
+    uri = address()
     # Child processes, and code that MLflow loads with a model, see the same store.
     os.environ["MLFLOW_TRACKING_URI"] = uri
     mlflow.set_tracking_uri(uri)
-    # MLflow's own patience, seven tries of up to 120 s, would hold up a Ctrl-C.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # MLflow's own default, seven retries of up to 120 s each, would hold up a Ctrl-C.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-    what = f"the tracking store {databases.redact_url(uri)}"
+    what = f"the tracking store {databases.redact(uri)}"
     try:
-        with translate_errors(what), databases.creating_alone(uri):
+        with translate_errors(what), locks.creation_lock(uri):
             databases.refuse_shared(uri, "mlflow")
             _refuse_older(uri)
-            made = _PatientClient(uri)
-            MlflowClient.search_experiments(made, max_results=1)  # a wrong address is said at once
-    except (ImportError, ValueError) as error:  # no driver; a port that is no number
+            plain = MlflowClient(uri)
+            plain.search_experiments(max_results=1)  # a wrong address fails at once
+    except (ImportError, ValueError) as error:  # no driver; a port that is not a number
         raise InputError(f"{what}: {error}. {databases.DRIVER_HINT}") from error
-    # MLflow's imports leave so many objects that one full garbage collection takes 0.4 s, in the midst of a fit.
-    gc.freeze()
-    return made
+    return cast(
+        "MlflowClient", outages.RetryingProxy(plain, "the tracking store", uri, gone=store_gone, once=_KEPT_BY_OUTBOX)
+    )
 
 
-class _PatientClient(MlflowClient):
-    """A client whose questions wait while the store is gone; what it is told goes through `outbox`."""
+def defer_interrupts() -> AbstractContextManager[None]:
+    """Defer Ctrl-C and signals to the end of the block, unless the store is a server (`outages.defer_interrupts`).
 
-
-def _patient(name: str) -> None:
-    call = getattr(MlflowClient, name)
-
-    @wraps(call)
-    def whole(self: _PatientClient, *args: object, **kwargs: object) -> object:
-        with databases.undisturbed(self.tracking_uri):
-            return call(self, *args, **kwargs)
-
-    patient = databases.patient(whole, "the tracking store", lambda error: store_gone(error))
-    setattr(_PatientClient, name, patient)
-
-
-for _name in (
-    "create_experiment",
-    "create_model_version",
-    "create_registered_model",
-    "create_run",
-    "download_artifacts",
-    "get_experiment_by_name",
-    "get_metric_history",
-    "get_model_version",
-    "get_model_version_by_alias",
-    "get_run",
-    "list_artifacts",
-    "search_experiments",
-    "search_runs",
-    "set_registered_model_alias",
-    "update_run",
-):
-    _patient(_name)
+    What the block creates, such as a run, is known to its caller before an interruption is raised. A run that a server
+    created meanwhile is marked KILLED by the next command (`runs.close_abandoned`).
+    """
+    return outages.defer_interrupts(mlflow.get_tracking_uri())
 
 
 def store_gone(error: BaseException) -> bool:
-    """Return whether an error says that the store was not there, and not that it refused."""
-    if databases.database_gone(error):
+    """Return whether an error means that the store was away, and not that it refused the call."""
+    if outages.database_gone(error):
         return True
-    for item in databases.causes(error):
+    for item in outages.causes(error):
         if isinstance(item, requests.HTTPError) and item.response is not None:
             return item.response.status_code in _AWAY
         if isinstance(item, requests.RequestException):
             return True
         if isinstance(item, MlflowException) and item.error_code == _UNAVAILABLE:
-            return not databases.disk_full(error)
+            return not outages.disk_full(error)
     return False
 
 
 def _refuse_older(uri: str) -> None:
-    """Refuse a database of an older MLflow, which would migrate it unasked where it lacks a table.
+    """Refuse a database of another MLflow, which this MLflow would migrate unasked if a table is missing.
 
     Raises:
-        TrackdlError: It is older; what to run is said.
+        TrackdlError: Its schema differs; the message has the command that migrates it.
     """
     file = databases.sqlite_file(uri)
     if uri.startswith("http") or (file and not file.exists()):
@@ -150,7 +132,7 @@ def _refuse_older(uri: str) -> None:
     found = _get_schema_version(engine)  # type: ignore[no-untyped-call]
     needed = _get_latest_schema_revision()  # type: ignore[no-untyped-call]
     if found != needed:
-        shown = databases.redact_url(uri)
+        shown = databases.redact(uri)
         raise TrackdlError(
             f"{shown} was made by another version of MLflow (its schema is {found}, this one's {needed}) and is left "
             f"as it is. Keep a copy, then run: mlflow db upgrade {shown}; or use the MLflow that made it"
@@ -158,7 +140,7 @@ def _refuse_older(uri: str) -> None:
 
 
 def spool_folder() -> Path:
-    """Return where what this store could not take is kept: below `reports/unsent/`, a folder for each store."""
+    """Return the folder for records that this store could not take: in `reports/unsent/`, one for each store."""
     store = hashlib.sha256(mlflow.get_tracking_uri().encode()).hexdigest()[:12]
     return project_root() / "reports" / "unsent" / store
 
@@ -176,11 +158,11 @@ def home_experiment() -> str:
 
 
 def _artifact_place() -> str | None:
-    """Return where a new experiment's artifacts go: a server knows a place itself, a database does not."""
+    """Return where a new experiment's artifacts go; None for a server, which decides itself."""
     uri = mlflow.get_tracking_uri()
     if uri.startswith("http"):
         return None
-    # Left alone, MLflow takes the working folder, wherever that is.
+    # MLflow's default is the working folder, wherever that is.
     file = databases.sqlite_file(uri)
     folder = file.parent if file else project_root()
     return (folder.resolve() / "mlruns").as_uri()
@@ -190,44 +172,42 @@ def every_experiment(view: int = ViewType.ACTIVE_ONLY) -> list[str]:
     """Return the ids of all experiments: runs are found by their tags, wherever `mlflow run` put them.
 
     Args:
-        view: MLflow's `ViewType`: deleted ones only where it takes them in.
+        view: MLflow's `ViewType`; it decides whether deleted experiments are included.
     """
     found = every(lambda token: client().search_experiments(view, page_token=token))
     return [experiment.experiment_id for experiment in found]
 
 
 def every(search: Callable[[str | None], PagedList[T]]) -> list[T]:
-    """Return all that a search finds: MLflow answers page by page.
+    """Return all results of a search that MLflow answers page by page.
 
     Args:
-        search: Asks for the page of a token; None is the first page's.
+        search: Returns the page of a token; None is the first page's.
     """
-    found: list[T] = []
-    token = None
-    while True:
-        page = search(token)
+    page = search(None)
+    found = list(page)
+    while page.token:
+        page = search(page.token)
         found += page
-        token = page.token
-        if not token:
-            return found
+    return found
 
 
 @contextmanager
 def translate_errors(what: str) -> Iterator[None]:
-    """Turn MLflow's errors within the block into trackdl's, which say what they concern.
+    """Translate MLflow's errors within the block into trackdl's, which name what they concern.
 
     Args:
-        what: What is asked for, e.g. "run 3f2a".
+        what: What they concern, e.g. "run 3f2a".
 
     Raises:
-        InputError: It does not exist, or its name is none.
+        InputError: It does not exist, or its name is invalid.
         TrackdlError: The store failed.
     """
     try:
         yield
     except MlflowException as error:
-        if databases.disk_full(error):
-            where = databases.redact_url(mlflow.get_tracking_uri())
+        if outages.disk_full(error):
+            where = databases.redact(mlflow.get_tracking_uri())
             raise TrackdlError(f"{what}: the disk of {where} is full. Make room; the same command goes on") from error
         text = _with_address(f"{what}: {str(error.message).strip()}")
         if error.error_code in _WRONG_INPUT:
@@ -236,14 +216,13 @@ def translate_errors(what: str) -> Iterator[None]:
     except requests.RequestException as error:
         raise TrackdlError(_with_address(f"{what}: {error}")) from error
     except OSError as error:
-        todo = "Make room; the same command goes on" if databases.disk_full(error) else "Can it be written there?"
+        todo = "Make room; the same command goes on" if outages.disk_full(error) else "Can it be written there?"
         raise TrackdlError(f"{what}: {error}. {todo}") from error
     except SQLAlchemyError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise TrackdlError(f"{what}: the database fails: {reason}. Is it one of MLflow's, and whole?") from error
+        raise TrackdlError(f"{what}: the database fails: {first_line(error)}. Is it MLflow's, and whole?") from error
 
 
 def _with_address(text: str) -> str:
-    """Return a text with the store's address, which nowhere in it has its password."""
+    """Return a text followed by the store's address, without its password anywhere."""
     uri = mlflow.get_tracking_uri()
-    return f"{databases.redact(text, uri)} (tracking store: {databases.redact_url(uri)})"
+    return f"{databases.redact(text, uri)} (tracking store: {databases.redact(uri)})"

@@ -1,6 +1,6 @@
-"""MLflow's threads that log the machine's load (`system/...`): begun again after an outage, ended with their run.
+"""MLflow's threads that log the machine's load (`system/...`): restarted after an outage, ended with their run.
 
-Such a thread ends at its first call that fails, whereupon the rest of the run would have no such metrics.
+Such a thread ends at its first call that fails, and without a restart the rest of the run would lack these metrics.
 """
 
 import threading
@@ -12,18 +12,18 @@ __all__ = ["let_go", "revive"]
 
 
 def revive(run_id: str) -> None:
-    """Begin a run's monitoring again, where it has broken off; it goes on with its next step."""
+    """Restart a run's monitoring if it has ended; it goes on with its next step."""
     monitor: SystemMetricsMonitor | None = run_id_to_system_metrics_monitor.get(run_id)
     if monitor and monitor._process and not monitor._process.is_alive():
         monitor.start()  # type: ignore[no-untyped-call]
 
 
 def let_go(run_id: str, *, wait: bool) -> None:
-    """Make MLflow forget that a run is open here, and end its monitoring; the store is not told that it has ended.
+    """Remove a run from MLflow's open runs and end its monitoring; its status in the store stays as it is.
 
     Args:
         run_id: The run.
-        wait: For the monitoring's last values; where the store does not answer, that would take long.
+        wait: Whether to wait for the monitoring's last values, which takes long if the store does not answer.
     """
     stack = _active_run_stack.get()  # type: ignore[no-untyped-call]
     stack[:] = [run for run in stack if run.info.run_id != run_id]

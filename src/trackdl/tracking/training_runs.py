@@ -1,4 +1,4 @@
-"""A training in a run: its epochs as metrics, its checkpoints as artifacts, and how it is taken up again."""
+"""A training in a run: its epochs as metrics, its checkpoints as artifacts, and how it is resumed."""
 
 import logging
 import tempfile
@@ -45,14 +45,14 @@ def training_run(experiment: MnistSpec | FashionSpec, trainer: Trainer, resume: 
     """Open the run that a training is logged in.
 
     Args:
-        experiment: What is trained.
-        trainer: The training; where it goes on, it is taken up from the earlier run's last whole checkpoint.
-        resume: The id of a run to go on from. An unfinished one is continued as the same run; from a finished one a
-            new run goes on, with the old one's history and checkpoints, since what is finished stays as it was.
-        name: What the MLflow UI calls the run.
+        experiment: The experiment.
+        trainer: The training; with `resume` it is restored from that run's last whole checkpoint.
+        resume: The id of a run to resume. An unfinished run is continued; a finished run stays as it is, and a new run
+            continues it, with a copy of its history and checkpoints.
+        name: The run's name in the MLflow UI.
 
     Raises:
-        InputError: The run to go on from does not exist, has no whole checkpoint, or has nothing left to train.
+        InputError: The run to resume does not exist, has no whole checkpoint, or has nothing left to train.
     """
     before = Run(resume) if resume else None
     finished = before is not None and before.info.info.status == "FINISHED"
@@ -71,11 +71,11 @@ def _check_resumable(before: Run, reached: int, epochs: int, *, finished: bool) 
             f"run {before.id} has reached epoch {reached} of {epochs}: nothing is left to train. "
             f"Ask for more with --epochs, e.g. --epochs {reached + 5}"
         )
-    log.info("run %s is taken up again after epoch %d", before.id, reached)
+    log.info("run %s is resumed after epoch %d", before.id, reached)
 
 
 def _adopt(before: Run, run: Run, reached: int) -> None:
-    """Give a run that goes on from a finished one the epochs that it builds on."""
+    """Copy the epochs of a finished run to the run that continues it."""
     run.tags({"trackdl.resumed_from": before.id})
     for name in LOGGED_EACH_EPOCH:
         run.curve(name, [point for point in before.history(name) if point[0] <= reached])
@@ -87,7 +87,7 @@ def _adopt(before: Run, run: Run, reached: int) -> None:
 
 
 def log_setting(run: Run, trainer: Trainer) -> None:
-    """Record what `auto` came to on this machine."""
+    """Log the device and precision that `auto` stands for on this machine, and the number of threads."""
     run.tags(
         {
             "trackdl.device": trainer.device.type,
@@ -104,7 +104,7 @@ def log_epoch(run: Run, trainer: Trainer, result: EpochResult, measured: Mapping
         run: The open run.
         trainer: The training.
         result: The epoch's result.
-        measured: Further metrics; they replace those of the epoch where the names are the same.
+        measured: Further metrics; they override the epoch's of the same name.
     """
     metrics = {
         "train_loss": result.train_loss,
@@ -118,12 +118,12 @@ def log_epoch(run: Run, trainer: Trainer, result: EpochResult, measured: Mapping
 
 
 def log_batches(run: Run, result: EpochResult) -> None:
-    """Keep what the epoch's means were made of: every batch's loss, hits and size, as `history/epoch-N.safetensors`."""
+    """Log every batch's loss, number of right predictions and size, as `history/epoch-N.safetensors`."""
     _log_tensors(run, HISTORY, f"epoch-{result.epoch:05d}", _batches(result))
 
 
 def log_all_batches(run: Run, results: Sequence[EpochResult]) -> None:
-    """Keep the same of several epochs, [epochs, batches], and `epochs`, [epochs], as `history/batches.safetensors`."""
+    """Log the same for several epochs, [epochs, batches], and `epochs`, [epochs], as `history/batches.safetensors`."""
     batches = [_batches(result) for result in results]
     kept = {key: torch.stack([epoch[key] for epoch in batches]) for key in batches[0]}
     _log_tensors(run, HISTORY, "batches", kept | {"epochs": torch.tensor([result.epoch for result in results])})
@@ -135,33 +135,33 @@ def _batches(result: EpochResult) -> dict[str, torch.Tensor]:
 
 
 def log_outputs(run: Run, name: str, outputs: Mapping[int, torch.Tensor], targets: torch.Tensor) -> None:
-    """Log what a network said after each of several epochs, float32 [n, ...] by epoch, in one file of predictions.
+    """Log a network's outputs after each of several epochs in one file.
 
     Args:
         run: The open run.
         name: The file is `predictions/NAME.safetensors`: outputs [epochs, n, ...], epochs [epochs], targets [n].
-        outputs: By epoch.
+        outputs: By epoch, float32 [n, ...].
         targets: Of the examples, [n].
     """
-    said = torch.stack(list(outputs.values()))
+    stacked = torch.stack(list(outputs.values()))
     epochs = torch.tensor(list(outputs), dtype=torch.int64)
-    _log_tensors(run, PREDICTIONS, name, {"outputs": said, "epochs": epochs, "targets": targets})
+    _log_tensors(run, PREDICTIONS, name, {"outputs": stacked, "epochs": epochs, "targets": targets})
 
 
 def log_predictions(run: Run, name: str, evaluation: Evaluation, targets: torch.Tensor) -> None:
-    """Log a network's outputs, float32 [n, ...], beside the targets [n], as `predictions/NAME.safetensors`."""
+    """Log a network's outputs, float32 [n, ...], and the targets [n], as `predictions/NAME.safetensors`."""
     _log_tensors(run, PREDICTIONS, name, {"outputs": evaluation.outputs, "targets": targets})
 
 
-def _log_tensors(run: Run, place: str, name: str, tensors: Mapping[str, torch.Tensor]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"{name}.safetensors"
+def _log_tensors(run: Run, folder: str, name: str, tensors: Mapping[str, torch.Tensor]) -> None:
+    with tempfile.TemporaryDirectory() as made:
+        path = Path(made) / f"{name}.safetensors"
         save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, path)
-        run.file(path, place)
+        run.file(path, folder)
 
 
 def save_checkpoint(run: Run, trainer: Trainer) -> None:
-    """Keep the training's whole state with the run, one file an epoch."""
+    """Log the training's whole state as the checkpoint of its epoch."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / _checkpoint(trainer.epoch)
         trainer.save(path)
@@ -173,20 +173,20 @@ def _checkpoint(epoch: int) -> str:
 
 
 def restore_epoch(run: Run, trainer: Trainer, epoch: int) -> None:
-    """Bring a training back to what it was after one of the run's epochs.
+    """Restore a training's state after one of the run's epochs.
 
     Raises:
-        TrackdlError: The epoch's checkpoint is missing or torn.
+        TrackdlError: The epoch's checkpoint is missing or truncated.
     """
     with tempfile.TemporaryDirectory() as folder:
         trainer.load(run.fetch(f"{CHECKPOINTS}/{_checkpoint(epoch)}", Path(folder)))
 
 
 def restore(run: Run, trainer: Trainer) -> int:
-    """Take up a training from the last whole checkpoint of a run.
+    """Restore a training from a run's last whole checkpoint.
 
     Returns:
-        The epoch it had reached.
+        The epoch that it had reached.
 
     Raises:
         InputError: The run has no checkpoint, or none that is whole and of this network.
@@ -197,8 +197,8 @@ def restore(run: Run, trainer: Trainer) -> int:
             try:
                 trainer.load(run.fetch(path, Path(folder)))
             except TrackdlError as error:
-                # A run killed while a file was copied leaves it torn; the epoch before is whole.
-                log.warning("run %s: %s is passed over: %s", run.id, path, error)
+                # A run that is killed while a file is copied leaves it truncated; the epoch before is whole.
+                log.warning("run %s: %s is skipped: %s", run.id, path, error)
                 continue
             return trainer.epoch
     found = "none of its checkpoints is whole" if paths else "it has no checkpoint"

@@ -1,14 +1,13 @@
-"""A study's trials as MLflow runs below the study's: opened, filled, ended, and opened again.
+"""A study's trials as MLflow runs below the study's run: opened, written to, ended, and reopened.
 
-The study's own store says what is done; what is written here follows it, and is written once however often the
-writing was interrupted.
+The study's own store decides what is done; what is written here follows it, and is written once however often it was
+interrupted.
 """
 
 import logging
 import socket
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,14 +17,14 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from trackdl.errors import TrackdlError
-from trackdl.system import databases, processes
+from trackdl.system import processes
 from trackdl.system.paths import UI
 from trackdl.tracking import outbox, runs
 from trackdl.tracking.runs import Run
-from trackdl.tracking.spool import Letter
+from trackdl.tracking.spool import Record
 from trackdl.tracking.store import client, translate_errors
 
-__all__ = ["adopt", "close_trial", "kill", "log_once", "open_trial", "opening", "page", "study_run", "unfinished"]
+__all__ = ["adopt", "close_trial", "kill", "log_once", "open_trial", "page", "study_run", "unfinished"]
 
 log = logging.getLogger(__name__)
 
@@ -34,17 +33,8 @@ _NO_SUCH_RUN = ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)
 
 
 def study_run(task: str, study: str) -> Run | None:
-    """Return the newest run that stands above a study's trials."""
+    """Return the newest run of a study, the parent of its trials' runs."""
     return next(iter(runs.find(task, f"tags.`trackdl.study` = '{study}'")), None)
-
-
-def opening() -> AbstractContextManager[None]:
-    """Put an interruption off until the caller has the run that it opens in hand: one that nobody knows stays RUNNING.
-
-    Where the store is a server, which may take long to answer, nothing is put off: such a run is marked KILLED by the
-    next command (`runs.close_abandoned`).
-    """
-    return databases.undisturbed(mlflow.get_tracking_uri())
 
 
 def open_trial(parent: Run, known: str | None, name: str, params: Mapping[str, Any], tags: Mapping[str, Any]) -> Run:
@@ -52,20 +42,20 @@ def open_trial(parent: Run, known: str | None, name: str, params: Mapping[str, A
 
     Args:
         parent: The study's run.
-        known: The id of the run that the trial has already; it is opened again, unless somebody has deleted it.
-        name: What the MLflow UI calls the run.
+        known: The id of the trial's run, if it has one; that is reopened, unless it was deleted.
+        name: The run's name in the MLflow UI.
         params: The trial's parameters.
         tags: Further tags.
     """
     here = {"trackdl.host": socket.gethostname(), "trackdl.process": processes.tag(), PARENT: parent.id}
-    said = {key: str(value) for key, value in {**tags, **here}.items()}
-    with outbox.asked("opening a trial's run", known or parent.id):
-        if known and _stands(known):
+    texts = {key: str(value) for key, value in {**tags, **here}.items()}
+    with outbox.wait_for_store("opening a trial's run", known or parent.id):
+        if known and _exists(known):
             client().update_run(known, status=RunStatus.to_string(RunStatus.RUNNING))
             run = Run(known)
-            run.tags(said)
+            run.tags(texts)
             return run
-        made = client().create_run(parent.experiment_id, run_name=name, tags=said)
+        made = client().create_run(parent.experiment_id, run_name=name, tags=texts)
     run = Run(made.info.run_id)
     run.logged = set()
     run.tags({}, params)
@@ -73,16 +63,16 @@ def open_trial(parent: Run, known: str | None, name: str, params: Mapping[str, A
 
 
 def adopt(parent: Run, run_ids: Iterable[str]) -> None:
-    """Put trials' runs below `parent`, where somebody has deleted the run that they stood below."""
+    """Make `parent` the parent of trials' runs whose former parent was deleted."""
     for run_id in run_ids:
         with translate_errors(f"run {run_id}"):
-            stands = _stands(run_id)
-        if stands:
+            exists = _exists(run_id)
+        if exists:
             Run(run_id).tags({PARENT: parent.id})
 
 
-def _stands(run_id: str) -> bool:
-    """Return whether a run is there; a store that does not answer says nothing of that."""
+def _exists(run_id: str) -> bool:
+    """Return whether a run exists and is not deleted; a store that does not answer raises."""
     try:
         return bool(client().get_run(run_id).info.lifecycle_stage == "active")
     except MlflowException as error:
@@ -92,7 +82,7 @@ def _stands(run_id: str) -> bool:
 
 
 def log_once(run: Run, curves: Mapping[str, list[tuple[int, float]]]) -> None:
-    """Log (step, value) points of metrics, of those metrics alone that the run has not."""
+    """Log (step, value) points of those metrics that the run does not have yet."""
     if run.logged is None:
         run.logged = set(run.info.data.metrics)
     for name, points in curves.items():
@@ -105,11 +95,11 @@ def log_once(run: Run, curves: Mapping[str, list[tuple[int, float]]]) -> None:
 def close_trial(run: Run, status: str) -> None:
     """End a trial's run: FINISHED, FAILED or KILLED."""
     run.send()
-    outbox.deliver(run.id, Letter("end", {"status": status, "time": int(time.time() * 1000)}))
+    outbox.deliver(run.id, Record("end", {"status": status, "time": int(time.time() * 1000)}))
 
 
 def kill(opened: Iterable[Run]) -> None:
-    """Mark runs KILLED, each whatever becomes of the others: one may have been deleted."""
+    """Mark runs KILLED; one that cannot be marked, e.g. because it was deleted, does not stop the others."""
     for run in opened:
         try:
             close_trial(run, "KILLED")
@@ -118,16 +108,16 @@ def kill(opened: Iterable[Run]) -> None:
 
 
 def unfinished(task: str, parent: Run) -> dict[str, Run]:
-    """Return the runs of a study's trials that have neither finished nor failed, by what `trackdl.trial` says of each.
+    """Return the runs of a study's trials that have neither finished nor failed, by their tag `trackdl.trial`.
 
-    A run is made before its trial knows of it: a process that was killed in between has left it to be found here.
+    A run is created before its id is kept with its trial; if the process was killed in between, it is found here.
     """
     where = f"tags.`{PARENT}` = '{parent.id}' and attributes.status != 'FINISHED' and attributes.status != 'FAILED'"
     return {run.info.data.tags.get("trackdl.trial", ""): run for run in runs.find(task, where)}
 
 
 def page(parent: Run, run: Run) -> str:
-    """Return the address of a trial's page: on the tracking server, else where `trackdl ui` will show it."""
+    """Return the address of a trial's page: on the tracking server, else on the pages of `trackdl ui`."""
     uri = mlflow.get_tracking_uri()
     if uri.startswith("http"):
         web = urlsplit(uri.rstrip("/"))

@@ -1,1 +1,1 @@
-"""Processes that may die, where they run, and one that draws."""
+"""Worker processes: on this machine or a cluster, for tasks and for figures."""

@@ -1,7 +1,4 @@
-"""Where a study's work is done: on this machine's processes (`local`), or on a Ray cluster's machines (`ray`).
-
-An engine spreads tasks and yields their outcomes, as `workers.work_through` does; the work itself is the same.
-"""
+"""Engines spread tasks over this machine's processes (`local`) or a Ray cluster's machines (`ray`)."""
 
 import logging
 import os
@@ -26,16 +23,16 @@ log = logging.getLogger(__name__)
 
 
 def choose(name: str, workers: int | None, gpus_per_worker: float) -> tuple[Engine, int]:
-    """Return an engine and how many workers it is to have.
+    """Return an engine and its number of workers.
 
     Args:
         name: One of `ENGINES`.
-        workers: How many tasks at once; None: one for each core, of this machine or of the cluster, or as many as the
-            cluster's GPUs allow.
-        gpus_per_worker: What part of a GPU each task is given on a cluster; 0 for none.
+        workers: The number of tasks at once; None: one for each core of this machine or of the cluster, or as many as
+            the cluster's GPUs allow.
+        gpus_per_worker: The part of a GPU that each task gets on a cluster; 0 for none.
 
     Raises:
-        InputError: There is no such engine, it is not installed, or its cluster has no such resources.
+        InputError: There is no such engine, it is not installed, or its cluster lacks the resources.
     """
     if name not in ENGINES:
         raise InputError(f"--engine {name}: expected {' or '.join(ENGINES)}")
@@ -54,14 +51,14 @@ def choose(name: str, workers: int | None, gpus_per_worker: float) -> tuple[Engi
 
 
 def _connected() -> Any:
-    """Return Ray, connected to RAY_ADDRESS's cluster, to one that runs on this machine, or to one it starts here."""
+    """Return Ray, connected to the cluster of RAY_ADDRESS, else to one that runs here, else to a new one."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
     except ImportError as error:
         raise InputError("--engine ray: Ray is not installed; pip install 'trackdl[ray]'") from error
     if not ray.is_initialized():
-        # Ray answers SIGTERM by an exit of its own, and the runs would not be marked KILLED.
+        # Ray's own handler of SIGTERM exits, and the runs would not be marked KILLED.
         before = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(log_to_driver=False, logging_level=logging.WARNING)
@@ -72,7 +69,7 @@ def _connected() -> Any:
 
 
 class _OnRay:
-    """An engine on a Ray cluster. A task whose worker or node is gone is begun anew, elsewhere, once."""
+    """An engine on a Ray cluster. A task whose worker or node is gone is restarted elsewhere, once."""
 
     def __init__(self, ray: Any, gpus_per_worker: float) -> None:
         self.ray, self.gpus = ray, gpus_per_worker
@@ -80,8 +77,8 @@ class _OnRay:
     def __call__(
         self, function: Callable[[Task], Result], next_task: Callable[[], tuple[Ticket, Task] | None], workers: int, /
     ) -> Iterator[tuple[Ticket, Result | Failed | Lost]]:
-        # Ray's own tries would hide what was lost; it sets one thread for one CPU itself.
-        remote = self.ray.remote(max_retries=0, num_cpus=1, num_gpus=self.gpus, retry_exceptions=False)(_one_thread)
+        # Ray's own retries would hide lost workers.
+        remote = self.ray.remote(max_retries=0, num_cpus=1, num_gpus=self.gpus, retry_exceptions=False)(_in_one_thread)
         busy: dict[Any, tuple[Ticket, Task, int]] = {}
         try:
             while True:
@@ -93,13 +90,13 @@ class _OnRay:
                 ticket, task, tried = busy.pop(done[0])
                 outcome = self._outcome(done[0])
                 if isinstance(outcome, Lost) and tried < TRIES:
-                    log.warning("a worker is gone (killed, out of memory, or its node is); its task is begun anew")
+                    log.warning("a worker is gone (killed, out of memory, or its node is); its task is restarted")
                     busy[remote.remote(function, task)] = (ticket, task, tried + 1)
                     continue
                 yield ticket, outcome
         finally:
-            for left in busy:
-                self.ray.cancel(left, force=True)
+            for running in busy:
+                self.ray.cancel(running, force=True)
 
     def _outcome(self, done: Any) -> Any:
         from ray.exceptions import RayError, RayTaskError
@@ -115,6 +112,6 @@ class _OnRay:
             return Lost()
 
 
-def _one_thread(function: Callable[[Task], Result], task: Task) -> Result:
+def _in_one_thread(function: Callable[[Task], Result], task: Task) -> Result:
     torch.set_num_threads(1)
     return function(task)

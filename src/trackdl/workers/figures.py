@@ -1,22 +1,20 @@
-"""Figures drawn in a process of their own: a trial's picture takes as long as all else that is written of it.
+"""Figures drawn in another process: drawing a trial's figure takes as long as writing all the rest of the trial.
 
-    studio.draw(keep, plots.fold_curves, folds, title)    # comes back at once
-    studio.deliver()                                      # calls keep(PNG) where the picture is there
-
-Who asked takes the picture, in this process: the other one knows no store.
+studio.draw(keep, plots.fold_curves, folds, title)    # returns at once
+studio.deliver()                                      # calls keep(PNG) in this process if the figure is drawn
 """
 
 import io
-import os
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoolExecutor, ShutdownExecutorError
+from joblib.externals.loky.process_executor import BrokenProcessPool, ShutdownExecutorError
 from matplotlib.figure import Figure
 
-from trackdl.system.processes import attach, starting
+from trackdl.system.processes import attach
+from trackdl.workers.process import WorkerProcess
 
 __all__ = ["Studio"]
 
@@ -25,43 +23,29 @@ Take = Callable[[bytes], None]
 
 
 class Studio:
-    """Draws figures one after another and hands them over in the order in which they were asked for."""
+    """Draws figures one after another, and delivers them in the order of the calls of `draw`."""
 
     def __init__(self) -> None:
-        self._process: ProcessPoolExecutor | None = None
+        self._process = WorkerProcess(attach)
         self._due: deque[tuple[Future[bytes], Take, Draw, tuple[Any, ...]]] = deque()
 
     def draw(self, take: Take, make: Draw, *arguments: Any) -> None:
         """Have `make(*arguments)` drawn, and `take` called with the PNG by a later `deliver`."""
-        try:
-            future = self._submit(make, arguments)
-        except BrokenProcessPool:  # killed while it had nothing to do
-            self.close()
-            future = self._submit(make, arguments)
-        self._due.append((future, take, make, arguments))
-
-    def _submit(self, make: Draw, arguments: tuple[Any, ...]) -> "Future[bytes]":
-        with starting():
-            if self._process is None:
-                self._process = ProcessPoolExecutor(1, initializer=attach, initargs=(os.getpid(),))
-            future: Future[bytes] = self._process.submit(_png, make, arguments)
-        return future
+        self._due.append((self._process.submit(_png, make, arguments), take, make, arguments))
 
     def deliver(self, *, everything: bool = False) -> None:
-        """Hand over what is drawn; `everything` waits for the rest."""
+        """Deliver the figures that are drawn; `everything` waits for the rest."""
         while self._due and (everything or self._due[0][0].done()):
             future, take, make, arguments = self._due.popleft()
             try:
-                picture = future.result()
-            except (BrokenProcessPool, ShutdownExecutorError):  # it was killed, under this picture or one before it
-                picture = _png(make, arguments)
-            take(picture)
+                png = future.result()
+            except (BrokenProcessPool, ShutdownExecutorError):  # killed during this figure or an earlier one
+                png = _png(make, arguments)
+            take(png)
 
     def close(self) -> None:
-        """End the process; what was not handed over is not drawn."""
-        if self._process is not None:
-            self._process.shutdown(wait=True, kill_workers=True)
-            self._process = None
+        """End the process; figures that were not delivered are not drawn."""
+        self._process.close()
 
 
 def _png(make: Draw, arguments: tuple[Any, ...]) -> bytes:

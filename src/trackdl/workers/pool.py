@@ -1,25 +1,24 @@
-"""Work spread over processes of one thread each, some of which may die.
+"""Tasks spread over processes of one thread each, any of which may be killed.
 
     for ticket, outcome in work_through(fit_fold, next_task, workers=2):
         ...
 
-Every worker is an executor of its own (loky), so a worker that is killed takes only its own task along. Workers keep
-no record and know no store: whoever calls does, and so is the only one who writes.
+A worker that is killed loses only its own task. Workers write to no store; only their caller does.
 """
 
 import logging
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from joblib import cpu_count
-from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoolExecutor
+from joblib.externals.loky.process_executor import BrokenProcessPool
 
 from trackdl.errors import InputError
-from trackdl.system.processes import attach, starting
+from trackdl.system.processes import attach, keep_memory
+from trackdl.workers.process import WorkerProcess
 
 __all__ = ["Engine", "Failed", "Lost", "count_workers", "out_of_memory", "work_through"]
 
@@ -31,23 +30,29 @@ log = logging.getLogger(__name__)
 
 # The libraries' own thread pools read these when they are loaded.
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-TRIES = 2  # of a task whose worker is lost: whatever killed it may have been somebody else's
+TRIES = 2  # of a task whose worker is lost: the cause may have been another program's use of memory
 
 
 @dataclass(frozen=True)
 class Failed:
-    """The task raised this."""
+    """The task raised `error`."""
 
     error: Exception
+
+    def __str__(self) -> str:
+        return str(self.error)
 
 
 @dataclass(frozen=True)
 class Lost:
-    """The worker's process is gone, or of no use: killed, or out of memory."""
+    """The task's worker was killed, or ran out of memory, at each try."""
+
+    def __str__(self) -> str:
+        return "its worker was killed, twice; out of memory?"
 
 
 class Engine(Protocol):
-    """Spreads tasks over processes or machines, as `work_through` does."""
+    """Spreads tasks over processes or machines; see `work_through`."""
 
     def __call__(
         self, function: Callable[[Task], Result], next_task: Callable[[], tuple[Ticket, Task] | None], workers: int, /
@@ -56,51 +61,11 @@ class Engine(Protocol):
         ...
 
 
-class _Worker(Generic[Task, Result]):
-    """One process, started when first needed and anew when it was lost."""
-
-    def __init__(self, function: Callable[[Task], Result]) -> None:
-        self.function = function
-        self.executor: ProcessPoolExecutor | None = None
-
-    def submit(self, task: Task) -> "Future[Result]":
-        try:
-            return self._submit(task)
-        except BrokenProcessPool:  # killed while it had nothing to do
-            self.close()
-            return self._submit(task)
-
-    def _submit(self, task: Task) -> "Future[Result]":
-        with starting():
-            if self.executor is None:
-                self.executor = ProcessPoolExecutor(1, initializer=_prepare, initargs=(os.getpid(),), env=ONE_THREAD)
-            future: Future[Result] = self.executor.submit(self.function, task)
-        return future
-
-    def outcome(self, future: "Future[Result]") -> Result | Failed | Lost:
-        try:
-            return future.result()
-        except BrokenProcessPool:
-            self.close()
-            return Lost()
-        except Exception as error:
-            if out_of_memory(error):
-                # What it has left behind in its memory goes with it.
-                self.close()
-                return Lost()
-            return Failed(error)
-
-    def close(self) -> None:
-        if self.executor is not None:
-            self.executor.shutdown(wait=True, kill_workers=True)
-            self.executor = None
-
-
 def count_workers(asked: int | None) -> int:
-    """Return how many workers there are to be: as many as are asked for, else one for each core of this machine.
+    """Return the number of workers: `asked`, or one for each core of this machine if it is None.
 
     Raises:
-        InputError: There are to be none.
+        InputError: It is less than 1.
     """
     if asked is not None and asked < 1:
         raise InputError(f"--workers {asked}: at least one is needed")
@@ -110,31 +75,33 @@ def count_workers(asked: int | None) -> int:
 def work_through(
     function: Callable[[Task], Result], next_task: Callable[[], tuple[Ticket, Task] | None], workers: int
 ) -> Iterator[tuple[Ticket, Result | Failed | Lost]]:
-    """Yield the outcome of each task, as they end.
+    """Yield each task's ticket and outcome as it ends.
 
     Args:
-        function: Does a task; a function of a module, it runs in another process.
-        next_task: Asked when a worker is free; gives a task with a ticket, by which the caller knows it and which stays
-            here, or None when there is nothing to do. The work ends when there is nothing and no worker is busy.
-        workers: How many processes.
+        function: Does a task, in another process; it must be a module's.
+        next_task: Called when a worker is idle; returns a task with its ticket, which is the caller's name for it and
+            stays in this process, or None if there is no task now. The work ends when every worker is idle.
+        workers: The number of processes.
     """
-    everyone = [_Worker(function) for _ in range(workers)]
+    everyone = [WorkerProcess(prepare_worker, ONE_THREAD) for _ in range(workers)]
     idle = list(everyone)
-    busy: dict[Future[Result], tuple[_Worker[Task, Result], Ticket, Task, int]] = {}
+    busy: dict[Future[Result], tuple[WorkerProcess, Ticket, Task, int]] = {}
     try:
         while True:
             while idle and (pair := next_task()) is not None:
                 worker = idle.pop()
-                busy[worker.submit(pair[1])] = (worker, *pair, 1)
+                busy[worker.submit(function, pair[1])] = (worker, *pair, 1)
             if not busy:
                 return
             for future in wait(busy, return_when=FIRST_COMPLETED).done:
                 worker, ticket, task, tried = busy.pop(future)
-                outcome = worker.outcome(future)
-                if isinstance(outcome, Lost) and tried < TRIES:
-                    log.warning("a worker is gone (killed, or out of memory); its task is begun anew")
-                    busy[worker.submit(task)] = (worker, ticket, task, tried + 1)
-                    continue
+                outcome = _outcome(future)
+                if isinstance(outcome, Lost):
+                    worker.close()  # which also frees its memory
+                    if tried < TRIES:
+                        log.warning("a worker is gone (killed, or out of memory); its task is restarted")
+                        busy[worker.submit(function, task)] = (worker, ticket, task, tried + 1)
+                        continue
                 idle.append(worker)
                 yield ticket, outcome
     finally:
@@ -142,13 +109,23 @@ def work_through(
             worker.close()
 
 
+def _outcome(future: "Future[Result]") -> Result | Failed | Lost:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        return Lost()
+    except Exception as error:
+        return Lost() if out_of_memory(error) else Failed(error)
+
+
 def out_of_memory(error: BaseException) -> bool:
-    """Return whether an error says that memory could not be had; PyTorch has words, not a type, for the CPU's."""
+    """Return whether an error means that memory ran out; PyTorch has no type for the CPU's, only messages."""
     words = ("can't allocate memory", "not enough memory")
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in words)
 
 
-def _prepare(parent: int) -> None:
-    """Make this process a worker: one thread."""
+def prepare_worker(parent: int) -> None:
+    """Make this process a worker of `parent`, with one thread."""
     torch.set_num_threads(1)
+    keep_memory()
     attach(parent)

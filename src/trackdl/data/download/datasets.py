@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from trackdl.data.download.fetchers import File, FileError, Folder, Mirror, Source, SourceError, read_bounded
 from trackdl.data.download.packages import DebianPackage, NpmPackage, PypiPackage
 from trackdl.errors import DataMissing, InputError
+from trackdl.system.findings import first_few
 from trackdl.system.paths import data_root, project_root, whole_file
 
 __all__ = ["DATASETS", "Dataset", "File", "fetch", "inspect", "read"]
@@ -24,7 +25,6 @@ __all__ = ["DATASETS", "Dataset", "File", "fetch", "inspect", "read"]
 log = logging.getLogger(__name__)
 
 _LOCK_SECONDS = 1800.0  # longer than any fetch: the process that still holds the lock then hangs
-_NAMED = 4  # items listed in one part of a message
 _REPORT = "https://raw.githubusercontent.com/mahvashmaghrabi/CS6140_Project4/d5f415f"
 
 
@@ -174,7 +174,7 @@ def _verified(name: str, root: Path | None) -> tuple[Path, dict[str, bytes]]:
             ) from error
         except OSError as error:
             raise DataMissing(
-                f"{name} lacks {_shorten(list(faults), ', ')}, and nothing can be fetched into {folder}: {error}."
+                f"{name} lacks {first_few(list(faults), ', ')}, and nothing can be fetched into {folder}: {error}."
                 " Make that folder writable, or name another data folder in TRACKDL_DATA_DIR"
             ) from error
     return folder, {file.name: contents[file.name] for file in dataset.files}
@@ -215,14 +215,14 @@ def _fetch_missing(dataset: Dataset, folder: Path, files: Sequence[File]) -> dic
     for name, fault in faults.items():
         if (folder / name).exists():
             log.warning("%s %s: it is not used and will be replaced", folder / name, fault)
-    tried = [f"the folder {folder}: {_shorten([f'{name} {fault}' for name, fault in faults.items()], '; ')}"]
+    tried = [f"the folder {folder}: {first_few([f'{name} {fault}' for name, fault in faults.items()], '; ')}"]
     for source in dataset.sources() if faults else ():
         wanted = [file for file in files if file.name not in contents]
         if not wanted:
             break
         log.info("fetching %s from %s", folder.name, source)
         try:
-            tried.append(f"{source}: {_shorten(_fetch_from(source, dataset, folder, wanted, contents), '; ')}")
+            tried.append(f"{source}: {first_few(_fetch_from(source, dataset, folder, wanted, contents), '; ')}")
         except OSError as error:  # a failed write, which the next source would repeat
             missing = [file for file in wanted if file.name not in contents]
             tried.append(f"{source}: {missing[0].name} cannot be written ({error.strerror})")
@@ -261,15 +261,9 @@ def _failure(remedy: str, folder: Path, missing: Sequence[File], tried: Sequence
     """Return a message with the missing files, what was tried in which order and why it failed, and what to do."""
     steps = [f"  {number}. {step}" for number, step in enumerate(tried, start=1)]
     return (
-        f"{folder.name}: cannot get {_shorten([file.name for file in missing], ', ')}. Tried in this order:\n"
+        f"{folder.name}: cannot get {first_few([file.name for file in missing], ', ')}. Tried in this order:\n"
         + "\n".join(steps)
         + f"\nWhat to do: {remedy}; or put these files into {folder} by hand, uncompressed, with this SHA-256"
         + " (data/README.md has those of all files):\n"
-        + _shorten([f"  {file.sha256}  {file.name}" for file in missing], "\n")
+        + first_few([f"  {file.sha256}  {file.name}" for file in missing], "\n")
     )
-
-
-def _shorten(items: Sequence[str], separator: str) -> str:
-    """Join the first items and count the rest."""
-    more = [f"... and {len(items) - _NAMED} more"] if len(items) > _NAMED else []
-    return separator.join([*items[:_NAMED], *more])

@@ -10,11 +10,9 @@ import numpy as np
 import pandas as pd
 
 from trackdl.errors import InputError
-from trackdl.system.findings import listed
+from trackdl.system.findings import first_few
 
 __all__ = ["CATEGORIES", "FEATURES", "MISSING_AS_ZERO", "NUMBERS", "TARGET", "Column", "check_rows", "parse_table"]
-
-HANDFUL = 6  # problems listed in one message
 
 
 @dataclass(frozen=True)
@@ -128,7 +126,7 @@ def _check_header(found: list[str], columns: Sequence[Column], name: str) -> Non
     unknown = [column for column in found if column not in expected]
     twice = sorted({column for column in found if found.count(column) > 1} - set(unknown))
     problems = [
-        f"{problem} {listed(map(repr, names))}"
+        f"{problem} {first_few(map(repr, names))}"
         for problem, names in (("missing column", missing), ("unknown column", unknown), ("duplicate column", twice))
         if names
     ]
@@ -147,7 +145,6 @@ def _frame(rows: list[dict[Any, Any]], columns: Sequence[Column], name: str) -> 
             except ValueError as error:
                 problems.append(f"row {number}, column {column.name}: {error}; it may be {column.expected}")
     if problems:
-        more = f"\n... and {len(problems) - HANDFUL} more" if len(problems) > HANDFUL else ""
-        raise InputError("\n".join(f"{name}: {problem}" for problem in problems[:HANDFUL]) + more)
+        raise InputError(first_few((f"{name}: {problem}" for problem in problems), "\n"))
     types = {c.name: "object" if c.categories else "int64" if c.whole else "float64" for c in columns}
     return pd.DataFrame(rows, columns=list(types)).astype(types)

@@ -1,4 +1,4 @@
-"""What follows from the whole grid: the report's hypotheses judged, the winner's curse, pictures; kept with the run."""
+"""Conclusions from the whole grid, logged with its run: verdicts on hypotheses, the winner's curse, figures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,7 +21,7 @@ TITLE = "Fashion-MNIST grid"
 
 @dataclass(frozen=True)
 class Conclusions:
-    """What the grid says: every contrast, the same within each activation, the verdicts, and the winner's curse."""
+    """Every contrast, the contrasts within each activation, the verdicts, and the winner's curse."""
 
     contrasts: list[Contrast]
     within: dict[Any, list[Contrast]]
@@ -36,12 +36,12 @@ def conclude(
     fresh: tuple[Sequence[float], Sequence[float]],
     importances: Mapping[str, float],
 ) -> Conclusions:
-    """Draw the conclusions and log them: `verdicts.json` and the pictures that there is something to see in.
+    """Draw the conclusions and log them: `verdicts.json`, and those figures that have something to show.
 
     Args:
         run: The grid's run.
         experiment: Its protocol.
-        table: Its table, whole (`grid_table`).
+        table: Its whole table (`grid_table`).
         fresh: Test accuracies of the best cell and of the report's, each trained from new seeds.
         importances: Each dimension's share of the scores' variance.
     """
@@ -54,11 +54,10 @@ def conclude(
         "accuracy_against_time": plots_grid.accuracy_against_time(table, first, f"{TITLE}: accuracy against time"),
         "learning_curves": plots_grid.learning_curves(table, first, f"{TITLE}: every configuration"),
     }
-    # A grid in which little varies has nothing to compare, to act together or to be important.
+    # A grid in which little varies has no contrasts, interactions or importances.
     if contrasts:
-        figures["effects"] = plots_grid.effects_chart(
-            contrasts, experiment.margin, f"{TITLE}: what each dimension does"
-        )
+        title = f"{TITLE}: what each dimension does"
+        figures["effects"] = plots_grid.effects_chart(contrasts, experiment.margin, title)
     if sum(len(values) > 1 for _, values in experiment.grids["report"]) > 1:
         figures["interactions"] = plots_grid.interaction_maps(table, f"{TITLE}: dimensions that act together")
     if importances:

@@ -1,4 +1,4 @@
-"""What is measured once every cell of the grid stands: every cell timed, the best and the first tested afresh."""
+"""Measurements on a finished grid: the training time of every cell, and tests of the best cell and the first."""
 
 import json
 import random
@@ -19,19 +19,19 @@ from trackdl.workers.pool import Failed, Lost
 __all__ = ["tested_afresh", "time_cells"]
 
 Task = TypeVar("Task")
-Place = tuple[GridStudy, str]  # a study and the key that it keeps a value by
+Place = tuple[GridStudy, str]  # a study, and the key of a value that it stores
 Spread = Callable[[Callable[[], tuple[Place, Task] | None], int], Iterator[tuple[Place, float | Failed | Lost]]]
 
-NEW_SEEDS = 1000  # so far from the experiment's seed are the seeds of cells that are tested afresh
+NEW_SEEDS = 1000  # the distance from the experiment's seed to the first seed of the tests
 
 
 def time_cells(
     experiment: GridSpec, studies: list[GridStudy], spread: "Spread[TimeTask]", workers: int
 ) -> list[list[float]]:
-    """Return what a training step of each cell of each study takes: milliseconds of processor time, a median.
+    """Return the median processor time of a training step, in milliseconds, for each cell of each study.
 
-    The folds' own times are of hours that lie apart, with whatever else the machine did; here all cells are timed
-    shortly and in random order, so that what differs from hour to hour falls on all alike.
+    The folds' own times were measured hours apart, under different loads. Here all cells are timed briefly and in
+    random order, so a change of load affects all of them alike.
     """
     tasks: dict[Place, TimeTask] = {}
     for study in studies:
@@ -41,9 +41,8 @@ def time_cells(
             tasks |= {(study, _key(cell, repeat)): task for repeat in range(experiment.timing.repeats)}
     order = list(tasks)
     random.Random(experiment.training.seed).shuffle(order)
-    _measure(
-        "timed", {place: tasks[place] for place in order}, spread, workers, "grid, cells timed", "{:.1f} ms".format
-    )
+    ordered = {place: tasks[place] for place in order}
+    _measure("timed", ordered, spread, workers, "grid, cells timed", "{:.1f} ms".format)
     times = []
     for study in studies:
         kept = study.measured("timed")
@@ -55,7 +54,7 @@ def time_cells(
 def tested_afresh(
     experiment: GridSpec, study: GridStudy, table: pd.DataFrame, spread: "Spread[FreshTask]", workers: int
 ) -> tuple[list[float], list[float]]:
-    """Return the test accuracies of the best cell and of the first, from new seeds."""
+    """Return the test accuracies of the best cell and of the first, trained from new seeds."""
     first_seed = experiment.training.seed + NEW_SEEDS
     seeds = range(first_seed, first_seed + experiment.fresh_seeds)
     cells = best_cell(table)[0], study.cells[0]
@@ -73,15 +72,14 @@ def tested_afresh(
 def _measure(
     what: str, tasks: dict[Place, Task], spread: "Spread[Task]", workers: int, title: str, words: Callable[[float], str]
 ) -> None:
-    """Do the tasks whose values are not kept yet; each value is kept as soon as it is there."""
+    """Do the tasks whose values are not stored yet; each value is stored at once."""
     kept = {study: study.measured(what) for study, _ in tasks}
-    left = {(study, key): task for (study, key), task in tasks.items() if key not in kept[study]}
-    waiting = iter(left.items())
-    with progress(title, len(left), every=10) as advance:
+    todo = {(study, key): task for (study, key), task in tasks.items() if key not in kept[study]}
+    waiting = iter(todo.items())
+    with progress(title, len(todo), every=10) as advance:
         for (study, key), outcome in spread(lambda: next(waiting, None), workers):
             if isinstance(outcome, Failed | Lost):
-                why = outcome.error if isinstance(outcome, Failed) else "its worker was killed, twice"
-                raise TrackdlError(f"{title}: {key} failed: {why}. The same command tries it again")
+                raise TrackdlError(f"{title}: {key} failed: {outcome}. The same command tries it again")
             study.keep_measured(what, key, outcome)
             advance(words(outcome))
 

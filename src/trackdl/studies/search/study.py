@@ -1,4 +1,4 @@
-"""The study that looks for better networks: TPE with a pruner, or two objectives; each trial told truthfully."""
+"""The study that searches for better networks: TPE with a pruner, or two objectives."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -15,70 +15,53 @@ from trackdl.spec import SearchSpec
 from trackdl.spec.search import Range
 from trackdl.studies.search.segments import Epoch
 from trackdl.studies.store import storage
+from trackdl.studies.study import RUN, Study, StudyTrial
 
-__all__ = ["RUN", "SearchStudy", "SearchTrial", "histories"]
+__all__ = ["SearchStudy", "SearchTrial", "histories"]
 
-# A trial's user attributes.
-RUN = "mlflow_run"
-HISTORY = "history"
-WHY = "why"
+HISTORY = "history"  # the user attribute of a trial that has its epochs
 
 
-class SearchTrial:
-    """A trial in work: the values it was given, and the epochs it has been trained."""
+class SearchTrial(StudyTrial):
+    """A trial, its parameters, and the epochs that it has been trained for."""
 
-    def __init__(self, trial: Trial | FrozenTrial, values: dict[str, Any]) -> None:
-        self.trial, self.values = trial, values
-        self.history = [Epoch(**epoch) for epoch in trial.user_attrs.get(HISTORY, [])]
-
-    @property
-    def number(self) -> int:
-        """The trial's number in its study."""
-        return self.trial.number
-
-    @property
-    def run_id(self) -> str | None:
-        """The MLflow run that shows the trial."""
-        return self.trial.user_attrs.get(RUN)
-
-    def note(self, key: str, value: Any) -> None:
-        """Keep a user attribute with the trial."""
-        self.trial.set_user_attr(key, value)
+    def __init__(self, trial: Trial | FrozenTrial, params: dict[str, Any]) -> None:
+        super().__init__(trial, params)
+        self.history = histories(trial)
 
 
-class SearchStudy:
-    """A study in Optuna's store; one process works on it at a time (`store.study_lock`).
+class SearchStudy(Study):
+    """A search's study.
 
     Args:
-        spec: The search. What it says of trials and minutes is the caller's to keep.
+        spec: The search; its numbers of trials and minutes are limits that the caller keeps.
     """
 
     def __init__(self, spec: SearchSpec) -> None:
-        self.spec, self.name = spec, spec.study_name
-        self.two = spec.study.objectives != "accuracy"
-        self.study = optuna.create_study(
-            study_name=self.name,
+        self.spec, self.two = spec, spec.study.objectives != "accuracy"
+        study = optuna.create_study(
+            study_name=spec.study_name,
             storage=storage(),
             pruner=_pruner(spec),
             directions=["maximize", "minimize"] if self.two else ["maximize"],
             load_if_exists=True,
         )
-        told = self.study.get_trials(deepcopy=False)
-        # A study that is taken up again must not draw the numbers that it has drawn before.
-        self.study.sampler = _sampler(spec, spec.training.seed + len(told))
-        if not told:
+        super().__init__(study)
+        known = study.get_trials(deepcopy=False)
+        # A study that is resumed must not draw the same random numbers again.
+        study.sampler = _sampler(spec, spec.training.seed + len(known))
+        if not known:
             for values in spec.first:
                 self.study.enqueue_trial(values)
 
     def interrupted(self) -> Iterator[SearchTrial]:
         """Yield the trials that a process which is gone has left RUNNING."""
-        for left in self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-            yield self._opened(Trial(self.study, left._trial_id))
+        yield from map(self._opened, self._interrupted())
 
     def ended(self) -> dict[str, tuple[SearchTrial, str, str]]:
-        """Return the trials that have ended, by the ids of their runs, each with its state and why it ended so."""
+        """Return the ended trials by the ids of their runs, each with its state and the reason."""
         return {
-            t.user_attrs[RUN]: (SearchTrial(t, t.params), t.state.name, t.user_attrs.get(WHY, ""))
+            t.user_attrs[RUN]: (SearchTrial(t, t.params), t.state.name, t.user_attrs.get(self.REASON, ""))
             for t in self.trials()
             if t.state.is_finished() and RUN in t.user_attrs
         }
@@ -88,29 +71,27 @@ class SearchStudy:
         return self._opened(self.study.ask())
 
     def _opened(self, trial: Trial) -> SearchTrial:
-        values = {}
+        params: dict[str, Any] = {}
         for key, choice in self.spec.space.items():
             if not isinstance(choice, Range):
-                values[key] = trial.suggest_categorical(key, choice)
+                params[key] = trial.suggest_categorical(key, choice)
             elif choice.whole:
-                values[key] = trial.suggest_int(key, int(choice.low), int(choice.high), log=choice.log)
+                params[key] = trial.suggest_int(key, int(choice.low), int(choice.high), log=choice.log)
             else:
-                values[key] = trial.suggest_float(key, choice.low, choice.high, log=choice.log)
-        return SearchTrial(trial, values)
+                params[key] = trial.suggest_float(key, choice.low, choice.high, log=choice.log)
+        return SearchTrial(trial, params)
 
     def keep(self, trial: SearchTrial, epochs: list[Epoch]) -> bool:
-        """Keep further epochs of a trial; return whether the pruner gives it up."""
+        """Store further epochs of a trial; return whether the pruner stops it."""
         trial.history = [e for e in trial.history if e.epoch < epochs[0].epoch] + epochs
         trial.note(HISTORY, [asdict(epoch) for epoch in trial.history])
         if self.two:
             return False
+        reported = self.study._storage.get_trial(trial.trial._trial_id).intermediate_values
         for epoch in epochs:
-            if epoch.epoch not in self._frozen(trial).intermediate_values:
+            if epoch.epoch not in reported:
                 trial.trial.report(epoch.val_accuracy, epoch.epoch)
         return trial.trial.should_prune()
-
-    def _frozen(self, trial: SearchTrial) -> FrozenTrial:
-        return self.study._storage.get_trial(trial.trial._trial_id)
 
     def complete(self, trial: SearchTrial) -> None:
         """End a trial that has been trained to its last epoch."""
@@ -120,48 +101,42 @@ class SearchStudy:
 
     def prune(self, trial: SearchTrial, why: str) -> None:
         """End a trial before its last epoch."""
-        trial.note(WHY, why)
-        self.study.tell(trial.number, state=TrialState.PRUNED)
-
-    def fail(self, trial: SearchTrial, why: str) -> None:
-        """End a trial that went wrong: it has no value and cannot win."""
-        trial.note(WHY, why)
-        self.study.tell(trial.number, state=TrialState.FAIL)
+        self._end(trial, TrialState.PRUNED, why)
 
     def trials(self) -> list[FrozenTrial]:
-        """Return all trials that were begun."""
+        """Return all trials that have begun."""
         return [t for t in self.study.get_trials(deepcopy=False) if t.state != TrialState.WAITING]
 
     def counts(self) -> Counter[str]:
-        """Return how many trials are in each state; REFUSED are those that were pruned before any training."""
+        """Return the number of trials in each state; REFUSED are those that were pruned before any training."""
         return Counter(
             "REFUSED" if trial.state == TrialState.PRUNED and RUN not in trial.user_attrs else trial.state.name
             for trial in self.trials()
         )
 
     def best(self) -> list[FrozenTrial]:
-        """Return the complete trials: of one objective the best first, of two the Pareto front, by accuracy."""
-        if self.two:
-            return sorted(self.study.best_trials, key=lambda trial: -trial.values[0])
-        return sorted(
-            (trial for trial in self.trials() if trial.state == TrialState.COMPLETE), key=lambda trial: -trial.values[0]
-        )
+        """Return the complete trials, by accuracy, the best first; with two objectives, those of the Pareto front."""
+        found = self.study.best_trials if self.two else self._completed()
+        return sorted(found, key=lambda trial: -trial.values[0])
+
+    def _completed(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
 
     def importances(self) -> dict[str, float]:
-        """Return how much of the accuracy's variance each key explains by itself, by fANOVA (Hutter et al., 2014).
+        """Return each key's own share of the accuracy's variance, by fANOVA (Hutter et al., 2014).
 
-        What is left to 1 are interactions, as in `GridStudy.importances`. Over complete trials only; empty
-        where there are fewer than four, or all are alike.
+        The rest to 1 are interactions, as in `GridStudy.importances`. Empty if there are fewer than four complete
+        trials, or all have the same accuracy.
         """
-        complete = [trial for trial in self.trials() if trial.state == TrialState.COMPLETE]
+        complete = self._completed()
         if len(complete) < 4 or len({trial.values[0] for trial in complete}) < 2:
             return {}
         evaluator = FanovaImportanceEvaluator(seed=self.spec.training.seed)
         return dict(evaluator.evaluate(self.study, target=lambda trial: trial.values[0]))
 
 
-def histories(trial: FrozenTrial) -> list[Epoch]:
-    """Return the epochs that a trial was trained."""
+def histories(trial: Trial | FrozenTrial) -> list[Epoch]:
+    """Return the epochs that a trial has been trained for."""
     return [Epoch(**epoch) for epoch in trial.user_attrs.get(HISTORY, [])]
 
 
@@ -177,5 +152,5 @@ def _pruner(spec: SearchSpec) -> BasePruner:
 def _sampler(spec: SearchSpec, seed: int) -> BaseSampler:
     if spec.study.sampler == "random":
         return RandomSampler(seed=seed)
-    # Named, since they are new defaults: dimensions are modelled together, and trials under way count as bad.
+    # Explicit, since these defaults are new: dimensions are modelled together, and running trials count as bad.
     return TPESampler(seed=seed, multivariate=True, constant_liar=True, n_startup_trials=10)

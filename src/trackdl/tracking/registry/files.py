@@ -1,7 +1,7 @@
-"""The files of a registered version: which they were when it was registered, and whether they still are.
+"""The files of a registered version, verified against the digests that were taken when it was registered.
 
-The digests of all files stand in the version's tag `trackdl.files`, so a changed artifact is found before anything of
-it is loaded. Who can write to the registry's database can also change the tag: it guards the files, not the database.
+The digests are in the version's tag `trackdl.files`, so a changed file is found before anything is loaded. Whoever can
+write to the registry's database can also change the tag: it protects the files, not the database.
 """
 
 import hashlib
@@ -16,12 +16,13 @@ import mlflow
 from mlflow.entities.model_registry import ModelVersion
 
 from trackdl.errors import InputError, TrackdlError
+from trackdl.system.findings import first_few
 from trackdl.tracking.store import client, translate_errors
 
 __all__ = ["DIGESTS", "digests", "exists", "find", "verified"]
 
 DIGESTS = "trackdl.files"
-# Which command registers a model, or the version with an alias of its own.
+# By model, or version with an alias of its own: the command that registers it.
 MADE_BY = {
     "mnist-cnn": "mnist",
     "mnist-cnn@report": "transfer --source models:/mnist-cnn@report",
@@ -32,14 +33,13 @@ MADE_BY = {
 
 # MLflow adds this file, with the version's name, whenever it fetches one.
 _ADDED_BY_MLFLOW = "registered_model_meta"
-_HANDFUL = 5
 
 
 def find(uri: str) -> ModelVersion:
-    """Return the version that a `models:/NAME@ALIAS` or `models:/NAME/VERSION` names.
+    """Return the version at the address `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
 
     Raises:
-        InputError: There is none, or it is no such address.
+        InputError: There is none, or the address is malformed.
     """
     rest = uri.removeprefix("models:/")
     try:
@@ -61,7 +61,7 @@ def _find(uri: str, rest: str) -> ModelVersion:
 
 
 def exists(uri: str) -> bool:
-    """Return whether a `models:/NAME@ALIAS` or `models:/NAME/VERSION` names a registered model version."""
+    """Return whether there is a version at the address `models:/NAME@ALIAS` or `models:/NAME/VERSION`."""
     try:
         find(uri)
     except InputError:
@@ -84,8 +84,8 @@ def digests(uri: str) -> str:
 def _digests(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of every file below a folder, by its path there.
 
-    Left out is what others leave there: MLflow's note of the version, and the bytecode that Python writes beside the
-    artifact's code when MLflow runs that. trackdl runs none of the artifact's code.
+    Left out are files that are added later: MLflow's note of the version, and the bytecode of the artifact's code.
+    MLflow runs that code, trackdl does not.
     """
     found = {}
     for path in sorted(folder.rglob("*")):
@@ -98,19 +98,16 @@ def _digests(folder: Path) -> dict[str, str]:
 
 @contextmanager
 def verified(found: ModelVersion) -> Iterator[Path]:
-    """Give a copy of a version's files, each the one that was registered; nothing of them has been loaded or run.
-
-    Yields:
-        The copy's folder, gone when the block ends.
+    """Yield the folder of a verified copy of a version's files; nothing in it has been loaded or run.
 
     Raises:
-        TrackdlError: A file was changed, added or removed since, or the version has no digests to compare with.
+        TrackdlError: A file was changed, added or removed since registration, or the version has no digests.
     """
     what = f"{found.name} version {found.version}"
     if DIGESTS not in found.tags:
         raise TrackdlError(
-            f"{what} was registered without its files' digests (not by trackdl, or by an early one), so nobody can tell"
-            f" what they were; nothing of it was loaded. Train it again, or choose another: trackdl models"
+            f"{what} was registered without its files' digests (not by trackdl, or by an early one), so they cannot be"
+            f" verified; nothing of it was loaded. Train it again, or choose another: trackdl models"
         )
     with _fetched(f"models:/{found.name}/{found.version}") as folder:
         wrong = _differences(json.loads(found.tags[DIGESTS]), _digests(folder))
@@ -123,14 +120,9 @@ def verified(found: ModelVersion) -> Iterator[Path]:
 
 
 def _differences(registered: dict[str, str], found: dict[str, str]) -> list[str]:
-    sorts = {
+    kinds = {
         "changed": [path for path in registered if path in found and found[path] != registered[path]],
         "missing": [path for path in registered if path not in found],
         "added": [path for path in found if path not in registered],
     }
-    return [f"{sort} {_listed(paths)}" for sort, paths in sorts.items() if paths]
-
-
-def _listed(paths: list[str]) -> str:
-    more = f" and {len(paths) - _HANDFUL} more" if len(paths) > _HANDFUL else ""
-    return ", ".join(paths[:_HANDFUL]) + more
+    return [f"{kind} {first_few(paths)}" for kind, paths in kinds.items() if paths]

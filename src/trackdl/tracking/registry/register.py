@@ -1,8 +1,8 @@
-"""Registered models: logged with a run, registered, and promoted only when better.
+"""Registered models: logged with a run, registered, and made champion only if better.
 
-The alias `champion` names the version in use. A newcomer takes it only by a better score on the same data, or from a
-model of synthetic data; else it becomes `challenger`. What decided stands in the version's tags. A version that was not
-trained here may have an alias of its own instead.
+The alias `champion` names the version in use. A new version takes it only with a better score on the same data, or from
+a model of synthetic data; otherwise it becomes `challenger`. The decision is in the version's tags. A version that was
+not trained here may have an alias of its own instead.
 """
 
 import importlib.metadata
@@ -25,16 +25,15 @@ from torch import nn
 
 from trackdl import serving
 from trackdl.data.heart.schema import FEATURES
-from trackdl.system import databases
 from trackdl.tracking.registry import versions
 from trackdl.tracking.registry.files import DIGESTS, digests, exists, find, verified
 from trackdl.tracking.registry.versions import holder
 from trackdl.tracking.runs import Run
-from trackdl.tracking.store import client, translate_errors
+from trackdl.tracking.store import client, defer_interrupts, translate_errors
 
 __all__ = ["Decision", "Score", "Source", "exists", "fetch_model", "log_and_register", "log_model", "register"]
 
-# What a served model imports, pinned as it is here, so that nothing is inferred (which takes MLflow 5 s).
+# What a served model imports, pinned to the versions here; MLflow would take 5 s to infer it.
 _SERVING_NEEDS = (
     "mlflow",
     "torch",
@@ -47,8 +46,6 @@ _SERVING_NEEDS = (
     "scipy",
     "scikit-learn",
 )
-
-
 _OUTPUTS = Schema(
     [
         ColSpec(DataType.string, "label"),
@@ -57,23 +54,23 @@ _OUTPUTS = Schema(
         ColSpec(DataType.string, "version"),
     ]
 )
-# The one signature under which MLflow passes on pixels of every numeric type as well as texts; the model checks them.
-PICTURES = ModelSignature(inputs=Schema([TensorSpec(np.dtype(object), (-1,))]), outputs=_OUTPUTS)
-# Of any type: where a column is of whole numbers MLflow makes 54 of 54.5 and 1 of true. The model checks every cell.
+# The only signature under which MLflow passes on pixels of every numeric type as well as texts; the model checks them.
+IMAGES = ModelSignature(inputs=Schema([TensorSpec(np.dtype(object), (-1,))]), outputs=_OUTPUTS)
+# Of any type: in a column of whole numbers MLflow turns 54.5 into 54 and true into 1. The model checks every cell.
 _ANY = AnyType()  # type: ignore[no-untyped-call]
 TABLE = ModelSignature(inputs=Schema([ColSpec(_ANY, column.name) for column in FEATURES]), outputs=_OUTPUTS)
 
 
 @dataclass(frozen=True)
 class Score:
-    """What decides between two versions of a model.
+    """The score that decides between two versions of a model.
 
-    Args:
+    Attributes:
         metric: Its name, e.g. "loo_accuracy".
-        value: Higher is better.
+        value: Its value; higher is better.
         why: Why this metric decides.
-        data_digest: The digest of the data it was measured on; scores on other data are not compared.
-        synthetic: Whether these data are simulated.
+        data_digest: The digest of the data it was measured on; scores on different data are not compared.
+        synthetic: Whether the data are simulated.
     """
 
     metric: str
@@ -85,7 +82,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Decision:
-    """A new version and its place: the alias that it took, and why that one."""
+    """A new version, the alias that it took, and the reason."""
 
     name: str
     version: str
@@ -94,7 +91,7 @@ class Decision:
 
     @property
     def champion(self) -> bool:
-        """Whether it is the version in use now."""
+        """Whether it is the version in use."""
         return self.alias == "champion"
 
     def __str__(self) -> str:
@@ -103,7 +100,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class Source:
-    """A network taken from the registry, and where it came from."""
+    """A network from the registry, and its version."""
 
     model: nn.Module
     card: serving.Card
@@ -153,9 +150,9 @@ def log_model(
     Args:
         run: The open run.
         model: The network.
-        card: What it is; `weights_sha256` is filled in.
-        example: What the model may be asked, kept as its input example: pixels [n, 28, 28], 0 to 255, or raw rows.
-        step: The epoch that the weights are of; MLflow links the run's metrics of this step to the model.
+        card: Its model card; `weights_sha256` is filled in.
+        example: The model's input example: pixels [n, 28, 28], 0 to 255, or raw rows.
+        step: The epoch of the weights; MLflow links the run's metrics at this step to the model.
 
     Returns:
         The LoggedModel's id, and the filled card.
@@ -164,14 +161,14 @@ def log_model(
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "model"
         full = serving.write_model(data, model, card)
-        # MLflow's own client, not ours; half-way through, the model would stand as one that is still to come.
-        with translate_errors(f"logging the model of run {run.id}"), databases.undisturbed(mlflow.get_tracking_uri()):
+        # Interrupted half-way, the model would stay PENDING.
+        with translate_errors(f"logging the model of run {run.id}"), defer_interrupts():
             info = mlflow.pyfunc.log_model(
                 name="model",
                 loader_module="trackdl.serving",
                 data_path=str(data),
                 code_paths=[str(Path(serving.__file__).parents[1])],
-                signature=TABLE if isinstance(card, serving.TableCard) else PICTURES,
+                signature=TABLE if isinstance(card, serving.TableCard) else IMAGES,
                 input_example=example.astype(np.float32) if isinstance(example, np.ndarray) else example,
                 pip_requirements=pins,
                 step=step,
@@ -189,15 +186,15 @@ def register(
         name: The registered model, e.g. "greek-cnn".
         run: The run that trained it.
         model_id: The LoggedModel's id.
-        score: What decides.
+        score: The score that decides.
         lineage: Further tags of the version.
-        alias: The alias of a version that takes no part in the choice of a champion; None for one that does.
+        alias: The alias of a version that does not compete to be champion; None if it does.
     """
     with translate_errors(f"registering {name}"):
-        _make_sure_of(name)
+        _create_if_missing(name)
         old = None if alias else holder(name, "champion")
         if alias:
-            reason = "it takes no part in the choice of a champion"
+            reason = "it does not compete to be champion"
         else:
             better, reason = _decide(score, old)
             alias = "champion" if better else "challenger"
@@ -212,14 +209,14 @@ def register(
             decided |= {"trackdl.rival": old.version, "trackdl.rival_score": old.tags.get("trackdl.score", "unknown")}
         tags = {**{key: str(value) for key, value in lineage.items()}, **decided}
         tags[DIGESTS] = digests(f"models:/{model_id}")
-        with databases.undisturbed(mlflow.get_tracking_uri()):  # a version and its alias come together
+        with defer_interrupts():  # a version is never left without its alias
             made = client().create_model_version(name, f"models:/{model_id}", run.id, tags=tags, model_id=model_id)
             versions.move(name, alias, str(made.version), reason)
         versions.mark_if_stale(made)
     return Decision(name, str(made.version), alias, reason)
 
 
-def _make_sure_of(name: str) -> None:
+def _create_if_missing(name: str) -> None:
     try:
         client().create_registered_model(name)
     except MlflowException as error:
@@ -232,7 +229,7 @@ def _decide(score: Score, old: ModelVersion | None) -> tuple[bool, str]:
         return True, "there was none"
     was = f"version {old.version}"
     if DIGESTS not in old.tags:
-        return True, f"{was} was registered without its files' digests and is not loaded any more"
+        return True, f"{was} was registered without its files' digests and is no longer loaded"
     if old.tags.get("trackdl.synthetic") == "true" and not score.synthetic:
         return True, f"{was} learnt from synthetic data"
     if old.tags.get("trackdl.score_data") != score.data_digest:
@@ -243,7 +240,7 @@ def _decide(score: Score, old: ModelVersion | None) -> tuple[bool, str]:
 
 
 def fetch_model(uri: str) -> Source:
-    """Take a network from the registry; nothing of the artifact's own code is run.
+    """Load a network from the registry; the artifact's own code is not run.
 
     Args:
         uri: `models:/NAME@ALIAS` or `models:/NAME/VERSION`.

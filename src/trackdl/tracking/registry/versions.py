@@ -1,8 +1,8 @@
-"""The life of registered models: their versions, who holds which alias and since when, and what became stale.
+"""Registered models: their versions, the history of their aliases, and which versions are stale.
 
 MLflow keeps no history of an alias, so every move is a tag of the registered model: `trackdl.history.ALIAS.TIME`, JSON.
-A version whose source (tag `trackdl.source_model`) is no longer its model's champion is stale: tag `trackdl.stale`. A
-source with an alias of its own, which no training takes, stays in use beside the champion.
+A version whose source (tag `trackdl.source_model`) is no longer its model's champion is stale (tag `trackdl.stale`),
+unless the source has an alias of its own, which no training takes.
 """
 
 import json
@@ -25,13 +25,13 @@ STALE = "trackdl.stale"
 
 @dataclass(frozen=True)
 class Move:
-    """An alias was given to a version.
+    """The move of an alias to a version.
 
     Attributes:
-        alias: Which, e.g. "champion".
-        version: Who holds it since.
+        alias: The alias, e.g. "champion".
+        version: The version that has held it since.
         replaced: The version that held it before, or None.
-        why: What decided: two scores, or a person's words.
+        why: The reason: a comparison of scores, or a person's words.
         when: The time, UTC, ISO 8601.
     """
 
@@ -48,15 +48,15 @@ class Version:
 
     Attributes:
         version: Its number.
-        aliases: What it is called now.
+        aliases: Its present aliases.
         created: When it was registered, UTC, ISO 8601.
         run_id: The run that trained it.
         decided_by: The metric that decides between versions, with the reason.
         score: That metric's value.
         metrics: All metrics of the model.
-        source: What it was trained from, e.g. "mnist-cnn version 1"; empty where from nothing.
-        stale: Why its source is out of use; empty where it is not.
-        synthetic: Whether it learnt from simulated data.
+        source: The version it was trained from, e.g. "mnist-cnn version 1"; empty if from none.
+        stale: Why it is stale; empty if it is not.
+        synthetic: Whether it was trained on simulated data.
         checkable: Whether its files' digests were kept.
     """
 
@@ -75,7 +75,7 @@ class Version:
 
 @dataclass(frozen=True)
 class Model:
-    """A registered model: versions, newest first, and moves of its aliases, newest first."""
+    """A registered model: its versions and the moves of its aliases, both newest first."""
 
     name: str
     versions: list[Version]
@@ -87,14 +87,14 @@ def holder(name: str, alias: str) -> ModelVersion | None:
     try:
         return client().get_model_version_by_alias(name, alias)
     except MlflowException as error:
-        # MLflow answers a missing alias with either.
+        # MLflow raises either for a missing alias.
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
         raise
 
 
 def move(name: str, alias: str, version: str, why: str) -> Move:
-    """Give an alias to a version; keep whom it replaced, why and when; mark what became stale by it."""
+    """Move an alias to a version, record the move, and mark versions that became stale by it."""
     before = holder(name, alias)
     client().set_registered_model_alias(name, alias, version)
     when = datetime.now(UTC).isoformat(timespec="microseconds")
@@ -108,7 +108,7 @@ def move(name: str, alias: str, version: str, why: str) -> Move:
 
 
 def promote(name: str, version: str, why: str) -> Move:
-    """Make a version the champion, an older one (a rollback) too.
+    """Make a version the champion; an older version is a rollback.
 
     Args:
         name: The registered model.
@@ -120,7 +120,7 @@ def promote(name: str, version: str, why: str) -> Move:
         TrackdlError: The version's files are not those that were registered.
     """
     if not why.strip():
-        raise InputError("--why is empty: say why this version is better, it is kept with the version")
+        raise InputError("--why is empty: give the reason why this version is better; it is kept with the version")
     found = find(f"models:/{name}/{version}")
     with translate_errors(f"promoting {name} version {version}"):
         before = holder(name, "champion")
@@ -134,7 +134,7 @@ def promote(name: str, version: str, why: str) -> Move:
 
 
 def _mark_stale(name: str) -> None:
-    """Bring the tag `trackdl.stale` up to date on all versions that were trained from a model."""
+    """Update the tag `trackdl.stale` of all versions that were trained from a model."""
     models = registered()
     aliases = _aliases(models)
     for model in models:
@@ -149,18 +149,18 @@ def _mark_stale(name: str) -> None:
 
 
 def mark_if_stale(found: ModelVersion) -> None:
-    """Mark a new version that was trained from something else than its source's champion."""
+    """Mark a new version that was trained from a version other than its source's champion."""
     if "trackdl.source_model" in found.tags and (reason := _stale(found, _aliases(registered()))):
         client().set_model_version_tag(found.name, str(found.version), STALE, reason)
 
 
 def _aliases(models: Sequence[RegisteredModel]) -> dict[str, dict[str, str]]:
-    """Return which version holds which alias, by model."""
+    """Return the version that holds each alias, by model and alias."""
     return {model.name: {alias: str(version) for alias, version in model.aliases.items()} for model in models}
 
 
 def _stale(found: ModelVersion, aliases: Mapping[str, Mapping[str, str]]) -> str:
-    """Return why a version's source is out of use, or nothing."""
+    """Return why a version is stale, or an empty text."""
     name, version = found.tags.get("trackdl.source_model", ""), found.tags.get("trackdl.source_version")
     held = aliases.get(name, {})
     if "champion" not in held or any(held[alias] == version for alias in held if alias != "challenger"):
@@ -179,7 +179,7 @@ def _versions(model: RegisteredModel) -> list[ModelVersion]:
 
 
 def every_model() -> list[Model]:
-    """Return all registered models with what is known of their versions and aliases."""
+    """Return all registered models with their versions and the moves of their aliases."""
     with translate_errors("the registered models"):
         models = registered()
         return [_model(model, _aliases(models)) for model in models]

@@ -1,0 +1,50 @@
+"""What the grid's driver and the search's have in common: the MLflow runs of open trials, and their figures.
+
+A driver is the only writer to both stores. Optuna's store decides what is done; MLflow's follows it, and is written to
+once.
+"""
+
+from trackdl.studies.study import RUN, StudyTrial
+from trackdl.tracking import trials
+from trackdl.tracking.runs import Run
+from trackdl.tracking.store import defer_interrupts
+from trackdl.workers.figures import Studio
+
+__all__ = ["Driver"]
+
+
+class Driver:
+    """Opens and closes trials' runs below the study's run `parent`, for `task`."""
+
+    def __init__(self, task: str, parent: Run) -> None:
+        self.task, self.parent = task, parent
+        self.unfinished = trials.unfinished(task, parent)
+        self.open: dict[str, Run] = {}
+        self.studio = Studio()
+
+    def open_run(self, study: str, trial: StudyTrial) -> Run:
+        """Open the run of a trial: the one that it has, also if the trial has not stored it yet, else a new one."""
+        tag = f"{study}/{trial.number}"
+        known = trial.run_id or (self.unfinished[tag].id if tag in self.unfinished else None)
+        tags = {"trackdl.task": self.task, "trackdl.trial": tag}
+        with defer_interrupts():
+            run = trials.open_trial(self.parent, known, f"{study}, trial {trial.number}", trial.params, tags)
+            self.open[run.id] = run
+        trial.note(RUN, run.id)
+        trial.note("mlflow_page", trials.page(self.parent, run))
+        return run
+
+    def close_run(self, run: Run, status: str) -> None:
+        """End a trial's run: FINISHED or FAILED."""
+        trials.close_trial(run, status)
+        del self.open[run.id]
+
+    def finish(self) -> None:
+        """Close the runs that wait for their figures, and mark those of unfinished trials KILLED."""
+        self.studio.deliver(everything=True)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Mark the open runs KILLED; the next command resumes their trials."""
+        self.studio.close()
+        trials.kill(self.open.values())

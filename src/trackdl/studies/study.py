@@ -1,0 +1,54 @@
+"""What the grid's study and the search's have in common: an Optuna study, and its open trials."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+__all__ = ["RUN", "Study", "StudyTrial"]
+
+RUN = "mlflow_run"  # the user attribute of a trial that leads to its MLflow run
+
+
+class StudyTrial:
+    """A trial and its parameters."""
+
+    def __init__(self, trial: Trial | FrozenTrial, params: dict[str, Any]) -> None:
+        self.trial, self.params = trial, params
+
+    @property
+    def number(self) -> int:
+        """The trial's number in its study."""
+        return self.trial.number
+
+    @property
+    def run_id(self) -> str | None:
+        """The id of the trial's MLflow run."""
+        return self.trial.user_attrs.get(RUN)
+
+    def note(self, key: str, value: Any) -> None:
+        """Store a user attribute of the trial."""
+        self.trial.set_user_attr(key, value)
+
+
+class Study:
+    """An Optuna study; one process works on it at a time (`store.study_lock`)."""
+
+    REASON = "why"  # the user attribute of a trial that says why it ended without a result
+
+    def __init__(self, study: optuna.Study) -> None:
+        self.study, self.name = study, study.study_name
+
+    def _interrupted(self) -> Iterator[Trial]:
+        """Yield the trials that a process which is gone has left RUNNING."""
+        for found in self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
+            yield Trial(self.study, found._trial_id)
+
+    def fail(self, trial: StudyTrial, why: str) -> None:
+        """End a trial that went wrong: it has no value."""
+        self._end(trial, TrialState.FAIL, why)
+
+    def _end(self, trial: StudyTrial, state: TrialState, why: str) -> None:
+        trial.note(self.REASON, why)
+        self.study.tell(trial.number, state=state)

@@ -1,0 +1,45 @@
+"""A process that does one task at a time, and is started again after it was killed."""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from os import getpid
+from typing import Any, TypeVar
+
+from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoolExecutor
+
+from trackdl.system.processes import starting
+
+__all__ = ["WorkerProcess"]
+
+Result = TypeVar("Result")
+
+
+class WorkerProcess:
+    """One process, in an executor of its own (loky), started when it is first needed.
+
+    Args:
+        prepare: Prepares the new process; its argument is this process's id.
+        env: Further environment variables of the process.
+    """
+
+    def __init__(self, prepare: Callable[[int], None], env: dict[str, str] | None = None) -> None:
+        self._prepare, self._env = prepare, env
+        self._executor: ProcessPoolExecutor | None = None
+
+    def submit(self, function: Callable[..., Result], *arguments: Any) -> "Future[Result]":
+        """Start a task: the call of a module's function."""
+        with starting():
+            if self._executor is None:
+                self._executor = ProcessPoolExecutor(1, initializer=self._prepare, initargs=(getpid(),), env=self._env)
+            try:
+                future: Future[Result] = self._executor.submit(function, *arguments)
+            except BrokenProcessPool:  # killed while idle
+                self.close()
+                return self.submit(function, *arguments)
+        return future
+
+    def close(self) -> None:
+        """Kill the process, whatever it is doing."""
+        if self._executor is not None:
+            self._executor.shutdown(wait=True, kill_workers=True)
+            self._executor = None
