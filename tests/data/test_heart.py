@@ -76,10 +76,10 @@ def test_the_first_problems_are_reported_at_once() -> None:
     with pytest.raises(InputError) as caught:
         table(ROW.replace("54", "x"), *[ROW.replace("ASY", "?")] * 8)
     lines = str(caught.value).splitlines()
-    assert len(lines) == 7
+    assert len(lines) == 6
     assert "row 1, column Age" in lines[0]
     assert "row 2, column ChestPainType" in lines[1]
-    assert lines[-1] == "... and 3 more"
+    assert lines[-1] == "and 4 more"
 
 
 @pytest.mark.parametrize(
