@@ -40,7 +40,7 @@ class DotRow:
     high: float | None
 
 
-def ticks(low: float, high: float, count: int = 4, *, whole: bool = False) -> list[float]:
+def ticks(low: float, high: float, count: int = 5, *, whole: bool = False) -> list[float]:
     """Return round numbers within [low, high], about `count` of them."""
     locator = MaxNLocator(count, steps=[1, 2, 2.5, 5, 10], integer=whole)
     return [float(tick) for tick in locator.tick_values(low, high) if low <= tick <= high]
