@@ -6,7 +6,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from trackdl.ledger import rule as verdict
-from trackdl.ledger.rule import Claim, Spread, judge, judge_curve
+from trackdl.ledger.model import Spread
+from trackdl.ledger.rule import Claim, judge, judge_curve
 
 LOSSES = st.floats(0.01, 3)
 SEEDS = st.lists(st.floats(0.5, 1), min_size=3, max_size=8)

@@ -40,8 +40,6 @@ from scipy.stats import t
 from trackdl.analysis.stats import Estimate, corrected_estimate, holm, residual_variance
 from trackdl.spec.grid import DIMENSIONS
 
-__all__ = ["CONFIDENCE", "REPORT", "Contrast", "compare", "compare_within", "epochs_of", "matched"]
-
 CONFIDENCE = 0.95
 REPORT = "report"  # the grid that is the report's own; any other is ours
 
@@ -54,7 +52,6 @@ class Contrast:
     """One value of a dimension against another, all else equal; differences are `high` less `low`.
 
     Attributes:
-        dimension: Its name.
         low: The value that is subtracted.
         high: The other value, larger or later in the alphabet.
         ours: Whether it needs configurations outside the report's grid.
@@ -110,14 +107,9 @@ def epochs_of(table: pd.DataFrame) -> int:
 
 
 def matched(table: pd.DataFrame, dimension: str, low: Any, high: Any, values: "pd.Series[float]") -> Floats:
-    """Return the differences of matched pairs, `high` less `low`, [pairs, folds]; a cell without its twin is left out.
+    """Return the differences of `values` in pairs that differ in `dimension` alone, `high` less `low`, [pairs, folds].
 
-    Args:
-        table: The grid's, or part of it.
-        dimension: The one in which the two of a pair differ.
-        low: Its value that is subtracted.
-        high: Its other value.
-        values: What is compared, for each row of the table.
+    A configuration without its twin is left out; `values` has one for each row of the table.
     """
     differences: Floats = _twins(table, dimension, low, high, values).to_numpy(np.float64)
     return differences
@@ -187,15 +179,10 @@ def compare(table: pd.DataFrame, margin: float) -> list[Contrast]:
 
 
 def compare_within(table: pd.DataFrame, dimension: str, margin: float) -> dict[Any, list[Contrast]]:
-    """Return, for each value of a dimension, the contrasts among its configurations alone.
+    """Return, for each value of a dimension, the contrasts among its configurations alone, as `compare` does.
 
     The mean over all pairs hides an effect that changes its sign: what helps one activation may harm another.
     Corrections are within each value, so this explores and decides nothing.
-
-    Args:
-        table: As in `compare`.
-        dimension: The one whose values are held.
-        margin: As in `compare`.
     """
     values = sorted(table.loc[table["grid"] == REPORT, dimension].unique().tolist())
     return {value: compare(table[table[dimension] == value], margin) for value in values}
@@ -241,9 +228,7 @@ def _shared(table: pd.DataFrame, rows: pd.DataFrame, dimension: str, low: Any, h
 def _estimates(differences: Sequence[Floats], independent: int) -> list[tuple[Estimate, float, int]]:
     """Return each contrast's estimate, standard error and degrees of freedom, by the module's method.
 
-    Args:
-        differences: Each contrast's, [pairs, folds].
-        independent: How many of the contrasts are independent of each other.
+    `differences` are [pairs, folds]; `independent` is how many of the contrasts are independent of each other.
     """
     _, factor = _ratios(differences)
     found = []

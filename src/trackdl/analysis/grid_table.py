@@ -14,8 +14,6 @@ import pandas as pd
 
 from trackdl.spec.grid import DIMENSIONS, GridSpec
 
-__all__ = ["best_cells", "check_whole", "fold_rows", "read", "scores", "to_csv"]
-
 HISTORY = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 IMPOSSIBLE = "impossible"
 CELL = ["grid", *DIMENSIONS]

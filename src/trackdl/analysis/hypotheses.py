@@ -5,10 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from trackdl.analysis.contrasts import Contrast
-from trackdl.analysis.stats import Estimate
 from trackdl.spec.hypotheses import Hypothesis
-
-__all__ = ["LABELS", "SCOPE", "Decision", "HypothesisVerdict", "contrast_rows", "contrast_words", "decide", "judge"]
 
 Decision = Literal["supported", "contradicted", "no practical difference", "not decidable"]
 
@@ -33,13 +30,9 @@ _AGREES = {("higher", True), ("lower", False)}
 
 @dataclass(frozen=True)
 class HypothesisVerdict:
-    """The grid's verdict on one hypothesis.
+    """The grid's verdict on one hypothesis, in `words` that can be quoted.
 
-    Attributes:
-        hypothesis: The report's.
-        decision: On its prediction of accuracy.
-        contrasts: The contrasts that it rests on; empty if the grid has one value of the dimension.
-        words: The whole verdict, to be quoted.
+    `decision` is on the prediction of accuracy; `contrasts` is empty if the grid has one value of the dimension.
     """
 
     hypothesis: Hypothesis
@@ -103,7 +96,8 @@ def _words(hypothesis: Hypothesis, decision: Decision, contrasts: Sequence[Contr
         "not decidable": f"{claim} is not decidable by this grid.",
     }
     words = f"{label} {findings}: {ends[decision]}"
-    if decision in ("supported", "contradicted") and not any(_is_beyond(one.accuracy, margin) for one in contrasts):
+    beyond = any(one.accuracy.low > margin or one.accuracy.high < -margin for one in contrasts)
+    if decision in ("supported", "contradicted") and not beyond:
         words += f" Whether the difference is more than {margin:g} points is open."
     return words + _pairs_words(contrasts)
 
@@ -159,10 +153,6 @@ def _other_words(hypothesis: Hypothesis, contrasts: Sequence[Contrast]) -> str:
     return words
 
 
-def _is_beyond(difference: Estimate, margin: float) -> bool:
-    return difference.low > margin or difference.high < -margin
-
-
 def _overfitting_words(expected: Literal["more", "less"], contrasts: Sequence[Contrast]) -> str:
     gaps = "; ".join(
         f"{one.overfitting.mean:+.3f} ({one.overfitting.low:+.3f} to {one.overfitting.high:+.3f})" for one in contrasts
@@ -177,7 +167,7 @@ def _overfitting_words(expected: Literal["more", "less"], contrasts: Sequence[Co
             f"{expected} overfitting or not, which this measure cannot decide."
         )
     signs = {1 if one.overfitting.low > 0 else -1 if one.overfitting.high < 0 else 0 for one in contrasts}
-    wanted = 1 if expected == "more" else -1
+    wanted = {"more": 1, "less": -1}[expected]
     met = "so it is" if signs == {wanted} else "the opposite is found" if signs == {-wanted} else "not decidable here"
     return f"{words}{met}."
 

@@ -7,18 +7,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest, sem, t
 
-__all__ = [
-    "Bin",
-    "Estimate",
-    "calibration_error",
-    "corrected_estimate",
-    "exact_interval",
-    "holm",
-    "mean_interval",
-    "reliability",
-    "residual_variance",
-]
-
 
 @dataclass(frozen=True)
 class Estimate:

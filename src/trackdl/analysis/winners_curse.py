@@ -20,8 +20,6 @@ from trackdl.analysis.grid_table import best_cells
 from trackdl.analysis.stats import Estimate, mean_interval, residual_variance
 from trackdl.spec.grid import DIMENSIONS
 
-__all__ = ["Optimism", "WinnersCurse", "best_cell", "curse", "expected_maximum", "optimism"]
-
 DRAWS = 5000
 
 Floats = NDArray[np.float64]
@@ -55,12 +53,9 @@ class WinnersCurse:
     Attributes:
         winner: The winner's dimensions.
         score: Its score in the grid.
-        report_score: The score of the report's choice.
-        report_rank: Its rank among all, 1 for the best.
+        report_rank: The rank of the report's choice among all, 1 for the best.
         configurations: How many there are.
-        optimism: Of the best score.
         fresh: The winner's accuracies with fresh seeds.
-        report_fresh: Those of the report's choice.
         difference: The difference of their means, winner less report's, in points, by Welch's t test: over seeds, on
             the same training and test images, so it does not extend to other images.
     """
@@ -130,10 +125,6 @@ def optimism(table: pd.DataFrame, seed: int = 0) -> Optimism:
 
     The inflation and the division by activation were added after the table was seen, because a single error for all
     had failed. The result describes the grid; no verdict depends on it.
-
-    Args:
-        table: The grid's.
-        seed: For the random draws.
     """
     report = table[table["grid"] == REPORT]
     winner, _ = best_cell(table)

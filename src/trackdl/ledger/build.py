@@ -4,15 +4,16 @@ The same function makes a ledger and checks one. To make it, `pick` finds runs i
 the runs that the ledger names, and what is built must be the ledger.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trackdl.analysis.stats import exact_interval, mean_interval
 from trackdl.errors import TrackdlError
-from trackdl.ledger.formulas import Computed, ComputedCurve, compute, compute_curve
+from trackdl.ledger.formulas import Computed, compute, compute_curve
 from trackdl.ledger.model import (
     Beyond,
     CurveEntry,
@@ -26,13 +27,14 @@ from trackdl.ledger.model import (
     IntervalOf,
     Ledger,
     Published,
+    SeedEvidence,
+    Spread,
 )
 from trackdl.ledger.recipes import COMMANDS, Recipe, recipe
 from trackdl.ledger.rule import (
     DIGITS,
     FEWEST,
     Claim,
-    Spread,
     form_difference,
     judge,
     judge_curve,
@@ -40,14 +42,13 @@ from trackdl.ledger.rule import (
     parts_of,
     rounded,
 )
-from trackdl.ledger.sources import FigureQuery, SeedRun, Sources, Stamp
+from trackdl.ledger.sources import FigureQuery, Sources, Stamp
 from trackdl.spec.base import Comparable, Curve, Reported, TrainedSpec, Unit
 from trackdl.spec.ledger import BeyondItem, LedgerSpec
 
-__all__ = ["build", "key_of"]
-
 DRAWN = 5  # digits of a curve's points, which are only drawn
 
+T = TypeVar("T")
 # How far a number can be compared with ours, and what the report leaves out of its protocol.
 Protocol = tuple[Comparable, str]
 
@@ -136,7 +137,7 @@ def _entry(
         task=task,
         metric=item.metric,
         epoch=item.epoch,
-        published=_published(item, item.value, item.quote, comparable, unknown),
+        published=_published(item, item.value, item.quote, (comparable, unknown)),
         figure=figure,
         spread=spread,
         verdict=verdict.name if verdict else None,
@@ -144,21 +145,12 @@ def _entry(
     )
 
 
-def _published(item: Reported | Curve, value: float, quote: str, comparable: Comparable, unknown: str) -> Published:
-    return Published(
-        value=rounded(value),
-        unit=item.unit,
-        quote=quote,
-        comparable=comparable,
-        unknown=unknown,
-        fault=item.fault,
-        series=item.series,
-    )
+def _published(item: Reported | Curve, value: float, quote: str, protocol: Protocol) -> Published:
+    kept = item.model_dump(include={"unit", "fault", "series"})
+    return Published(value=rounded(value), quote=quote, comparable=protocol[0], unknown=protocol[1], **kept)
 
 
-def _as_run(
-    query: FigureQuery, evidence: Sequence[Evidence | CurveEvidence], sources: Sources, protocol: Protocol
-) -> Protocol:
+def _as_run(query: FigureQuery, evidence: Sequence[SeedEvidence], sources: Sources, protocol: Protocol) -> Protocol:
     """Return how far ours can be compared: less if the runs do not start from the network that the report had."""
     source = query.set.get("source")
     if source is None or all(sources.facts(item.run).source == source for item in evidence):
@@ -171,12 +163,20 @@ def _curve(task: str, item: Curve, protocol: Protocol, sources: Sources, changes
     epochs, seen, printed = (list(column) for column in zip(*item.points(task), strict=True))
     key = key_of(task, item.metric, max(epochs), item.series)
     query = FigureQuery(key, task, item.metric, max(epochs), changes, or_own=True)
-    evidence, found, missing = _curves(query, list(zip(epochs, seen, strict=True)), sources)
+    places = list(zip(epochs, seen, strict=True))
+    found, missing = _by_seed(query, sources, lambda how, files, seed: compute_curve(how.formula, files, seed, places))
+    evidence = [
+        CurveEvidence(
+            mean=rounded(float(curve.losses.mean())), parts=_rounded(parts_of(curve.losses.tolist())), **traced
+        )
+        for traced, _, curve in found
+    ]
     comparable, unknown = _as_run(query, evidence, sources, protocol)
     claim = Claim(float(np.mean(printed)), item.unit, comparable, unknown, item.fault)
-    ours = np.array([curve.losses for curve in found])
+    ours = np.array([curve.losses for *_, curve in found])
     verdict = judge_curve(claim, printed, ours.tolist()) if found else None
     words = verdict.words if verdict else missing
+    quote = f"notebook cell {item.cell}, {item.what.replace('_', ' ')}"
     low, high, inside = np.empty(0), np.empty(0), None
     if len(found) >= FEWEST:
         low, high = of_another(ours)
@@ -191,12 +191,10 @@ def _curve(task: str, item: Curve, protocol: Protocol, sources: Sources, changes
     return CurveEntry(
         task=task,
         metric=item.metric,
-        published=_published(
-            item, claim.value, f"notebook cell {item.cell}, {item.what.replace('_', ' ')}", comparable, unknown
-        ),
+        published=_published(item, claim.value, quote, (comparable, unknown)),
         epochs=epochs,
         seen=seen,
-        size=found[0].size if found else None,
+        size=found[0][2].size if found else None,
         printed=printed,
         mean=_rounded(ours.mean(axis=0), DRAWN) if found else [],
         low=_rounded(low, DRAWN),
@@ -209,35 +207,20 @@ def _curve(task: str, item: Curve, protocol: Protocol, sources: Sources, changes
     )
 
 
-def _curves(
-    query: FigureQuery, places: Sequence[tuple[int, int]], sources: Sources
-) -> tuple[list[CurveEvidence], list[ComputedCurve], str]:
-    """Return each seed's curve with its evidence, or none and what to do about it."""
-    evidence, found = [], []
+def _by_seed(
+    query: FigureQuery, sources: Sources, compute: Callable[[Recipe, list[bytes], int], T]
+) -> tuple[list[tuple[dict[str, Any], Recipe, T]], str]:
+    """Return what is computed from each seed's run, with the fields of its `SeedEvidence`; or none, and why."""
+    found, seed_runs = [], sources.pick(query)
     try:
-        for seed_run in sources.pick(query):
-            how, files = _read(query, seed_run, sources)
-            curve = compute_curve(how.formula, files, seed_run.seed, places)
-            found.append(curve)
-            evidence.append(
-                CurveEvidence(
-                    run=seed_run.run,
-                    seed=seed_run.seed,
-                    artifacts=list(how.artifacts),
-                    formula=how.formula,
-                    mean=rounded(float(curve.losses.mean())),
-                    parts=_rounded(parts_of(curve.losses.tolist())),
-                )
-            )
+        for picked in seed_runs:
+            how = recipe(query.task, query.metric, query.epoch, picked.seed)
+            computed = compute(how, sources.read(picked.run, how.artifacts), picked.seed)
+            traced = {**asdict(picked), "artifacts": list(how.artifacts), "formula": how.formula}
+            found.append((traced, how, computed))
     except TrackdlError as error:
-        return [], [], f"no evidence: {error}"
-    return evidence, found, "" if found else _not_run(query)
-
-
-def _read(query: FigureQuery, seed_run: SeedRun, sources: Sources) -> tuple[Recipe, list[bytes]]:
-    """Return how a figure is computed from a seed's run, and the artifacts that it is computed from."""
-    how = recipe(query.task, query.metric, query.epoch, seed_run.seed)
-    return how, sources.read(seed_run.run, how.artifacts)
+        return [], f"no evidence: {error}"
+    return found, "" if found else _not_run(query)
 
 
 def _rounded(values: NDArray[np.float64], digits: int = DIGITS) -> list[float]:
@@ -253,18 +236,14 @@ def _figure(
     query: FigureQuery, unit: Unit, sources: Sources, *, over_examples: bool = False
 ) -> tuple[Figure | None, str]:
     """Return a figure of ours, or None and what to do about it; `over_examples` as in `_interval`."""
-    seed_runs = sources.pick(query)
-    if not seed_runs:
-        return None, _not_run(query)
-    try:
-        found = [_computed(query, seed_run, sources) for seed_run in seed_runs]
-    except TrackdlError as error:
-        return None, f"no evidence: {error}"
-    first = found[0][1]
+    found, missing = _by_seed(query, sources, lambda how, files, seed: compute(how.formula, files, how.select, seed))
+    if not found:
+        return None, missing
+    first = found[0][2]
     if first.bounds:
         # A cross-validation has one seed, whatever its run holds besides.
         found = found[:1]
-    values = [computed.value for _, computed in found]
+    values = [computed.value for *_, computed in found]
     bounds, interval = _interval(values, unit, first, over_examples=over_examples)
     return Figure(
         task=query.task,
@@ -276,22 +255,8 @@ def _figure(
         low=bounds and rounded(bounds[0]),
         high=bounds and rounded(bounds[1]),
         interval=interval,
-        evidence=[evidence for evidence, _ in found],
+        evidence=[Evidence(select=how.select, value=rounded(one.value), **traced) for traced, how, one in found],
     ), ""
-
-
-def _computed(query: FigureQuery, seed_run: SeedRun, sources: Sources) -> tuple[Evidence, Computed]:
-    how, files = _read(query, seed_run, sources)
-    found = compute(how.formula, files, how.select, seed_run.seed)
-    evidence = Evidence(
-        run=seed_run.run,
-        seed=seed_run.seed,
-        artifacts=list(how.artifacts),
-        formula=how.formula,
-        select=how.select,
-        value=rounded(found.value),
-    )
-    return evidence, found
 
 
 def _interval(
@@ -331,7 +296,7 @@ def _faults(claims: Sequence[Entry | CurveEntry]) -> list[Fault]:
     return faults
 
 
-def _evidence(one: Entry | CurveEntry) -> Sequence[Evidence | CurveEvidence]:
+def _evidence(one: Entry | CurveEntry) -> Sequence[SeedEvidence]:
     if isinstance(one, CurveEntry):
         return one.evidence
     return one.figure.evidence if one.figure else []

@@ -10,8 +10,6 @@ from matplotlib.ticker import MaxNLocator
 from trackdl.ledger.rule import form
 from trackdl.spec.base import Unit
 
-__all__ = ["DotRow", "Point", "curves", "dense", "rows", "shares"]
-
 WIDTH, HEIGHT = 400, 215
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 12, 34
 MANY = 60  # epochs, whose marks would hide the line
@@ -47,14 +45,9 @@ def ticks(low: float, high: float, count: int = 5, *, whole: bool = False) -> li
 
 
 def curves(title: str, report: Sequence[Point], ours: Sequence[Point], unit: Unit, *, even: bool) -> str:
-    """Draw a number over the epochs: ours as a line with its interval as a band, the report's as rings.
+    """Draw a number over the epochs: ours, if any, as a line with its interval as a band, the report's as rings.
 
-    Args:
-        title: What it is.
-        report: The report's points.
-        ours: Our points; may be empty.
-        unit: Of the values.
-        even: Space the epochs evenly, whatever lies between them.
+    With `even` the epochs are spaced evenly, whatever lies between them.
     """
     epochs = sorted({point.epoch for point in (*report, *ours)})
     values = [v for p in (*report, *ours) for v in (p.value, p.low, p.high) if v is not None]
@@ -92,15 +85,9 @@ def dense(
     low: Sequence[float],
     high: Sequence[float],
 ) -> str:
-    """Draw a curve of many losses over the epochs: the report's as dots, ours as a line with a band.
+    """Draw a curve of many losses at `places`, in epochs: the report's as dots, our mean as a line with a band.
 
-    Args:
-        title: What it is.
-        places: Each point's place, in epochs.
-        report: The report's values, [points].
-        ours: Our mean; may be empty.
-        low: The band's lower end; may be empty.
-        high: Its upper end; may be empty.
+    `ours`, and the ends of the band, `low` and `high`, may be empty.
     """
     # The band's highest hundredth may be cut off: a few batches would press all others into a flat line.
     top = max([*report, *ours, *sorted(high)[: max(1, len(high) * 99 // 100)], 1e-6]) * 1.04
@@ -222,4 +209,4 @@ def _line(kind: str, places: Places) -> str:
 
 
 def _points(places: Places) -> str:
-    return " ".join(f"{a:.1f},{b:.1f}" for a, b in places)
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in places)

@@ -9,14 +9,12 @@ from pydantic import ValidationError
 
 from trackdl.errors import InputError, TrackdlError
 from trackdl.ledger.build import build, key_of
-from trackdl.ledger.model import Entry, Figure, HypothesisEntry, Ledger, RunFacts
+from trackdl.ledger.model import Entry, Figure, HypothesisEntry, Ledger, RunFacts, Spread
 from trackdl.ledger.recipes import recipe
-from trackdl.ledger.rule import FEWEST, Spread, rounded
+from trackdl.ledger.rule import FEWEST, rounded
 from trackdl.ledger.sources import FigureQuery, SeedRun, Sources, Stamp
 from trackdl.spec.base import TrainedSpec
 from trackdl.spec.ledger import LedgerSpec
-
-__all__ = ["borrowed", "differences", "load", "spreads"]
 
 MAX_BYTES = 50_000_000
 
@@ -70,21 +68,10 @@ def differences(
     known: Mapping[str, Spread],
     digests: Callable[[FigureQuery, int], Collection[str]],
 ) -> list[str]:
-    """Build a ledger anew from the runs that it names, and return where it differs.
+    """Build a ledger anew from the runs that it names, and return each difference in words, the ledger's side first.
 
-    Args:
-        ledger: The ledger to check.
-        experiment: As in `build`, as are `tasks` and `known`.
-        tasks: The published numbers.
-        facts: As in `Sources`, as is `fetch`.
-        fetch: Returns an artifact's bytes.
-        hypotheses: Judged anew.
-        known: Spreads between seeds.
-        digests: Returns the digests of the experiments that a figure's run with a seed may have run; empty if it may
-            have run any.
-
-    Returns:
-        Each difference in words, the ledger's side first.
+    `facts` and `fetch` are as in `Sources`, and `digests` returns the digests of the experiments that a figure's run
+    with a seed may have run, empty if it may have run any. The others are as in `build`; `hypotheses` are judged anew.
     """
     named = _named(ledger)
     sources = Sources(lambda query: named.get(query.key, []), facts, fetch)

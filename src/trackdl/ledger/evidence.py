@@ -16,8 +16,6 @@ from trackdl.tracking.runs import Run
 from trackdl.tracking.store import client, every, every_experiment, translate_errors
 from trackdl.tracking.trials import PARENT
 
-__all__ = ["contradictions", "facts", "facts_of_table", "fetch", "finished", "models_below"]
-
 # What a run logged was computed in float32, its figure in the ledger in float64.
 CLOSE = 1e-4
 
@@ -87,13 +85,7 @@ def _model(tags: Mapping[str, str]) -> str:
 
 
 def facts_of_table(task: str, path: str, origin: Mapping[str, Any]) -> RunFacts:
-    """Return what is known of a committed table that stands for a task's runs.
-
-    Args:
-        task: The task.
-        path: The table's path in the checkout.
-        origin: How it was made, as in `grid.json`; missing keys are not known.
-    """
+    """Return what is known of a committed table that stands for runs; `origin` is the content of `grid.json`."""
     return RunFacts(
         task=task,
         name=f"{path}, in the checkout",

@@ -25,18 +25,6 @@ from trackdl.system.paths import project_root
 from trackdl.tracking.registry import register as registry
 from trackdl.tracking.runs import Run
 
-__all__ = [
-    "TASKS",
-    "Finder",
-    "current_code",
-    "data_digest",
-    "experiment_file",
-    "facts",
-    "fetch",
-    "load",
-    "spec_digests",
-]
-
 log = logging.getLogger(__name__)
 
 TASKS = tuple(TRAINED)

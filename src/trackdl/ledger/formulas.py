@@ -22,9 +22,6 @@ from trackdl.analysis.stats import corrected_estimate
 from trackdl.errors import TrackdlError
 from trackdl.spec.grid import DIMENSIONS
 
-__all__ = ["CURVES", "FORMULAS", "Computed", "ComputedCurve", "compute", "compute_curve"]
-
-
 F = TypeVar("F")
 T = TypeVar("T")
 
@@ -33,13 +30,7 @@ TEST_BATCH = 10  # rows, as Task 4's report tests
 
 @dataclass(frozen=True)
 class Computed:
-    """A figure of one seed.
-
-    Attributes:
-        value: The figure.
-        examples: How many examples an accuracy is over; None for other figures.
-        bounds: The 95 % interval over folds of a mean over folds; None for other figures.
-    """
+    """A figure of one seed: of an accuracy, over how many examples; of a mean over folds, its 95 % interval."""
 
     value: float
     examples: int | None = None
@@ -48,12 +39,7 @@ class Computed:
 
 @dataclass(frozen=True)
 class ComputedCurve:
-    """A curve of one seed.
-
-    Attributes:
-        losses: float64 [points].
-        size: How many examples an epoch has.
-    """
+    """A curve of one seed: its losses, float64 [points], and how many examples an epoch has."""
 
     losses: NDArray[np.float64]
     size: int
@@ -79,13 +65,7 @@ def compute(formula: str, files: Sequence[bytes], select: str, seed: int) -> Com
 
 
 def compute_curve(formula: str, files: Sequence[bytes], seed: int, places: Sequence[Place]) -> ComputedCurve:
-    """Compute a curve at some of its points.
-
-    Args:
-        formula: Its name in `CURVES`.
-        files: The artifacts that it reads.
-        seed: The training's, for artifacts that hold several trainings.
-        places: The points.
+    """Compute a curve at some of its points by a formula of `CURVES`; the rest is as in `compute`.
 
     Raises:
         TrackdlError: The formula is unknown, the artifacts are not what it reads, or the training has no such points.

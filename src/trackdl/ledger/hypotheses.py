@@ -16,8 +16,6 @@ from trackdl.plots import grid as plots_grid
 from trackdl.spec import GridSpec
 from trackdl.spec.hypotheses import Hypothesis
 
-__all__ = ["judged"]
-
 
 def judged(experiment: GridSpec, table: Path, padded: GridSpec, padded_table: Path) -> list[HypothesisEntry]:
     """Return the hypotheses with their verdicts, or open ones that say what is missing if the table is not whole.

@@ -10,24 +10,6 @@ from pydantic import Field
 from trackdl.spec.base import Comparable, Strict, Unit
 from trackdl.spec.grid import GridSpec
 
-__all__ = [
-    "Beyond",
-    "CurveEntry",
-    "CurveEvidence",
-    "Entry",
-    "Evidence",
-    "Fault",
-    "Figure",
-    "Headline",
-    "HypothesisEntry",
-    "IntervalOf",
-    "Ledger",
-    "Published",
-    "RunFacts",
-    "Spread",
-    "VerdictName",
-]
-
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -60,13 +42,18 @@ class RunFacts(Strict):
     artifacts: dict[str, Sha256]
 
 
-class Evidence(Strict):
-    """One seed's value: `formula` computes it from `artifacts` of `run`, with `select` as its argument."""
+class SeedEvidence(Strict):
+    """What one seed is computed from: `formula` reads `artifacts` of `run`."""
 
     run: str
     seed: int
     artifacts: list[str] = Field(min_length=1)
     formula: str
+
+
+class Evidence(SeedEvidence):
+    """One seed's value; `select` is the formula's argument."""
+
     select: str
     value: float
 
@@ -125,37 +112,21 @@ class Entry(Strict):
     words: str
 
 
-class CurveEvidence(Strict):
-    """One seed's curve: its mean and the means of its parts (`CurveEntry.parts`); the rest is as in `Evidence`."""
+class CurveEvidence(SeedEvidence):
+    """One seed's curve: its mean and the means of its parts (`CurveEntry.parts`)."""
 
-    run: str
-    seed: int
-    artifacts: list[str] = Field(min_length=1)
-    formula: str
     mean: float
     parts: list[float]
 
 
 class CurveEntry(Strict):
-    """A printed curve of losses per batch and ours, judged as a whole.
+    """A printed curve of losses per batch and ours, judged as a whole by docs/ledger.md's rule for curves.
 
-    Attributes:
-        task: The task whose training it is.
-        metric: As in `spec.base.Curve`.
-        published: What the report says of it; its value is the mean over the points.
-        epochs: Each point's epoch.
-        seen: How many of the epoch's examples were seen before the point's batch.
-        size: How many examples an epoch has; null without runs.
-        printed: The report's losses.
-        mean: Ours, the mean over seeds; empty without runs.
-        low: The lower end, at each point, of the 95 % interval of one further training of ours; empty with fewer than
-            three seeds.
-        high: The upper end.
-        inside: The share of printed points within these intervals.
-        parts: The printed curve's means over equal parts.
-        evidence: Each seed's.
-        verdict: By docs/ledger.md's rule for curves; null without runs, and `words` say what to run.
-        words: The verdict's reason.
+    The value of `published` is the mean over the points. Each point has its epoch, how many of the epoch's examples
+    were `seen` before its batch, the report's loss (`printed`), and our `mean` over seeds. `low` and `high` are the
+    ends of the 95 % interval of one further training of ours, empty with fewer than three seeds; `inside` is the share
+    of printed points within them. `size` is how many examples an epoch has; `parts` are the printed curve's means over
+    equal parts. Without runs `verdict` is null, and `words` say what to run.
     """
 
     task: str

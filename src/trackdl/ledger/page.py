@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from typing import get_args
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -10,21 +9,9 @@ from markupsafe import Markup
 
 from trackdl.analysis.hypotheses import SCOPE
 from trackdl.ledger import charts
-from trackdl.ledger.model import (
-    CurveEntry,
-    CurveEvidence,
-    Entry,
-    Evidence,
-    Figure,
-    HypothesisEntry,
-    Ledger,
-    RunFacts,
-    VerdictName,
-)
+from trackdl.ledger.model import CurveEntry, Entry, Figure, HypothesisEntry, Ledger, RunFacts, SeedEvidence, VerdictName
 from trackdl.ledger.recipes import COMMANDS
 from trackdl.ledger.rule import form
-
-__all__ = ["counts", "head_table", "of_other_code", "render", "settled"]
 
 ORDER = (*get_args(VerdictName), "not run yet")
 SIGNS = {
@@ -119,7 +106,7 @@ def render(ledger: Ledger, ui: str) -> str:
         lstrip_blocks=True,
     )
 
-    def code(evidence: Sequence[Evidence | CurveEvidence]) -> str:
+    def code(evidence: Sequence[SeedEvidence]) -> str:
         return ", ".join(dict.fromkeys(_code(ledger, ledger.runs[item.run]) for item in evidence))
 
     def short(run: str) -> str:
@@ -138,7 +125,7 @@ def render(ledger: Ledger, ui: str) -> str:
         "titles": TITLES,
         "verdict": _verdict,
     }
-    numbers, with_points = counts(ledger), counts(ledger, points=True)
+    numbers, with_points, numbers_of = counts(ledger), counts(ledger, points=True), _groups(ledger.entries)
     return environment.get_template("page.html.j2").render(
         ledger=ledger,
         counts=numbers,
@@ -148,10 +135,10 @@ def render(ledger: Ledger, ui: str) -> str:
         standings=Counter(map(_standing, ledger.hypotheses)),
         head=[(item.title, ledger.entries[item.entry]) for item in ledger.head],
         share=_svg(charts.shares("Verdicts on all numbers", list(numbers.items()))),
-        charts=_charts(ledger),
+        charts=_charts(numbers_of),
         curves=_curves(ledger),
         beyond_chart=_beyond_chart(ledger),
-        groups=_groups(ledger.entries),
+        groups=numbers_of,
         seeds=_seeds(ledger),
         scope=SCOPE,
         other_code=of_other_code(ledger),
@@ -203,10 +190,11 @@ def _ours(figure: Figure | None) -> tuple[str, str]:
     return form(figure.unit, figure.mean), f"{form(figure.unit, figure.low)} to {form(figure.unit, figure.high)}"
 
 
-def _name(task: str, metric: str) -> str:
-    """Return a metric in words, the model's name before it if there are several."""
+def _name(task: str, metric: str, series: str) -> str:
+    """Return what a number is of in words: the model's name if there are several, the metric, the series."""
     model, _, last = metric.rpartition("/")
     words = HELD_OUT.get((task, last)) or METRICS.get(last, last.replace("_", " "))
+    words = f"{words}, {series}" if series else words
     return f"{model.replace('/', ', ')}: {words}" if model else words
 
 
@@ -218,46 +206,40 @@ def _seeds(ledger: Ledger) -> str:
     return f"{found[0]} seed{'s' * (found[0] > 1)}" if len(found) == 1 else f"{found[0]} to {found[-1]} seeds"
 
 
-def _groups(entries: Sequence[Entry]) -> list[tuple[str, list[tuple[str, list[Entry]]]]]:
-    """Return the entries by task, and within it by metric and series."""
-    grouped = []
-    for task, of_task in groupby(entries, key=lambda entry: entry.task):
-        found: dict[str, list[Entry]] = {}
-        for entry in of_task:
-            series = f" ({entry.published.series})" if entry.published.series else ""
-            found.setdefault(f"{_name(task, entry.metric)}{series}", []).append(entry)
-        grouped.append((task, list(found.items())))
+def _groups(entries: Sequence[Entry]) -> dict[str, dict[str, list[Entry]]]:
+    """Return the entries by task, and within it by what they are a number of."""
+    grouped: dict[str, dict[str, list[Entry]]] = {}
+    for entry in entries:
+        name = _name(entry.task, entry.metric, entry.published.series)
+        grouped.setdefault(entry.task, {}).setdefault(name, []).append(entry)
     return grouped
 
 
-def _charts(ledger: Ledger) -> list[tuple[str, list[tuple[str, Markup]]]]:
+def _charts(groups: Mapping[str, Mapping[str, Sequence[Entry]]]) -> dict[str, list[tuple[str, Markup]]]:
     """Return the learning curves by task: every metric that the report prints at several epochs."""
     drawn: dict[str, list[tuple[str, Markup]]] = {}
-    found: dict[tuple[str, str, str], list[Entry]] = {}
-    for entry in ledger.entries:
-        if entry.epoch is not None:
-            found.setdefault((entry.task, entry.metric, entry.published.series), []).append(entry)
-    for (task, metric, series), entries in found.items():
-        if len(entries) < CURVE:
-            continue
-        words = _name(task, metric) + (f", {series}" if series else "")
-        if _hides_the_rest(entries):
-            entries, words = entries[1:], f"{words}, from epoch {entries[1].epoch}"
-        report = [charts.Point(entry.epoch or 0, entry.published.value) for entry in entries]
-        ours = [_point(entry.epoch or 0, entry.figure) for entry in entries if entry.figure]
-        epochs = [point.epoch for point in report]
-        uneven = max(epochs) - min(epochs) >= 2 * len(epochs)
-        chart = charts.curves(f"{TITLES[task]}: {words}", report, ours, entries[0].published.unit, even=uneven)
-        drawn.setdefault(task, []).append((words, _svg(chart)))
-    return list(drawn.items())
+    for task, by_name in groups.items():
+        for name, group in by_name.items():
+            entries = [(entry.epoch, entry) for entry in group if entry.epoch is not None]
+            if len(entries) < CURVE:
+                continue
+            title = name
+            if _hides_the_rest(entries):
+                entries, title = entries[1:], f"{name}, from epoch {entries[1][0]}"
+            report = [charts.Point(epoch, entry.published.value) for epoch, entry in entries]
+            ours = [_point(epoch, entry.figure) for epoch, entry in entries if entry.figure]
+            epochs = [epoch for epoch, _ in entries]
+            uneven = max(epochs) - min(epochs) >= 2 * len(epochs)
+            chart = charts.curves(f"{TITLES[task]}: {title}", report, ours, group[0].published.unit, even=uneven)
+            drawn.setdefault(task, []).append((title, _svg(chart)))
+    return drawn
 
 
 def _curves(ledger: Ledger) -> list[tuple[str, CurveEntry, Markup]]:
     """Return the curves of losses per batch, each with its name and its chart."""
     drawn = []
     for curve in ledger.curves:
-        series = f", {curve.published.series}" if curve.published.series else ""
-        name = f"{TITLES[curve.task]}: {_name(curve.task, curve.metric)}{series}"
+        name = f"{TITLES[curve.task]}: {_name(curve.task, curve.metric, curve.published.series)}"
         size = curve.size or max(curve.seen) + 1
         places = [epoch - 1 + seen / size for epoch, seen in zip(curve.epochs, curve.seen, strict=True)]
         chart = charts.dense(name, places, curve.printed, curve.mean, curve.low, curve.high)
@@ -265,11 +247,10 @@ def _curves(ledger: Ledger) -> list[tuple[str, CurveEntry, Markup]]:
     return drawn
 
 
-def _hides_the_rest(entries: Sequence[Entry]) -> bool:
+def _hides_the_rest(entries: Sequence[tuple[int, Entry]]) -> bool:
     """Return whether the untrained network's number presses all others into a flat line."""
-    values = [entry.published.value for entry in entries]
-    later = max(values[1:]) - min(values[1:])
-    return entries[0].epoch == 0 and max(values) - min(values) > 5 * later
+    values = [entry.published.value for _, entry in entries]
+    return entries[0][0] == 0 and max(values) - min(values) > 5 * (max(values[1:]) - min(values[1:]))
 
 
 def _point(epoch: int, figure: Figure) -> charts.Point:

@@ -9,9 +9,6 @@ from trackdl.errors import InputError
 from trackdl.spec import GridSpec
 from trackdl.system.paths import project_root
 
-__all__ = ["COMMANDS", "GRID_ORIGIN", "GRID_TABLE", "PADDED_TABLE", "Recipe", "recipe"]
-
-
 # The grid's figures come from its committed table, whose cells were fitted once, for hours.
 GRID_TABLE = "experiments/results/grid.csv"
 # How the table was made, and the accuracies of its best cell and of the report's choice when trained again.
@@ -64,10 +61,6 @@ def recipe(task: str, metric: str, epoch: int | None, seed: int) -> Recipe:
         found = _of_heart(metric, seed)
     elif task == "grid":
         found = _of_grid(metric)
-    elif metric == "batch_losses" and task == "transfer":
-        found = Recipe(("history/batches.safetensors",), "losses of all epochs' batches")
-    elif metric == "batch_losses" and epoch:
-        found = Recipe(_of_epochs("history/epoch", epoch), "losses of each epoch's batches")
     elif task == "transfer":
         found = _of_transfer(metric, epoch)
     elif task in ("mnist", "fashion", "search"):
@@ -114,6 +107,8 @@ def _of_heart(metric: str, seed: int) -> Recipe | None:
 
 def _of_transfer(metric: str, epoch: int | None) -> Recipe | None:
     logged = (metric, epoch or 0)
+    if metric == "batch_losses":
+        return Recipe(("history/batches.safetensors",), "losses of all epochs' batches")
     if metric in ("train_loss", "train_accuracy"):
         formula = f"{_kind(metric)} of an epoch"
         return Recipe(("predictions/train-epochs.safetensors",), formula, str(epoch), logged=logged)
@@ -125,6 +120,8 @@ def _of_transfer(metric: str, epoch: int | None) -> Recipe | None:
 
 def _of_classifier(metric: str, epoch: int | None) -> Recipe | None:
     kind, logged = _kind(metric), (metric, epoch or 0)
+    if metric == "batch_losses" and epoch:
+        return Recipe(_of_epochs("history/epoch", epoch), "losses of each epoch's batches")
     if metric in ("best_test_loss", "best_test_accuracy"):
         return Recipe(("predictions/test.safetensors",), kind, logged=logged)
     if metric in ("best_val_loss", "best_val_accuracy") and epoch:
@@ -132,9 +129,10 @@ def _of_classifier(metric: str, epoch: int | None) -> Recipe | None:
     if metric in ("train_loss", "train_accuracy"):
         formula = "accuracy of the batches" if kind == "accuracy" else "mean loss of the batches"
         return Recipe((f"history/epoch-{epoch:05d}.safetensors",), formula, logged=logged)
-    for outputs, prefix, suffix in (("val", "val", ""), ("test", "test", ""), ("val-dropout", "val", "_dropout")):
-        if metric in (f"{prefix}_loss{suffix}", f"{prefix}_accuracy{suffix}"):
-            return Recipe((f"predictions/{outputs}-epoch-{epoch:05d}.safetensors",), kind, logged=logged)
+    outputs = metric.replace("_loss", "").replace("_accuracy", "")
+    if outputs in ("val", "test", "val_dropout") and outputs != metric:
+        path = f"predictions/{outputs.replace('_', '-')}-epoch-{epoch:05d}.safetensors"
+        return Recipe((path,), kind, logged=logged)
     return None
 
 

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 
 from trackdl.spec import Reported
 
-__all__ = ["NumberRow", "compare", "table"]
-
 
 @dataclass(frozen=True)
 class NumberRow:

@@ -15,20 +15,6 @@ from scipy.stats import t
 from trackdl.ledger.model import Spread, VerdictName
 from trackdl.spec.base import Comparable, Unit
 
-__all__ = [
-    "Claim",
-    "Spread",
-    "Verdict",
-    "form",
-    "form_difference",
-    "judge",
-    "judge_curve",
-    "margin_of",
-    "of_another",
-    "parts_of",
-    "rounded",
-]
-
 # Fewer seeds than this do not tell their own spread.
 FEWEST = 3
 POINTS = 0.005
@@ -48,7 +34,7 @@ class Claim:
         unit: Of the number.
         comparable: How far the protocols are the same.
         unknown: What the report leaves out of its protocol.
-        fault: What the number is instead of what the report calls it; empty if the report calls it rightly.
+        fault: What the number is instead of what the report calls it, if it is not that.
     """
 
     value: float
@@ -122,8 +108,8 @@ def judge_curve(claim: Claim, printed: Sequence[float], curves: Sequence[Sequenc
         raise ValueError("a verdict needs at least one curve of ours")
     ours = f"Ours, the mean of the curve: {_mean_words(claim, means)}"
     if len(curves) < FEWEST:
-        words = f"{_seeds(len(curves))} cannot say how far seeds lie apart; more can."
-        return _verdict(claim, ours, "inconclusive", words)
+        seeds = "One seed" if len(curves) == 1 else f"{len(curves)} seeds"
+        return _verdict(claim, ours, "inconclusive", f"{seeds} cannot say how far seeds lie apart; more can.")
     published, measured = parts_of(printed), np.array([parts_of(curve) for curve in curves])
     differences = np.abs(measured.mean(axis=0) - published)
     reach = _reach(measured, 1 - 0.05 / PARTS)
@@ -144,13 +130,9 @@ def parts_of(curve: Sequence[float]) -> NDArray[np.float64]:
 
 
 def of_another(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return, point by point, the 95 % interval of one further training.
+    """Return the lower and the upper end, [points], of the 95 % interval of one further training.
 
-    Args:
-        values: Ours, [seeds, points], of at least two seeds.
-
-    Returns:
-        The lower and the upper end, [points].
+    `values` are ours, [seeds, points], of at least two seeds.
     """
     mean, reach = values.mean(axis=0), _reach(values, 0.95)
     return mean - reach, mean + reach
@@ -192,7 +174,8 @@ def _compare(claim: Claim, values: Sequence[float], known: Spread | None) -> tup
     elif known:
         deviation, seeds = known.deviation, known.seeds
     else:
-        return "inconclusive", f"{_seeds(count)} cannot say how far seeds lie apart; more seeds can."
+        words = "One seed" if count == 1 else f"{count} seeds"
+        return "inconclusive", f"{words} cannot say how far seeds lie apart; more seeds can."
     of_mean = float(t.ppf(0.95, seeds - 1)) * deviation / count**0.5
     another = float(t.ppf(0.975, seeds - 1)) * deviation * (1 + 1 / count) ** 0.5
     gap_words, margin_words, mean_words, another_words = (
@@ -220,10 +203,6 @@ def _mean_words(claim: Claim, values: Sequence[float]) -> str:
     if claim.unit in WHOLE:
         return mean
     return f"{mean}, one seed" if len(values) == 1 else f"{mean}, the mean of {len(values)} seeds"
-
-
-def _seeds(count: int) -> str:
-    return "One seed" if count == 1 else f"{count} seeds"
 
 
 def form(unit: Unit, value: float) -> str:

@@ -7,8 +7,6 @@ from functools import lru_cache
 
 from trackdl.ledger.model import RunFacts
 
-__all__ = ["FigureQuery", "SeedRun", "Sources", "Stamp"]
-
 
 @dataclass(frozen=True)
 class SeedRun:

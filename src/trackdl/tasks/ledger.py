@@ -16,9 +16,8 @@ from trackdl.errors import InputError, TrackdlError
 from trackdl.ledger import check, evidence, finder, page
 from trackdl.ledger import hypotheses as grid_hypotheses
 from trackdl.ledger.build import build
-from trackdl.ledger.model import HypothesisEntry, Ledger
+from trackdl.ledger.model import HypothesisEntry, Ledger, Spread
 from trackdl.ledger.recipes import GRID_TABLE, PADDED_TABLE
-from trackdl.ledger.rule import Spread
 from trackdl.ledger.sources import FigureQuery, SeedRun, Sources, Stamp
 from trackdl.spec import GridSpec, LedgerSpec, TrainedSpec
 from trackdl.system.console import print_table, progress, say
