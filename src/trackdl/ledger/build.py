@@ -208,14 +208,14 @@ def _curve(task: str, item: Curve, protocol: Protocol, sources: Sources, changes
 
 
 def _by_seed(
-    query: FigureQuery, sources: Sources, compute: Callable[[Recipe, list[bytes], int], T]
+    query: FigureQuery, sources: Sources, compute_seed: Callable[[Recipe, list[bytes], int], T]
 ) -> tuple[list[tuple[dict[str, Any], Recipe, T]], str]:
     """Return what is computed from each seed's run, with the fields of its `SeedEvidence`; or none, and why."""
     found, seed_runs = [], sources.pick(query)
     try:
         for picked in seed_runs:
             how = recipe(query.task, query.metric, query.epoch, picked.seed)
-            computed = compute(how, sources.read(picked.run, how.artifacts), picked.seed)
+            computed = compute_seed(how, sources.read(picked.run, how.artifacts), picked.seed)
             traced = {**asdict(picked), "artifacts": list(how.artifacts), "formula": how.formula}
             found.append((traced, how, computed))
     except TrackdlError as error:
