@@ -1,4 +1,4 @@
-"""Speed of one fit: trackdl beside the report's loop, skorch and Lightning, and what tracking costs. One command.
+"""Speed of one fit: trackdl, the report's loop, skorch and Lightning compared, and the cost of tracking.
 
     python benchmarks/fit.py                     # about ten minutes on two quiet cores
     python benchmarks/fit.py --full              # the report's epochs; accuracy as published
@@ -23,7 +23,7 @@ from measuring import columns, in_a_fresh_process, say
 __all__ = ["main", "measure", "summarise", "tables"]
 
 REPORT_EPOCHS = {"mnist": 8, "fashion": 10, "tracking": 8}
-# Reading the data is a fixed cost of trackdl's and the plain loop's fit: fewer epochs weigh it more.
+# Reading the data is a fixed cost of trackdl's and the plain loop's fit, which weighs more with fewer epochs.
 SHORT_EPOCHS = {"mnist": 3, "fashion": 3, "tracking": 8}
 SIDES = {
     "mnist": ["trackdl", "plain"],
@@ -86,7 +86,7 @@ def summarise(measured: dict[str, Any]) -> dict[str, Any]:
 def _compare(work: str, side: str, rounds: dict[str, list[Any]], machine: dict[str, Any]) -> dict[str, Any]:
     ours, theirs = rounds["trackdl"], rounds[side]
     rate = median(one["images"] / one["seconds"]["fit"] for one in theirs)
-    # A round's fits ran next to one another: a machine that is slow for a while slows both.
+    # The fits of a round ran one after the other: a machine that is slow for a while slows both.
     ratios = [their["seconds"]["fit"] / our["seconds"]["fit"] for our, their in zip(ours, theirs, strict=True)]
     precision = machine["precision"] if side == "trackdl" else "float32"
     gflops = rate * machine["mflop_per_image"][work] / 1e3
@@ -124,7 +124,7 @@ def _tracking(rounds: dict[str, list[Any]]) -> dict[str, Any]:
 
 
 def tables(measured: dict[str, Any], summary: dict[str, Any]) -> str:
-    """Return what `run` measured and `summarise` made of it as text."""
+    """Return the results of `run` and `summarise` as text."""
     machine, options = measured["machine"], measured["options"]
     threads = f"{machine['threads']} threads on {machine['cores']} cores"
     gemm = ", ".join(f"{name} {value:,.0f}" for name, value in machine["gemm_gflops"].items())

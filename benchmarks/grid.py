@@ -1,16 +1,16 @@
-"""Speed of the grid: `trackdl grid` beside a GridSearchCV-like loop as the report wrote it, and beside skorch.
+"""Speed of the grid: `trackdl grid`, a GridSearchCV-like loop as in the report, and skorch compared.
 
     python benchmarks/grid.py                    # about fifteen minutes on two quiet cores
     python benchmarks/grid.py --json > grid.json
-    python benchmarks/grid.py --rounds 1 --epochs 1 --validation 0.98    # a look whether it works
+    python benchmarks/grid.py --rounds 1 --epochs 1 --validation 0.98    # a quick trial
 
 The sample: 2 and 3 convolutions × 16 and 32 filters × sides 3 and 5; ReLU, 128 dense nodes, dropout 0.1, pooling by 2.
 Each side works through it with two processes, in a process of its own (`one_grid.py`); the sides take turns, and
-figures are medians over the rounds. What each side does stands in `grid_sides.py`.
+figures are medians over the rounds. `grid_sides.py` implements the sides.
 
-A side's images a second are those trained on, by the time that its processes had from their first fit's start to their
-last one's end, so with judging, and with what lies between fits (for trackdl: Optuna, MLflow, pictures), and without
-starting processes and their waiting in the end.
+A side's images per second are the images trained on, divided by its processes' time from the start of the first fit to
+the end of the last. That includes evaluation and the time between fits (for trackdl: Optuna, MLflow, plots), but not
+starting the processes and waiting for the last one.
 """
 
 import argparse
@@ -33,7 +33,7 @@ Measure = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def measure(job: dict[str, Any]) -> dict[str, Any]:
-    """Let one side do the sample in a fresh process and return what `one_grid.run` does.
+    """Run one side on the sample in a fresh process and return the result of `one_grid.run`.
 
     Raises:
         subprocess.CalledProcessError: It failed; its standard error has been shown.
@@ -57,9 +57,9 @@ def run(options: argparse.Namespace, measure: Measure) -> dict[str, Any]:
 
 
 def rates(result: dict[str, Any]) -> dict[str, float]:
-    """Return images a second of one side's round: over `all` cells, and over the `small` ones alone.
+    """Return the images per second of one side's round: over `all` cells, and over the `small` ones alone.
 
-    What lies between a process's fits is shared out among all fits alike.
+    The time between a process's fits is divided equally among all fits.
     """
     fits = result["fits"]
     gap = between(fits) / len(fits)
@@ -73,7 +73,7 @@ def rates(result: dict[str, Any]) -> dict[str, float]:
 
 
 def between(fits: list[dict[str, Any]]) -> float:
-    """Return the seconds that processes had between their fits, added up."""
+    """Return the total seconds between the processes' fits."""
     processes: dict[int, list[dict[str, Any]]] = {}
     for fit in fits:
         processes.setdefault(fit["process"], []).append(fit)
@@ -93,7 +93,7 @@ def summarise(measured: dict[str, Any]) -> dict[str, Any]:
     for side, rounds in results.items():
         theirs = [rates(one) for one in rounds]
         for kind in ("all", "small"):
-            # A round's sides ran next to one another: a machine that is slow for a while slows all.
+            # The sides of a round ran one after the other: a machine that is slow for a while slows all.
             ratios = [our[kind] / their[kind] for our, their in zip(ours, theirs, strict=True)]
             sides.append(
                 {

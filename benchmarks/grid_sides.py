@@ -64,7 +64,7 @@ TIMES = "TRACKDL_BENCHMARK_TIMES"  # the folder that trackdl's workers note thei
 
 @dataclass(frozen=True)
 class Job:
-    """What a side does: so many epochs, on what is left of the pictures when a share is left out, from a seed."""
+    """A side's task: epochs, the share of images that is left out, and the seed."""
 
     epochs: int
     validation: float
@@ -89,7 +89,7 @@ class Fit:
 
 
 def first_fold(job: Job) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the places, among the training pictures, of what the first fold learns from and what it holds out."""
+    """Return the indices, among the training images, that the first fold trains on and that it holds out."""
     labels = load_images("fashion").train_labels
     kept = validation_split(len(labels), job.validation, 1)[0].numpy()
     learn, held = next(iter(StratifiedKFold(FOLDS).split(np.zeros(len(kept)), labels[kept].numpy())))
@@ -181,7 +181,7 @@ def run_pool(side: str, job: Job) -> list[Fit]:
 
 
 def timed_fit(task: FoldTask) -> FoldResult:
-    """Do as `fit_fold` does, and note when and where."""
+    """Run `fit_fold`, and record when and where."""
     began = time.monotonic()
     result = fit_fold(task)
     ended = time.monotonic()
@@ -192,7 +192,7 @@ def timed_fit(task: FoldTask) -> FoldResult:
 
 
 def run_trackdl(job: Job) -> list[Fit]:
-    """Work through the sample by what `trackdl grid` calls, in stores of its own, which are made before the clock."""
+    """Work through the sample as `trackdl grid` does, in stores of its own that are created before the clock starts."""
     from trackdl.studies.store import storage
     from trackdl.tasks import grid
     from trackdl.tracking import store
@@ -233,7 +233,7 @@ def experiment(job: Job) -> GridSpec:
 
 
 def images_of(job: Job, fold: int) -> int:
-    """Return how many pictures a fold learns from."""
+    """Return how many images a fold trains on."""
     labels = load_images("fashion").train_labels
     kept = validation_split(len(labels), job.validation, 1)[0]
     parts = list(StratifiedKFold(FOLDS).split(np.zeros(len(kept)), labels[kept].numpy()))

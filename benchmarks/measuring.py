@@ -1,4 +1,4 @@
-"""What the benchmarks share: a measurement in a process of its own, word on how far it is, and columns of a table.
+"""Shared by the benchmarks: a measurement in a fresh process, progress messages, and columns of a table.
 
 Imports no library: a child process begins with its parent's peak memory.
 """
@@ -13,7 +13,7 @@ __all__ = ["columns", "in_a_fresh_process", "say"]
 
 
 def in_a_fresh_process(program: str, *arguments: str) -> Any:
-    """Let a program of this folder run by itself and return the JSON that the last line of its output is.
+    """Run a program of this folder in a process of its own and return the JSON in the last line of its output.
 
     Raises:
         subprocess.CalledProcessError: It failed; its standard error has been shown.
@@ -24,12 +24,12 @@ def in_a_fresh_process(program: str, *arguments: str) -> Any:
 
 
 def say(text: str) -> None:
-    """Tell on standard error how far the measurement is."""
+    """Print a progress message on standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
 def columns(rows: list[list[str]], left: int = 2) -> list[str]:
-    """Return rows of cells as lines: the first `left` columns begin below one another, the others end so."""
+    """Return rows of cells as lines: the first `left` columns are left-aligned, the others right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     sides = ["<"] * left + [">"] * (len(widths) - left)
     return [

@@ -56,7 +56,7 @@ def _side(name: str) -> Callable[[Job, Clock], nn.Module]:
 
 
 def describe_machine() -> dict[str, Any]:
-    """Return threads, torch's version, the precision that auto comes to, GEMM peaks, and the networks' work."""
+    """Return threads, torch's version, the precision that auto chooses, GEMM peaks, and the networks' operations."""
     return {
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,

@@ -14,10 +14,10 @@ __all__ = ["run"]
 
 
 def run(side: str, job: Job) -> dict[str, Any]:
-    """Let a side do the sample.
+    """Run a side on the sample.
 
     Returns:
-        Its `fits`, how many `trials` (cells) they are, its `workers`, and the `threads` that a fit had.
+        Its `fits`, the number of `trials` (cells), of `workers`, and of `threads` per fit.
     """
     fits: list[Fit] = run_trackdl(job) if side == "trackdl" else run_pool(side, job)
     return {

@@ -1,17 +1,17 @@
-"""How far one driver and one pair of stores go: 1 to 32 workers, their training replaced by a sleep; then two for real.
+"""How one driver and one pair of stores scale: 1 to 32 workers that sleep instead of training; then two that train.
 
     python benchmarks/scale.py                          # about half an hour; PostgreSQL where its programs are
-    python benchmarks/scale.py --workers 1 8 --seconds 2 --trials-each 2 --stores sqlite --no-images   # a look
+    python benchmarks/scale.py --workers 1 8 --seconds 2 --trials-each 2 --stores sqlite --no-images   # a quick trial
     python benchmarks/scale.py --json > scale.json
 
 Three measurements, each in fresh stores:
 
-- *rates*: no sleep at all, so the driver is always at work: trials asked and told, and points logged, a second;
-- *training*: trials of `--seconds`; the share of the workers' time that was spent asleep, which stands for training;
-- *images*: the grid's sample (`grid_sides.py`) by one worker and by two, images a second.
+- *rates*: no sleep at all, so the driver is always at work: trials completed and points logged per second;
+- *training*: trials of `--seconds`; the share of the workers' time that was spent asleep, which represents training;
+- *images*: the grid's sample (`grid_sides.py`) by one worker and by two, images per second.
 
 Workers are threads here: they only sleep, and 32 processes of PyTorch would measure the machine's memory. The driver,
-the stores, the pictures of every trial and the writing of states are the real ones.
+the stores, the plots of every trial and the writing of states are the real ones.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def threads(function: Callable[[Any], Any], next_task: Callable[[], Any], worker
 
 @contextmanager
 def stores(kind: str) -> Iterator[None]:
-    """Name fresh stores of a kind, in a folder or a server of their own."""
+    """Set fresh stores of a kind, in a folder or a server of their own."""
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TRACKDL_DATA_DIR"] = folder
         if kind == "sqlite":
@@ -72,14 +72,14 @@ def stores(kind: str) -> Iterator[None]:
 
 
 def measure_store(kind: str, workers: int, seconds: float, trials: int, parts: int) -> dict[str, float]:
-    """Let a search of trials that sleep go through, in this process.
+    """Run a search whose trials sleep, in this process.
 
     Args:
         kind: "sqlite" or "postgres".
-        workers: How many threads.
+        workers: The number of threads.
         seconds: How long a trial sleeps.
-        trials: How many.
-        parts: In how many epochs, each a task of its own.
+        trials: The number of trials.
+        parts: The epochs of a trial, each a task of its own.
 
     Returns:
         `seconds` from the first task to the last outcome, `asleep` seconds of all workers, `trials`, `points` logged.
@@ -90,13 +90,13 @@ def measure_store(kind: str, workers: int, seconds: float, trials: int, parts: i
         from trackdl.system.paths import project_root
         from trackdl.tasks import search
 
-        told = spec.load(HERE.parent / "experiments" / "search.yaml", spec.SearchSpec)
-        content = told.model_dump(exclude_unset=True, mode="json")
+        search_file = spec.load(HERE.parent / "experiments" / "search.yaml", spec.SearchSpec)
+        content = search_file.model_dump(exclude_unset=True, mode="json")
         content["training"]["epochs"] = parts
         content["study"] = {"trials": trials, "pruner": "none"}
         content["first"] = []
         for key in ("conv_layers", "convs_per_pool", "pool_early", "pool_size"):
-            del content["space"][f"model.{key}"]  # some of their values leave no picture, and are refused untrained
+            del content["space"][f"model.{key}"]  # some of their values leave no pixels, and are refused untrained
         experiment = spec.SearchSpec.model_validate(content)
         times: list[float] = []
         asleep = 0.0
@@ -121,7 +121,7 @@ def measure_store(kind: str, workers: int, seconds: float, trials: int, parts: i
 
 
 def measure_images(workers: int, epochs: int, validation: float) -> float:
-    """Return the grid sample's images a second, by so many workers, in this process."""
+    """Return the grid sample's images per second with `workers` workers, in this process."""
     import grid as grid_benchmark
     import grid_sides
 
@@ -140,7 +140,7 @@ def _one(job: dict[str, Any]) -> Any:
 
 
 def summarise(kind: str, workers: int, idle: dict[str, float], slept: dict[str, float]) -> dict[str, Any]:
-    """Return a line of the table of `idle`, without sleep, and `slept`."""
+    """Return a row of the table: rates from `idle`, without sleep, and the share of training from `slept`."""
     return {
         "store": kind,
         "workers": workers,
@@ -151,7 +151,7 @@ def summarise(kind: str, workers: int, idle: dict[str, float], slept: dict[str, 
 
 
 def main() -> None:
-    """Measure what is asked for and print it."""
+    """Measure and print what the options ask for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
     parser.add_argument("--stores", nargs="+", default=["sqlite", "postgres"], choices=["sqlite", "postgres"])

@@ -1,4 +1,4 @@
-"""Speed of a served model: `trackdl serve` and `mlflow models serve` of ours beside MLflow's plain way. One command.
+"""Speed of a served model: `trackdl serve` and `mlflow models serve` of our model compared with a plain MLflow model.
 
     python benchmarks/serve.py                      # about five minutes on two quiet cores
     python benchmarks/serve.py --json > serve.json
@@ -62,13 +62,13 @@ class Server:
 
 
 def request(port: int, body: bytes) -> bytes:
-    """Return an HTTP request to a server, whole."""
+    """Return a complete HTTP request to a server."""
     head = f"POST /invocations HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 async def ask(port: int, message: bytes, count: int, concurrency: int) -> list[float]:
-    """Send a message so many times over so many connections that stay open; return each answer's seconds.
+    """Send a message `count` times over connections that stay open; return each answer's seconds.
 
     Raises:
         RuntimeError: An answer is not 200.
@@ -218,7 +218,7 @@ def summarise(measured: dict[str, Any]) -> dict[str, Any]:
 
 
 def table(measured: dict[str, Any], summary: dict[str, Any]) -> str:
-    """Return what `run` measured and `summarise` made of it as text."""
+    """Return the results of `run` and `summarise` as text."""
     options = measured["options"]
     heads = ["side", "p50 ms", "p99 ms", "of plain", "(spread)"]
     heads += [f"req/s, {number} at once" for number in CONCURRENCY] + [f"images/s, {BATCH} at once"]

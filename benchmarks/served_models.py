@@ -36,7 +36,7 @@ NAME = "mnist-cnn"
 
 
 def pictures(count: int) -> np.ndarray:
-    """Return uint8 [count, 28, 28] in MNIST's form: an upright stroke each, of one width or another."""
+    """Return uint8 [count, 28, 28] in MNIST's form: an upright stroke each, of varying width."""
     random = np.random.default_rng(0)
     drawn = np.zeros((count, 28, 28), np.uint8)
     for picture, half in zip(drawn, random.integers(1, 4, count), strict=True):
@@ -92,10 +92,10 @@ def prepare(folder: Path, preprocessing: Preprocessing) -> dict[str, str]:
 
 
 def _check(uri: str, model: torch.nn.Module, tensors: np.ndarray) -> None:
-    """Make sure that the plain model computes the same, for a whole batch."""
-    said = mlflow.pyfunc.load_model(uri).predict(tensors)
+    """Check that the plain model computes the same, for a whole batch."""
+    outputs = mlflow.pyfunc.load_model(uri).predict(tensors)
     with torch.no_grad():
-        np.testing.assert_allclose(said, model(torch.from_numpy(tensors)), atol=1e-5)
+        np.testing.assert_allclose(outputs, model(torch.from_numpy(tensors)), atol=1e-5)
 
 
 def _png(picture: Image.Image) -> str:

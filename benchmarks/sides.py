@@ -1,6 +1,6 @@
 """The sides that `fit.py` compares: one function is one fit of one of the report's networks.
 
-Imports stand outside of a side's clock. Reading the data stands inside for trackdl and the plain loop; skorch and
+A side's clock excludes imports. It includes reading the data for trackdl and the plain loop; skorch and
 Lightning are given ready tensors.
 """
 
@@ -56,7 +56,7 @@ class PlainNet(nn.Module):
         self.fc2 = nn.Linear(50, 10)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return log-probabilities [n, 10] of pictures [n, 1, 28, 28]."""
+        """Return log-probabilities [n, 10] of images [n, 1, 28, 28]."""
         x = F.relu(F.max_pool2d(self.conv1(x), 2))
         x = F.relu(F.max_pool2d(self.conv2_drop(self.conv2(x)), 2))
         x = x.view(-1, 320)
@@ -119,7 +119,7 @@ WORKS = {
 
 
 def plain_optimizer(model: nn.Module, work: Work) -> torch.optim.Optimizer:
-    """Return the work's optimiser as one writes it by hand."""
+    """Return the work's optimiser as written by hand."""
     if work.optimizer.name == "sgd":
         return torch.optim.SGD(model.parameters(), lr=work.optimizer.lr, momentum=work.optimizer.momentum)
     return torch.optim.Adam(model.parameters(), lr=work.optimizer.lr)
@@ -133,7 +133,7 @@ class Clock:
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
-        """Count the block's time to `name`."""
+        """Add the block's time to `name`."""
         began = time.perf_counter()
         try:
             yield

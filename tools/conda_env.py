@@ -1,7 +1,7 @@
 """Write conda.yaml from requirements.lock, the one list of pins: `python tools/conda_env.py` (`make lock` calls it).
 
-MLflow names an environment after conda.yaml's content, so the pins stand in it one by one: a changed pin is a new
-environment. A test holds the two files together.
+MLflow names an environment after conda.yaml's content, so every pin is listed in it: a changed pin makes a new
+environment. A test compares the two files.
 """
 
 from pathlib import Path

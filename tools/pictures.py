@@ -1,7 +1,7 @@
-"""Bring the README's pictures from the newest finished runs, and take its screenshots: `make pictures`.
+"""Copy the README's figures from the newest finished runs, and take its screenshots: `make pictures`.
 
 Needs the runs of `make run` with the report's letters (TRACKDL_GREEK_DIR), and for the screenshots Chromium and
-Playwright. The report's letters are not ours to publish: the letters shown are synthetic ones.
+Playwright. We may not publish the report's letters: the letters shown are synthetic.
 """
 
 import tempfile
@@ -19,9 +19,9 @@ from trackdl.tracking import runs
 ROOT = Path(__file__).resolve().parents[1]
 PLACE = ROOT / "docs" / "pictures"
 
-FIRST = "params.`training.seed` = '1'"  # the seed whose figures the README tells
+FIRST = "params.`training.seed` = '1'"  # the seed whose figures the README shows
 
-# The README's file: the task, what its run must say of itself, and the run's own picture.
+# The README's file: the task, the filter of its run, and the run's own figure.
 PICTURES = {
     "fashion_training_curve.png": ("fashion", f"params.`training.epochs` = '20' and {FIRST}", "training_curve.png"),
     "grid_effects.png": ("grid", "tags.`trackdl.pruner` = 'none'", "effects.png"),
@@ -36,7 +36,7 @@ PICTURES = {
 
 
 def main() -> None:
-    """Make every picture; nothing is written before all runs are found."""
+    """Make every figure; nothing is written before all runs are found."""
     contents = {}
     for name, (task, which, picture) in PICTURES.items():
         finished = "attributes.status = 'FINISHED'" + (f" and {which}" if which else "")
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def synthetic_letters() -> None:
-    """Draw what a network is shown of synthetic letters by each preprocessing."""
+    """Draw the network's inputs of synthetic letters for each preprocessing."""
     drawn = [(name, picture) for name, pictures in sorted(render_letters().items()) for picture in pictures]
     for how in get_args(Preprocessing):
         shown = to_digits([picture for _, picture in drawn], how).squeeze(1).numpy()

@@ -1,4 +1,4 @@
-"""Put the head of the committed ledger into the README: `python -m tools.readme`, after docs/ledger has a new one."""
+"""Put the head of the committed ledger into the README: `python -m tools.readme`, after docs/ledger has changed."""
 
 from pathlib import Path
 

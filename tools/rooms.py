@@ -1,7 +1,7 @@
-"""Draw the rooms of src/trackdl and what imports what: `python -m tools.rooms`, after a room has come or gone.
+"""Draw the rooms of src/trackdl and their imports: `python -m tools.rooms`, after a room was added or removed.
 
 A room stands above all that it imports. Arrows that follow from others (a room imports one that imports the third) are
-left out: they would hide the way.
+left out.
 """
 
 import ast

@@ -1,4 +1,4 @@
-"""Pages in a headless Chromium, for the tests and for the README's screenshots; it reaches nothing but this machine."""
+"""Pages in a headless Chromium, for the tests and for the README's screenshots; it reaches only this machine."""
 
 import os
 import shutil
@@ -30,10 +30,10 @@ ALPHA = [
 
 @contextmanager
 def opened(**options: Any) -> Iterator[Any]:
-    """Give a Playwright page; its `errors` has what went wrong in scripts, `foreign` whom else it asked.
+    """Give a Playwright page; `errors` collects its script errors, `foreign` its requests to other hosts.
 
     Args:
-        options: Of Playwright's new_context, e.g. `color_scheme`.
+        options: Options of Playwright's new_context, e.g. `color_scheme`.
     """
     from playwright.sync_api import sync_playwright
 
@@ -46,8 +46,8 @@ def opened(**options: Any) -> Iterator[Any]:
         page.errors = []
         page.foreign = []
         page.on("pageerror", lambda error: page.errors.append(str(error)))
-        page.on("console", lambda said: page.errors.append(said.text) if said.type == "error" else None)
-        page.on("request", lambda asked: None if _here(asked.url) else page.foreign.append(asked.url))
+        page.on("console", lambda message: page.errors.append(message.text) if message.type == "error" else None)
+        page.on("request", lambda request: None if _here(request.url) else page.foreign.append(request.url))
         yield page
         browser.close()
 

@@ -57,7 +57,7 @@ def test_the_working_tree_runs_without_being_installed() -> None:
         (["ledger", "--seeds", "0"], ["ledger.yaml", "seeds", "greater than or equal to 1"]),
         (["ledger", "--ui", "foo"], ["key 'ui'", "must be a page's address, e.g. http://127.0.0.1:5000"]),
         (["verify", "nowhere.json"], ["nowhere.json", "cannot be read"]),
-        (["verify", "pyproject.toml"], ["pyproject.toml", "no ledger"]),
+        (["verify", "pyproject.toml"], ["pyproject.toml", "not a ledger"]),
         (["transfr"], ["No such command"]),
         (["mnist", "--epoch", "3"], ["--epoch"]),
     ],

@@ -214,8 +214,10 @@ if os.environ["STAND_IN"] in ("data", "digits"):
         slow = sources.Dataset(files, lambda: [Mirror(f"http://127.0.0.1:{number}/")], "nothing: it is a test's")
         patch.setitem(sources.DATASETS, "mnist", slow)
     if what == "ledger":
+        from trackdl.ledger import finder
         from trackdl.tasks import ledger
-        ledger.project_root, ledger.TASKS = lambda: Path(place), ("mnist",)
+        ledger.project_root = finder.project_root = lambda: Path(place)
+        finder.TASKS = ("mnist",)
 print("ready", flush=True)
 cli.main()
 """

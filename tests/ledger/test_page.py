@@ -206,7 +206,7 @@ def test_every_chart_is_well_formed_and_inside_its_frame(
 ) -> None:
     report = [charts.Point(epoch, value) for epoch, value, _ in points]
     ours = [charts.Point(epoch, value, value * 0.9, value) for epoch, _, value in points]
-    tree = ElementTree.fromstring(charts.curves(EVIL, report, ours, percent=percent, even=even))
+    tree = ElementTree.fromstring(charts.curves(EVIL, report, ours, "fraction" if percent else "nats", even=even))
     for mark in tree.iter("circle"):
         assert 0 <= float(mark.get("cx")) <= charts.WIDTH
         assert 0 <= float(mark.get("cy")) <= charts.HEIGHT

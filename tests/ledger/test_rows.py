@@ -9,7 +9,7 @@ def item(metric: str, epoch: int | None, value: float) -> Reported:
 def test_each_published_number_stands_beside_the_epochs_own() -> None:
     reported = [item("test_loss", 1, 0.2), item("test_accuracy", 1, 0.9), item("test_loss", 9, 0.1), item("x", None, 3)]
     recorded = {"test_loss": [(0, 2.3), (1, 0.25)], "test_accuracy": [(1, 0.91)], "x": [(4, 5.0), (7, 6.0)]}
-    rows = ledger.beside(reported, lambda metric: recorded[metric])
+    rows = ledger.compare(reported, lambda metric: recorded[metric])
     assert [(row.published, row.measured) for row in rows] == [(0.2, 0.25), (0.9, 0.91), (0.1, None), (3, 6.0)]
     columns, lines = ledger.table(rows[:3])
     assert columns == [
@@ -19,5 +19,5 @@ def test_each_published_number_stands_beside_the_epochs_own() -> None:
 
 
 def test_a_metric_that_was_never_logged_was_not_reached() -> None:
-    (row,) = ledger.beside([item("x", None, 3)], lambda _: [])
+    (row,) = ledger.compare([item("x", None, 3)], lambda _: [])
     assert row.measured is None

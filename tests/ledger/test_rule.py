@@ -6,7 +6,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from trackdl.ledger import rule as verdict
-from trackdl.ledger.rule import Claim, Spread, judge, judge_curve
+from trackdl.ledger.model import Spread
+from trackdl.ledger.rule import Claim, judge, judge_curve
 
 LOSSES = st.floats(0.01, 3)
 SEEDS = st.lists(st.floats(0.5, 1), min_size=3, max_size=8)
@@ -73,12 +74,12 @@ def test_what_is_unknown_is_said() -> None:
 
 
 def test_a_known_spread_lets_one_seed_speak() -> None:
-    known = Spread(0.001, 5)
+    known = Spread(deviation=0.001, seeds=5)
     assert judge(accuracy(0.9817), [0.9818], known).name == "reproduced"
     apart = judge(accuracy(0.8981), [0.9067], known)
     assert apart.name == "differs"
     assert "known from 5 in docs/ledger" in apart.words
-    assert judge(accuracy(0.8981), [0.9067], Spread(0.01, 5)).name == "inconclusive"
+    assert judge(accuracy(0.8981), [0.9067], Spread(deviation=0.01, seeds=5)).name == "inconclusive"
 
 
 def test_no_value_is_no_verdict() -> None:
@@ -112,8 +113,8 @@ def test_verdicts_mean_what_they_say(published: float, values: list[float]) -> N
 
 @given(published=st.floats(0.5, 1), value=st.floats(0.5, 1), deviation=st.floats(0, 0.05), more=st.floats(1, 20))
 def test_more_spread_never_makes_a_verdict_surer(published: float, value: float, deviation: float, more: float) -> None:
-    sure = judge(accuracy(published), [value], Spread(deviation, 5)).name
-    less = judge(accuracy(published), [value], Spread(deviation * more, 5)).name
+    sure = judge(accuracy(published), [value], Spread(deviation=deviation, seeds=5)).name
+    less = judge(accuracy(published), [value], Spread(deviation=deviation * more, seeds=5)).name
     assert less in (sure, "inconclusive")
 
 

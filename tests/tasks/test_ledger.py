@@ -1,7 +1,9 @@
 """The ledger from end to end on tiny data: made from tracked runs, checked against them, and changed to be caught."""
 
+import html
 import itertools
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from trackdl import spec
 from trackdl.analysis import grid_table
 from trackdl.data.download.datasets import DATASETS
 from trackdl.errors import InputError, TrackdlError
-from trackdl.ledger import check, page
+from trackdl.ledger import check, finder, page
 from trackdl.ledger.model import Ledger
 from trackdl.ledger.rule import rounded
 from trackdl.ledger.sources import FigureQuery, SeedRun
@@ -47,12 +49,13 @@ def root(tmp_path: Path, tracking: str, tiny_mnist: Path, monkeypatch: pytest.Mo
     (folder / "mnist.yaml").write_text(DIGITS)
     for name in ("grid.yaml", "grid-padded.yaml"):
         shutil.copy(ROOT / "experiments" / name, folder)
-    monkeypatch.setattr(task, "project_root", lambda: tmp_path)
-    monkeypatch.setattr(task, "TASKS", ("mnist",))
+    for module in (task, finder):
+        monkeypatch.setattr(module, "project_root", lambda: tmp_path)
+    monkeypatch.setattr(finder, "TASKS", ("mnist",))
     monkeypatch.setattr(spec_base, "_table", lambda: PRINTED)
-    task._data_digest.cache_clear()
+    finder.data_digest.cache_clear()
     yield tmp_path
-    task._data_digest.cache_clear()
+    finder.data_digest.cache_clear()
 
 
 def made(root: Path, **keys: object) -> task.Result:
@@ -181,7 +184,7 @@ def test_of_runs_found_by_tags_one_experiments_stand_a_run_a_seed_the_newest(roo
         keys = {"training.optimizer.lr": lr, "training.seed": seed}
         experiment = spec.load(root / "experiments" / "mnist.yaml", spec.MnistSpec, keys)
         with runs.start(experiment, name="finalist") as run:
-            run.tags({"trackdl.role": "finalist", "trackdl.data_digest": task._data_digest("mnist"), **tags})
+            run.tags({"trackdl.role": "finalist", "trackdl.data_digest": finder.data_digest("mnist"), **tags})
         return run.id
 
     for seed in (1, 2, 3):
@@ -191,9 +194,9 @@ def test_of_runs_found_by_tags_one_experiments_stand_a_run_a_seed_the_newest(roo
     second = trained(0.02, 2)
     trained(0.03, 1, **{"trackdl.code_digest": "0" * 64})
     want = FigureQuery("beyond 1", "mnist", "test_accuracy", None, tags={"trackdl.role": "finalist"})
-    assert task.Finder(None).pick(want) == [SeedRun(first, 1), SeedRun(second, 2)]
+    assert finder.Finder(None).pick(want) == [SeedRun(first, 1), SeedRun(second, 2)]
     nobody = FigureQuery("beyond 1", "mnist", "test_accuracy", None, tags={"trackdl.role": "nobody"})
-    assert task.Finder(None).pick(nobody) == []
+    assert finder.Finder(None).pick(nobody) == []
 
 
 def test_what_a_run_logged_must_be_what_its_artifacts_hold(root: Path) -> None:
@@ -277,16 +280,42 @@ def made_by(results: Path, **more: object) -> None:
     (results / "grid.json").write_text(json.dumps(digests | more))
 
 
-@pytest.mark.parametrize("digest", ["data", "code"])
-def test_a_table_by_other_code_or_of_other_data_does_not_count(
-    root: Path, digest: str, caplog: pytest.LogCaptureFixture
+def test_a_table_of_other_data_is_left_out(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    results = root / "experiments" / "results"
+    results.mkdir()
+    (results / "grid.csv").write_text(cells())
+    made_by(results, data="0" * 64)
+    assert made(root).ledger.entries[-1].figure is None
+    assert "it was made from other data than today's" in caplog.text
+
+
+def test_a_table_of_other_code_stands_and_the_page_and_the_output_say_so(
+    root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     results = root / "experiments" / "results"
     results.mkdir()
     (results / "grid.csv").write_text(cells())
-    made_by(results, **{digest: "0" * 64})
-    assert made(root).ledger.entries[-1].figure is None
-    assert f"it was made by other {digest} than today's" in caplog.text
+    (root / "experiments" / "ledger.yaml").write_text(MINE.replace(FRESH, ""))
+    made_by(results)
+    same = made(root)
+    today = same.ledger.runs["checkout"].code_digest
+    assert page.of_other_code(same.ledger) == []
+    assert f"by code {today[:8]}…</li>" in same.page.read_text()
+
+    made_by(results, code="0" * 64)
+    other = made(root)
+    assert other.ledger.entries[-1].figure == same.ledger.entries[-1].figure
+    words = f"by code 00000000…, not today's {today[:8]}…; `trackdl grid --export experiments/results` makes it anew"
+    assert [said for _, said in page.of_other_code(other.ledger)] == [words]
+    text = html.unescape(re.sub(r"</?code>", "`", other.page.read_text()))
+    assert text.count(words) == 2, "once at the figure, once where the page says how it was made"
+    capsys.readouterr()
+    task.show(other)
+    assert words in " ".join(capsys.readouterr().out.split())
+    assert task.verify(other.data) == []
+
+    made_by(results, code=None)
+    assert "by code that is not known, not today's" in html.unescape(made(root).page.read_text())
 
 
 BEST = {"activation": "relu", "filter_size": 5, "dense_nodes": 128, "dropout": 0.1, "filters": 16, "conv_layers": 2}
@@ -405,7 +434,7 @@ def _missing_artifact(result: task.Result, file: Path) -> None:
 def test_what_is_no_ledger_is_refused(tmp_path: Path, content: str) -> None:
     file = tmp_path / "ledger.json"
     file.write_text(content)
-    with pytest.raises(InputError, match="no ledger"):
+    with pytest.raises(InputError, match="not a ledger"):
         check.load(file)
     with pytest.raises(InputError, match="cannot be read"):
         check.load(tmp_path / "none.json")

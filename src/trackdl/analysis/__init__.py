@@ -1,1 +1,1 @@
-"""What tables of results say: pure functions of arrays and frames."""
+"""Pure functions of arrays and tables of results."""

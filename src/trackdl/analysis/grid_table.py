@@ -1,7 +1,7 @@
-"""The grid's table, as it stands in `experiments/results/grid.csv`: a row for each fold of each configuration.
+"""The grid's table, the format of `experiments/results/grid.csv`: a row for each fold of each configuration.
 
-Combinations that are no networks have a row each behind these: the grid, the seven dimensions, and why, in the column
-`impossible`, which is empty for fits.
+Combinations that cannot be built as a network follow, a row each: the grid, the seven dimensions, and the reason in the
+column `impossible`, which is empty for fits.
 """
 
 import io
@@ -14,17 +14,15 @@ import pandas as pd
 
 from trackdl.spec.grid import DIMENSIONS, GridSpec
 
-__all__ = ["best_cells", "check_whole", "fold_rows", "read", "scores", "to_csv"]
-
 HISTORY = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 IMPOSSIBLE = "impossible"
 CELL = ["grid", *DIMENSIONS]
-# Whole numbers that an impossible combination has not.
+# Columns of whole numbers, which are empty for an impossible combination.
 WHOLE = ("fold", "seed", "parameters")
 
 
 def to_csv(experiment: GridSpec, fits: pd.DataFrame) -> str:
-    """Return the whole table as text: the fits, then the experiment's impossible combinations."""
+    """Return the whole table as CSV: the fits, then the experiment's impossible combinations."""
     columns = [*fits.columns, IMPOSSIBLE]
     reasons = [
         {"grid": grid, **cell, IMPOSSIBLE: reason}
@@ -37,16 +35,16 @@ def to_csv(experiment: GridSpec, fits: pd.DataFrame) -> str:
 
 
 def read(table: Path | bytes) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Read a table, also one of a time before there were impossible combinations.
+    """Read a table; older ones have no column `impossible`.
 
     Args:
-        table: The file, or what it holds.
+        table: The file, or its content.
 
     Returns:
         The fits, without the column `impossible`; and the impossible combinations: grid, dimensions, `impossible`.
 
     Raises:
-        ValueError, TypeError, KeyError: It is no such table.
+        ValueError, TypeError, KeyError: It is not such a table.
     """
     source = io.BytesIO(table) if isinstance(table, bytes) else table
     frame = pd.read_csv(source, dtype=dict.fromkeys(WHOLE, "Int64"))
@@ -59,7 +57,7 @@ def read(table: Path | bytes) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def check_whole(experiment: GridSpec, fits: pd.DataFrame, impossible: pd.DataFrame) -> None:
-    """Check that a table is the experiment's, as `read` returned it.
+    """Check that a table, as `read` returned it, has exactly the experiment's rows.
 
     Raises:
         ValueError: A fold of a configuration is missing or stands twice, an impossible combination is missing or has
@@ -87,13 +85,13 @@ def check_whole(experiment: GridSpec, fits: pd.DataFrame, impossible: pd.DataFra
 def fold_rows(
     grid: str, cell: dict[str, Any], folds: dict[int, dict[str, Any]], batch_ms: float
 ) -> Iterable[dict[str, Any]]:
-    """Return a finished cell's rows: its grid and parameters, then each fold's result, each epoch a column.
+    """Yield a finished cell's rows, one per fold: its grid, parameters and results, with a column per epoch.
 
     Args:
-        grid: Which of the experiment's grids.
+        grid: The name of one of the experiment's grids.
         cell: The parameters.
         folds: `fits.FoldResult` of each fold, as JSON values.
-        batch_ms: What a training step takes, timed beside the other cells: `measurements.time_cells`.
+        batch_ms: Milliseconds per training step, from `measurements.time_cells`.
     """
     for fold, result in sorted(folds.items()):
         kept = {key: result[key] for key in ("seed", "precision", "parameters")}
@@ -106,7 +104,7 @@ def fold_rows(
 
 
 def scores(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a row a configuration: its score, the mean of its folds' last validation accuracy, as GridSearchCV scores.
+    """Return a row per configuration; its score is its folds' mean last validation accuracy, as in GridSearchCV.
 
     Columns: grid, the seven dimensions, parameters, score, spread (the folds' standard deviation), batch_ms.
     """
@@ -121,6 +119,6 @@ def scores(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def best_cells(table: pd.DataFrame, grid: str) -> pd.DataFrame:
-    """Return the configurations of one grid, the best score first; of equals the one that stands first."""
+    """Return the configurations of one grid by falling score; equals stay in the table's order."""
     of_grid = scores(table[table.grid == grid])
     return of_grid.sort_values("score", ascending=False, kind="stable").reset_index(drop=True)

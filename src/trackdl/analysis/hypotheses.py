@@ -1,14 +1,11 @@
-"""What the grid says of the report's hypotheses, in words that can be quoted: pure functions of contrasts."""
+"""Verdicts on the report's hypotheses, in words that can be quoted: pure functions of contrasts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from trackdl.analysis.contrasts import Contrast
-from trackdl.analysis.stats import Estimate
 from trackdl.spec.hypotheses import Hypothesis
-
-__all__ = ["LABELS", "SCOPE", "Decision", "HypothesisVerdict", "contrast_rows", "contrast_words", "decide", "judge"]
 
 Decision = Literal["supported", "contradicted", "no practical difference", "not decidable"]
 
@@ -33,13 +30,9 @@ _AGREES = {("higher", True), ("lower", False)}
 
 @dataclass(frozen=True)
 class HypothesisVerdict:
-    """What the grid says of one hypothesis.
+    """The grid's verdict on one hypothesis, in `words` that can be quoted.
 
-    Attributes:
-        hypothesis: The report's.
-        decision: On what it predicts of accuracy.
-        contrasts: What it rests on; empty where the grid has one value of the dimension.
-        words: All of it, to be quoted.
+    `decision` is on the prediction of accuracy; `contrasts` is empty if the grid has one value of the dimension.
     """
 
     hypothesis: Hypothesis
@@ -49,7 +42,7 @@ class HypothesisVerdict:
 
 
 def decide(contrast: Contrast, predicted: Literal["higher", "lower", "differs", "none"]) -> Decision:
-    """Return what one contrast says of a prediction."""
+    """Return the decision of one contrast on a prediction."""
     if contrast.finding == "open":
         return "not decidable"
     if contrast.finding == "alike":
@@ -66,15 +59,15 @@ def judge(
 ) -> HypothesisVerdict:
     """Return the verdict on a hypothesis.
 
-    Of several contrasts (three values and more) one that supports is enough, if none contradicts, and the other way
-    round; there is no practical difference if there is none in each.
+    Of several contrasts (for three values and more) one that supports is enough if none contradicts, and vice versa;
+    there is no practical difference if no contrast has one.
 
     Args:
         hypothesis: The report's.
         contrasts: Of any dimensions, as `contrasts.compare` returned them for `margin`.
         margin: Points of accuracy.
         within: The contrasts among the configurations of each activation, as `contrasts.compare_within` returned them;
-            they are told beside and decide nothing.
+            they are quoted and decide nothing.
     """
     own = tuple(contrast for contrast in contrasts if contrast.dimension == hypothesis.dimension)
     found = {decide(contrast, hypothesis.accuracy) for contrast in own}
@@ -86,8 +79,8 @@ def judge(
     words = _words(hypothesis, decision, own, margin)
     if decision == "not decidable":
         words += "".join(f" {_alone_words(one, contrasts)}" for one in own if one.finding == "open")
-    words += "".join(f" {said}" for one in own if (said := _within_words(one, within or {}, several=len(own) > 1)))
-    words += _beside_words(hypothesis, own)
+    words += "".join(_within_words(one, within or {}, several=len(own) > 1) for one in own)
+    words += _other_words(hypothesis, own)
     return HypothesisVerdict(hypothesis, decision, own, words)
 
 
@@ -95,21 +88,22 @@ def _words(hypothesis: Hypothesis, decision: Decision, contrasts: Sequence[Contr
     label, claim = LABELS[hypothesis.dimension], f"the report's hypothesis that {hypothesis.claim}"
     if not contrasts:
         return f"{label}: the grid has one value of it, so {claim} is not decidable."
-    said = "; ".join(contrast_words(contrast, margin) for contrast in contrasts)
+    findings = "; ".join(contrast_words(contrast, margin) for contrast in contrasts)
     ends = {
         "supported": f"{claim} is supported.",
         "contradicted": f"{claim} is contradicted.",
         "no practical difference": f"no practical difference (less than {margin:g} points): {claim} is not borne out.",
         "not decidable": f"{claim} is not decidable by this grid.",
     }
-    words = f"{label} {said}: {ends[decision]}"
-    if decision in ("supported", "contradicted") and not any(_is_beyond(one.accuracy, margin) for one in contrasts):
+    words = f"{label} {findings}: {ends[decision]}"
+    beyond = any(one.accuracy.low > margin or one.accuracy.high < -margin for one in contrasts)
+    if decision in ("supported", "contradicted") and not beyond:
         words += f" Whether the difference is more than {margin:g} points is open."
     return words + _pairs_words(contrasts)
 
 
 def _pairs_words(contrasts: Sequence[Contrast]) -> str:
-    """Return on which pairs a verdict rests, where that is not on those of the report's whole grid."""
+    """Return the pairs that a verdict rests on, if they are not those of the report's whole grid."""
     ours = any(contrast.ours for contrast in contrasts)
     first, *others = (contrast.shared for contrast in contrasts)
     shared = {name: value for name, value in first.items() if all(one.get(name) == value for one in others)}
@@ -123,7 +117,7 @@ def _pairs_words(contrasts: Sequence[Contrast]) -> str:
 
 
 def _alone_words(contrast: Contrast, contrasts: Sequence[Contrast]) -> str:
-    """Return what a contrast's own folds say where the pooled error leaves it open, and who widened that."""
+    """Return an open contrast's interval by its own folds, and the contrast that widened the pooled error most."""
     own = f"its own folds alone give {contrast.alone.low:+.2f} to {contrast.alone.high:+.2f}, which decides nothing."
     if contrast.ratio is None or contrast.ratio >= contrast.factor:
         return f"Of {contrast.high} against {contrast.low}, {own}"
@@ -135,7 +129,7 @@ def _alone_words(contrast: Contrast, contrasts: Sequence[Contrast]) -> str:
 
 
 def _within_words(contrast: Contrast, within: Mapping[Any, Sequence[Contrast]], *, several: bool) -> str:
-    """Return what a contrast is among the configurations of each activation; nothing where it is of one only."""
+    """Return a contrast among the configurations of each activation; empty if only one activation has it."""
     key = (contrast.dimension, contrast.low, contrast.high)
     found = {
         value: one.accuracy.mean
@@ -146,30 +140,26 @@ def _within_words(contrast: Contrast, within: Mapping[Any, Sequence[Contrast]], 
     if len(found) < 2:
         return ""
     of = f", {contrast.high} against {contrast.low}" if several else ""
-    return f"By activation{of}: {', '.join(f'{v} {mean:+.2f}' for v, mean in found.items())} points (exploratory)."
+    return f" By activation{of}: {', '.join(f'{v} {mean:+.2f}' for v, mean in found.items())} points (exploratory)."
 
 
-def _beside_words(hypothesis: Hypothesis, contrasts: Sequence[Contrast]) -> str:
-    """Return what else the report expects of the dimension, and what was found of it; the verdict is not on that."""
+def _other_words(hypothesis: Hypothesis, contrasts: Sequence[Contrast]) -> str:
+    """Return what the report expects of overfitting and training time, which the verdict is not about."""
     words = ""
     if hypothesis.overfitting != "not said" and contrasts:
-        words += " " + _overfitting_words(hypothesis.overfitting, contrasts)
+        words += f" {_overfitting_words(hypothesis.overfitting, contrasts)}"
     if hypothesis.time != "not said" and contrasts:
         words += f" Of training time the report expects {hypothesis.time}."
     return words
 
 
-def _is_beyond(difference: Estimate, margin: float) -> bool:
-    return difference.low > margin or difference.high < -margin
-
-
 def _overfitting_words(expected: Literal["more", "less"], contrasts: Sequence[Contrast]) -> str:
-    said = "; ".join(
+    gaps = "; ".join(
         f"{one.overfitting.mean:+.3f} ({one.overfitting.low:+.3f} to {one.overfitting.high:+.3f})" for one in contrasts
     )
     words = (
         f"Apart from accuracy the report expects {expected} overfitting; the gap of validation loss over training loss "
-        f"differs by {said}, not corrected for several tests: "
+        f"differs by {gaps}, not corrected for several tests: "
     )
     if contrasts[0].dimension == "dropout":
         return (
@@ -177,13 +167,13 @@ def _overfitting_words(expected: Literal["more", "less"], contrasts: Sequence[Co
             f"{expected} overfitting or not, which this measure cannot decide."
         )
     signs = {1 if one.overfitting.low > 0 else -1 if one.overfitting.high < 0 else 0 for one in contrasts}
-    wanted = 1 if expected == "more" else -1
+    wanted = {"more": 1, "less": -1}[expected]
     met = "so it is" if signs == {wanted} else "the opposite is found" if signs == {-wanted} else "not decidable here"
     return f"{words}{met}."
 
 
 def contrast_words(contrast: Contrast, margin: float) -> str:
-    """Return a contrast in words: values, points with their interval, what is shown and its p, training time."""
+    """Return a contrast in words: values, points with their interval, finding with its p-value, training time."""
     found, time = contrast.accuracy, contrast.seconds
     different, alike = f"Holm p {_p(contrast.p_holm)}", f"within {margin:g} points, Holm p {_p(contrast.p_equal)}"
     shown = {
@@ -208,10 +198,10 @@ def contrast_rows(contrasts: Sequence[Contrast]) -> tuple[list[str], list[list[s
         *("dimension", "values", "pairs", "ahead", "points", "95 % interval", "own folds alone", "p, Holm", "p, equal"),
         *("training time", "95 % interval"),
     ]
-    return columns, [[*_row(contrast)] for contrast in contrasts]
+    return columns, [_row(contrast) for contrast in contrasts]
 
 
-def _row(contrast: Contrast) -> list[Any]:
+def _row(contrast: Contrast) -> list[str]:
     accuracy, seconds = contrast.accuracy, contrast.seconds
     return [
         LABELS[contrast.dimension].lower() + (" (ours)" if contrast.ours else ""),

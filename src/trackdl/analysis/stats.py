@@ -1,22 +1,11 @@
-"""Intervals, paired tests and calibration for what was measured: pure functions of counts and arrays."""
+"""Intervals, paired tests and calibration: pure functions of counts and arrays."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binomtest, t
-
-__all__ = [
-    "Bin",
-    "Estimate",
-    "calibration_error",
-    "corrected_estimate",
-    "exact_interval",
-    "holm",
-    "mean_interval",
-    "reliability",
-]
+from scipy.stats import binomtest, sem, t
 
 
 @dataclass(frozen=True)
@@ -31,7 +20,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Bin:
-    """Predictions of about the same probability: its mean, the fraction that came true, and how many there are."""
+    """Predictions in one range of probability: their mean, the observed fraction of 1, and their count."""
 
     predicted: float
     observed: float
@@ -42,8 +31,8 @@ def exact_interval(successes: int, trials: int, confidence: float = 0.95) -> tup
     """Return the exact (Clopper and Pearson, 1934) interval of a proportion.
 
     Args:
-        successes: How many came out right, 0 to `trials`.
-        trials: How many were tried, at least 1.
+        successes: 0 to `trials`.
+        trials: At least 1.
         confidence: The interval's coverage is at least this, 0 to 1.
 
     Returns:
@@ -57,31 +46,27 @@ def exact_interval(successes: int, trials: int, confidence: float = 0.95) -> tup
 
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
-    """Return Student's t interval of the mean of independent results, those of several seeds, say.
+    """Return Student's t interval, lower and upper bound, of the mean of independent results, such as those of seeds.
 
     Args:
         values: The results, at least two.
-        confidence: The interval's coverage, 0 to 1, where the results are about normally distributed.
-
-    Returns:
-        Lower and upper bound.
+        confidence: The interval's coverage, 0 to 1, for results that are about normally distributed.
 
     Raises:
         ValueError: There are fewer than two results: one says nothing of their spread.
     """
     if len(values) < 2:
         raise ValueError(f"an interval needs at least two results, got {len(values)}")
-    half = float(t.ppf((1 + confidence) / 2, len(values) - 1)) * float(np.std(values, ddof=1)) / len(values) ** 0.5
-    mean = float(np.mean(values))
+    mean, half = float(np.mean(values)), float(t.ppf((1 + confidence) / 2, len(values) - 1) * sem(values))
     return mean - half, mean + half
 
 
 def corrected_estimate(values: ArrayLike, test_share: float, confidence: float = 0.95) -> Estimate:
-    """Return the mean of repeated cross-validation's results, allowing for training sets that overlap.
+    """Return the mean of repeated cross-validation's results, corrected for training sets that overlap.
 
     Folds share most of their training rows, so their results are not independent, and the usual interval is far too
     narrow. Nadeau and Bengio (2003) replace the variance of the mean, s²/n, by s² (1/n + test rows / training rows).
-    Of the differences between two models on the same folds this is the corrected resampled paired t test.
+    For the differences between two models on the same folds this is the corrected resampled paired t test.
 
     Args:
         values: A result, or a difference of two, for each fold of each repeat; at least two.
@@ -104,16 +89,25 @@ def corrected_estimate(values: ArrayLike, test_share: float, confidence: float =
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """Return p-values as adjusted by Holm (1979): the chance that any of the family is wrongly called stays below each.
+    """Return p-values, in their order, as adjusted by Holm (1979), which bounds the family-wise error rate."""
+    order = np.argsort(values, kind="stable")
+    scaled = np.minimum(1.0, np.asarray(values, np.float64)[order] * np.arange(len(values), 0, -1))
+    adjusted = np.empty(len(values))
+    adjusted[order] = np.maximum.accumulate(scaled)
+    return [float(value) for value in adjusted]
+
+
+def residual_variance(values: NDArray[np.float64]) -> float:
+    """Return the variance that row and column means leave unexplained; 0 for a single row.
 
     Args:
-        values: The family's p-values, in any order; the answer keeps it.
+        values: [rows, columns], of at least two columns.
     """
-    adjusted, least = [0.0] * len(values), 0.0
-    for rank, place in enumerate(np.argsort(values, kind="stable")):
-        least = max(least, min(1.0, (len(values) - rank) * values[place]))
-        adjusted[place] = least
-    return adjusted
+    rows, columns = values.shape
+    if rows < 2:
+        return 0.0
+    rest = values - values.mean(axis=0) - values.mean(axis=1, keepdims=True) + values.mean()
+    return float((rest**2).sum() / ((rows - 1) * (columns - 1)))
 
 
 def reliability(targets: NDArray[np.int64], probabilities: NDArray[np.float64], bins: int = 10) -> list[Bin]:
@@ -133,6 +127,6 @@ def reliability(targets: NDArray[np.int64], probabilities: NDArray[np.float64], 
 
 
 def calibration_error(targets: NDArray[np.int64], probabilities: NDArray[np.float64], bins: int = 10) -> float:
-    """Return the expected calibration error: the bins' distances of predicted and observed, weighed by their counts."""
+    """Return the expected calibration error: the bins' mean distance of predicted and observed, weighted by count."""
     table = reliability(targets, probabilities, bins)
     return sum(abs(item.predicted - item.observed) * item.count for item in table) / len(targets)

@@ -1,8 +1,7 @@
 """The winner's curse: how much of the best score of many is luck, and what is left of it with fresh seeds.
 
-The best of many scores is the best partly because its errors were kind, so it promises more than the configuration
-holds. What it holds is seen when it is trained again, from seeds that have chosen nothing, on pictures that have not
-either.
+The best of many scores is the best partly by chance, so it overestimates its configuration. An unbiased estimate needs
+new trainings, with seeds and images that were not used in the selection.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,10 +17,8 @@ from scipy.stats import norm, ttest_ind
 
 from trackdl.analysis.contrasts import CONFIDENCE, REPORT, epochs_of
 from trackdl.analysis.grid_table import best_cells
-from trackdl.analysis.stats import Estimate, mean_interval
+from trackdl.analysis.stats import Estimate, mean_interval, residual_variance
 from trackdl.spec.grid import DIMENSIONS
-
-__all__ = ["Optimism", "WinnersCurse", "best_cell", "curse", "expected_maximum", "optimism"]
 
 DRAWS = 5000
 
@@ -30,15 +27,15 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Optimism:
-    """How much the best score of a grid flatters its configuration, in points.
+    """How much the best score of a grid overestimates its configuration, in points.
 
     Attributes:
         noise: The standard deviation of a score's own error, among the winner's activation.
         peers: How many configurations have the winner's activation.
-        expected: The best score less what its configuration is worth, in the mean over `DRAWS` grids as this one.
-        most: The same if its peers were all worth the same, and nothing else were there.
-        right: How often the configuration of the best score is indeed the best.
-        regret: What the best configuration is worth more than the chosen one, in the mean.
+        expected: The best score less its configuration's true accuracy, the mean over `DRAWS` simulated grids.
+        most: The same if all peers had the same true accuracy, and there were no others.
+        right: How often the configuration with the best score is indeed the best.
+        regret: The true accuracy of the best configuration less that of the chosen one, the mean.
     """
 
     noise: float
@@ -56,14 +53,11 @@ class WinnersCurse:
     Attributes:
         winner: The winner's dimensions.
         score: Its score in the grid.
-        report_score: The score of the report's choice.
-        report_rank: Its place among all, 1 for the best.
+        report_rank: The rank of the report's choice among all, 1 for the best.
         configurations: How many there are.
-        optimism: Of the best score.
         fresh: The winner's accuracies with fresh seeds.
-        report_fresh: Those of the report's choice.
-        difference: Of their means, winner less report's, in points, by Welch's t test: over seeds, on the same
-            training and test pictures, so it says nothing of other pictures.
+        difference: The difference of their means, winner less report's, in points, by Welch's t test: over seeds, on
+            the same training and test images, so it does not extend to other images.
     """
 
     winner: dict[str, Any]
@@ -81,13 +75,9 @@ class WinnersCurse:
         """All of it in sentences."""
         luck, gap = self.optimism, 100 * (self.score - self.report_score)
         seeds = [_mean_words(values) for values in (self.fresh, self.report_fresh)]
-        said = (
-            "it is better"
-            if self.difference.low > 0
-            else "it is worse"
-            if self.difference.high < 0
-            else "not shown to differ"
-        )
+        lead = "not shown to differ"
+        if self.difference.low > 0 or self.difference.high < 0:
+            lead = "it is better" if self.difference.low > 0 else "it is worse"
         words = (
             f"The best of {self.configurations} scored {self.score:.2%} in cross-validation; of that, roughly "
             f"{luck.expected:.2f} points are luck (a score's own error is {luck.noise:.2f} points; were all "
@@ -101,7 +91,7 @@ class WinnersCurse:
             f"{words} The report's choice came out number {self.report_rank} with {self.report_score:.2%}; trained "
             f"again it has {seeds[1]}. The winner's lead over it was {gap:.2f} points where it was selected and is "
             f"{self.difference.mean:+.2f} on the test pictures (95 % interval over seeds {self.difference.low:+.2f} to "
-            f"{self.difference.high:+.2f}): {said}. Leads can be compared, levels cannot: the fresh trainings learn "
+            f"{self.difference.high:+.2f}): {lead}. Leads can be compared, levels cannot: the fresh trainings learn "
             "from more pictures than the folds', and other pictures judge them."
         )
 
@@ -118,66 +108,53 @@ def expected_maximum(count: int) -> float:
 
 
 def best_cell(table: pd.DataFrame) -> tuple[dict[str, Any], float]:
-    """Return the dimensions and the score of the report's grid's best configuration; of equals the first."""
+    """Return the dimensions and the score of the best configuration of the report's grid, the first of equals."""
     found = best_cells(table, REPORT)
     return {name: found[name].tolist()[0] for name in DIMENSIONS}, float(found["score"].tolist()[0])
 
 
 def optimism(table: pd.DataFrame, seed: int = 0) -> Optimism:
-    """Return by how much the best score of the report's grid flatters, by a parametric bootstrap.
+    """Return by how much the best score of the report's grid overestimates, by a parametric bootstrap.
 
-    A score's error is estimated from what folds and configurations leave unexplained of each other, inflated after
-    Nadeau and Bengio (2003) for the training pictures that the folds share. What the configurations are worth is not
-    known: their scores scatter more than their worths do. So each worth is taken as the score, drawn towards what all
-    dimensions and their pairs together predict for it, by the share of error in the scatter around that (empirical
-    Bayes; Efron and Morris, 1973). Both are estimated for each activation by itself, because sigmoid's scores err and
-    scatter more than the others'. Errors are taken as normal.
+    A score's error is estimated from the variance that the means of folds and configurations leave unexplained,
+    inflated after Nadeau and Bengio (2003) for the training images that the folds share. True accuracies are unknown
+    and scatter less than the scores. So each is taken as its score, shrunk towards the prediction of a linear model of
+    all dimensions and their pairs, by the share of error in the scatter around the model (empirical Bayes; Efron and
+    Morris, 1973). Both are estimated for each activation by itself, because sigmoid's scores have larger errors and
+    scatter more. Errors are taken as normal.
 
-    Inflation and division by activation came after the table was seen, when one size of error was seen to fail. What
-    comes out describes; no verdict hangs on it.
-
-    Args:
-        table: The grid's.
-        seed: Of the draws.
+    The inflation and the division by activation were added after the table was seen, because a single error for all
+    had failed. The result describes the grid; no verdict depends on it.
     """
     report = table[table["grid"] == REPORT]
     winner, _ = best_cell(table)
-    worths, errors, peers, noise = [], [], 0, 0.0
+    truths, errors, peers, noise = [], [], 0, 0.0
     for activation, rows in report.groupby("activation", sort=False):
         wide = rows.pivot(index=list(DIMENSIONS), columns="fold", values=f"val_accuracy_{epochs_of(table)}")
         points = 100 * wide.to_numpy(np.float64)
-        variance = _variance(points)
-        worths.append(_worth(wide.index.to_frame(), points.mean(axis=1), variance))
+        folds = points.shape[1]
+        # Of a mean over folds; 1 / (folds - 1): test rows by training rows.
+        variance = residual_variance(points) * (1 / folds + 1 / (folds - 1))
+        truths.append(_shrunk(wide.index.to_frame(), points.mean(axis=1), variance))
         errors.append(np.full(len(points), variance**0.5))
         if activation == winner["activation"]:
             peers, noise = len(points), variance**0.5
-    worth, error = np.concatenate(worths), np.concatenate(errors)
+    truth, error = np.concatenate(truths), np.concatenate(errors)
     random = np.random.default_rng(seed)
-    drawn = worth + error * random.normal(size=(DRAWS, len(worth)))
+    drawn = truth + error * random.normal(size=(DRAWS, len(truth)))
     chosen = drawn.argmax(axis=1)
     return Optimism(
         noise=noise,
         peers=peers,
-        expected=float((drawn.max(axis=1) - worth[chosen]).mean()),
+        expected=float((drawn.max(axis=1) - truth[chosen]).mean()),
         most=noise * expected_maximum(peers),
-        right=float((chosen == worth.argmax()).mean()),
-        regret=float((worth.max() - worth[chosen]).mean()),
+        right=float((chosen == truth.argmax()).mean()),
+        regret=float((truth.max() - truth[chosen]).mean()),
     )
 
 
-def _variance(points: Floats) -> float:
-    """Return the variance of a mean over folds; `points` are [configurations, folds]."""
-    count, folds = points.shape
-    if count < 2:
-        return 0.0  # one alone leaves nothing to tell its error by
-    rest = points - points.mean(axis=0) - points.mean(axis=1, keepdims=True) + points.mean()
-    one = float((rest**2).sum() / ((count - 1) * (folds - 1)))
-    overlap = 1 / (folds - 1)  # test rows by training rows
-    return one * float(1 / folds + overlap)
-
-
-def _worth(cells: pd.DataFrame, score: Floats, variance: float) -> Floats:
-    """Return the configurations' scores, drawn towards a linear model of the dimensions and their pairs."""
+def _shrunk(cells: pd.DataFrame, score: Floats, variance: float) -> Floats:
+    """Return the configurations' scores, shrunk towards a linear model of the dimensions and their pairs."""
     names = [name for name in DIMENSIONS if cells[name].nunique() > 1]
     codes = {name: pd.get_dummies(cells[name], drop_first=True).to_numpy(np.float64) for name in names}
     pairs = [codes[a][:, :, None] * codes[b][:, None, :] for a, b in combinations(names, 2)]
@@ -187,20 +164,20 @@ def _worth(cells: pd.DataFrame, score: Floats, variance: float) -> Floats:
     left = len(cells) - int(np.linalg.matrix_rank(design))
     scatter = float(((score - fitted) ** 2).sum()) / left if left else 0.0
     share = max(0.0, scatter - variance) / scatter if scatter else 0.0
-    worth: Floats = fitted + share * (score - fitted)
-    return worth
+    shrunk: Floats = fitted + share * (score - fitted)
+    return shrunk
 
 
 def curse(
     table: pd.DataFrame, report_cell: Mapping[str, Any], fresh: Sequence[float], report_fresh: Sequence[float]
 ) -> WinnersCurse:
-    """Return what becomes of the winner's lead.
+    """Return the winner's lead in the grid and with fresh seeds.
 
     Args:
         table: The grid's.
         report_cell: The dimensions of the report's choice.
-        fresh: Test accuracies of the winner, trained from seeds that the grid has not used; at least two.
-        report_fresh: The same of the report's choice.
+        fresh: Test accuracies of the winner, trained with seeds that the grid has not used; at least two.
+        report_fresh: Those of the report's choice.
 
     Raises:
         ValueError: The report's choice is not in its grid, or there are too few seeds.

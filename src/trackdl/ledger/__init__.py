@@ -1,8 +1,8 @@
-"""The ledger: every number of the report beside ours, what it is worth, and how anyone can compute it again.
+"""The ledger: every published number next to ours, a verdict on it, and how anyone can compute it again.
 
-Pure throughout: nothing here trains or tracks. What it needs of the runs is handed in (`tasks.ledger` does).
+Nothing here trains, and all but `finder` and `evidence` are pure: runs are handed in (`tasks.ledger` does).
 """
 
-from trackdl.ledger.rows import NumberRow, beside, table
+from trackdl.ledger.rows import NumberRow, compare, table
 
-__all__ = ["NumberRow", "beside", "table"]
+__all__ = ["NumberRow", "compare", "table"]

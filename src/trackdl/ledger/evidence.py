@@ -1,10 +1,10 @@
-"""Finished runs as evidence: found by what they ran, what is known of them, their artifacts as bytes."""
+"""Finished runs as evidence: searching them, what is known of them, and their artifacts as bytes."""
 
 import math
 import tempfile
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +16,22 @@ from trackdl.tracking.runs import Run
 from trackdl.tracking.store import client, every, every_experiment, translate_errors
 from trackdl.tracking.trials import PARENT
 
-__all__ = ["contradictions", "facts", "facts_of_table", "fetch", "finished", "models_below"]
-
 # What a run logged was computed in float32, its figure in the ledger in float64.
 CLOSE = 1e-4
 
 
-def finished(task: str, tags: Mapping[str, str], params: Mapping[str, str] | None = None) -> list[Run]:
-    """Return the finished runs of a task with these tags and parameters, newest first."""
-    wanted = ["attributes.status = 'FINISHED'"]
-    wanted += [f"tags.`{key}` = '{value}'" for key, value in tags.items()]
-    wanted += [f"params.`{key}` = '{value}'" for key, value in (params or {}).items()]
-    return runs.find(task, " and ".join(wanted))
+def finished(task: str, tags: Mapping[str, str]) -> list[Run]:
+    """Return the finished runs of a task with these tags, newest first."""
+    conditions = ["attributes.status = 'FINISHED'", *(f"tags.`{key}` = '{value}'" for key, value in tags.items())]
+    return runs.find(task, " and ".join(conditions))
 
 
 def models_below(run: Run) -> dict[str, str]:
-    """Return the ids of the runs below `run` that judge a model each, by the model's name."""
+    """Return the ids of the runs below `run` that evaluate one model each, by the model's name."""
     found: dict[str, str] = {}
     for group in _below(run.id):
         for model in _below(group):
-            tags = Run(model).info.data.tags
-            found[f"{tags['trackdl.protocol']}/{tags['trackdl.network']}"] = model
+            found[_model(Run(model).info.data.tags)] = model
     return found
 
 
@@ -48,11 +43,11 @@ def _below(run_id: str) -> list[str]:
 
 
 def facts(run_id: str) -> RunFacts:
-    """Return what is known of a run, no artifacts yet; what only a run above it says counts for it too.
+    """Return what is known of a run, without its artifacts; a data digest of a run above it counts too.
 
     Raises:
         InputError: There is no such run.
-        TrackdlError: It is none of a task, or says nothing of its data.
+        TrackdlError: It is not a task's run, or has no data digest.
     """
     info = Run(run_id).info
     tags, above = dict(info.data.tags), info.data.tags.get(PARENT)
@@ -64,7 +59,7 @@ def facts(run_id: str) -> RunFacts:
     lacking = [key for key in ("trackdl.task", "trackdl.spec_digest", "trackdl.data_digest") if key not in tags]
     if lacking:
         raise TrackdlError(f"run {run_id} is no evidence: it lacks the tags {', '.join(lacking)}")
-    model = f"{tags['trackdl.protocol']}/{tags['trackdl.network']}" if "trackdl.network" in tags else ""
+    model = _model(tags) if "trackdl.network" in tags else ""
     seed = None if model else info.data.params.get("training.seed")
     return RunFacts(
         task=tags["trackdl.task"],
@@ -85,14 +80,12 @@ def facts(run_id: str) -> RunFacts:
     )
 
 
-def facts_of_table(task: str, path: str, origin: Mapping[str, Any]) -> RunFacts:
-    """Return what is known of a table that lies in the checkout in place of a task's runs.
+def _model(tags: Mapping[str, str]) -> str:
+    return f"{tags['trackdl.protocol']}/{tags['trackdl.network']}"
 
-    Args:
-        task: Whose table it is.
-        path: Where it lies.
-        origin: What stands beside it of its making (`grid.json`); what that lacks is not known.
-    """
+
+def facts_of_table(task: str, path: str, origin: Mapping[str, Any]) -> RunFacts:
+    """Return what is known of a committed table that stands for runs; `origin` is the content of `grid.json`."""
     return RunFacts(
         task=task,
         name=f"{path}, in the checkout",
@@ -116,7 +109,7 @@ def fetch(run_id: str, path: str) -> bytes:
     """Return an artifact's bytes.
 
     Raises:
-        TrackdlError: The run has no such artifact, or it cannot be had.
+        TrackdlError: The run has no such artifact, or it cannot be read.
     """
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -126,18 +119,14 @@ def fetch(run_id: str, path: str) -> bytes:
 
 
 def contradictions(ledger: Ledger) -> list[str]:
-    """Return, in words, where a figure is not what its run logged when it was measured."""
-    history = lru_cache(maxsize=None)(_history)
+    """Return, in words, where a figure differs from what its run logged."""
+    history = cache(lambda run_id, metric: dict(Run(run_id).history(metric)))
     found = []
     for figure in ledger.figures:
         for item in figure.evidence:
-            way = recipe(figure.task, figure.metric, figure.epoch, item.seed)
-            logged = history(item.run, way.logged[0]).get(way.logged[1]) if way.logged else None
+            metric, step = recipe(figure.task, figure.metric, figure.epoch, item.seed).logged or (None, 0)
+            logged = history(item.run, metric).get(step) if metric else None
             if logged is not None and not math.isclose(logged, item.value, rel_tol=CLOSE, abs_tol=CLOSE):
                 name = f"{figure.task} {figure.metric} epoch {figure.epoch}, run {item.run}, seed {item.seed}"
                 found.append(f"{name}: logged {logged}, but its artifacts say {item.value}")
     return found
-
-
-def _history(run_id: str, metric: str) -> dict[int, float]:
-    return dict(Run(run_id).history(metric))

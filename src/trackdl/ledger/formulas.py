@@ -1,6 +1,6 @@
-"""From what a run keeps to a number: each figure of the ledger, computed from predictions and histories alone.
+"""Formulas: how each figure of the ledger is computed from a run's predictions and histories.
 
-A formula reads artifacts as bytes; nothing is trained, and nothing of the metrics that the run logged is used.
+A formula reads artifacts as bytes; nothing is trained, and no metric that the run logged is used.
 """
 
 import io
@@ -22,9 +22,6 @@ from trackdl.analysis.stats import corrected_estimate
 from trackdl.errors import TrackdlError
 from trackdl.spec.grid import DIMENSIONS
 
-__all__ = ["CURVES", "FORMULAS", "Computed", "ComputedCurve", "compute", "compute_curve"]
-
-
 F = TypeVar("F")
 T = TypeVar("T")
 
@@ -33,13 +30,7 @@ TEST_BATCH = 10  # rows, as Task 4's report tests
 
 @dataclass(frozen=True)
 class Computed:
-    """A figure of one seed.
-
-    Attributes:
-        value: The figure.
-        examples: Of how many examples an accuracy is, where it is one over examples.
-        bounds: Its 95 % interval over folds, where it is a mean over folds.
-    """
+    """A figure of one seed: of an accuracy, over how many examples; of a mean over folds, its 95 % interval."""
 
     value: float
     examples: int | None = None
@@ -48,12 +39,7 @@ class Computed:
 
 @dataclass(frozen=True)
 class ComputedCurve:
-    """A curve of one seed.
-
-    Attributes:
-        losses: float64 [points].
-        size: How many examples an epoch has.
-    """
+    """A curve of one seed: its losses, float64 [points], and how many examples an epoch has."""
 
     losses: NDArray[np.float64]
     size: int
@@ -69,32 +55,26 @@ def compute(formula: str, files: Sequence[bytes], select: str, seed: int) -> Com
     Args:
         formula: Its name in `FORMULAS`.
         files: The artifacts that it reads.
-        select: Which part of them: an epoch, a column, a seed_run; what that is depends on the formula.
-        seed: Of the training, where the artifacts hold those of several.
+        select: Which part of them, as the formula reads it: an epoch, a column, a cell or a group.
+        seed: The training's, for artifacts that hold several trainings.
 
     Raises:
         TrackdlError: The formula is unknown, or the artifacts are not what it reads.
     """
-    return _told(FORMULAS, formula, lambda found: found(files, select, seed))
+    return _use(FORMULAS, formula, lambda found: found(files, select, seed))
 
 
 def compute_curve(formula: str, files: Sequence[bytes], seed: int, places: Sequence[Place]) -> ComputedCurve:
-    """Compute a curve at some of its points.
-
-    Args:
-        formula: Its name in `CURVES`.
-        files: The artifacts that it reads.
-        seed: Of the training, where the artifacts hold those of several.
-        places: The points.
+    """Compute a curve at some of its points by a formula of `CURVES`; the rest is as in `compute`.
 
     Raises:
         TrackdlError: The formula is unknown, the artifacts are not what it reads, or the training has no such points.
     """
-    return _told(CURVES, formula, lambda found: found(files, seed, places))
+    return _use(CURVES, formula, lambda found: found(files, seed, places))
 
 
-def _told(formulas: Mapping[str, F], name: str, use: Callable[[F], T]) -> T:
-    """Use a formula; say in a sentence what is wrong with its name or its artifacts."""
+def _use(formulas: Mapping[str, F], name: str, use: Callable[[F], T]) -> T:
+    """Return what `use` makes of a formula; raise TrackdlError if its name or its artifacts are wrong."""
     if name not in formulas:
         raise TrackdlError(f"no formula is called {name!r}; there are {', '.join(formulas)}")
     try:
@@ -121,10 +101,8 @@ def _cross_entropy(outputs: NDArray[Any], targets: NDArray[Any]) -> Computed:
 
 
 def _best(files: Sequence[bytes], measure: Callable[[NDArray[Any], NDArray[Any]], Computed]) -> Computed:
-    """Return a measure of the epoch with the best accuracy, of equals the first."""
-    judged = [_outputs(content) for content in files]
-    best = max(range(len(judged)), key=lambda index: (_accuracy(*judged[index]).value, -index))
-    return measure(*judged[best])
+    """Return a measure of the epoch with the best accuracy, the first of equals."""
+    return measure(*max(map(_outputs, files), key=lambda epoch: _accuracy(*epoch).value))
 
 
 def _at_epoch(content: bytes, epoch: str) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -151,12 +129,17 @@ def _rows_accuracy(content: bytes, column: str) -> Computed:
     return Computed(sum(row[column] == row["truth"] for row in rows) / len(rows), len(rows))
 
 
-def _table_accuracy(content: bytes, seed: int) -> Computed:
+def _of_seed(content: bytes, seed: int) -> pd.DataFrame:
     frame = pd.read_csv(io.BytesIO(content))
-    mine = frame[frame["seed"] == seed]
-    if mine.empty:
+    rows = frame[frame["seed"] == seed]
+    if rows.empty:
         raise ValueError(f"no rows of seed {seed}")
-    return Computed(float((mine["label"] == mine["target"]).mean()), len(mine))
+    return rows
+
+
+def _table_accuracy(content: bytes, seed: int) -> Computed:
+    rows = _of_seed(content, seed)
+    return Computed(float((rows["label"] == rows["target"]).mean()), len(rows))
 
 
 def _folds_accuracy(content: bytes) -> Computed:
@@ -168,29 +151,26 @@ def _folds_accuracy(content: bytes) -> Computed:
     return Computed(found.mean, bounds=(found.low, found.high))
 
 
-def _last_batch(content: bytes, seed: int) -> Computed:
-    (mine,) = [item for item in json.loads(content)["seeds"] if item["seed"] == seed]
-    return Computed(float(mine["seed_runs"][0]["batch_losses"][-1][1]))
+def _first_member(content: bytes, seed: int) -> dict[str, Any]:
+    """Return the history of a seed's first network from Task 4's `training.json`."""
+    (of_seed,) = [item for item in json.loads(content)["seeds"] if item["seed"] == seed]
+    history: dict[str, Any] = of_seed["members"][0]
+    return history
 
 
 def _broadcast_loss(content: bytes, seed: int) -> Computed:
-    """Return what the report's test loop prints: each batch's broadcast loss summed, and divided by the rows."""
-    frame = pd.read_csv(io.BytesIO(content))
-    mine = frame[frame["seed"] == seed]
-    if mine.empty:
-        raise ValueError(f"no rows of seed {seed}")
-    said, truth = (mine[name].to_numpy(np.float64) for name in ("probability", "target"))
-    starts = range(0, len(mine), TEST_BATCH)
-    losses = [((said[i : i + TEST_BATCH, None] - truth[None, i : i + TEST_BATCH]) ** 2).mean() for i in starts]
-    return Computed(float(np.sum(losses) / len(mine)))
+    """Return what the report's test loop prints: the sum of the batches' broadcast losses, divided by the rows."""
+    rows = _of_seed(content, seed)
+    predicted, truth = (rows[name].to_numpy(np.float64) for name in ("probability", "target"))
+    starts = range(0, len(rows), TEST_BATCH)
+    losses = [((predicted[i : i + TEST_BATCH, None] - truth[None, i : i + TEST_BATCH]) ** 2).mean() for i in starts]
+    return Computed(float(np.sum(losses) / len(rows)))
 
 
 def _epochs_losses(files: Sequence[bytes], places: Sequence[Place]) -> ComputedCurve:
     """Read `history/epoch-N.safetensors` of the epochs 1, 2, ..."""
-    epochs = [load(content) for content in files]
-    return _at_places(
-        [epoch["losses"] for epoch in epochs], [epoch["sizes"] for epoch in epochs], range(1, len(files) + 1), places
-    )
+    losses, sizes = zip(*((epoch["losses"], epoch["sizes"]) for epoch in map(load, files)), strict=True)
+    return _at_places(losses, sizes, range(1, len(files) + 1), places)
 
 
 def _all_losses(content: bytes, places: Sequence[Place]) -> ComputedCurve:
@@ -208,10 +188,9 @@ def _at_places(losses: Any, sizes: Any, epochs: Sequence[int], places: Sequence[
 
 
 def _tenth_losses(content: bytes, seed: int, places: Sequence[Place]) -> ComputedCurve:
-    """Read Task 4's `training.json`, which has every tenth batch's loss and the examples seen before it in all."""
-    (mine,) = [item for item in json.loads(content)["seeds"] if item["seed"] == seed]
-    seed_run = mine["seed_runs"][0]
-    epochs, points = len(seed_run["train_loss"]), seed_run["batch_losses"]
+    """Read Task 4's `training.json`: every tenth batch's loss, and the examples seen before it since the start."""
+    history = _first_member(content, seed)
+    epochs, points = len(history["train_loss"]), history["batch_losses"]
     each = len(points) // epochs
     size = int(points[each][0]) if epochs > 1 else max(seen for seen, _ in points) + 1
     found = {(int(seen) // size + 1, int(seen) % size): float(loss) for seen, loss in points}
@@ -219,11 +198,7 @@ def _tenth_losses(content: bytes, seed: int, places: Sequence[Place]) -> Compute
 
 
 def _cells(content: bytes) -> "pd.Series[float]":
-    """Return each configuration's mean accuracy over the folds, after the last epoch, in the report's grid.
-
-    Raises:
-        ValueError: There is no configuration, or one lacks folds that another has.
-    """
+    """Return each configuration's mean accuracy over the folds, after the last epoch, in the report's grid."""
     fits, _ = grid_table.read(content)
     report = fits[fits["grid"] == REPORT]
     cells = report.groupby(list(DIMENSIONS))[f"val_accuracy_{epochs_of(fits)}"]
@@ -232,24 +207,19 @@ def _cells(content: bytes) -> "pd.Series[float]":
     return cells.mean()
 
 
-def _cell(content: bytes, select: str) -> tuple["pd.Series[float]", float]:
-    wanted, cells = json.loads(select), _cells(content)
-    return cells, float(cells.loc[tuple(wanted[name] for name in DIMENSIONS)])
+def _score(cells: "pd.Series[float]", cell: Mapping[str, Any]) -> float:
+    return float(cells.loc[tuple(cell[name] for name in DIMENSIONS)])
 
 
 def _cell_rank(content: bytes, select: str) -> Computed:
-    cells, mine = _cell(content, select)
-    return Computed(float((cells > mine).sum() + 1))
+    cells = _cells(content)
+    return Computed(float((cells > _score(cells, json.loads(select))).sum() + 1))
 
 
 def _fresh(origin: bytes, table: bytes) -> Computed:
-    """Return the mean test accuracy of the table's best cell over new seeds.
-
-    Raises:
-        ValueError: Another cell was trained again.
-    """
+    """Return the mean test accuracy of the table's best cell over new seeds."""
     fresh, cells = json.loads(origin)["fresh"], _cells(table)
-    if cells.loc[tuple(fresh["best_cell"][name] for name in DIMENSIONS)] < cells.max():
+    if _score(cells, fresh["best_cell"]) < cells.max():
         raise ValueError("the cell that was trained again is not the table's best")
     return Computed(float(np.mean(fresh["best"])), int(fresh["test_pictures"]))
 
@@ -257,8 +227,7 @@ def _fresh(origin: bytes, table: bytes) -> Computed:
 def _failed_fits(origin: bytes, group: str) -> Computed:
     """Return how many fits of a group, or of all, failed when the report's search was repeated with its fault."""
     groups = json.loads(origin)["report_failures"]
-    chosen = list(groups) if group == "all" else [group]
-    return Computed(float(sum(sum(groups[name].values()) for name in chosen)))
+    return Computed(float(sum(sum(groups[name].values()) for name in (groups if group == "all" else [group]))))
 
 
 Formula = Callable[[Sequence[bytes], str, int], Computed]
@@ -276,12 +245,12 @@ FORMULAS: dict[str, Formula] = {
     "accuracy of a seed's rows": lambda files, _, seed: _table_accuracy(files[0], seed),
     "mean accuracy of the folds": lambda files, _, __: _folds_accuracy(files[0]),
     "rank of a cell": lambda files, select, _: _cell_rank(files[0], select),
-    "accuracy of a cell": lambda files, select, _: Computed(_cell(files[0], select)[1]),
+    "accuracy of a cell": lambda files, select, _: Computed(_score(_cells(files[0]), json.loads(select))),
     "accuracy of the best cell": lambda files, _, __: Computed(float(_cells(files[0]).max())),
     "accuracy of the best cell trained again": lambda files, _, __: _fresh(*files),
     "cells that are networks": lambda files, _, __: Computed(float(len(_cells(files[0])))),
     "failed fits of a group": lambda files, select, _: _failed_fits(files[0], select),
-    "last batch's loss": lambda files, _, seed: _last_batch(files[0], seed),
+    "last batch's loss": lambda files, _, seed: Computed(float(_first_member(files[0], seed)["batch_losses"][-1][1])),
     "broadcast loss by rows": lambda files, _, seed: _broadcast_loss(files[0], seed),
 }
 

@@ -1,4 +1,4 @@
-"""The report's seven hypotheses as the ledger tells them: judged on the grid's committed table, each with a picture."""
+"""The report's seven hypotheses in the ledger: judged on the grid's committed table, each with a figure."""
 
 import base64
 import io
@@ -16,17 +16,15 @@ from trackdl.plots import grid as plots_grid
 from trackdl.spec import GridSpec
 from trackdl.spec.hypotheses import Hypothesis
 
-__all__ = ["judged"]
-
 
 def judged(experiment: GridSpec, table: Path, padded: GridSpec, padded_table: Path) -> list[HypothesisEntry]:
-    """Return the hypotheses with their verdicts; without a whole table, what is missing.
+    """Return the hypotheses with their verdicts, or open ones that say what is missing if the table is not whole.
 
     Args:
         experiment: The protocol of the report's grid, which holds the hypotheses.
         table: That grid's table (`grid_table`).
         padded: The protocol of our grid with padding.
-        padded_table: Its table. What it says is judged beside each verdict and decides nothing.
+        padded_table: Its table. Its verdicts are added to the words and decide nothing.
     """
     try:
         verdicts = _judged(experiment, table, experiment.hypotheses)
@@ -36,21 +34,22 @@ def judged(experiment: GridSpec, table: Path, padded: GridSpec, padded_table: Pa
         return _open(experiment, f"not judged: {error}")
     try:
         others = _judged(padded, padded_table, experiment.hypotheses)
-        beside = [_padded_words(*pair, padded_table.name) for pair in zip(verdicts, others, strict=True)]
+        with_padding = [_padded_words(*pair, padded_table.name) for pair in zip(verdicts, others, strict=True)]
     except (FileNotFoundError, ValueError):
         lacking = f"With padding, our variant, it is not judged: {padded_table.name} is no whole table."
-        beside = [lacking] * len(verdicts)
+        with_padding = [lacking] * len(verdicts)
     return [
         HypothesisEntry(
             dimension=LABELS[verdict.hypothesis.dimension],
             quote=verdict.hypothesis.quote,
             verdict=verdict.decision,
             words=f"{verdict.words} {words}",
+            margin=experiment.margin,
             figure=_inline(plots_grid.effects_chart(verdict.contrasts, experiment.margin, ""))
             if verdict.contrasts
             else "",
         )
-        for verdict, words in zip(verdicts, beside, strict=True)
+        for verdict, words in zip(verdicts, with_padding, strict=True)
     ]
 
 
@@ -74,23 +73,32 @@ def _judged(experiment: GridSpec, table: Path, hypotheses: Sequence[Hypothesis])
 
 
 def _padded_words(verdict: HypothesisVerdict, padded: HypothesisVerdict, table: str) -> str:
-    """Return in a sentence what the grid with padding says of a hypothesis."""
+    """Return the verdict of the grid with padding in a sentence."""
     decision = "the same" if padded.decision == verdict.decision else padded.decision
-    found = [(f"{one.high} against {one.low}", one.accuracy) for one in padded.contrasts]
-    said = "; ".join(f"{values} {by.mean:+.2f} points ({by.low:+.2f} to {by.high:+.2f})" for values, by in found)
-    return f"With padding ({table}, our variant) the verdict is {decision}{': ' if said else ''}{said}."
+    effects = "; ".join(
+        f"{one.high} against {one.low} {one.accuracy.mean:+.2f} points "
+        f"({one.accuracy.low:+.2f} to {one.accuracy.high:+.2f})"
+        for one in padded.contrasts
+    )
+    return f"With padding ({table}, our variant) the verdict is {decision}{': ' if effects else ''}{effects}."
 
 
 def _open(experiment: GridSpec, words: str) -> list[HypothesisEntry]:
-    said = {"verdict": None, "words": words, "figure": ""}
     return [
-        HypothesisEntry.model_validate({"dimension": LABELS[one.dimension], "quote": one.quote, **said})
+        HypothesisEntry(
+            dimension=LABELS[one.dimension],
+            quote=one.quote,
+            verdict=None,
+            words=words,
+            margin=experiment.margin,
+            figure="",
+        )
         for one in experiment.hypotheses
     ]
 
 
 def _inline(figure: Figure) -> str:
-    """Return a figure as a data URI; without the date and version that PNG files carry, so that it can be compared."""
+    """Return a figure as a data URI without the version that PNG files carry, so that the bytes can be compared."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=80, metadata={"Software": None})
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

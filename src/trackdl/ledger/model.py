@@ -1,6 +1,6 @@
-"""What `ledger.json` holds: every published number, ours beside it with its evidence, and what follows from both.
+"""What `ledger.json` holds: every published number, ours with its evidence, and what follows from both.
 
-The page is made of this alone. `docs/ledger/schema.json` is its JSON schema.
+The page is rendered from this alone. `docs/ledger/schema.json` is its JSON schema.
 """
 
 from typing import Annotated, Literal
@@ -8,24 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from trackdl.spec.base import Comparable, Strict, Unit
-
-__all__ = [
-    "Beyond",
-    "CurveEntry",
-    "CurveEvidence",
-    "Entry",
-    "Evidence",
-    "Fault",
-    "Figure",
-    "Headline",
-    "HypothesisEntry",
-    "IntervalOf",
-    "KnownSpread",
-    "Ledger",
-    "Published",
-    "RunFacts",
-    "VerdictName",
-]
+from trackdl.spec.grid import GridSpec
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -35,11 +18,11 @@ IntervalOf = Literal["seeds", "examples", "folds", "none"]
 
 
 class RunFacts(Strict):
-    """A run that the ledger rests on: where it is, what it ran, and the SHA-256 of each artifact that is read of it.
+    """A run that the ledger rests on: where it is, what it ran, and the SHA-256 of each artifact that is read.
 
-    `model` names it where a task judges several models, a run each; `seed` is the training's, null where it has more
-    than one; `source` is the registered network that it starts from, if any. A table that lies in the checkout in place
-    of hours of runs stands here too, with no experiment to it; what is not known of its making is empty or null.
+    `model` names the model if the task judges several, each in its own run; `seed` is the training's, null if the run
+    has several; `source` is the registered network that it starts from, if any. A committed table that stands for hours
+    of runs is listed here too, without an experiment; what is not known of its making is empty or null.
     """
 
     task: str
@@ -59,13 +42,18 @@ class RunFacts(Strict):
     artifacts: dict[str, Sha256]
 
 
-class Evidence(Strict):
-    """One seed's value, and how it is computed: `formula` reads `artifacts` of `run`, told `select` besides."""
+class SeedEvidence(Strict):
+    """What one seed is computed from: `formula` reads `artifacts` of `run`."""
 
     run: str
     seed: int
     artifacts: list[str] = Field(min_length=1)
     formula: str
+
+
+class Evidence(SeedEvidence):
+    """One seed's value; `select` is the formula's argument."""
+
     select: str
     value: float
 
@@ -73,8 +61,8 @@ class Evidence(Strict):
 class Figure(Strict):
     """A number of ours: the mean over seeds and its 95 % interval.
 
-    `interval` says over what it is: seeds (Student's t, of their mean), examples (exact, of the accuracy over so many),
-    or folds (corrected for the training rows that they share). `low` and `high` are null where there is none.
+    `interval` is over seeds (Student's t, of their mean), examples (exact, of the accuracy on so many), or folds
+    (corrected for the training rows that they share). `low` and `high` are null if there is none.
     """
 
     task: str
@@ -101,57 +89,44 @@ class Published(Strict):
     series: str
 
 
-class KnownSpread(Strict):
-    """The deviation between seeds that a verdict on too few seeds borrows, and from how many seeds it is known."""
+class Spread(Strict):
+    """A number's standard deviation between seeds, and from how many seeds it is known."""
 
     deviation: float = Field(ge=0)
     seeds: int = Field(ge=2)
 
 
 class Entry(Strict):
-    """A published number beside ours. `verdict` is null, and `words` say what to run, where ours is missing."""
+    """A published number and ours. Without ours `verdict` is null, and `words` say what to run.
+
+    `spread` is the spread between seeds that a verdict on too few seeds borrowed from the committed ledger.
+    """
 
     task: str
     metric: str
     epoch: int | None
     published: Published
     figure: Figure | None
-    spread: KnownSpread | None
+    spread: Spread | None
     verdict: VerdictName | None
     words: str
 
 
-class CurveEvidence(Strict):
-    """One seed's curve: its mean and the means of its parts (`CurveEntry.parts`); the rest is as in `Evidence`."""
+class CurveEvidence(SeedEvidence):
+    """One seed's curve: its mean and the means of its parts (`CurveEntry.parts`)."""
 
-    run: str
-    seed: int
-    artifacts: list[str] = Field(min_length=1)
-    formula: str
     mean: float
     parts: list[float]
 
 
 class CurveEntry(Strict):
-    """A printed curve of batches' losses beside ours, judged as a whole.
+    """A printed curve of losses per batch and ours, judged as a whole by docs/ledger.md's rule for curves.
 
-    Attributes:
-        task: Whose training it is.
-        metric: As in `spec_base.Curve`.
-        published: What the report says of it; its value is the mean over the points.
-        epochs: Each point's epoch.
-        seen: How many of the epoch's examples were seen before the point's batch.
-        size: How many examples an epoch has; null without runs.
-        printed: The report's losses.
-        mean: Ours, the mean over seeds; empty without runs.
-        low: The lower end, at each point, of the 95 % interval of one further training of ours; empty for fewer seeds
-            than tell it.
-        high: The upper end.
-        inside: The share of printed points within these intervals.
-        parts: The printed curve's means over equal parts.
-        evidence: Each seed's.
-        verdict: By docs/ledger.md's rule for curves; null, and `words` say what to run, without runs.
-        words: The verdict's reason.
+    The value of `published` is the mean over the points. Each point has its epoch, how many of the epoch's examples
+    were `seen` before its batch, the report's loss (`printed`), and our `mean` over seeds. `low` and `high` are the
+    ends of the 95 % interval of one further training of ours, empty with fewer than three seeds; `inside` is the share
+    of printed points within them. `size` is how many examples an epoch has; `parts` are the printed curve's means over
+    equal parts. Without runs `verdict` is null, and `words` say what to run.
     """
 
     task: str
@@ -172,7 +147,7 @@ class CurveEntry(Strict):
 
 
 class Headline(Strict):
-    """One of the numbers that the ledger leads with: its place among the entries, and what it is in words."""
+    """One of the numbers that the ledger leads with: its title, and its index among the entries."""
 
     title: str
     entry: int = Field(ge=0)
@@ -181,13 +156,15 @@ class Headline(Strict):
 class HypothesisEntry(Strict):
     """One of the report's hypotheses.
 
-    `figure` is a picture as a data URI, or empty. `verdict` is null, and `words` say what to run, where it is open.
+    `verdict` is null while it is open, and `words` say what to run. `margin` is the difference in points of accuracy
+    below which two configurations are alike in practice. `figure` is a PNG or SVG as a data URI, or empty.
     """
 
     dimension: str
     quote: str
     verdict: Literal["supported", "contradicted", "no practical difference", "not decidable"] | None
     words: str
+    margin: float = Field(GridSpec.model_fields["margin"].default, gt=0)
     figure: str = Field("", pattern=r"^(data:image/(png|svg\+xml);base64,[A-Za-z0-9+/]+=*)?$")
 
 
@@ -202,9 +179,9 @@ class Fault(Strict):
 
 
 class Beyond(Strict):
-    """What goes beyond the report: a figure of ours, beside the report's number for the same thing, if there is one.
+    """A figure of ours that goes beyond the report, and the report's number for the same thing, if there is one.
 
-    `lead`: it is among what the page leads with.
+    `lead`: the page leads with it.
     """
 
     title: str
@@ -216,13 +193,18 @@ class Beyond(Strict):
 
 
 class Ledger(Strict):
-    """The whole ledger; `made` is UTC. `seeds` is how many were asked for, null where those there were taken."""
+    """The whole ledger.
+
+    `made` is UTC. `seeds` is how many were asked for, null if all existing ones were taken. `current_code` has the
+    code digest, when the ledger was made, of each task whose figures may rest on other code.
+    """
 
     format: Literal[2] = 2
     version: str
     commit: str | None
     made: str
     seeds: int | None = Field(ge=1)
+    current_code: dict[str, Sha256] = Field(default_factory=dict)
     head: list[Headline]
     entries: list[Entry]
     curves: list[CurveEntry]
@@ -233,8 +215,6 @@ class Ledger(Strict):
 
     @property
     def figures(self) -> list[Figure]:
-        """Every figure of ours in it."""
-        return [
-            *(item.figure for item in self.entries if item.figure),
-            *(item.figure for item in self.beyond if item.figure),
-        ]
+        """Every figure of ours."""
+        items: list[Entry | Beyond] = [*self.entries, *self.beyond]
+        return [item.figure for item in items if item.figure]

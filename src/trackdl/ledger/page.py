@@ -1,31 +1,32 @@
-"""The ledger as a page: one self-contained HTML file, made of what `ledger.json` holds and nothing else."""
+"""The ledger as a page: one self-contained HTML file, rendered from what `ledger.json` holds and nothing else."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import groupby
-from typing import Any
+from typing import get_args
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from trackdl.analysis.hypotheses import SCOPE
 from trackdl.ledger import charts
-from trackdl.ledger.model import CurveEntry, Entry, Figure, HypothesisEntry, Ledger
+from trackdl.ledger.model import CurveEntry, Entry, Figure, HypothesisEntry, Ledger, RunFacts, SeedEvidence, VerdictName
+from trackdl.ledger.recipes import COMMANDS
 from trackdl.ledger.rule import form
 
-__all__ = ["counts", "head_table", "render", "settled"]
-
-ORDER = ("reproduced", "differs", "fault in the report", "not comparable", "inconclusive", "not run yet")
-SIGNS = dict(zip(ORDER, "✓≠✕–?…", strict=True))
-SIGNS |= {
+ORDER = (*get_args(VerdictName), "not run yet")
+SIGNS = {
+    "reproduced": "✓",
+    "differs": "≠",
+    "fault in the report": "✕",
+    "not comparable": "–",
+    "inconclusive": "?",
+    "not run yet": "…",
     "supported": "✓",
     "contradicted": "✕",
     "no practical difference": "≈",
     "not decidable": "?",
     "not judged": "…",
 }
-# Points of accuracy; `margin` in experiments/grid.yaml.
-GRID_MARGIN = 0.25
 TITLES = {
     "mnist": "Task 1, MNIST",
     "fashion": "Task 2, Fashion-MNIST",
@@ -45,55 +46,56 @@ METRICS = {
     "best_val_accuracy": "validation accuracy of the best epoch",
     "best_test_accuracy": "test accuracy of the weights kept",
     "batch_loss": "loss of the last batch",
-    "batch_losses": "batches' losses",
-    "rank_of_choice": "place of the \u201cbest\u201d among the grid's networks",
+    "batch_losses": "loss per batch",
+    "rank_of_choice": "rank of the \u201cbest\u201d among the grid's networks",
     "failed_fits": "fits of the report's grid search that failed",
     "networks": "configurations of the report's grid, all of which it takes for networks",
 }
-# Of letters that were trained on, "training" is what the report calls test; held out they are validated.
+# For letters that were trained on, "training" is what the report calls test; held out they are validated.
 HELD_OUT = {("transfer", "val_accuracy"): "accuracy on letters held out"}
-# Enough points to be a curve.
+# The fewest points that make a learning curve.
 CURVE = 4
 
 
 def counts(ledger: Ledger, *, points: bool = False) -> dict[str, int]:
-    """Return how many published numbers have each verdict, those that occur, in the page's order.
+    """Return how many published numbers have each verdict that occurs, in the page's order.
 
     Args:
         ledger: The ledger.
         points: Count the points of curves too, each with its curve's verdict.
     """
-    told = dict(_tally(ledger.entries))
+    found = Counter(map(_verdict, ledger.entries))
     for curve in ledger.curves if points else ():
-        told[_verdict(curve)] = told.get(_verdict(curve), 0) + len(curve.printed)
-    return {name: told[name] for name in ORDER if name in told}
+        found[_verdict(curve)] += len(curve.printed)
+    return _ordered(found)
 
 
-def settled(told: Mapping[str, int]) -> float:
+def settled(counts: Mapping[str, int]) -> float:
     """Return the share of numbers that are reproduced, or explained by a fault that is shown."""
-    return (told.get("reproduced", 0) + told.get("fault in the report", 0)) / max(sum(told.values()), 1)
-
-
-def _tally(entries: Sequence[Entry]) -> list[tuple[str, int]]:
-    found = [_verdict(entry) for entry in entries]
-    return [(name, found.count(name)) for name in ORDER if name in found]
+    return (counts.get("reproduced", 0) + counts.get("fault in the report", 0)) / max(sum(counts.values()), 1)
 
 
 def head_table(ledger: Ledger) -> tuple[list[str], list[list[str]]]:
-    """Return the ledger's head as a table's columns and rows: what it leads with."""
+    """Return the numbers that the ledger leads with as a table's columns and rows."""
     rows = []
     for item in ledger.head:
         entry = ledger.entries[item.entry]
-        ours, interval = _ours(entry.figure)
-        rows.append([item.title, form(entry.published.unit, entry.published.value), ours, interval, _verdict(entry)])
+        rows.append(
+            [item.title, form(entry.published.unit, entry.published.value), *_ours(entry.figure), _verdict(entry)]
+        )
     return ["published number", "report", "trackdl", "95 % interval", "verdict"], rows
+
+
+def of_other_code(ledger: Ledger) -> list[tuple[RunFacts, str]]:
+    """Return the runs that other code made than the code that made the ledger, and which, in words."""
+    return [(run, _code(ledger, run)) for run in ledger.runs.values() if _is_of_other_code(ledger, run)]
 
 
 def render(ledger: Ledger, ui: str) -> str:
     """Return the page.
 
     Args:
-        ledger: What it shows.
+        ledger: The ledger that it shows.
         ui: The address of an MLflow UI on the same store; runs are linked to it.
     """
     environment = Environment(
@@ -103,35 +105,71 @@ def render(ledger: Ledger, ui: str) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(form=form, signs=SIGNS, titles=TITLES, verdict=_verdict, ours=_ours, tally=_tally)
-    environment.globals.update(standing=_standing, some=_some, margin=GRID_MARGIN, scope=SCOPE)
-    environment.globals.update(run_link=lambda run: _link(ledger, ui, run), short=lambda run: _short(ledger, run))
-    told, every = counts(ledger), counts(ledger, points=True)
+
+    def code(evidence: Sequence[SeedEvidence]) -> str:
+        return ", ".join(dict.fromkeys(_code(ledger, ledger.runs[item.run]) for item in evidence))
+
+    def short(run: str) -> str:
+        return f"run {run[:7]}" if ledger.runs[run].experiment_id else ledger.runs[run].name
+
+    environment.globals |= {
+        "code": code,
+        "form": form,
+        "ours": _ours,
+        "run_link": lambda run: _link(ledger, ui, run),
+        "short": short,
+        "signs": SIGNS,
+        "some": lambda count, one, several: f"{count} {one if count == 1 else several}",
+        "standing": _standing,
+        "tally": lambda entries: _ordered(Counter(map(_verdict, entries))).items(),
+        "titles": TITLES,
+        "verdict": _verdict,
+    }
+    numbers, with_points, numbers_of = counts(ledger), counts(ledger, points=True), _groups(ledger.entries)
     return environment.get_template("page.html.j2").render(
         ledger=ledger,
-        counts=told,
-        share_settled=settled(told),
-        every_number=sum(every.values()),
-        every_settled=settled(every),
-        standings=Counter(_standing(item) for item in ledger.hypotheses),
+        counts=numbers,
+        share_settled=settled(numbers),
+        every_number=sum(with_points.values()),
+        every_settled=settled(with_points),
+        standings=Counter(map(_standing, ledger.hypotheses)),
         head=[(item.title, ledger.entries[item.entry]) for item in ledger.head],
-        share=Markup(charts.shares("Verdicts on all numbers", list(told.items()))),  # noqa: S704 - made here, escaped there
-        charts=_charts(ledger),
+        share=_svg(charts.shares("Verdicts on all numbers", list(numbers.items()))),
+        charts=_charts(numbers_of),
         curves=_curves(ledger),
         beyond_chart=_beyond_chart(ledger),
-        groups=_groups(ledger.entries),
+        groups=numbers_of,
         seeds=_seeds(ledger),
+        scope=SCOPE,
+        other_code=of_other_code(ledger),
     )
 
 
+def _ordered(counts: Mapping[str, int]) -> dict[str, int]:
+    return {name: counts[name] for name in ORDER if name in counts}
+
+
+def _svg(chart: str) -> Markup:
+    return Markup(chart)  # noqa: S704 - made and escaped in charts
+
+
 def _link(ledger: Ledger, ui: str, run: str) -> str:
-    """Return where a run is shown: in the MLflow UI; what is no run, among the page's own."""
+    """Return the address of a run in the MLflow UI, or of a committed table's row on the page itself."""
     experiment = ledger.runs[run].experiment_id
     return f"{ui.rstrip('/')}/#/experiments/{experiment}/runs/{run}" if experiment else f"#run-{run}"
 
 
-def _short(ledger: Ledger, run: str) -> str:
-    return f"run {run[:7]}" if ledger.runs[run].experiment_id else ledger.runs[run].name
+def _is_of_other_code(ledger: Ledger, run: RunFacts) -> bool:
+    return ledger.current_code.get(run.task, run.code_digest) != run.code_digest
+
+
+def _code(ledger: Ledger, run: RunFacts) -> str:
+    """Return which code made a run, by the first digits of its digest."""
+    words = f"by code {run.code_digest[:8]}…" if run.code_digest else "by code that is not known"
+    if not _is_of_other_code(ledger, run):
+        return words
+    command = COMMANDS.get(run.task, f"`trackdl {run.task}`")
+    return f"{words}, not today's {ledger.current_code[run.task][:8]}…; {command} makes it anew"
 
 
 def _verdict(entry: Entry | CurveEntry) -> str:
@@ -143,12 +181,8 @@ def _standing(item: HypothesisEntry) -> str:
     return item.verdict or item.words.partition(":")[0]
 
 
-def _some(count: int, one: str, several: str) -> str:
-    return f"{count} {one if count == 1 else several}"
-
-
 def _ours(figure: Figure | None) -> tuple[str, str]:
-    """Return a figure and its interval as people read them."""
+    """Return a figure and its interval as text."""
     if figure is None:
         return "not run yet", ""
     if figure.low is None or figure.high is None:
@@ -156,84 +190,72 @@ def _ours(figure: Figure | None) -> tuple[str, str]:
     return form(figure.unit, figure.mean), f"{form(figure.unit, figure.low)} to {form(figure.unit, figure.high)}"
 
 
-def _name(task: str, metric: str) -> str:
-    """Return what a metric is in words, the model's name before it where there are several."""
+def _name(task: str, metric: str, series: str) -> str:
+    """Return what a number is of in words: the model's name if there are several, the metric, the series."""
     model, _, last = metric.rpartition("/")
     words = HELD_OUT.get((task, last)) or METRICS.get(last, last.replace("_", " "))
+    words = f"{words}, {series}" if series else words
     return f"{model.replace('/', ', ')}: {words}" if model else words
 
 
 def _seeds(ledger: Ledger) -> str:
-    """Return of how many seeds the figures are, from the fewest to the most."""
+    """Return how many seeds the figures have, from the fewest to the most."""
     found = sorted({len(entry.figure.evidence) for entry in ledger.entries if entry.figure})
     if not found:
         return "no runs yet"
     return f"{found[0]} seed{'s' * (found[0] > 1)}" if len(found) == 1 else f"{found[0]} to {found[-1]} seeds"
 
 
-def _groups(entries: Sequence[Entry]) -> list[tuple[str, list[tuple[str, list[Entry]]]]]:
-    """Return the entries by task, in it by what they are a number of."""
-    grouped = []
-    for task, mine in groupby(entries, key=lambda entry: entry.task):
-        found: dict[str, list[Entry]] = {}
-        for entry in mine:
-            series = f" ({entry.published.series})" if entry.published.series else ""
-            found.setdefault(f"{_name(task, entry.metric)}{series}", []).append(entry)
-        grouped.append((task, list(found.items())))
+def _groups(entries: Sequence[Entry]) -> dict[str, dict[str, list[Entry]]]:
+    """Return the entries by task, and within it by what they are a number of."""
+    grouped: dict[str, dict[str, list[Entry]]] = {}
+    for entry in entries:
+        name = _name(entry.task, entry.metric, entry.published.series)
+        grouped.setdefault(entry.task, {}).setdefault(name, []).append(entry)
     return grouped
 
 
-def _charts(ledger: Ledger) -> list[tuple[str, list[tuple[str, Markup]]]]:
-    """Return the curves by task: every metric that the report prints at several epochs."""
+def _charts(groups: Mapping[str, Mapping[str, Sequence[Entry]]]) -> dict[str, list[tuple[str, Markup]]]:
+    """Return the learning curves by task: every metric that the report prints at several epochs."""
     drawn: dict[str, list[tuple[str, Markup]]] = {}
-    found: dict[tuple[str, str, str], list[Entry]] = {}
-    for entry in ledger.entries:
-        if entry.epoch is not None:
-            found.setdefault((entry.task, entry.metric, entry.published.series), []).append(entry)
-    for (task, metric, series), mine in found.items():
-        if len(mine) < CURVE:
-            continue
-        words = _name(task, metric) + (f", {series}" if series else "")
-        if _hides_the_rest(mine):
-            mine, words = mine[1:], f"{words}, from epoch {mine[1].epoch}"
-        report = [charts.Point(_epoch(entry), entry.published.value) for entry in mine]
-        ours = [_point(entry) for entry in mine if entry.figure]
-        epochs = [point.epoch for point in report]
-        uneven = max(epochs) - min(epochs) >= 2 * len(epochs)
-        percent = mine[0].published.unit == "fraction"
-        svg = charts.curves(f"{TITLES[task]}: {words}", report, ours, percent=percent, even=uneven)
-        drawn.setdefault(task, []).append((words, Markup(svg)))  # noqa: S704 - escaped in charts
-    return list(drawn.items())
-
-
-def _curves(ledger: Ledger) -> list[tuple[str, CurveEntry, Markup]]:
-    """Return the curves of batches' losses, each with its name and its picture."""
-    drawn = []
-    for curve in ledger.curves:
-        series = f", {curve.published.series}" if curve.published.series else ""
-        name = f"{TITLES[curve.task]}: {_name(curve.task, curve.metric)}{series}"
-        size = curve.size or max(curve.seen) + 1
-        places = [epoch - 1 + seen / size for epoch, seen in zip(curve.epochs, curve.seen, strict=True)]
-        svg = charts.dense(name, places, curve.printed, curve.mean, curve.low, curve.high)
-        drawn.append((name, curve, Markup(svg)))  # noqa: S704 - escaped in charts
+    for task, by_name in groups.items():
+        for name, group in by_name.items():
+            entries = [(entry.epoch, entry) for entry in group if entry.epoch is not None]
+            if len(entries) < CURVE:
+                continue
+            title = name
+            if _hides_the_rest(entries):
+                entries, title = entries[1:], f"{name}, from epoch {entries[1][0]}"
+            report = [charts.Point(epoch, entry.published.value) for epoch, entry in entries]
+            ours = [_point(epoch, entry.figure) for epoch, entry in entries if entry.figure]
+            epochs = [epoch for epoch, _ in entries]
+            uneven = max(epochs) - min(epochs) >= 2 * len(epochs)
+            chart = charts.curves(f"{TITLES[task]}: {title}", report, ours, group[0].published.unit, even=uneven)
+            drawn.setdefault(task, []).append((title, _svg(chart)))
     return drawn
 
 
-def _hides_the_rest(entries: Sequence[Entry]) -> bool:
+def _curves(ledger: Ledger) -> list[tuple[str, CurveEntry, Markup]]:
+    """Return the curves of losses per batch, each with its name and its chart."""
+    drawn = []
+    for curve in ledger.curves:
+        name = f"{TITLES[curve.task]}: {_name(curve.task, curve.metric, curve.published.series)}"
+        size = curve.size or max(curve.seen) + 1
+        places = [epoch - 1 + seen / size for epoch, seen in zip(curve.epochs, curve.seen, strict=True)]
+        chart = charts.dense(name, places, curve.printed, curve.mean, curve.low, curve.high)
+        drawn.append((name, curve, _svg(chart)))
+    return drawn
+
+
+def _hides_the_rest(entries: Sequence[tuple[int, Entry]]) -> bool:
     """Return whether the untrained network's number presses all others into a flat line."""
-    values = [entry.published.value for entry in entries]
-    later = max(values[1:]) - min(values[1:])
-    return entries[0].epoch == 0 and max(values) - min(values) > 5 * later
+    values = [entry.published.value for _, entry in entries]
+    return entries[0][0] == 0 and max(values) - min(values) > 5 * (max(values[1:]) - min(values[1:]))
 
 
-def _point(entry: Entry) -> charts.Point:
-    figure: Any = entry.figure
-    seeds = figure.interval == "seeds"
-    return charts.Point(_epoch(entry), figure.mean, figure.low if seeds else None, figure.high if seeds else None)
-
-
-def _epoch(entry: Entry) -> int:
-    return entry.epoch or 0
+def _point(epoch: int, figure: Figure) -> charts.Point:
+    interval = (figure.low, figure.high) if figure.interval == "seeds" else (None, None)
+    return charts.Point(epoch, figure.mean, *interval)
 
 
 def _beyond_chart(ledger: Ledger) -> Markup | None:
@@ -242,4 +264,4 @@ def _beyond_chart(ledger: Ledger) -> Markup | None:
         for item in ledger.beyond
         if item.figure and item.figure.unit == "fraction"
     ]
-    return Markup(charts.rows("What goes beyond the report, as accuracies", lines)) if lines else None  # noqa: S704
+    return _svg(charts.rows("What goes beyond the report, as accuracies", lines)) if lines else None

@@ -2,49 +2,39 @@
 
 import json
 from dataclasses import dataclass
+from functools import cache
 
+from trackdl import spec
 from trackdl.errors import InputError
+from trackdl.spec import GridSpec
+from trackdl.system.paths import project_root
 
-__all__ = ["COMMANDS", "GRID_ORIGIN", "GRID_TABLE", "PADDED_TABLE", "Recipe", "recipe"]
-
-
-# The grid's figures come of its committed table, whose cells were fitted once, for hours.
+# The grid's figures come from its committed table, whose cells were fitted once, for hours.
 GRID_TABLE = "experiments/results/grid.csv"
-# What made the table, and what came of the best cell and the report's choice when they were trained again.
+# How the table was made, and the accuracies of its best cell and of the report's choice when trained again.
 GRID_ORIGIN = "experiments/results/grid.json"
-# The same grid with padding, ours: told beside the hypotheses, no figure comes of it.
+# The table of our grid with padding: it is quoted with the hypotheses, no figure comes from it.
 PADDED_TABLE = "experiments/results/grid-padded.csv"
-# What makes a task's figures, where it is not its own command alone.
+# The commands that make a task's figures, if not the task's own command.
 COMMANDS = {"grid": "`trackdl grid --export experiments/results`"}
 GRID = {
     "rank_of_choice": "rank of a cell",
     "choice_cv_accuracy": "accuracy of a cell",
     "best_cv_accuracy": "accuracy of the best cell",
 }
-# The configuration that the report calls the best.
-CHOICE = json.dumps(
-    {
-        "activation": "relu",
-        "conv_layers": 2,
-        "dense_nodes": 128,
-        "dropout": 0.1,
-        "filter_size": 3,
-        "filters": 16,
-        "pool_size": 2,
-    }
-)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a figure comes from a run.
+    """How a figure is computed from a run.
 
     Attributes:
-        model: Which of the run's models has them, by its tags' group and name; empty where the run is the model.
-        artifacts: What is read.
+        artifacts: The artifacts that are read.
         formula: Its name in `formulas.FORMULAS`.
-        select: What the formula is told besides.
-        logged: The metric, and its step, under which the run logged the same figure; None where it logged none.
+        select: The formula's argument.
+        model: Which of the run's models has the artifacts, by its tags' protocol and network; empty if the run is the
+            model.
+        logged: The metric, and its step, under which the run logged the same figure; None if it logged none.
     """
 
     artifacts: tuple[str, ...]
@@ -58,56 +48,47 @@ def recipe(task: str, metric: str, epoch: int | None, seed: int) -> Recipe:
     """Return how a task's figure is computed.
 
     Args:
-        task: Whose run it is; a search's finalist keeps what `fashion` keeps.
-        metric: As the task logs it; of Task 4 with the model's name before it, of failed fits with their group's.
-        epoch: The epoch that it is of.
+        task: The run's task; a search's finalist keeps what `fashion` keeps.
+        metric: As the task logs it, preceded by the model's name for Task 4, and by the group's for failed fits.
+        epoch: The figure's epoch.
         seed: The training's.
 
     Raises:
         InputError: The task keeps nothing that such a figure could be computed from.
     """
+    found = None
     if task == "heart":
-        return _of_table(metric, seed)
-    if task == "grid" and metric in GRID:
-        return Recipe((GRID_TABLE,), GRID[metric], CHOICE)
-    if task == "grid" and metric == "fresh_test_accuracy":
+        found = _of_heart(metric, seed)
+    elif task == "grid":
+        found = _of_grid(metric)
+    elif task == "transfer":
+        found = _of_transfer(metric, epoch)
+    elif task in ("mnist", "fashion", "search"):
+        found = _of_classifier(metric, epoch)
+    if found is None:
+        raise InputError(f"task {task}, metric {metric!r}: no run keeps what this could be computed from")
+    return found
+
+
+@cache
+def _choice() -> str:
+    """Return, as JSON, the configuration that the report calls the best: its grid's first."""
+    grid = spec.load(project_root() / "experiments" / "grid.yaml", GridSpec)
+    return json.dumps(grid.cells("report")[0], sort_keys=True)
+
+
+def _of_grid(metric: str) -> Recipe | None:
+    group, _, name = metric.rpartition("/")
+    if metric in GRID:
+        return Recipe((GRID_TABLE,), GRID[metric], _choice())
+    if metric == "fresh_test_accuracy":
         return Recipe((GRID_ORIGIN, GRID_TABLE), "accuracy of the best cell trained again")
-    if task == "grid" and metric == "networks":
+    if metric == "networks":
         return Recipe((GRID_TABLE,), "cells that are networks")
-    if task == "grid" and metric.rpartition("/")[2] == "failed_fits":
-        return Recipe((GRID_ORIGIN,), "failed fits of a group", metric.rpartition("/")[0] or "all")
-    if metric == "batch_losses" and task == "transfer":
-        return Recipe(("history/batches.safetensors",), "losses of all epochs' batches")
-    if metric == "batch_losses" and epoch:
-        return Recipe(_of_epochs("history/epoch", epoch), "losses of each epoch's batches")
-    kind = "accuracy" if "accuracy" in metric else "cross-entropy"
-    logged = (metric, epoch or 0)
-    if task == "transfer" and metric in ("train_loss", "train_accuracy"):
-        return Recipe(("predictions/train-epochs.safetensors",), f"{kind} of an epoch", str(epoch), logged=logged)
-    if task == "transfer" and metric.startswith("val_accuracy"):
-        name = metric.removeprefix("val_accuracy").strip("_").replace("_", " ") or "transferred"
-        return Recipe(("predictions/held_out.json",), "accuracy of a column", name, logged=logged)
-    if task in ("mnist", "fashion", "search"):
-        if metric in ("train_loss", "train_accuracy"):
-            formula = "accuracy of the batches" if kind == "accuracy" else "mean loss of the batches"
-            return Recipe((f"history/epoch-{epoch:05d}.safetensors",), formula, logged=logged)
-        if metric in ("val_loss", "val_accuracy", "test_loss", "test_accuracy"):
-            part = metric.partition("_")[0]
-            return Recipe((f"predictions/{part}-epoch-{epoch:05d}.safetensors",), kind, logged=logged)
-        if metric in ("val_loss_dropout", "val_accuracy_dropout"):
-            return Recipe((f"predictions/val-dropout-epoch-{epoch:05d}.safetensors",), kind, logged=logged)
-        if metric in ("best_test_loss", "best_test_accuracy"):
-            return Recipe(("predictions/test.safetensors",), kind, logged=logged)
-        if metric in ("best_val_loss", "best_val_accuracy") and epoch:
-            return Recipe(_of_epochs("predictions/val-epoch", epoch), f"{kind} of the best epoch", logged=logged)
-    raise InputError(f"task {task}, metric {metric!r}: no run keeps what this could be computed from")
+    return Recipe((GRID_ORIGIN,), "failed fits of a group", group or "all") if name == "failed_fits" else None
 
 
-def _of_epochs(name: str, last: int) -> tuple[str, ...]:
-    return tuple(f"{name}-{number:05d}.safetensors" for number in range(1, last + 1))
-
-
-def _of_table(metric: str, seed: int) -> Recipe:
+def _of_heart(metric: str, seed: int) -> Recipe | None:
     model, _, name = metric.rpartition("/")
     if name == "test_accuracy":
         logged = ("test_accuracy_by_seed", seed)
@@ -121,4 +102,43 @@ def _of_table(metric: str, seed: int) -> Recipe:
         return Recipe(("training.json",), "losses of every tenth batch", model=model)
     if name == "test_loss" and model.startswith("as-reported/"):
         return Recipe(("predictions/test.csv",), "broadcast loss by rows", model=model)
-    raise InputError(f"task heart, metric {metric!r}: no run keeps what this could be computed from")
+    return None
+
+
+def _of_transfer(metric: str, epoch: int | None) -> Recipe | None:
+    logged = (metric, epoch or 0)
+    if metric == "batch_losses":
+        return Recipe(("history/batches.safetensors",), "losses of all epochs' batches")
+    if metric in ("train_loss", "train_accuracy"):
+        formula = f"{_kind(metric)} of an epoch"
+        return Recipe(("predictions/train-epochs.safetensors",), formula, str(epoch), logged=logged)
+    if metric.startswith("val_accuracy"):
+        name = metric.removeprefix("val_accuracy").strip("_").replace("_", " ") or "transferred"
+        return Recipe(("predictions/held_out.json",), "accuracy of a column", name, logged=logged)
+    return None
+
+
+def _of_classifier(metric: str, epoch: int | None) -> Recipe | None:
+    kind, logged = _kind(metric), (metric, epoch or 0)
+    if metric == "batch_losses" and epoch:
+        return Recipe(_of_epochs("history/epoch", epoch), "losses of each epoch's batches")
+    if metric in ("best_test_loss", "best_test_accuracy"):
+        return Recipe(("predictions/test.safetensors",), kind, logged=logged)
+    if metric in ("best_val_loss", "best_val_accuracy") and epoch:
+        return Recipe(_of_epochs("predictions/val-epoch", epoch), f"{kind} of the best epoch", logged=logged)
+    if metric in ("train_loss", "train_accuracy"):
+        formula = "accuracy of the batches" if kind == "accuracy" else "mean loss of the batches"
+        return Recipe((f"history/epoch-{epoch:05d}.safetensors",), formula, logged=logged)
+    outputs = metric.replace("_loss", "").replace("_accuracy", "")
+    if outputs in ("val", "test", "val_dropout") and outputs != metric:
+        path = f"predictions/{outputs.replace('_', '-')}-epoch-{epoch:05d}.safetensors"
+        return Recipe((path,), kind, logged=logged)
+    return None
+
+
+def _kind(metric: str) -> str:
+    return "accuracy" if "accuracy" in metric else "cross-entropy"
+
+
+def _of_epochs(name: str, last: int) -> tuple[str, ...]:
+    return tuple(f"{name}-{number:05d}.safetensors" for number in range(1, last + 1))

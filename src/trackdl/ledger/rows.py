@@ -1,16 +1,14 @@
-"""Published beside measured: each number that the report prints, next to ours."""
+"""A task's own table: each number that the report prints next to the run's."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from trackdl.spec import Reported
 
-__all__ = ["NumberRow", "beside", "table"]
-
 
 @dataclass(frozen=True)
 class NumberRow:
-    """One published number and its counterpart; `measured` is None where the run did not come so far."""
+    """One published number and its counterpart; `measured` is None if the run did not reach the epoch."""
 
     metric: str
     epoch: int | None
@@ -18,25 +16,29 @@ class NumberRow:
     measured: float | None
 
 
-def beside(reported: Sequence[Reported], history: Callable[[str], Sequence[tuple[int, float]]]) -> list[NumberRow]:
-    """Put each published number beside the run's; where the report has several trainings of one kind, of its main one.
+def compare(reported: Sequence[Reported], history: Callable[[str], Sequence[tuple[int, float]]]) -> list[NumberRow]:
+    """Pair each published number of the report's main training with the run's.
 
     Args:
         reported: The experiment's published numbers.
-        history: Returns a metric's (epoch, value) points; of a number without an epoch the last one counts.
+        history: Returns a metric's (epoch, value) points; a number without an epoch is paired with the last one.
     """
-    rows = []
     main = [item for item in reported if not item.series]
-    recorded = {metric: dict(history(metric)) for metric in {item.metric for item in main}}
-    for item in main:
-        points = recorded[item.metric]
-        epoch = item.epoch if item.epoch is not None else max(points, default=None)
-        rows.append(NumberRow(item.metric, item.epoch, item.value, points.get(epoch) if epoch is not None else None))
-    return rows
+    points = {metric: dict(history(metric)) for metric in {item.metric for item in main}}
+    last = {metric: max(of_metric, default=-1) for metric, of_metric in points.items()}
+    return [
+        NumberRow(
+            item.metric,
+            item.epoch,
+            item.value,
+            points[item.metric].get(last[item.metric] if item.epoch is None else item.epoch),
+        )
+        for item in main
+    ]
 
 
 def table(rows: Sequence[NumberRow]) -> tuple[list[str], list[list[str]]]:
-    """Return the rows as a table's columns and lines: a line an epoch, the report's number and ours for each metric."""
+    """Return the rows as a table's columns and lines: a line per epoch, the report's number and ours per metric."""
     metrics = list(dict.fromkeys(row.metric for row in rows))
     epochs = list(dict.fromkeys(row.epoch for row in rows))
     found = {(row.epoch, row.metric): row for row in rows}

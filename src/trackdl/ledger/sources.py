@@ -7,8 +7,6 @@ from functools import lru_cache
 
 from trackdl.ledger.model import RunFacts
 
-__all__ = ["FigureQuery", "SeedRun", "Sources", "Stamp"]
-
 
 @dataclass(frozen=True)
 class SeedRun:
@@ -20,10 +18,10 @@ class SeedRun:
 
 @dataclass(frozen=True)
 class FigureQuery:
-    """What is looked for: the runs of a figure.
+    """A figure whose runs are looked for.
 
-    `key` is the place in the ledger that they are for; `set`, `tags` and `command` are as in `BeyondItem`. With
-    `or_own` the task's own experiment counts where no run is there of the one with the keys of `set`.
+    `key` is its name in the ledger; `set`, `tags` and `command` are as in `BeyondItem`. With `or_own` the task's own
+    experiment counts if the one with the keys of `set` has no run.
     """
 
     key: str
@@ -38,21 +36,22 @@ class FigureQuery:
 
 @dataclass(frozen=True)
 class Stamp:
-    """What a ledger says of itself."""
+    """How a ledger was made; the fields are those of `model.Ledger`."""
 
     version: str
     commit: str | None
     made: str
     seeds: int | None
+    current_code: Mapping[str, str]
 
 
 class Sources:
-    """What is known of runs, and their artifacts; remembers what was asked for.
+    """Gives runs and their artifacts, and remembers which were asked for.
 
     Args:
-        pick: Returns the runs of a figure, or none.
-        facts: Returns what is known of a run, its artifacts left empty.
-        fetch: Returns an artifact of a run; raises TrackdlError where it cannot be had.
+        pick: Returns the runs of a figure; empty if there are none.
+        facts: Returns what is known of a run, without its artifacts.
+        fetch: Returns an artifact of a run; raises TrackdlError if it cannot be read.
     """
 
     def __init__(
@@ -63,32 +62,34 @@ class Sources:
     ) -> None:
         self._pick = pick
         self._fetch = lru_cache(maxsize=128)(fetch)
-        self._facts = lru_cache(maxsize=None)(facts)
-        self._read: dict[str, dict[str, str]] = {}
+        self.facts = lru_cache(maxsize=None)(facts)
+        self._digests: dict[str, dict[str, str]] = {}
         self.picked: list[tuple[FigureQuery, Sequence[SeedRun]]] = []
 
-    def pick(self, want: FigureQuery) -> Sequence[SeedRun]:
-        """Return the runs of a figure, or none, and remember which were picked."""
-        seed_runs = self._pick(want)
-        self.picked.append((want, seed_runs))
+    def pick(self, query: FigureQuery) -> Sequence[SeedRun]:
+        """Return the runs of a figure and remember them."""
+        seed_runs = self._pick(query)
+        self.picked.append((query, seed_runs))
         return seed_runs
 
-    def content(self, run: str, path: str) -> bytes:
-        """Return an artifact and remember its SHA-256."""
-        content = self._fetch(run, path)
-        self._read.setdefault(run, {})[path] = hashlib.sha256(content).hexdigest()
-        return content
+    def read(self, run: str, paths: Sequence[str]) -> list[bytes]:
+        """Return artifacts of a run and remember their SHA-256.
 
-    def facts(self, run: str) -> RunFacts:
-        """Return what is known of a run."""
-        found = self._facts(run)
-        self._read.setdefault(run, {})
-        return found
+        Raises:
+            TrackdlError: There is no such run, or an artifact cannot be read.
+        """
+        self.facts(run)
+        digests = self._digests.setdefault(run, {})
+        contents = []
+        for path in paths:
+            contents.append(self._fetch(run, path))
+            digests[path] = hashlib.sha256(contents[-1]).hexdigest()
+        return contents
 
     @property
     def runs(self) -> dict[str, RunFacts]:
-        """All runs that were asked about, with the artifacts that were read."""
+        """All runs that were read, each with its artifacts."""
         return {
-            run: self._facts(run).model_copy(update={"artifacts": dict(sorted(paths.items()))})
-            for run, paths in sorted(self._read.items())
+            run: self.facts(run).model_copy(update={"artifacts": dict(sorted(digests.items()))})
+            for run, digests in sorted(self._digests.items())
         }

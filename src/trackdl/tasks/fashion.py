@@ -100,7 +100,7 @@ def run(experiment: FashionSpec, resume: str | None = None) -> Result:
     before = Run(resume) if resume else None
     if experiment.seeds == 1:
         one, made = _train_seed(experiment, resume)
-        return Result(experiment, one, [one], [made], ledger.beside(experiment.numbers, one.history))
+        return Result(experiment, one, [one], [made], ledger.compare(experiment.numbers, one.history))
     if before and before.info.info.status == "FINISHED":
         raise InputError(f"run {before.id} has finished its {experiment.seeds} seeds; --resume the run of one of them")
     with runs.start(experiment, resume=before, name=f"fashion, {experiment.seeds} seeds") as parent:
@@ -112,7 +112,7 @@ def run(experiment: FashionSpec, resume: str | None = None) -> Result:
             decisions += [decision] if decision else []
         _summarise(parent, seeds)
         _draw_curves(parent, experiment)
-        rows = ledger.beside(experiment.numbers, parent.history)
+        rows = ledger.compare(experiment.numbers, parent.history)
     return Result(experiment, parent, seeds, decisions, rows)
 
 

@@ -88,7 +88,7 @@ def run(experiment: HeartSpec) -> Result:
         against = _compare(run, crossed, _subject(experiment))
         _draw(run, tested, crossed, against, table)
         decision = _register(run, experiment, tested, metrics, table)
-        rows = ledger.beside(experiment.numbers if table.origin == "report" else [], run.history)
+        rows = ledger.compare(experiment.numbers if table.origin == "report" else [], run.history)
     return Result(experiment, run, decision, rows, found, metrics, against, table)
 
 

@@ -55,7 +55,7 @@ def run(experiment: MnistSpec, resume: str | None = None) -> Result:
         _log_inputs(run, images)
         trainer, evaluation = _train(run, experiment, trainer, images)
         decision = register(run, trainer.model, trainer.epoch, evaluation, images)
-        rows = ledger.beside(experiment.numbers, run.history)
+        rows = ledger.compare(experiment.numbers, run.history)
     return Result(run, decision, rows)
 
 

@@ -89,7 +89,7 @@ def run(experiment: TransferSpec) -> Result:
         held_out = _hold_out(run, experiment, source, examples, letters)
         judged = _judge(run, trainer, _examples(unseen, experiment)) if unseen else None
         decision = _register(run, experiment, trainer, evaluation, held_out[SUBJECT], letters, source)
-        rows = ledger.beside(experiment.numbers, run.history)
+        rows = ledger.compare(experiment.numbers, run.history)
     return Result(experiment, run, decision, rows, held_out, judged, letters.origin)
 
 
