@@ -20,8 +20,6 @@ from typing import Any
 
 from measuring import columns, in_a_fresh_process, say
 
-__all__ = ["main", "measure", "summarise", "tables"]
-
 REPORT_EPOCHS = {"mnist": 8, "fashion": 10, "tracking": 8}
 # Reading the data is a fixed cost of trackdl's and the plain loop's fit, which weighs more with fewer epochs.
 SHORT_EPOCHS = {"mnist": 3, "fashion": 3, "tracking": 8}

@@ -22,8 +22,6 @@ from typing import Any
 
 from measuring import columns, in_a_fresh_process, say
 
-__all__ = ["SMALL", "main", "measure", "rates", "summarise", "tables"]
-
 SIDES = ["trackdl", "report", "skorch"]
 WANTED = {("report", "all"): 2.5, ("report", "small"): 3.4, ("skorch", "all"): 2.0}
 WANTED_SECONDS = 1.0  # of a trial, not spent training

@@ -43,8 +43,6 @@ from trackdl.spec.grid import Space
 from trackdl.studies.grid.fits import FoldResult, FoldTask, fit_fold
 from trackdl.training.trainer import Examples
 
-__all__ = ["BATCH", "CELLS", "FOLDS", "WORKERS", "Fit", "Job", "fit_report", "fit_skorch", "run_pool", "run_trackdl"]
-
 WORKERS = 2
 FOLDS = 3
 BATCH = 100

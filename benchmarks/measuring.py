@@ -9,8 +9,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-__all__ = ["columns", "in_a_fresh_process", "say"]
-
 
 def in_a_fresh_process(program: str, *arguments: str) -> Any:
     """Run a program of this folder in a process of its own and return the JSON in the last line of its output.

@@ -10,8 +10,6 @@ from typing import Any
 
 from grid_sides import CELLS, WORKERS, Fit, Job, run_pool, run_trackdl
 
-__all__ = ["run"]
-
 
 def run(side: str, job: Job) -> dict[str, Any]:
     """Run a side on the sample.

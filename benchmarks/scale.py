@@ -35,8 +35,6 @@ STATE = bytes(1_000_000)  # of a training, as large as that of a network of 80,0
 WANTED_SHARE = 0.95  # at 32 workers, PostgreSQL, trials of 10 s
 WANTED_SPEEDUP = 1.8
 
-__all__ = ["main", "measure_store", "summarise"]
-
 
 def threads(function: Callable[[Any], Any], next_task: Callable[[], Any], workers: int) -> Iterator[tuple[Any, Any]]:
     """An engine of threads, for work that only sleeps."""

@@ -38,8 +38,6 @@ from trackdl.spec.grid import DIMENSIONS
 from trackdl.spec.search import StudySettings
 from trackdl.system.console import print_table
 
-__all__ = ["Table", "main", "measure", "replay", "searches"]
-
 IMAGES = 32_000  # of one epoch of one fold
 SPLIT = 0  # the fold that the searches see
 WITHIN = 0.5  # points of the grid's best

@@ -33,8 +33,6 @@ from typing import Any
 
 from measuring import columns, say
 
-__all__ = ["main", "summarise", "table"]
-
 CONCURRENCY = (1, 8, 32)
 BATCH = 256
 # Which server is asked, in which of the prepared forms.

@@ -29,8 +29,6 @@ from trackdl.tracking.registry import register as registry
 from trackdl.tracking.registry.register import Score
 from trackdl.training.trainer import seeded
 
-__all__ = ["prepare"]
-
 BATCH = 256
 NAME = "mnist-cnn"
 

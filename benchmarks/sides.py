@@ -30,8 +30,6 @@ from trackdl.spec import Training
 from trackdl.spec.fashion import FashionModel
 from trackdl.training.trainer import Examples, Loss, Trainer
 
-__all__ = ["WORKS", "Clock", "Job", "fit_lightning", "fit_plain", "fit_skorch", "fit_trackdl"]
-
 
 @dataclass(frozen=True)
 class Job:

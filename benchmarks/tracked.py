@@ -18,8 +18,6 @@ from trackdl.tracking import training_runs as epochs
 from trackdl.tracking.runs import Run
 from trackdl.training.trainer import Evaluation, Examples, Trainer
 
-__all__ = ["fit_tracked", "fit_untracked"]
-
 
 def fit_untracked(job: Job, clock: Clock) -> nn.Module:
     """Fit Task 1's network, tested before training and after each epoch, and keep no record."""

@@ -4,8 +4,6 @@ from pathlib import Path
 
 from trackdl.ledger import check, page
 
-__all__ = ["with_head"]
-
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- the ledger's head: python -m tools.readme -->\n", "<!-- end -->\n"
 

@@ -10,8 +10,6 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-__all__ = ["arrows", "draw"]
-
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "trackdl"
 PICTURE = ROOT / "docs" / "pictures" / "rooms.png"

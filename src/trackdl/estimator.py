@@ -30,8 +30,6 @@ from trackdl.spec import Optimizer, Training
 from trackdl.spec.fashion import FashionModel
 from trackdl.training.trainer import Examples, Trainer, outputs_of
 
-__all__ = ["NetEstimator"]
-
 # The report's argument names, and the experiment file's keys.
 _DIMENSIONS = {
     "n_conv_layers": "conv_layers",

@@ -17,8 +17,6 @@ import pytest
 
 from support import ROOT
 
-__all__ = ["pool", "start_driver", "wait_until_gone"]
-
 CONTEXT: ForkServerContext = multiprocessing.get_context("forkserver")
 HEAVY = [
     "trackdl.tasks.grid",

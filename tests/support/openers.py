@@ -4,8 +4,6 @@ import os
 
 from support.forked import pool
 
-__all__ = ["four_at_once"]
-
 
 def _open(urls: tuple[str, str]) -> str:
     """Open absent stores, as the first command of a checkout does; return the experiment's id."""

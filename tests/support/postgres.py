@@ -11,8 +11,6 @@ from pathlib import Path
 
 import sqlalchemy
 
-__all__ = ["Server", "free_port", "why_not"]
-
 
 def _programs() -> Path | None:
     found = sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb")) or [shutil.which("initdb")]  # noqa: PTH207

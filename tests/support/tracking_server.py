@@ -11,8 +11,6 @@ import requests
 
 from support.postgres import free_port
 
-__all__ = ["TrackingServer"]
-
 
 class TrackingServer:
     """`mlflow server` on a SQLite store and artifacts in `folder`."""

@@ -31,8 +31,6 @@ from trackdl.system.console import say
 from trackdl.tracking.registry import files as artifacts
 from trackdl.tracking.registry import versions
 
-__all__ = ["DemoModel", "build", "load", "serve"]
-
 log = logging.getLogger(__name__)
 
 PAGE = Path(__file__).with_name("page")

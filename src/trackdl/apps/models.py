@@ -9,8 +9,6 @@ from trackdl.system.console import print_table, say
 from trackdl.tracking.registry import versions
 from trackdl.tracking.registry.versions import Model, Version
 
-__all__ = ["list_models", "promote", "score"]
-
 
 def list_models(names: Sequence[str], *, as_json: bool) -> None:
     """Print registered models: versions with aliases, score, metrics and lineage, and every move of an alias.

@@ -19,8 +19,6 @@ from trackdl.serving import ServedImages, ServedTable
 from trackdl.system.console import print_table, say
 from trackdl.tracking.registry import files as artifacts
 
-__all__ = ["predict", "show"]
-
 SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".png", ".pgm", ".ppm", ".qoi", ".tif", ".tiff", ".webp")
 _BATCH = 128  # images read before they are classified, so that a large folder does not fill the memory
 _STDIN = "-"

@@ -14,8 +14,6 @@ from trackdl.serving import server
 from trackdl.system.console import say
 from trackdl.tracking.registry import files as artifacts
 
-__all__ = ["listening", "run", "serve"]
-
 log = logging.getLogger(__name__)
 
 _LOCAL = ("127.0.0.1", "localhost", "::1")

@@ -28,8 +28,6 @@ from trackdl.system.console import say
 from trackdl.system.paths import UI, project_root
 from trackdl.tracking import store
 
-__all__ = ["Page", "run", "shown"]
-
 _HOST = "127.0.0.1"
 _TIMEOUT = 180  # seconds until a page must answer: MLflow imports slowly on a busy machine
 _LOG_TAIL = 2000  # characters of a page's log that are shown when it ends

@@ -20,8 +20,6 @@ from trackdl.system import console, processes
 if TYPE_CHECKING:
     from trackdl.workers.pool import Engine
 
-__all__ = ["main"]
-
 # `mlflow run -P batch_size=5` becomes `--batch_size 5`: both spellings are the same option.
 _SETTINGS = {"token_normalize_func": lambda token: token.replace("_", "-"), "help_option_names": ["-h", "--help"]}
 

@@ -12,8 +12,6 @@ from trackdl.errors import TrackdlError
 from trackdl.spec import LedgerSpec
 from trackdl.system.console import print_table, say
 
-__all__ = ["COMMANDS"]
-
 
 def ledger(
     file: options.File = None,

@@ -6,8 +6,6 @@ import typer
 
 from trackdl.errors import InputError
 
-__all__ = ["COMMANDS"]
-
 Name = Annotated[str, typer.Argument(metavar="MODEL", help="A registered model, e.g. greek-cnn.")]
 Alias = Annotated[str | None, typer.Option(help="The version with this alias; champion by default.")]
 Version = Annotated[int | None, typer.Option(min=1, help="This version, whatever its alias.")]

@@ -12,8 +12,6 @@ from trackdl import spec
 from trackdl.errors import InputError
 from trackdl.system import paths
 
-__all__ = ["EngineName", "File", "Gpus", "Resume", "Workers", "chosen", "read", "resumable", "with_training"]
-
 File = Annotated[
     str | None, typer.Option(help="Experiment file, or runs:/RUN_ID/experiment.yaml; experiments/TASK.yaml by default.")
 ]

@@ -6,8 +6,6 @@ A new one needs an entry here, and its files in `download.datasets`.
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["CATALOGUE", "FASHION", "MNIST", "ImageData"]
-
 
 @dataclass(frozen=True)
 class ImageData:

@@ -10,8 +10,6 @@ from trackdl.system.findings import Finding
 from trackdl.system.paths import data_root, project_root
 from trackdl.tracking import health, store
 
-__all__ = ["examine"]
-
 
 def examine() -> list[Finding]:
     """Run every check; a check that raises is a fault, and the others still run."""

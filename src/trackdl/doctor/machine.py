@@ -22,8 +22,6 @@ from trackdl.errors import InputError
 from trackdl.system.findings import Finding, first_few
 from trackdl.training.devices import resolve_device, resolve_precision
 
-__all__ = ["data", "disk", "hardware", "pickles", "reachable", "versions"]
-
 log = logging.getLogger(__name__)
 
 GIB = 1 << 30

@@ -22,6 +22,7 @@ from trackdl.ledger.sources import FigureQuery, SeedRun
 from trackdl.spec import TRAINED, GridSpec, HeartSpec, TrainedSpec, TransferSpec
 from trackdl.system.code_digest import code_digest, words_of
 from trackdl.system.paths import project_root
+from trackdl.tracking.registry import files
 from trackdl.tracking.registry import register as registry
 from trackdl.tracking.runs import Run
 
@@ -203,7 +204,7 @@ def _without_seed(run: Run) -> dict[str, str]:
 def _champion(experiment: TransferSpec) -> dict[str, str]:
     """Return the tag of runs that start from the network that a new run would start from; empty if there is none."""
     source = experiment.source
-    return {SOURCE: registry.fetch_model(source).card.weights_sha256} if registry.exists(source) else {}
+    return {SOURCE: registry.fetch_model(source).card.weights_sha256} if files.exists(source) else {}
 
 
 def _newest(experiment: TrainedSpec, tags: Mapping[str, str]) -> Run | None:

@@ -13,8 +13,6 @@ from trackdl.networks.fashion import FashionNet
 from trackdl.networks.heart import HeartNets
 from trackdl.spec.fashion import SIDE, FashionModel
 
-__all__ = ["build", "count_parameters"]
-
 
 def _fashion_net(classes: int = 10, side: int = SIDE, **model: Any) -> FashionNet:
     return FashionNet(FashionModel(**model), classes, side)

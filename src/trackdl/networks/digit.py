@@ -5,8 +5,6 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["DigitNet"]
-
 
 class DigitNet(nn.Module):
     """The report's `Net` (Task 1): two 5×5 convolutions, two linear layers, 21,840 parameters for ten classes.

@@ -7,8 +7,6 @@ from torch import Tensor, nn
 
 from trackdl.spec.fashion import SIDE, FashionModel
 
-__all__ = ["ACTIVATIONS", "NOT_MONOTONE", "FashionNet"]
-
 
 class FashionNet(nn.Module):
     """The report's Task 2 network: convolutions of one kind, each with pooling and activation, then two linear layers.

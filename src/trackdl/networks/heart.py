@@ -5,8 +5,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["HeartNet", "HeartNets"]
-
 
 class HeartNet(nn.Module):
     """The report's Task 4 network for any widths: linear layers with ReLU in between, and one output.

@@ -5,8 +5,6 @@ from torch import nn
 
 from trackdl.networks.digit import DigitNet
 
-__all__ = ["freeze", "replace_head"]
-
 
 def freeze(model: nn.Module) -> None:
     """Freeze all weights: they get no gradient, and optimisers leave them out."""

@@ -14,8 +14,6 @@ from sklearn.metrics import confusion_matrix, roc_curve
 from trackdl.analysis.stats import Estimate, reliability
 from trackdl.plots.common import BLUE, GREY, ORANGE, PALETTE, THOUSANDS, new_panels
 
-__all__ = ["calibration_panels", "confusion_grid", "difference_chart", "loss_panels", "roc_panels"]
-
 STYLES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1)), (0, (1, 1)))
 
 Points = Sequence[tuple[int, float]]

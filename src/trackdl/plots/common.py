@@ -12,18 +12,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
-__all__ = [
-    "accuracy_bars",
-    "epoch_curves",
-    "fold_curves",
-    "image_grid",
-    "label_epochs",
-    "legend_below",
-    "loss_curves",
-    "new_axes",
-    "new_panels",
-]
-
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
 PALETTE = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9")
 THOUSANDS = "{x:,.0f}"

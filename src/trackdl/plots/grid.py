@@ -18,15 +18,6 @@ from trackdl.analysis.stats import Estimate
 from trackdl.plots.common import BLUE, GREEN, GREY, PALETTE, label_epochs, legend_below, new_axes, new_panels
 from trackdl.spec.grid import DIMENSIONS
 
-__all__ = [
-    "accuracy_against_time",
-    "effects_chart",
-    "importance_bars",
-    "interaction",
-    "interaction_maps",
-    "learning_curves",
-]
-
 # Colours differ in shape too, for prints in grey. 6 colours, 7 markers and 5 lines: the numbers have no common factor,
 # so a colour is used again with another marker and another line.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")

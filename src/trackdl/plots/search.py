@@ -8,8 +8,6 @@ from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
 
 from trackdl.plots.common import BLUE, GREY, ORANGE, label_epochs, legend_below, new_axes
 
-__all__ = ["learning_curves", "pareto"]
-
 
 def learning_curves(trials: Sequence[tuple[int, Sequence[float], bool]], title: str) -> Figure:
     """Draw each trial's validation accuracy per epoch; the best trial has a colour of its own.

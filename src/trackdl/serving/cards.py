@@ -16,8 +16,6 @@ from trackdl.networks import build as models
 from trackdl.spec import Preprocessing
 from trackdl.system.paths import whole_file
 
-__all__ = ["AnyCard", "Card", "ImageCard", "TableCard", "read_model", "write_model"]
-
 
 class _BaseCard(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)

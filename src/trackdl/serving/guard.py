@@ -20,8 +20,6 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-__all__ = ["CSV", "ERROR_HANDLERS", "JSON", "Guard", "Limits", "http_error", "read_body"]
-
 JSON, CSV = "application/json", "text/csv"
 FORMS = ("inputs", "instances", "dataframe_split", "dataframe_records")
 # It matches at every quote, an unterminated string's too, and never backtracks: a scan takes linear time.

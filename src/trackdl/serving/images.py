@@ -15,8 +15,6 @@ from trackdl.errors import InputError
 from trackdl.serving.cards import ImageCard
 from trackdl.serving.requests import read_request
 
-__all__ = ["ServedImages"]
-
 _BATCH = 512  # larger batches are no faster and take more memory
 
 

@@ -13,8 +13,6 @@ from trackdl.errors import InputError
 from trackdl.serving.images import ServedImages
 from trackdl.serving.tables import ServedTable
 
-__all__ = ["NamedModel", "Refusal", "registered_as"]
-
 # MLflow writes this file next to a model that it fetches from the registry.
 _REGISTERED = "registered_model_meta"
 

@@ -16,8 +16,6 @@ from trackdl.data.preprocessing.digits import SIDE
 from trackdl.data.preprocessing.image_files import MAX_PIXELS, read_image
 from trackdl.errors import InputError
 
-__all__ = ["MAX_IMAGES", "read_request"]
-
 MAX_IMAGES = 65_536  # in one request: the largest data set fits
 # Pixels of all image files in one request: four of the largest, or a thousand of a scanner's.
 _MAX_DECODED = 4 * MAX_PIXELS

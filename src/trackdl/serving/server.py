@@ -15,8 +15,6 @@ from trackdl import serving
 from trackdl.serving.guard import CSV, JSON, Guard, Limits, http_error
 from trackdl.serving.pyfunc import NamedModel, Refusal
 
-__all__ = ["build"]
-
 log = logging.getLogger(__name__)
 
 _LONGEST_MESSAGE = 2000

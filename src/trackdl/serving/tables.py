@@ -12,8 +12,6 @@ from trackdl.data.heart.schema import check_rows
 from trackdl.errors import InputError
 from trackdl.serving.cards import TableCard
 
-__all__ = ["MAX_ROWS", "ServedTable"]
-
 MAX_ROWS = 65_536  # in one request: every cell is checked, so a million rows would occupy a server for a minute
 
 

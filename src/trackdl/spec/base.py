@@ -10,23 +10,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from trackdl.errors import InputError
 from trackdl.system.paths import project_root
 
-__all__ = [
-    "PRINTED",
-    "Augmentation",
-    "Comparable",
-    "Curve",
-    "Optimizer",
-    "Printed",
-    "Reported",
-    "Schedule",
-    "Strict",
-    "TrainedSpec",
-    "Training",
-    "Unit",
-    "added",
-    "like",
-]
-
 Schedule = Literal["constant", "one_cycle", "cosine"]
 Unit = Literal["fraction", "nats", "squared error", "rank", "count"]
 Comparable = Literal["same protocol", "protocol unknown in part", "not measured in the report"]

@@ -14,28 +14,6 @@ from trackdl.spec.heart import HeartSpec
 from trackdl.spec.ledger import LedgerSpec
 from trackdl.spec.search import SearchSpec
 
-__all__ = [
-    "KINDS",
-    "PUBLISHED",
-    "STEPS",
-    "TRAINED",
-    "DataSpec",
-    "DatasetName",
-    "Experiment",
-    "GreekData",
-    "MainSpec",
-    "MnistData",
-    "MnistSpec",
-    "Preprocessing",
-    "Step",
-    "TransferSpec",
-    "digest",
-    "flatten",
-    "task_of",
-    "to_yaml",
-]
-
-
 # Keys that record what the report says; they do not affect a run.
 PUBLISHED = {"reported", "printed", "curves", "unknown", "hypotheses"}
 

@@ -6,18 +6,6 @@ from pydantic import AfterValidator, Field
 
 from trackdl.spec.base import Strict, TrainedSpec, added
 
-__all__ = [
-    "SIDE",
-    "TEST_IMAGES",
-    "TRAINING_IMAGES",
-    "Activation",
-    "FashionData",
-    "FashionModel",
-    "FashionSpec",
-    "Network",
-    "Padding",
-]
-
 SIDE = 28  # of the data set's images, pixels
 TRAINING_IMAGES, TEST_IMAGES = 60_000, 10_000
 CLASSES = 10

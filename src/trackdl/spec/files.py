@@ -17,9 +17,6 @@ from trackdl.errors import InputError
 from trackdl.spec.base import Curve, TrainedSpec
 from trackdl.spec.experiments import task_of
 
-__all__ = ["MAX_BYTES", "Spec", "load", "parse", "value_of"]
-
-
 MAX_BYTES = 1_000_000
 
 

@@ -12,8 +12,6 @@ from trackdl.spec.base import Reported, Strict, Training, added
 from trackdl.spec.fashion import Activation, FashionData, FashionModel, Padding
 from trackdl.spec.hypotheses import Hypothesis
 
-__all__ = ["DIMENSIONS", "GridSpec", "Space"]
-
 DIMENSIONS = ("activation", "filter_size", "dense_nodes", "dropout", "filters", "conv_layers", "pool_size")
 
 Cell = dict[str, Any]

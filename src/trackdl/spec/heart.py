@@ -6,8 +6,6 @@ from pydantic import Field, ValidationError, model_validator
 
 from trackdl.spec.base import Augmentation, Optimizer, Strict, TrainedSpec, Training, like
 
-__all__ = ["EarlyStopping", "HeartData", "HeartInputs", "HeartNetwork", "HeartProtocol", "HeartSpec", "Variant"]
-
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 

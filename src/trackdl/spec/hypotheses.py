@@ -6,8 +6,6 @@ from pydantic import Field
 
 from trackdl.spec.base import Strict
 
-__all__ = ["DimensionName", "Hypothesis"]
-
 DimensionName = Literal["conv_layers", "filter_size", "filters", "dense_nodes", "dropout", "pool_size", "activation"]
 
 

@@ -7,8 +7,6 @@ from pydantic import Field
 from trackdl.spec.base import Reported, Strict, like
 from trackdl.system.paths import UI
 
-__all__ = ["BeyondItem", "Claimed", "HeadItem", "LedgerSpec", "Number"]
-
 Measuring = Literal["mnist", "fashion", "transfer", "heart", "grid", "search"]
 
 

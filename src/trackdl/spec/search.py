@@ -9,8 +9,6 @@ from pydantic import Field, ValidationError, model_validator
 from trackdl.spec.base import Strict, Training
 from trackdl.spec.fashion import FashionData, FashionSpec, Network
 
-__all__ = ["Range", "SearchSpec", "StudySettings"]
-
 Scalar = bool | int | float | str
 
 # Keys that must be the same in all trials, and why.

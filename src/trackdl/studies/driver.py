@@ -10,8 +10,6 @@ from trackdl.tracking.runs import Run
 from trackdl.tracking.store import defer_interrupts
 from trackdl.workers.figures import Studio
 
-__all__ = ["Driver"]
-
 
 class Driver:
     """Opens and closes trials' runs below the study's run `parent`, for `task`."""

@@ -10,8 +10,6 @@ from trackdl.studies.store import storage_url
 from trackdl.system import databases
 from trackdl.system.findings import Finding
 
-__all__ = ["schema"]
-
 
 def schema() -> Finding:
     """Compare the schema of the studies' store with this Optuna's; nothing is created or upgraded.

@@ -21,8 +21,6 @@ from trackdl.system import databases, locks
 from trackdl.system.outages import RetryingProxy, causes, retry_while_away
 from trackdl.system.paths import project_root
 
-__all__ = ["storage", "storage_folder", "storage_url", "study_lock"]
-
 Result = TypeVar("Result")
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -6,8 +6,6 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-__all__ = ["RUN", "Study", "StudyTrial"]
-
 RUN = "mlflow_run"  # the user attribute of a trial that leads to its MLflow run
 
 

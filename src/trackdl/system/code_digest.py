@@ -18,8 +18,6 @@ from collections.abc import Collection, Mapping
 from functools import cache, cached_property
 from pathlib import Path
 
-__all__ = ["code_digest", "words_of"]
-
 PACKAGE = Path(__file__).resolve().parents[1]
 
 SHOWS = {"mlflow", "matplotlib", "rich"}

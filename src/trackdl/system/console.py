@@ -11,8 +11,6 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-__all__ = ["print_table", "progress", "say", "setup"]
-
 log = logging.getLogger(__name__)
 
 _errors = Console(stderr=True)

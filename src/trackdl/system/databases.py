@@ -15,8 +15,6 @@ from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
 
 from trackdl.errors import InputError, TrackdlError, first_line
 
-__all__ = ["DRIVER_HINT", "connect_args", "connection", "redact", "refuse_shared", "sqlite_file"]
-
 DRIVER_HINT = "postgresql+psycopg://USER@HOST/DATABASE, with `pip install 'trackdl[postgres]'`, is an address"
 # By store: a table that only the other store has, one that only this store has, and what the other store holds.
 _OTHERS = {

@@ -4,8 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Finding", "first_few"]
-
 
 @dataclass(frozen=True)
 class Finding:

@@ -20,8 +20,6 @@ from trackdl.errors import InputError
 from trackdl.system.databases import connect_args, connection, redact, sqlite_file
 from trackdl.system.outages import retry_while_away
 
-__all__ = ["creation_lock", "exclusive_lock"]
-
 log = logging.getLogger(__name__)
 
 PING_EVERY = 5.0  # seconds

@@ -15,8 +15,6 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_de
 
 from trackdl.system.processes import uninterrupted
 
-__all__ = ["RetryingProxy", "causes", "database_gone", "defer_interrupts", "disk_full", "retry_while_away"]
-
 log = logging.getLogger(__name__)
 
 PATIENCE = 90.0  # seconds for which a call is retried

@@ -15,8 +15,6 @@ from types import FrameType
 
 import psutil
 
-__all__ = ["alive", "attach", "freeze_imports", "keep_memory", "quiet_libraries", "starting", "tag", "uninterrupted"]
-
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
 PARENT_CHECK = 1.0  # seconds

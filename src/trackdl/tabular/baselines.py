@@ -16,8 +16,6 @@ from trackdl.data.heart.schema import TARGET
 from trackdl.spec.heart import HeartInputs
 from trackdl.tabular.protocols import Predictions
 
-__all__ = ["BASELINES", "BaselineCandidate"]
-
 # scikit-learn's defaults, except for enough iterations to converge.
 BASELINES: dict[str, Any] = {
     "majority-class": DummyClassifier(strategy="prior"),

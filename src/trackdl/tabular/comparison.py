@@ -19,8 +19,6 @@ from trackdl.analysis.stats import Estimate, calibration_error, corrected_estima
 from trackdl.data.heart.schema import TARGET
 from trackdl.tabular.protocols import Predictions
 
-__all__ = ["Candidate", "CrossValidated", "Scores", "cross_validate", "fit_seeds", "folds", "score", "table_of"]
-
 Advance = Callable[[str], None]
 # The places of a fold's training rows and held-out rows, each int64 [n].
 Split = tuple[NDArray[np.int64], NDArray[np.int64]]

@@ -15,8 +15,6 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import ParameterGrid, StratifiedKFold
 from torch import Tensor, nn
 
-__all__ = ["StaleLayers", "argmax_over_one_column", "broadcast_mse", "failed_fits"]
-
 BATCH = 32  # the batch size of the report's estimator
 SIDE = 28
 

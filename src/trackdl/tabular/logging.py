@@ -11,8 +11,6 @@ from trackdl.tabular.comparison import CrossValidated, score, table_of
 from trackdl.tabular.protocols import LearningCurve, Predictions
 from trackdl.tracking.runs import Run
 
-__all__ = ["log_cross_validation", "log_learning_curves", "log_test"]
-
 
 def log_test(
     run: Run, predictions: Mapping[int, Predictions], targets: NDArray[np.int64], rows: NDArray[np.int64]

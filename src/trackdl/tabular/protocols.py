@@ -23,9 +23,8 @@ from trackdl.spec.base import Training
 from trackdl.spec.heart import HeartNetwork, HeartProtocol
 from trackdl.tabular.faults import argmax_over_one_column, broadcast_mse
 from trackdl.training.devices import one_thread
-from trackdl.training.trainer import EpochResult, Examples, Loss, Trainer
-
-__all__ = ["Fitted", "LearningCurve", "NetworkCandidate", "Predictions"]
+from trackdl.training.optim import Loss
+from trackdl.training.trainer import EpochResult, Examples, Trainer
 
 # Keeps the members' seeds apart from those of the same model trained by the next seeds.
 SEEDS_APART = 1_000_003

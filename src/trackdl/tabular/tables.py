@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from trackdl.analysis.stats import Estimate
 from trackdl.data.heart.table import Audit
 
-__all__ = ["cross_validation_table", "describe_audit", "holdout_table"]
-
 Metrics = Mapping[str, Mapping[str, float]]
 Table = tuple[list[str], list[list[str]]]  # columns and rows
 

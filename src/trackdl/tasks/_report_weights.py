@@ -18,10 +18,7 @@ from trackdl.tasks import mnist
 from trackdl.tracking import runs
 from trackdl.tracking import training_runs as epochs
 from trackdl.tracking.registry import files
-from trackdl.tracking.registry import register as registry
 from trackdl.training.trainer import Evaluation, outputs_of
-
-__all__ = ["ALIAS", "URI", "register", "try_register"]
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +40,7 @@ def register() -> None:
         InputError: The alias points to other weights, or the environment variable names the wrong ones.
         DataMissing: The weights, or the digits, are not available.
     """
-    if registry.exists(URI):
+    if files.exists(URI):
         found = files.find(URI)
         if found.tags.get("trackdl.weights_sha256") != report_weights.DIGEST:
             raise InputError(

@@ -4,8 +4,6 @@ from importlib import import_module
 
 from trackdl.spec import Experiment, TrainedSpec
 
-__all__ = ["start"]
-
 
 def start(experiment: Experiment | TrainedSpec) -> str:
     """Run an experiment of a task in `spec.STEPS`, print its result and return a one-line summary."""

@@ -10,8 +10,6 @@ from trackdl.spec import DataSpec
 from trackdl.system.console import progress, say
 from trackdl.tracking import runs
 
-__all__ = ["run"]
-
 log = logging.getLogger(__name__)
 
 

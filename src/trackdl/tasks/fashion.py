@@ -40,8 +40,6 @@ from trackdl.tracking.runs import Run
 from trackdl.training.devices import resolve_device, resolve_precision
 from trackdl.training.trainer import Evaluation, Examples, Trainer, evaluate_with_dropout
 
-__all__ = ["Result", "run", "show"]
-
 TRAINS = (
     "_load",
     "_trainer",

@@ -42,8 +42,6 @@ from trackdl.tracking import runs, trials
 from trackdl.tracking.runs import Run
 from trackdl.workers.pool import Engine, count_workers, work_through
 
-__all__ = ["Result", "run", "show", "show_status"]
-
 TRAINS = ("fit_fold", "fit_fresh", "time_batch")  # covered by the code digest, with all that they reach
 
 Fit = Callable[[FoldTask], FoldResult]

@@ -28,8 +28,6 @@ from trackdl.tracking.registry import register as registry
 from trackdl.tracking.registry.register import Decision, Score
 from trackdl.tracking.runs import Run
 
-__all__ = ["Result", "run", "show"]
-
 TRAINS = (
     "_candidates",
     "fit_seeds",

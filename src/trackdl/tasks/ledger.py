@@ -26,8 +26,6 @@ from trackdl.tasks import _report_weights, _start
 from trackdl.tracking import runs
 from trackdl.tracking.runs import Run
 
-__all__ = ["Result", "committed", "hypotheses", "published", "run", "show", "verify"]
-
 log = logging.getLogger(__name__)
 
 

@@ -10,8 +10,6 @@ from trackdl.system.paths import project_root
 from trackdl.tasks import _start
 from trackdl.tracking import runs
 
-__all__ = ["run"]
-
 
 def run(experiment: MainSpec) -> None:
     """Run every step, print its numbers next to the report's, and summarise; the ledger's headlines come last.

@@ -25,8 +25,6 @@ from trackdl.tracking.registry.register import Decision, Score
 from trackdl.tracking.runs import Run
 from trackdl.training.trainer import Evaluation, Examples, Trainer
 
-__all__ = ["MODEL", "Result", "register", "run", "show"]
-
 TRAINS = ("_trainer", "_train")  # covered by the code digest, with all that they reach
 
 MODEL = "mnist-cnn"

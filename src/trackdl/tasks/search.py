@@ -26,8 +26,6 @@ from trackdl.tracking import runs, trials
 from trackdl.tracking.runs import Run
 from trackdl.workers.pool import Engine, count_workers, work_through
 
-__all__ = ["Result", "run", "show"]
-
 TRAINS = ("train_segment",)  # covered by the code digest, with all that they reach
 
 log = logging.getLogger(__name__)

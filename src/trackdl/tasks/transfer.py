@@ -28,14 +28,13 @@ from trackdl.system.paths import project_root
 from trackdl.tasks import _report_weights, mnist
 from trackdl.tracking import runs
 from trackdl.tracking import training_runs as epochs
+from trackdl.tracking.registry import files
 from trackdl.tracking.registry import register as registry
 from trackdl.tracking.registry.register import Decision, Score, Source
 from trackdl.tracking.runs import Run
 from trackdl.training import held_out as validation
 from trackdl.training.held_out import HeldOut
 from trackdl.training.trainer import EpochResult, Evaluation, Examples, Trainer
-
-__all__ = ["Result", "run", "show"]
 
 TRAINS = ("_examples", "_trainer", "_train", "_hold_out")  # covered by the code digest, with all that they reach
 
@@ -130,7 +129,7 @@ def _folder(named: str | None) -> Path | None:
 def _source(uri: str) -> Source:
     if uri == _report_weights.URI:
         _report_weights.register()
-    elif not registry.exists(uri):
+    elif not files.exists(uri):
         if uri != f"models:/{mnist.MODEL}@champion":
             raise InputError(f"{uri}: the registry has no such version or alias; `trackdl models` lists them")
         log.warning("the registry has no %s yet: training it first, with experiments/mnist.yaml", uri)

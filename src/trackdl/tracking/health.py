@@ -17,8 +17,6 @@ from trackdl.system.findings import Finding, first_few
 from trackdl.tracking.registry.versions import every_model, registered
 from trackdl.tracking.store import client, every, every_experiment, spool_folder, translate_errors
 
-__all__ = ["aliases", "artifact_folder", "orphans", "schema", "stale", "stuck", "unsent"]
-
 DAY = 24 * 3600
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 PAGE = 1000

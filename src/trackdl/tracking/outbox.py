@@ -30,8 +30,6 @@ from trackdl.tracking import system_metrics as monitors
 from trackdl.tracking.spool import Record, discard, keep, read, run_folders, sweep, waiting
 from trackdl.tracking.store import client, defer_interrupts, spool_folder, store_gone, translate_errors
 
-__all__ = ["deliver", "end", "send_waiting", "wait_for_store"]
-
 log = logging.getLogger(__name__)
 
 QUICK = {

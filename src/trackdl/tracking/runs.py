@@ -40,8 +40,6 @@ from trackdl.tracking import outbox
 from trackdl.tracking.spool import Record, waiting
 from trackdl.tracking.store import client, defer_interrupts, every, every_experiment, home_experiment, translate_errors
 
-__all__ = ["Run", "close_abandoned", "describe_dataset", "download", "find", "start"]
-
 log = logging.getLogger(__name__)
 
 # MLflow takes at most this many metrics in one call.

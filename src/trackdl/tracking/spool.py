@@ -19,8 +19,6 @@ from filelock import FileLock
 from trackdl.errors import TrackdlError
 from trackdl.tracking.store import spool_folder
 
-__all__ = ["Record", "discard", "keep", "read", "run_folders", "sweep", "waiting"]
-
 
 @dataclass(frozen=True)
 class Record:

@@ -32,18 +32,6 @@ from trackdl.errors import InputError, TrackdlError, first_line
 from trackdl.system import databases, locks, outages
 from trackdl.system.paths import project_root
 
-__all__ = [
-    "address",
-    "client",
-    "defer_interrupts",
-    "every",
-    "every_experiment",
-    "home_experiment",
-    "spool_folder",
-    "store_gone",
-    "translate_errors",
-]
-
 T = TypeVar("T")
 
 EXPERIMENT = "trackdl"

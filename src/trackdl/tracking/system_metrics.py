@@ -8,8 +8,6 @@ import threading
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking.fluent import _active_run_stack, run_id_to_system_metrics_monitor
 
-__all__ = ["let_go", "revive"]
-
 
 def revive(run_id: str) -> None:
     """Restart a run's monitoring if it has ended; it goes on with its next step."""

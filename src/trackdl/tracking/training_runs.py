@@ -15,19 +15,6 @@ from trackdl.tracking import runs
 from trackdl.tracking.runs import Run
 from trackdl.training.trainer import EpochResult, Evaluation, Trainer
 
-__all__ = [
-    "log_all_batches",
-    "log_batches",
-    "log_epoch",
-    "log_outputs",
-    "log_predictions",
-    "log_setting",
-    "restore",
-    "restore_epoch",
-    "save_checkpoint",
-    "training_run",
-]
-
 log = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"

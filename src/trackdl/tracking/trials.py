@@ -24,8 +24,6 @@ from trackdl.tracking.runs import Run
 from trackdl.tracking.spool import Record
 from trackdl.tracking.store import client, translate_errors
 
-__all__ = ["adopt", "close_trial", "kill", "log_once", "open_trial", "page", "study_run", "unfinished"]
-
 log = logging.getLogger(__name__)
 
 PARENT = "mlflow.parentRunId"  # MLflow's own tag

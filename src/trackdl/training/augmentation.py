@@ -10,8 +10,6 @@ from torch import Tensor
 
 from trackdl.spec.base import Augmentation
 
-__all__ = ["augment"]
-
 
 def augment(images: Tensor, settings: Augmentation, background: float) -> Tensor:
     """Return a batch of randomly changed images.

@@ -13,8 +13,6 @@ from torch import Tensor
 from trackdl.errors import TrackdlError
 from trackdl.system.paths import whole_file
 
-__all__ = ["read", "read_meta", "write"]
-
 
 def write(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, str]) -> None:
     """Write tensors and text metadata to `path`, or leave `path` as it was.

@@ -7,8 +7,6 @@ import torch
 
 from trackdl.errors import InputError
 
-__all__ = ["deterministic", "one_thread", "resolve_device", "resolve_precision"]
-
 
 def resolve_device(name: str) -> torch.device:
     """Return the device called `name`; auto prefers CUDA, then MPS, then the CPU.

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from trackdl.analysis.stats import exact_interval
 from trackdl.spec import Training
 from trackdl.training.devices import one_thread
-from trackdl.training.trainer import Examples, Loss, Trainer
-
-__all__ = ["HeldOut", "hold_out_each"]
+from trackdl.training.optim import Loss
+from trackdl.training.trainer import Examples, Trainer
 
 Split = tuple[NDArray[np.int64], NDArray[np.int64]]
 

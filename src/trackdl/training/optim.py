@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from trackdl.spec.base import Optimizer, Schedule
 
-__all__ = ["Loss", "make_optimizer", "rate", "smoothed"]
-
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 WARM_UP = 0.25  # the share of a one-cycle training during which the learning rate rises

@@ -27,17 +27,6 @@ from trackdl.training.augmentation import augment
 from trackdl.training.devices import deterministic, resolve_device, resolve_precision
 from trackdl.training.optim import Loss, make_optimizer, rate, smoothed
 
-__all__ = [
-    "EpochResult",
-    "Evaluation",
-    "Examples",
-    "Loss",
-    "Trainer",
-    "evaluate_with_dropout",
-    "outputs_of",
-    "seeded",
-]
-
 # The report logs the loss of every tenth batch.
 LOG_EVERY = 10
 

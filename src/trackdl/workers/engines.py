@@ -11,8 +11,6 @@ import torch
 from trackdl.errors import InputError, TrackdlError
 from trackdl.workers.pool import TRIES, Engine, Failed, Lost, count_workers, out_of_memory, work_through
 
-__all__ = ["ENGINES", "choose"]
-
 ENGINES = ("local", "ray")
 
 Ticket = TypeVar("Ticket")

@@ -16,8 +16,6 @@ from matplotlib.figure import Figure
 from trackdl.system.processes import attach
 from trackdl.workers.process import WorkerProcess
 
-__all__ = ["Studio"]
-
 Draw = Callable[..., Figure]
 Take = Callable[[bytes], None]
 

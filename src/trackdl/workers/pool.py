@@ -20,8 +20,6 @@ from trackdl.errors import InputError
 from trackdl.system.processes import attach, keep_memory
 from trackdl.workers.process import WorkerProcess
 
-__all__ = ["Engine", "Failed", "Lost", "count_workers", "out_of_memory", "work_through"]
-
 Ticket = TypeVar("Ticket")
 Task = TypeVar("Task")
 Result = TypeVar("Result")

@@ -9,8 +9,6 @@ from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoo
 
 from trackdl.system.processes import starting
 
-__all__ = ["WorkerProcess"]
-
 Result = TypeVar("Result")
 
 

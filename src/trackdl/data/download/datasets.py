@@ -20,8 +20,6 @@ from trackdl.errors import DataMissing, InputError
 from trackdl.system.findings import first_few
 from trackdl.system.paths import data_root, project_root, whole_file
 
-__all__ = ["DATASETS", "Dataset", "File", "fetch", "inspect", "read"]
-
 log = logging.getLogger(__name__)
 
 _LOCK_SECONDS = 1800.0  # longer than any fetch: the process that still holds the lock then hangs

@@ -20,8 +20,6 @@ from trackdl.data.download.fetchers import FileError, read_bounded
 from trackdl.errors import DataMissing, InputError
 from trackdl.system.paths import data_root, whole_file
 
-__all__ = ["DIGEST", "NAME", "VARIABLE", "load_report_weights"]
-
 log = logging.getLogger(__name__)
 
 NAME = "report-weights"

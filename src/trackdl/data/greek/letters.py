@@ -17,8 +17,6 @@ from trackdl.data.greek.synthetic import render_letters
 from trackdl.data.preprocessing.image_files import read_image
 from trackdl.errors import InputError, TrackdlError
 
-__all__ = ["Letters", "load_letters"]
-
 log = logging.getLogger(__name__)
 
 _LAYOUT = "It must hold one folder for each class, at least two, with that class's images in it: greek/alpha/1.png."

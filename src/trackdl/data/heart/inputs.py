@@ -13,8 +13,6 @@ from sklearn.preprocessing import LabelEncoder, StandardScaler
 from trackdl.data.heart.schema import CATEGORIES, FEATURES, MISSING_AS_ZERO, NUMBERS
 from trackdl.spec.heart import HeartInputs
 
-__all__ = ["Components", "Preparation", "label_encoded"]
-
 # The column whose imputed values are marked in a column of their own. RestingBP is 0 in only one of 918 rows.
 MARKED = "Cholesterol"
 

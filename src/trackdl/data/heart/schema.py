@@ -12,8 +12,6 @@ import pandas as pd
 from trackdl.errors import InputError
 from trackdl.system.findings import first_few
 
-__all__ = ["CATEGORIES", "FEATURES", "MISSING_AS_ZERO", "NUMBERS", "TARGET", "Column", "check_rows", "parse_table"]
-
 
 @dataclass(frozen=True)
 class Column:

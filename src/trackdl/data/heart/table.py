@@ -13,8 +13,6 @@ from trackdl.data.download import datasets as sources
 from trackdl.data.heart.schema import FEATURES, MISSING_AS_ZERO, TARGET, parse_table
 from trackdl.errors import InputError
 
-__all__ = ["CLASSES", "Audit", "HeartTable", "audit", "load_heart"]
-
 CLASSES = ("normal", "heart disease")
 
 

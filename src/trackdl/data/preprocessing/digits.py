@@ -22,8 +22,6 @@ from torch import Tensor
 from trackdl.errors import InputError
 from trackdl.spec import Preprocessing
 
-__all__ = ["SIDE", "to_digit", "to_digits"]
-
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 

@@ -12,8 +12,6 @@ from PIL import Image, ImageFilter
 from trackdl.data.preprocessing.digits import SIDE
 from trackdl.errors import InputError
 
-__all__ = ["to_garment"]
-
 _CLOSE = 0.05 * 255  # tones this close to the corners' are background
 
 

@@ -14,8 +14,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from trackdl.errors import InputError
 
-__all__ = ["FORMATS", "MAX_PIXELS", "read_image"]
-
 # Raster formats that are decoded by libraries of their own. EPS and WMF are left out because they run another program,
 # and so are containers of other images (ICO, ICNS, PSD, FITS and the like).
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "TIFF", "WEBP")

@@ -14,8 +14,6 @@ from trackdl.spec import GridSpec
 from trackdl.system.console import print_table, say
 from trackdl.tracking.runs import Run
 
-__all__ = ["Conclusions", "conclude", "show_conclusions"]
-
 TITLE = "Fashion-MNIST grid"
 
 

@@ -18,8 +18,6 @@ from trackdl.tracking import trials
 from trackdl.tracking.runs import Run
 from trackdl.workers.pool import Failed, Lost
 
-__all__ = ["Cell", "GridDriver"]
-
 log = logging.getLogger(__name__)
 
 

@@ -23,8 +23,6 @@ from trackdl.spec.fashion import FashionData, FashionModel
 from trackdl.training.devices import resolve_device, resolve_precision
 from trackdl.training.trainer import Examples, Trainer
 
-__all__ = ["HISTORY", "FoldResult", "FoldTask", "FreshTask", "TimeTask", "fit_fold", "fit_fresh", "time_batch"]
-
 HISTORY = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 
 

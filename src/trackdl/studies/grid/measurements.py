@@ -16,8 +16,6 @@ from trackdl.studies.grid.study import GridStudy
 from trackdl.system.console import progress
 from trackdl.workers.pool import Failed, Lost
 
-__all__ = ["tested_afresh", "time_cells"]
-
 Task = TypeVar("Task")
 Place = tuple[GridStudy, str]  # a study, and the key of a value that it stores
 Spread = Callable[[Callable[[], tuple[Place, Task] | None], int], Iterator[tuple[Place, float | Failed | Lost]]]

@@ -13,8 +13,6 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from trackdl.studies.store import storage
 from trackdl.studies.study import Study, StudyTrial
 
-__all__ = ["Census", "GridStudy", "GridTrial", "fold_results"]
-
 Cell = dict[str, Any]
 
 FOLD = "fold {}"  # a user attribute of a trial

@@ -24,8 +24,6 @@ from trackdl.tracking import trials
 from trackdl.tracking.runs import Run
 from trackdl.workers.pool import Failed, Lost
 
-__all__ = ["SearchDriver"]
-
 log = logging.getLogger(__name__)
 
 STATUS = {"COMPLETE": "FINISHED", "PRUNED": "FINISHED", "FAIL": "FAILED"}

@@ -19,8 +19,6 @@ from trackdl.spec.fashion import FashionData
 from trackdl.training.devices import resolve_device, resolve_precision
 from trackdl.training.trainer import Examples, Trainer
 
-__all__ = ["Epoch", "SegmentResult", "SegmentTask", "train_segment"]
-
 
 @dataclass(frozen=True)
 class SegmentTask:

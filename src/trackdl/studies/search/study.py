@@ -17,8 +17,6 @@ from trackdl.studies.search.segments import Epoch
 from trackdl.studies.store import storage
 from trackdl.studies.study import RUN, Study, StudyTrial
 
-__all__ = ["SearchStudy", "SearchTrial", "histories"]
-
 HISTORY = "history"  # the user attribute of a trial that has its epochs
 
 

@@ -19,8 +19,6 @@ from trackdl.errors import InputError, TrackdlError
 from trackdl.system.findings import first_few
 from trackdl.tracking.store import client, translate_errors
 
-__all__ = ["DIGESTS", "digests", "exists", "find", "verified"]
-
 DIGESTS = "trackdl.files"
 # By model, or version with an alias of its own: the command that registers it.
 MADE_BY = {

@@ -26,12 +26,10 @@ from torch import nn
 from trackdl import serving
 from trackdl.data.heart.schema import FEATURES
 from trackdl.tracking.registry import versions
-from trackdl.tracking.registry.files import DIGESTS, digests, exists, find, verified
+from trackdl.tracking.registry.files import DIGESTS, digests, find, verified
 from trackdl.tracking.registry.versions import holder
 from trackdl.tracking.runs import Run
 from trackdl.tracking.store import client, defer_interrupts, translate_errors
-
-__all__ = ["Decision", "Score", "Source", "exists", "fetch_model", "log_and_register", "log_model", "register"]
 
 # What a served model imports, pinned to the versions here; MLflow would take 5 s to infer it.
 _SERVING_NEEDS = (

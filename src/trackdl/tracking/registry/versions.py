@@ -17,8 +17,6 @@ from trackdl.errors import InputError
 from trackdl.tracking.registry.files import DIGESTS, find, verified
 from trackdl.tracking.store import client, every, translate_errors
 
-__all__ = ["Model", "Move", "Version", "every_model", "holder", "mark_if_stale", "move", "promote", "registered"]
-
 _HISTORY = "trackdl.history."
 STALE = "trackdl.stale"
 
