@@ -122,7 +122,7 @@ def test_the_words_say_which_test_shows_what() -> None:
 
 def test_an_open_verdict_tells_the_own_folds_and_who_widened_the_error() -> None:
     other = contrast(dimension="activation", low="relu", high="sigmoid", ratio=10.0)
-    end = "its own folds alone give +0.04 to +0.58, which decides nothing."
+    end = "its own folds alone give +0.04 to +0.58, which is not decisive."
     said = judge(hypothesis(), [contrast(p_holm=0.2), other], 0.25).words
     assert said.endswith(
         "Errors are pooled over all contrasts, and activation sigmoid against relu, whose folds differ most, widens "
@@ -148,7 +148,7 @@ def test_activations_are_told_apart_where_there_are_several() -> None:
 @pytest.mark.parametrize(
     ("expected", "low", "high", "met"),
     [
-        ("more", 0.005, 0.019, "so it is"),
+        ("more", 0.005, 0.019, "confirmed"),
         ("less", 0.005, 0.019, "the opposite"),
         ("more", -0.01, 0.02, "not decidable"),
     ],
@@ -162,10 +162,10 @@ def test_overfitting_is_told_beside(expected: str, low: float, high: float, met:
 def test_dropouts_overfitting_is_not_decided_by_what_dropout_narrows_itself() -> None:
     less = {"overfitting": Estimate(-0.02, -0.03, -0.01, 0.001)}
     said = judge(hypothesis(dimension="dropout", overfitting="less"), [contrast(dimension="dropout", **less)], 1).words
-    assert "with dropout at work" in said
+    assert "with dropout active" in said
     assert said.endswith("which this measure cannot decide.")
-    assert "so it is" not in said
-    assert judge(hypothesis(overfitting="less"), [contrast(**less)], 1).words.endswith("several tests: so it is.")
+    assert "confirmed" not in said
+    assert judge(hypothesis(overfitting="less"), [contrast(**less)], 1).words.endswith("several tests: confirmed.")
 
 
 def test_every_dimension_has_a_label_and_can_be_named() -> None:
@@ -175,7 +175,7 @@ def test_every_dimension_has_a_label_and_can_be_named() -> None:
 def test_a_dimension_with_one_value_is_not_decidable() -> None:
     verdict = judge(hypothesis(), [contrast(dimension="filters")], 0.25)
     assert (verdict.decision, verdict.contrasts) == ("not decidable", ())
-    assert "the grid has one value of it" in verdict.words
+    assert "the grid has only one value" in verdict.words
 
 
 def test_several_values_one_is_enough_if_none_contradicts() -> None:

@@ -39,8 +39,8 @@ def test_the_margin_of_a_loss_is_a_tenth_and_a_difference_has_its_side() -> None
     loss = Claim(0.5, "nats")
     below, above = judge(loss, [0.30, 0.31, 0.29]), judge(loss, [0.70, 0.71, 0.69])
     assert (below.name, above.name) == ("differs", "differs")
-    assert "Ours is 0.2000 below" in below.words
-    assert "Ours is 0.2000 above" in above.words
+    assert "Ours is 0.2000 lower" in below.words
+    assert "Ours is 0.2000 higher" in above.words
     assert judge(loss, [0.53, 0.531, 0.529]).name == "reproduced"
 
 
@@ -78,7 +78,7 @@ def test_a_known_spread_lets_one_seed_speak() -> None:
     assert judge(accuracy(0.9817), [0.9818], known).name == "reproduced"
     apart = judge(accuracy(0.8981), [0.9067], known)
     assert apart.name == "differs"
-    assert "known from 5 in docs/ledger" in apart.words
+    assert "that of 5 seeds in docs/ledger" in apart.words
     assert judge(accuracy(0.8981), [0.9067], Spread(deviation=0.01, seeds=5)).name == "inconclusive"
 
 

@@ -87,7 +87,7 @@ def judge(
 def _words(hypothesis: Hypothesis, decision: Decision, contrasts: Sequence[Contrast], margin: float) -> str:
     label, claim = LABELS[hypothesis.dimension], f"the report's hypothesis that {hypothesis.claim}"
     if not contrasts:
-        return f"{label}: the grid has one value of it, so {claim} is not decidable."
+        return f"{label}: the grid has only one value, so {claim} is not decidable."
     findings = "; ".join(contrast_words(contrast, margin) for contrast in contrasts)
     ends = {
         "supported": f"{claim} is supported.",
@@ -109,7 +109,7 @@ def _pairs_words(contrasts: Sequence[Contrast]) -> str:
     shared = {name: value for name, value in first.items() if all(one.get(name) == value for one in others)}
     if not ours and not shared:
         return ""
-    words = " The report's grid has one value of it; this" if ours else " This"
+    words = " The report's grid has only one value; this" if ours else " This"
     words += f" rests on {sum(contrast.pairs for contrast in contrasts)} pairs"
     words += " with configurations of ours" if ours else ""
     named = [f"{LABELS[name].lower()} {value}" for name, value in shared.items()]
@@ -118,7 +118,7 @@ def _pairs_words(contrasts: Sequence[Contrast]) -> str:
 
 def _alone_words(contrast: Contrast, contrasts: Sequence[Contrast]) -> str:
     """Return an open contrast's interval by its own folds, and the contrast that widened the pooled error most."""
-    own = f"its own folds alone give {contrast.alone.low:+.2f} to {contrast.alone.high:+.2f}, which decides nothing."
+    own = f"its own folds alone give {contrast.alone.low:+.2f} to {contrast.alone.high:+.2f}, which is not decisive."
     if contrast.ratio is None or contrast.ratio >= contrast.factor:
         return f"Of {contrast.high} against {contrast.low}, {own}"
     widest = max(contrasts, key=lambda one: one.ratio or 0)
@@ -149,7 +149,7 @@ def _other_words(hypothesis: Hypothesis, contrasts: Sequence[Contrast]) -> str:
     if hypothesis.overfitting != "not said" and contrasts:
         words += f" {_overfitting_words(hypothesis.overfitting, contrasts)}"
     if hypothesis.time != "not said" and contrasts:
-        words += f" Of training time the report expects {hypothesis.time}."
+        words += f" The report expects training to take {hypothesis.time}."
     return words
 
 
@@ -163,12 +163,12 @@ def _overfitting_words(expected: Literal["more", "less"], contrasts: Sequence[Co
     )
     if contrasts[0].dimension == "dropout":
         return (
-            f"{words}training loss is taken with dropout at work, which by itself narrows the gap; so it may be "
-            f"{expected} overfitting or not, which this measure cannot decide."
+            f"{words}training loss is measured with dropout active, which by itself narrows the gap, so this measure "
+            "cannot decide."
         )
     signs = {1 if one.overfitting.low > 0 else -1 if one.overfitting.high < 0 else 0 for one in contrasts}
     wanted = {"more": 1, "less": -1}[expected]
-    met = "so it is" if signs == {wanted} else "the opposite is found" if signs == {-wanted} else "not decidable here"
+    met = "confirmed" if signs == {wanted} else "the opposite is found" if signs == {-wanted} else "not decidable here"
     return f"{words}{met}."
 
 

@@ -109,7 +109,7 @@ def judge_curve(claim: Claim, printed: Sequence[float], curves: Sequence[Sequenc
     ours = f"Ours, the mean of the curve: {_mean_words(claim, means)}"
     if len(curves) < FEWEST:
         seeds = "One seed" if len(curves) == 1 else f"{len(curves)} seeds"
-        return _verdict(claim, ours, "inconclusive", f"{seeds} cannot say how far seeds lie apart; more can.")
+        return _verdict(claim, ours, "inconclusive", f"{seeds} cannot show how much seeds differ; run more.")
     published, measured = parts_of(printed), np.array([parts_of(curve) for curve in curves])
     differences = np.abs(measured.mean(axis=0) - published)
     reach = _reach(measured, 1 - 0.05 / PARTS)
@@ -118,10 +118,12 @@ def judge_curve(claim: Claim, printed: Sequence[float], curves: Sequence[Sequenc
     if len(apart):
         worst = int(apart[np.argmax(differences[apart] - reach[apart])])
         gap, room = (form_difference(claim.unit, float(value[worst])) for value in (differences, reach))
-        words = f"Part {worst + 1} of {PARTS} differs by {gap}, where a further training of ours comes within {room}."
+        words = f"Part {worst + 1} of {PARTS} differs by {gap}; one further training of ours would by at most {room}."
         return _verdict(claim, ours, "differs", words)
     name, reason = _compare(claim, means, None)
-    return _verdict(claim, ours, name, f"None of {PARTS} parts differs by more than chance. The whole: {reason}")
+    return _verdict(
+        claim, ours, name, f"None of its {PARTS} parts differs by more than chance. The whole curve: {reason}"
+    )
 
 
 def parts_of(curve: Sequence[float]) -> NDArray[np.float64]:
@@ -160,7 +162,7 @@ def _verdict(claim: Claim, ours: str, name: VerdictName, reason: str) -> Verdict
     if claim.comparable == "not measured in the report":
         return Verdict("not comparable", f"The report has not measured this. {ours}.")
     if claim.unknown and name == "differs":
-        reason += f" The reason may be what is unknown: {claim.unknown}."
+        reason += f" A possible reason is what is unknown: {claim.unknown}."
     return Verdict(name, f"{ours}; the report {form(claim.unit, claim.value)}. {reason}")
 
 
@@ -175,26 +177,26 @@ def _compare(claim: Claim, values: Sequence[float], known: Spread | None) -> tup
         deviation, seeds = known.deviation, known.seeds
     else:
         words = "One seed" if count == 1 else f"{count} seeds"
-        return "inconclusive", f"{words} cannot say how far seeds lie apart; more seeds can."
+        return "inconclusive", f"{words} cannot show how much seeds differ; run more."
     of_mean = float(t.ppf(0.95, seeds - 1)) * deviation / count**0.5
     another = float(t.ppf(0.975, seeds - 1)) * deviation * (1 + 1 / count) ** 0.5
     gap_words, margin_words, mean_words, another_words = (
         form_difference(claim.unit, value) for value in (gap, margin, of_mean, another)
     )
-    borrowed = f" How far seeds lie apart is known from {seeds} in docs/ledger." if count < FEWEST else ""
+    borrowed = f" The deviation between seeds is that of {seeds} seeds in docs/ledger." if count < FEWEST else ""
     # Rounding leaves a published count a hair from ours: 0.4750 and 95 / 200.
     slack = 1e-12
     if gap + of_mean <= margin + slack:
-        words = f"They differ by {gap_words}; all doubt included, by less than {margin_words}."
+        words = f"They differ by {gap_words}; given the uncertainty of our mean, by less than {margin_words}."
         return "reproduced", f"{words}{borrowed}"
     if gap <= margin:
-        words = f"They differ by {gap_words}, but our mean is known to {mean_words} only, not to {margin_words}."
+        words = f"They differ by {gap_words}, but our mean is uncertain by {mean_words}; the margin is {margin_words}."
         return "inconclusive", f"{words}{borrowed}"
     if gap <= another:
-        words = f"They differ by {gap_words}, but a further training of ours may differ as much."
+        words = f"They differ by {gap_words}, but one further training of ours could differ by as much."
         return "inconclusive", f"{words}{borrowed}"
-    side = "above" if difference > 0 else "below"
-    words = f"Ours is {gap_words} {side}, and a further training of ours comes within {another_words} of our mean."
+    side = "higher" if difference > 0 else "lower"
+    words = f"Ours is {gap_words} {side}; one further training of ours would be within {another_words} of our mean."
     return "differs", f"{words}{borrowed}"
 
 
