@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "trackdl"
 PICTURE = ROOT / "docs" / "pictures" / "rooms.png"
-HIGH = 0.62  # of a room, in units of the picture
+HIGH = 0.36  # of a box; the floors are 1 apart
 
 
 def arrows() -> dict[str, set[str]]:

@@ -3,7 +3,6 @@
 import hashlib
 import struct
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -17,8 +16,9 @@ from trackdl.data.catalogue import CATALOGUE, FASHION, MNIST
 from trackdl.data.download.datasets import DATASETS, Dataset
 from trackdl.data.download.fetchers import File
 from trackdl.data.images import load_images, normalise, read_idx
-from trackdl.errors import TrackdlError
-from trackdl.spec.experiments import DatasetName
+from trackdl.errors import InputError, TrackdlError
+from trackdl.spec import DataSpec
+from trackdl.tasks import data
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -130,9 +130,13 @@ def test_the_classes_are_torchvisions(tmp_path: Path, monkeypatch: pytest.Monkey
     assert load_images("mnist", tmp_path).classes == tuple(label[0] for label in MNIST.classes)
 
 
-def test_every_name_is_one_that_experiments_may_use() -> None:
-    assert get_args(DatasetName) == tuple(DATASETS)
+def test_the_catalogue_is_of_data_sets_that_can_be_fetched() -> None:
     assert CATALOGUE.keys() <= DATASETS.keys()
+
+
+def test_an_experiment_that_names_no_data_set_is_refused_before_anything_is_fetched() -> None:
+    with pytest.raises(InputError, match=r"no data set 'mnits'; the data sets are mnist, fashion"):
+        data.run(DataSpec(task="data", datasets=["mnist", "mnits"]))
 
 
 @pytest.mark.real

@@ -18,7 +18,6 @@ from trackdl.spec.search import SearchSpec
 PUBLISHED = {"reported", "printed", "curves", "unknown", "hypotheses"}
 
 Preprocessing = Literal["report", "mnist"]
-DatasetName = Literal["mnist", "fashion", "heart", "greek", "report-weights"]
 
 
 class MnistData(Strict):
@@ -63,10 +62,10 @@ class TransferSpec(TrainedSpec):
 
 
 class DataSpec(Strict):
-    """Fetching and checking the data."""
+    """Fetching and checking data sets; their names are those of `data.download.datasets`."""
 
     task: Literal["data"]
-    datasets: list[DatasetName] = Field(min_length=1)
+    datasets: list[str] = Field(min_length=1)
 
 
 class Step(Strict):

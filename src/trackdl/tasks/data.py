@@ -5,7 +5,7 @@ import logging
 from trackdl.data.download import datasets as sources
 from trackdl.data.download import report_weights
 from trackdl.data.greek.letters import load_letters
-from trackdl.errors import DataMissing
+from trackdl.errors import DataMissing, InputError
 from trackdl.spec import DataSpec
 from trackdl.system.console import progress, say
 from trackdl.tracking import runs
@@ -17,9 +17,13 @@ def run(experiment: DataSpec) -> None:
     """Fetch the data sets that the experiment names.
 
     Raises:
+        InputError: There is no data set of this name.
         TrackdlError: A data set is not available. This does not apply to the Greek letters, in whose place synthetic
             ones are rendered, nor to the report's weights, which nothing needs by default.
     """
+    if unknown := [name for name in experiment.datasets if name not in sources.DATASETS]:
+        names = ", ".join(sources.DATASETS)
+        raise InputError(f"key 'datasets': there is no data set {unknown[0]!r:.80}; the data sets are {names}")
     runs.close_abandoned("data")
     lines = []
     with runs.start(experiment, name="data") as run, progress("data", len(experiment.datasets)) as advance:
