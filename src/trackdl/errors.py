@@ -28,3 +28,8 @@ class InputError(TrackdlError):
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's text, or the error's type if it has no text."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def one_line(error: BaseException, most: int = 200) -> str:
+    """Return the first `most` characters of an error's text, on one line."""
+    return " ".join(str(error).split())[:most]

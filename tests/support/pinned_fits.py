@@ -30,7 +30,7 @@ from trackdl.studies.search.segments import SegmentTask, train_segment
 from trackdl.system.paths import project_root
 from trackdl.tabular.protocols import NetworkCandidate
 from trackdl.tasks import transfer
-from trackdl.tracking.registry.register import Source
+from trackdl.tracking.registry.register import FetchedModel
 from trackdl.training.trainer import Examples, Trainer
 
 SAMPLE = 2000  # images
@@ -76,7 +76,7 @@ def letters(start: DigitNet, preprocessing: str) -> Pin:
     card = ImageCard(
         network="DigitNet", arguments=start.arguments, classes=[], mean=mean, std=std, preprocessing="mnist"
     )
-    source = Source(start, card, "pinned", "1", "")
+    source = FetchedModel(start, card, "pinned", "1", "")
     found = load_letters()
     network = partial(transfer._network, source, len(found.classes), frozen=True)
     trainer = Trainer(network, experiment.training, F.nll_loss)

@@ -14,7 +14,7 @@ from torch import Tensor
 from trackdl import serving
 from trackdl.data.heart.schema import TARGET
 from trackdl.data.preprocessing.image_files import read_image
-from trackdl.errors import InputError
+from trackdl.errors import InputError, one_line
 from trackdl.serving import ServedImages, ServedTable
 from trackdl.system.console import print_table, say
 from trackdl.tracking.registry import files as artifacts
@@ -148,7 +148,7 @@ def _records(content: bytes) -> list[dict[str, Any]]:
             io.BytesIO(content), dtype=str, keep_default_na=False, skipinitialspace=True, encoding="utf-8-sig"
         )
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise InputError(f"not a CSV table: {' '.join(str(error).split())[:200]}") from error
+        raise InputError(f"not a CSV table: {one_line(error)}") from error
     table.columns = table.columns.str.strip()
     rows = table.drop(columns=TARGET.name, errors="ignore").to_dict("records")
     return [{str(key): value for key, value in row.items()} for row in rows]

@@ -11,7 +11,7 @@ from safetensors.torch import load, save
 from torch import nn
 
 from trackdl.data.heart.inputs import Preparation
-from trackdl.errors import TrackdlError
+from trackdl.errors import TrackdlError, one_line
 from trackdl.networks import build as models
 from trackdl.spec import Preprocessing
 from trackdl.system.paths import whole_file
@@ -76,5 +76,5 @@ def read_model(folder: Path) -> tuple[nn.Module, Card]:
         model = models.build(card.network, card.arguments)
         model.load_state_dict(load(weights))
     except (OSError, ValueError, SafetensorError, KeyError, TypeError, RuntimeError) as error:
-        raise TrackdlError(f"{folder}: not a model of trackdl: {' '.join(str(error).split())[:300]}") from error
+        raise TrackdlError(f"{folder}: not a model of trackdl: {one_line(error, 300)}") from error
     return model.eval(), card

@@ -20,6 +20,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from trackdl.errors import one_line
+
 JSON, CSV = "application/json", "text/csv"
 FORMS = ("inputs", "instances", "dataframe_split", "dataframe_records")
 # It matches at every quote, an unterminated string's too, and never backtracks: a scan takes linear time.
@@ -95,7 +97,7 @@ class Guard(Starlette):
         try:
             given = json.loads(text, parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as error:
-            raise HTTPException(400, f"the body is not JSON: {' '.join(str(error).split())[:200]}") from None
+            raise HTTPException(400, f"the body is not JSON: {one_line(error)}") from None
         if not isinstance(given, dict) or len(given) != 1 or (form := next(iter(given))) not in FORMS:
             raise HTTPException(400, f"{_described(given)}; {_EXPECTED}")
         self._check_count(_item_count(form, given[form]))

@@ -12,6 +12,7 @@ from mlflow.pyfunc import PyFuncModel, scoring_server
 from starlette.responses import Response
 
 from trackdl import serving
+from trackdl.errors import one_line
 from trackdl.serving.guard import CSV, JSON, Guard, Limits, http_error
 from trackdl.serving.pyfunc import NamedModel, Refusal
 
@@ -68,7 +69,7 @@ def _parse_csv(text: str) -> dict[str, Any]:
     try:
         table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, skipinitialspace=True, index_col=False)
     except (ValueError, pd.errors.ParserWarning) as error:
-        raise Refusal(f"the body is not a CSV table: {' '.join(str(error).split())[:200]}") from None
+        raise Refusal(f"the body is not a CSV table: {one_line(error)}") from None
     return {"dataframe_split": {"columns": [str(name) for name in table.columns], "data": table.to_numpy().tolist()}}
 
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from trackdl.errors import InputError
+from trackdl.errors import InputError, one_line
 from trackdl.spec.base import Curve, TrainedSpec
 from trackdl.spec.experiments import task_of
 
@@ -113,7 +113,7 @@ def value_of(text: str, name: str) -> Any:
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader, made stricter
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InputError(f"{name}: not valid YAML: {_one_line(error)}") from error
+        raise InputError(f"{name}: not valid YAML: {one_line(error, 300)}") from error
 
 
 def _read(path: Path) -> str:
@@ -168,7 +168,3 @@ def _known(model: Any, location: tuple[Any, ...]) -> str:
 
 def _lower(text: str) -> str:
     return text[:1].lower() + text[1:]
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]

@@ -30,7 +30,7 @@ from trackdl.tracking import runs
 from trackdl.tracking import training_runs as epochs
 from trackdl.tracking.registry import files
 from trackdl.tracking.registry import register as registry
-from trackdl.tracking.registry.register import Decision, Score, Source
+from trackdl.tracking.registry.register import Decision, FetchedModel, Score
 from trackdl.tracking.runs import Run
 from trackdl.training import held_out as validation
 from trackdl.training.held_out import HeldOut
@@ -126,7 +126,7 @@ def _folder(named: str | None) -> Path | None:
     return Path(named).expanduser() if named else None
 
 
-def _source(uri: str) -> Source:
+def _source(uri: str) -> FetchedModel:
     if uri == _report_weights.URI:
         _report_weights.register()
     elif not files.exists(uri):
@@ -146,11 +146,11 @@ def _examples(letters: Letters, experiment: TransferSpec) -> Examples:
     return Examples((digits - mean) / std, letters.labels)
 
 
-def _trainer(experiment: TransferSpec, source: Source, classes: int) -> Trainer:
+def _trainer(experiment: TransferSpec, source: FetchedModel, classes: int) -> Trainer:
     return Trainer(partial(_network, source, classes, frozen=True), experiment.training, F.nll_loss)
 
 
-def _network(source: Source, classes: int, *, frozen: bool) -> nn.Module:
+def _network(source: FetchedModel, classes: int, *, frozen: bool) -> nn.Module:
     """Return the source's network with a new head, its other weights frozen or not."""
     model = DigitNet(**source.card.arguments)
     model.load_state_dict(source.model.state_dict())
@@ -168,7 +168,7 @@ def _random_network(classes: int) -> nn.Module:
     return model
 
 
-def _log_inputs(run: Run, letters: Letters, source: Source, unseen: Letters | None) -> None:
+def _log_inputs(run: Run, letters: Letters, source: FetchedModel, unseen: Letters | None) -> None:
     run.dataset(runs.describe_dataset(f"greek ({letters.origin})", letters.digest, "greek letters"), "training")
     if unseen:
         run.dataset(runs.describe_dataset("greek, unseen", unseen.digest, "greek letters"), "testing")
@@ -182,7 +182,7 @@ def _log_inputs(run: Run, letters: Letters, source: Source, unseen: Letters | No
     )
 
 
-def _lineage(source: Source) -> dict[str, str]:
+def _lineage(source: FetchedModel) -> dict[str, str]:
     return {
         "trackdl.source_model": source.name,
         "trackdl.source_version": source.version,
@@ -226,7 +226,7 @@ def _train(run: Run, experiment: TransferSpec, trainer: Trainer, examples: Examp
 
 
 def _hold_out(
-    run: Run, experiment: TransferSpec, source: Source, examples: Examples, letters: Letters
+    run: Run, experiment: TransferSpec, source: FetchedModel, examples: Examples, letters: Letters
 ) -> dict[str, HeldOut]:
     """Predict every letter by a network that was not trained on it; the two baselines use the same splits."""
     classes = len(letters.classes)
@@ -284,7 +284,7 @@ def _register(
     evaluation: Evaluation,
     held_out: HeldOut,
     letters: Letters,
-    source: Source,
+    source: FetchedModel,
 ) -> Decision:
     how = experiment.data.preprocessing
     mean, std = MNIST.mean_std

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from trackdl.data.download.datasets import read
 from trackdl.data.download.fetchers import FileError, read_bounded
-from trackdl.errors import DataMissing, InputError
+from trackdl.errors import DataMissing, InputError, one_line
 from trackdl.system.paths import data_root, whole_file
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         weights = load(content)
         found = hashlib.sha256(save(weights)).hexdigest()
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise FileError(f"is no safetensors file ({' '.join(str(error).split())[:200]})") from error
+        raise FileError(f"is no safetensors file ({one_line(error)})") from error
     if found != DIGEST:
         raise FileError(f"holds other tensors than the report's: SHA-256 {found[:16]}..., not {DIGEST[:16]}...")
     return weights

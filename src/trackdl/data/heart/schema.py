@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from trackdl.errors import InputError
+from trackdl.errors import InputError, one_line
 from trackdl.system.findings import first_few
 
 
@@ -95,7 +95,7 @@ def parse_table(content: bytes, name: str) -> pd.DataFrame:
     except UnicodeDecodeError as error:
         raise InputError(f"{name}: not UTF-8 text (byte {error.start}); expected a CSV table") from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
-        raise InputError(f"{name}: not a CSV table: {' '.join(str(error).split())[:200]}") from error
+        raise InputError(f"{name}: not a CSV table: {one_line(error)}") from error
     cells.columns = [str(cell).strip() for cell in cells.iloc[0]]
     columns = (*FEATURES, TARGET)
     _check_header(list(cells.columns), columns, name)

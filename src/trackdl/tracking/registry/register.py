@@ -97,7 +97,7 @@ class Decision:
 
 
 @dataclass(frozen=True)
-class Source:
+class FetchedModel:
     """A network from the registry, and its version."""
 
     model: nn.Module
@@ -237,7 +237,7 @@ def _decide(score: Score, old: ModelVersion | None) -> tuple[bool, str]:
     return score.value > before, words if score.value != before else f"{words}, a tie"
 
 
-def fetch_model(uri: str) -> Source:
+def fetch_model(uri: str) -> FetchedModel:
     """Load a network from the registry; the artifact's own code is not run.
 
     Args:
@@ -250,4 +250,4 @@ def fetch_model(uri: str) -> Source:
     found = find(uri)
     with verified(found) as folder:
         model, card = serving.read_model(folder / "data" / "model")
-    return Source(model, card, found.name, str(found.version), found.run_id or "")
+    return FetchedModel(model, card, found.name, str(found.version), found.run_id or "")
