@@ -1,7 +1,7 @@
 """The report's trainings end in the weights that are pinned here: a change of them is a change on purpose.
 
 Processors round differently, so the process that trains is held to one instruction set. Where a change of results is
-meant, `python tests/pinned_fits.py` with the environment below prints the new pins, and its commit says why.
+meant, `python tests/support/pinned_fits.py` with the environment below prints the new pins, and its commit says why.
 """
 
 import json
