@@ -163,7 +163,7 @@ def test_dropouts_overfitting_is_not_decided_by_what_dropout_narrows_itself() ->
     less = {"overfitting": Estimate(-0.02, -0.03, -0.01, 0.001)}
     said = judge(hypothesis(dimension="dropout", overfitting="less"), [contrast(dimension="dropout", **less)], 1).words
     assert "with dropout active" in said
-    assert said.endswith("which this measure cannot decide.")
+    assert said.endswith("so this measure cannot decide.")
     assert "confirmed" not in said
     assert judge(hypothesis(overfitting="less"), [contrast(**less)], 1).words.endswith("several tests: confirmed.")
 

@@ -105,13 +105,13 @@ def test_a_moved_definition_is_free_and_so_is_a_module_imported_whole(package: P
     text = (package / "training" / "devices.py").read_text(encoding="utf-8")
     (package / "system" / "machine.py").write_text(text)
     (package / "training" / "devices.py").write_text(
-        "from trackdl.system.machine import resolve_device, resolve_precision\n"
+        "from trackdl.system.machine import one_thread, resolve_device, resolve_precision\n"
     )
     edit(
         package,
         "training/trainer.py",
-        "from trackdl.training.devices import resolve_device, resolve_precision",
-        "from trackdl.system import machine",
+        "from trackdl.training.devices import deterministic, resolve_device, resolve_precision",
+        "from trackdl.system import machine\nfrom trackdl.system.machine import deterministic",
     )
     edit(package, "training/trainer.py", "resolve_device(", "machine.resolve_device(")
     edit(package, "training/trainer.py", "resolve_precision(", "machine.resolve_precision(")
