@@ -125,7 +125,7 @@ def test_a_server_that_stays_away_is_said_and_the_same_command_goes_on(
                 monkeypatch.setattr(outages, "PATIENCE", 0.5)
             yield pair
 
-    with pytest.raises(TrackdlError, match="the same command goes on"):
+    with pytest.raises(TrackdlError, match="the same command continues"):
         grid.run(experiment(), 1, None, made_up, afresh, timed, stopped)
     both.start()
     outbox._stores.clear()

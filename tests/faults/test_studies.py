@@ -220,7 +220,7 @@ def test_the_disk_of_the_studies_is_full_and_the_same_command_goes_on(
                 fill(small_disk)
             yield pair
 
-    with pytest.raises(TrackdlError, match="the same command goes on"):
+    with pytest.raises(TrackdlError, match="the same command continues"):
         grid.run(experiment(), 1, None, made_up, afresh, timed, filled)
     assert len(kept_folds()) >= 4
     (small_disk / "filler").unlink()

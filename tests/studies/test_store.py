@@ -73,7 +73,7 @@ def test_a_store_that_stays_locked_is_said(
 ) -> None:
     monkeypatch.setattr(outages, "PATIENCE", 0.2)
     trial = study.ask()
-    with locked(tmp_path), pytest.raises(TrackdlError, match=r"optuna\.db: .*locked.* the same command goes on"):
+    with locked(tmp_path), pytest.raises(TrackdlError, match=r"optuna\.db: .*locked.* the same command continues"):
         CALLS[call](study, trial)
     CALLS[call](study, trial)
 

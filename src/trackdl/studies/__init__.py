@@ -1,1 +1,1 @@
-"""The face of Optuna: where studies are kept, the exhaustive one, and the search."""
+"""Optuna: where studies are stored, the grid's exhaustive study, and the search. Nothing else imports optuna."""

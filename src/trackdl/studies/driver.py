@@ -1,7 +1,7 @@
 """What the grid's driver and the search's have in common: the MLflow runs of open trials, and their figures.
 
-A driver is the only writer to both stores. Optuna's store decides what is done; MLflow's follows it, and is written to
-once.
+A driver is the only writer to both stores. Optuna's store decides what is done; MLflow's follows it, and gets each
+point once.
 """
 
 from trackdl.studies.study import RUN, StudyTrial
@@ -21,7 +21,7 @@ class Driver:
         self.studio = Studio()
 
     def open_run(self, study: str, trial: StudyTrial) -> Run:
-        """Open the run of a trial: the one that it has, also if the trial has not stored it yet, else a new one."""
+        """Open the run of a trial: the one that it has, even if the trial has not stored it yet, else a new one."""
         tag = f"{study}/{trial.number}"
         known = trial.run_id or (self.unfinished[tag].id if tag in self.unfinished else None)
         tags = {"trackdl.task": self.task, "trackdl.trial": tag}

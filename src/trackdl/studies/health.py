@@ -21,7 +21,7 @@ def schema() -> Finding:
     url = storage_url()
     file, shown = databases.sqlite_file(url), databases.redact(url)
     if file and not file.exists():
-        return Finding("studies", "ok", f"there is no {file} yet; the first study makes it")
+        return Finding("studies", "ok", f"there is no {file} yet; the first study creates it")
     try:
         databases.refuse_shared(url, "optuna")
         engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
@@ -34,7 +34,7 @@ def schema() -> Finding:
         found, wanted = store.get_current_version(), store.get_head_version()
         store.remove_session()
     except (SQLAlchemyError, ImportError) as error:
-        remedy = "is it Optuna's, and whole? Put a copy in its place"
+        remedy = "if it is not a database of Optuna's, or is damaged, replace it by a copy"
         return Finding("studies", "fault", f"{shown}: {first_line(error)}", remedy)
     if found != wanted:
         words = f"{shown}: schema {found}, but Optuna {optuna.__version__} needs {wanted}"

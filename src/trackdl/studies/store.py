@@ -60,8 +60,8 @@ def storage() -> BaseStorage:
 class _Storage(RetryingProxy):
     """An RDBStorage whose calls are retried while its database is away.
 
-    Optuna's calls may be made twice: attributes, parameters and values are set to what they are, and of a trial that is
-    made twice, the spare one stays WAITING or RUNNING, and is resumed.
+    Optuna's calls may be made twice: setting an attribute, parameter or value again changes nothing, and if a
+    trial is created twice, the spare one stays WAITING or RUNNING, and is resumed.
     """
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
@@ -89,7 +89,7 @@ class _Storage(RetryingProxy):
             return super()._retry(call)
         except (SQLAlchemyError, StorageInternalError) as error:
             reason = first_line(list(causes(error))[-1])
-            raise TrackdlError(f"{self._store}: {reason}. What it holds stays; the same command goes on") from error
+            raise TrackdlError(f"{self._store}: {reason}. What it holds is kept; the same command continues") from error
 
 
 def storage_folder() -> Path:

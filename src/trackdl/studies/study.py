@@ -39,7 +39,7 @@ class Study:
         self.study, self.name = study, study.study_name
 
     def _interrupted(self) -> Iterator[Trial]:
-        """Yield the trials that a process which is gone has left RUNNING."""
+        """Yield the trials that a dead process has left RUNNING."""
         for found in self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
             yield Trial(self.study, found._trial_id)
 

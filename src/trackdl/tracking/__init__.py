@@ -1,1 +1,1 @@
-"""The face of MLflow: stores (`store`), runs (`runs`), registered models (`registry`). Nothing else imports mlflow."""
+"""MLflow: stores (`store`), runs (`runs`), registered models (`registry`). Nothing else imports mlflow."""

@@ -33,17 +33,17 @@ def schema(uri: str) -> Finding:
     """Compare the database's schema with this MLflow's; nothing is upgraded."""
     shown = databases.redact(uri)
     if uri.startswith(("http://", "https://")):
-        return Finding("store", "ok", f"{shown}: its server looks after its schema")
+        return Finding("store", "ok", f"{shown}: its server takes care of the schema")
     file = databases.sqlite_file(uri)
     if file and not file.exists():
-        return Finding("store", "ok", f"there is no {file} yet; the first run makes it")
+        return Finding("store", "ok", f"there is no {file} yet; the first run creates it")
     try:
         engine = create_engine(uri, poolclass=NullPool)
         if not inspect(engine).get_table_names():
             return Finding("store", "ok", f"{shown} is empty; the first run fills it")
         found = utils._get_schema_version(engine)  # type: ignore[no-untyped-call]
     except (SQLAlchemyError, MlflowException, ImportError) as error:
-        remedy = "is it MLflow's, and whole? Put a copy in its place"
+        remedy = "if it is not a database of MLflow's, or is damaged, replace it by a copy"
         return Finding("store", "fault", f"{shown}: {first_line(error)}", remedy)
     wanted = utils._get_latest_schema_revision()  # type: ignore[no-untyped-call]
     if found != wanted:
@@ -65,7 +65,7 @@ def stuck() -> Finding:
         elif time.time() - item.info.start_time / 1000 > DAY and tags.get("trackdl.host") != socket.gethostname():
             old.append(name)
     if gone:
-        remedy = "the next command of the same task marks it KILLED; `--resume` goes on with it"
+        remedy = "the next command of the same task marks it KILLED; `--resume` continues it"
         return Finding("stuck runs", "fault", f"RUNNING, but their process is gone: {first_few(gone)}", remedy)
     if old:
         remedy = "if nothing runs them there, end them in the MLflow UI"

@@ -1,4 +1,4 @@
-"""Runs: opened, written to, ended truthfully, found again.
+"""MLflow runs: opened, written to, ended with their true status, and found again.
 
     with runs.start(experiment) as run:
         run.metrics({"test_accuracy": 0.98}, step=8)
@@ -166,9 +166,9 @@ class Run:
 
 @contextmanager
 def start(experiment: Experiment | str, *, resume: Run | None = None, name: str | None = None) -> Iterator[Run]:
-    """Open a run for `experiment`, nested in the one that is open, and end it truthfully.
+    """Open a run for `experiment`, nested in the one that is open, and end it with its true status.
 
-    `mlflow run` has made a run already and names it in MLFLOW_RUN_ID: the first run that is started takes it.
+    `mlflow run` has already created a run, which it names in MLFLOW_RUN_ID; the first call uses that one.
 
     A run has its task and its process as tags from the start, so `close_abandoned` finds it even if its process ends
     while the run is being started, or if Ctrl-C in a call of a tracking server leaves the run unknown to this process.
@@ -263,7 +263,7 @@ def describe_dataset(name: str, digest: str, source: str) -> Dataset:
     Args:
         name: E.g. "mnist-test".
         digest: SHA-256, hex, of its content; MLflow keeps the first 32 digits.
-        source: Its origin: a web address, or words.
+        source: Its origin: a web address, or a description.
     """
     web = source.startswith("http")
     made = HTTPDatasetSource(source) if web else CodeDatasetSource({"source": source})  # type: ignore[no-untyped-call]

@@ -36,7 +36,7 @@ class Record:
 
 
 def keep(run_id: str, record: Record) -> None:
-    """Append a record to those of its run that wait: whole or not at all.
+    """Append a record to those of its run that wait, completely or not at all.
 
     Raises:
         TrackdlError: It cannot be written, e.g. because the disk is full.

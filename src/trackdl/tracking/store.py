@@ -40,7 +40,7 @@ _UNAVAILABLE = ErrorCode.Name(TEMPORARILY_UNAVAILABLE)
 # The status codes by which a server, or a proxy before it, reports that the server or its database is away.
 _AWAY = {502, 503, 504}
 _WRONG_INPUT = {ErrorCode.Name(INVALID_PARAMETER_VALUE), ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)}
-# A run's writes are never retried in place: `outbox` keeps them instead, so that a training goes on.
+# A run's writes are never retried in place: `outbox` keeps them instead, so that a training continues.
 _KEPT_BY_OUTBOX = frozenset({"log_artifact", "log_batch", "log_inputs", "set_terminated"})
 
 
@@ -196,7 +196,7 @@ def translate_errors(what: str) -> Iterator[None]:
     except MlflowException as error:
         if outages.disk_full(error):
             where = databases.redact(mlflow.get_tracking_uri())
-            raise TrackdlError(f"{what}: the disk of {where} is full. Make room; the same command goes on") from error
+            raise TrackdlError(f"{what}: the disk of {where} is full. Make room; the same command continues") from error
         text = _with_address(f"{what}: {str(error.message).strip()}")
         if error.error_code in _WRONG_INPUT:
             raise InputError(text) from error
@@ -204,10 +204,12 @@ def translate_errors(what: str) -> Iterator[None]:
     except requests.RequestException as error:
         raise TrackdlError(_with_address(f"{what}: {error}")) from error
     except OSError as error:
-        todo = "Make room; the same command goes on" if outages.disk_full(error) else "Can it be written there?"
+        todo = "Make room; the same command continues" if outages.disk_full(error) else "Is the folder writable?"
         raise TrackdlError(f"{what}: {error}. {todo}") from error
     except SQLAlchemyError as error:
-        raise TrackdlError(f"{what}: the database fails: {first_line(error)}. Is it MLflow's, and whole?") from error
+        raise TrackdlError(
+            f"{what}: the database fails: {first_line(error)}. Is it MLflow's, and undamaged?"
+        ) from error
 
 
 def _with_address(text: str) -> str:

@@ -10,7 +10,7 @@ from mlflow.tracking.fluent import _active_run_stack, run_id_to_system_metrics_m
 
 
 def revive(run_id: str) -> None:
-    """Restart a run's monitoring if it has ended; it goes on with its next step."""
+    """Restart a run's monitoring if it has ended; it continues with its next step."""
     monitor: SystemMetricsMonitor | None = run_id_to_system_metrics_monitor.get(run_id)
     if monitor and monitor._process and not monitor._process.is_alive():
         monitor.start()  # type: ignore[no-untyped-call]

@@ -33,13 +33,13 @@ def training_run(experiment: MnistSpec | FashionSpec, trainer: Trainer, resume: 
 
     Args:
         experiment: The experiment.
-        trainer: The training; with `resume` it is restored from that run's last whole checkpoint.
+        trainer: The training; with `resume` it is restored from that run's last complete checkpoint.
         resume: The id of a run to resume. An unfinished run is continued; a finished run stays as it is, and a new run
             continues it, with a copy of its history and checkpoints.
         name: The run's name in the MLflow UI.
 
     Raises:
-        InputError: The run to resume does not exist, has no whole checkpoint, or has nothing left to train.
+        InputError: The run to resume does not exist, has no complete checkpoint, or has nothing left to train.
     """
     before = Run(resume) if resume else None
     finished = before is not None and before.info.info.status == "FINISHED"
@@ -148,7 +148,7 @@ def _log_tensors(run: Run, folder: str, name: str, tensors: Mapping[str, torch.T
 
 
 def save_checkpoint(run: Run, trainer: Trainer) -> None:
-    """Log the training's whole state as the checkpoint of its epoch."""
+    """Log the training's complete state as the checkpoint of its epoch."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / _checkpoint(trainer.epoch)
         trainer.save(path)
@@ -170,13 +170,13 @@ def restore_epoch(run: Run, trainer: Trainer, epoch: int) -> None:
 
 
 def restore(run: Run, trainer: Trainer) -> int:
-    """Restore a training from a run's last whole checkpoint.
+    """Restore a training from a run's last complete checkpoint.
 
     Returns:
         The epoch that it had reached.
 
     Raises:
-        InputError: The run has no checkpoint, or none that is whole and of this network.
+        InputError: The run has no checkpoint, or none that is complete and of this network.
     """
     paths = run.artifacts(CHECKPOINTS)
     for path in reversed(paths):
@@ -184,11 +184,11 @@ def restore(run: Run, trainer: Trainer) -> int:
             try:
                 trainer.load(run.fetch(path, Path(folder)))
             except TrackdlError as error:
-                # A run that is killed while a file is copied leaves it truncated; the epoch before is whole.
+                # A run that is killed while a file is copied leaves it truncated; that of the epoch before is complete.
                 log.warning("run %s: %s is skipped: %s", run.id, path, error)
                 continue
             return trainer.epoch
-    found = "none of its checkpoints is whole" if paths else "it has no checkpoint"
+    found = "none of its checkpoints is complete" if paths else "it has no checkpoint"
     raise InputError(
-        f"run {run.id} cannot be resumed: {found}. `--resume` takes a run of this task that ended an epoch"
+        f"run {run.id} cannot be resumed: {found}. `--resume` takes a run of this task that has finished an epoch"
     )

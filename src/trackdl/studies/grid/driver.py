@@ -40,7 +40,7 @@ class GridDriver(Driver):
         self.counted = time.monotonic()
 
     def tasks(self) -> Iterator[tuple[tuple[Cell, int], FoldTask]]:
-        """Yield the folds to train; cells that an earlier process left with all their folds are ended in passing."""
+        """Yield the folds to train; a cell whose folds an earlier process has all trained is completed on the way."""
         spec = self.experiment
         for study in self.studies:
             for trial in study.unfinished():
@@ -86,7 +86,7 @@ class GridDriver(Driver):
         trials.log_once(run, {**curves, f"fold_{fold}_fit_seconds": [(0, result["fit_seconds"])]})
 
     def _draw(self, cell: Cell) -> None:
-        """Have the figure of a cell with all its folds drawn; with it the cell is complete."""
+        """Have the figure of a cell with all its folds drawn; the cell is complete when the figure arrives."""
         folds = [result for _, result in sorted(cell.trial.folds().items())]
         title = f"{cell.study.name}, trial {cell.trial.number}"
         histories = [fold["history"] for fold in folds]

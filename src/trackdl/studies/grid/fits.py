@@ -1,7 +1,6 @@
-"""One fit of the grid: a configuration, trained on all folds but one and judged on that one, tested afresh, or timed.
+"""The fits of the grid, in its workers: a fold of a configuration, a test with a new seed, or a timed training.
 
-Knows no tracker.
-A worker process keeps the data set, normalised, from one fit to the next.
+A worker process keeps the data set, normalised, from one fit to the next. Knows nothing of tracking.
 """
 
 import platform
@@ -39,17 +38,17 @@ class FoldTask:
 
 @dataclass(frozen=True)
 class FoldResult:
-    """What one fit left; it is kept as JSON.
+    """The result of one fit; it is stored as JSON.
 
     Attributes:
-        history: Each of `HISTORY`, a value an epoch; accuracies are fractions.
-        parameters: How many numbers the network has.
-        fit_seconds: Time spent in training steps, by the clock.
-        cpu_seconds: Processor time of the same. Other work on the machine lengthens it too, if less than the clock's.
-        seconds: Time of the whole task, with getting the data ready and judging each epoch.
-        seed: The fit's own.
-        precision: In which the layers computed.
-        host: The machine.
+        history: A value per epoch of each metric in `HISTORY`; accuracies are fractions.
+        parameters: The number of the network's parameters.
+        fit_seconds: Wall time of the training steps.
+        cpu_seconds: Processor time of the training steps; other work on the machine lengthens it less than wall time.
+        seconds: Wall time of the whole task, which includes preparing the data and evaluating each epoch.
+        seed: The fit's own seed.
+        precision: The type that the layers computed in.
+        host: The machine's name.
     """
 
     history: dict[str, list[float]]
@@ -67,13 +66,13 @@ class FoldResult:
 
 
 def fit_fold(task: FoldTask) -> FoldResult:
-    """Train a configuration on all folds but one, and judge it on that one after every epoch.
+    """Train a configuration on all folds but one, and evaluate it on that one after every epoch.
 
     Raises:
-        TrackdlError: The data cannot be had, or the training failed.
+        TrackdlError: The data are not available, or the training failed.
     """
     began = time.perf_counter()
-    # A seed of its own for each fold, the same for every configuration: they differ by their parameters alone.
+    # Each fold has its own seed, the same for every configuration, so only the parameters differ between them.
     settings = task.training.model_copy(update={"seed": task.training.seed + task.fold})
     dtype = resolve_precision(settings.precision, resolve_device(settings.device))
     learn, held = _folds(task.data, task.folds, dtype)[task.fold]
@@ -100,7 +99,7 @@ def fit_fold(task: FoldTask) -> FoldResult:
 
 @dataclass(frozen=True)
 class FreshTask:
-    """A configuration, trained on all folds' pictures from a seed that the grid has not used, then tested, once."""
+    """A configuration to train on the images of all folds, from a seed that the grid has not used, and to test once."""
 
     model: FashionModel
     training: Training
@@ -108,10 +107,10 @@ class FreshTask:
 
 
 def fit_fresh(task: FreshTask) -> float:
-    """Return the accuracy on the test pictures, as a fraction.
+    """Return the accuracy on the test images, as a fraction.
 
     Raises:
-        TrackdlError: The data cannot be had, or the training failed.
+        TrackdlError: The data are not available, or the training failed.
     """
     settings = task.training
     dtype = resolve_precision(settings.precision, resolve_device(settings.device))
@@ -126,7 +125,7 @@ def fit_fresh(task: FreshTask) -> float:
 
 @dataclass(frozen=True)
 class TimeTask:
-    """A configuration whose training is to be timed over so many batches of the first fold's training pictures."""
+    """A configuration whose training is timed over this many `batches` of the first fold's training images."""
 
     model: FashionModel
     training: Training
@@ -136,10 +135,10 @@ class TimeTask:
 
 
 def time_batch(task: TimeTask) -> float:
-    """Return what a batch's training step takes, in milliseconds of processor time, after as many to warm up.
+    """Return the processor time of a training step, in milliseconds; as many steps before it warm up.
 
     Raises:
-        TrackdlError: The data cannot be had, or the training failed.
+        TrackdlError: The data are not available, or the training failed.
     """
     settings = task.training
     dtype = resolve_precision(settings.precision, resolve_device(settings.device))
@@ -154,7 +153,7 @@ def time_batch(task: TimeTask) -> float:
 def _folds(data: FashionData, folds: int, dtype: torch.dtype) -> list[tuple[Examples, Examples]]:
     """Return (training, held out) examples of each fold: the training's as `dtype`, the held-out's as float32.
 
-    The folds are those of `GridSearchCV(cv=3)`: stratified, in the pictures' order.
+    The folds are those of `GridSearchCV(cv=3)`: stratified, in the images' order.
     """
     images = load_images("fashion")
     kept, _ = validation_split(len(images.train_labels), data.validation, data.split_seed)

@@ -70,7 +70,7 @@ def tested_afresh(
 def _measure(
     what: str, tasks: dict[Place, Task], spread: "Spread[Task]", workers: int, title: str, words: Callable[[float], str]
 ) -> None:
-    """Do the tasks whose values are not stored yet; each value is stored at once."""
+    """Run the tasks whose values are not stored yet, and store each value as soon as it is known."""
     kept = {study: study.measured(what) for study, _ in tasks}
     todo = {(study, key): task for (study, key), task in tasks.items() if key not in kept[study]}
     waiting = iter(todo.items())

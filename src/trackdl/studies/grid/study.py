@@ -1,4 +1,4 @@
-"""The grid's study: its cells are known by their parameters, and each is finished exactly once."""
+"""The grid's study: its cells are identified by their parameters, and each is finished exactly once."""
 
 import json
 from collections import Counter, defaultdict
@@ -28,9 +28,9 @@ class Census:
     Attributes:
         doubled: Finished more than once.
         done: Finished once, with every fold.
-        under_way: Begun and not ended, whether or not their process still runs.
+        under_way: Started and not ended, whether their process still runs or not.
         failed: Tried, and failed each time.
-        missing: Not begun.
+        missing: Not started.
     """
 
     doubled: list[Cell]
@@ -54,7 +54,7 @@ class GridTrial(StudyTrial):
 
 
 class GridStudy(Study):
-    """An exhaustive study whose cells are known by their parameters: each is finished exactly once.
+    """An exhaustive study, whose cells are identified by their parameters; each is finished exactly once.
 
     Optuna's queue hands out the cells as trials with fixed parameters, so its sampler is never used.
 
@@ -72,8 +72,8 @@ class GridStudy(Study):
         study = optuna.create_study(
             study_name=name,
             storage=storage(),
-            # GridSampler would hand out combinations that are no networks too, knows cells by their trials' numbers
-            # instead of their parameters, and ends by stopping a Study.optimize that is not there.
+            # GridSampler would also hand out combinations that are no networks, identifies cells by their trials'
+            # numbers instead of their parameters, and in the end stops a Study.optimize that does not run here.
             sampler=optuna.samplers.RandomSampler(seed=0),
             pruner=optuna.pruners.NopPruner(),
             direction="maximize",
@@ -116,7 +116,7 @@ class GridStudy(Study):
         return self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.RUNNING))
 
     def unfinished(self) -> Iterator[GridTrial]:
-        """Yield the cells to work on: first those of a process that is gone, then those that wait."""
+        """Yield the trials to work on: first those that a dead process left unfinished, then those in the queue."""
         by_cell = self._trials_by_cell()
         for cell in self.cells:
             if all(trial.state in (TrialState.FAIL, TrialState.PRUNED) for trial in by_cell[_key(cell)]):
@@ -163,9 +163,10 @@ class GridStudy(Study):
     def importances(self, seed: int) -> dict[str, float]:
         """Return each dimension's own share of the scores' variance, by fANOVA (Hutter et al., 2014).
 
-        The rest to 1 are interactions. The shares are those of the whole space: into combinations that are not cells of
-        the grid, the forest extrapolates. The evaluator is called directly, because `get_param_importances` scales the
-        sum to 1, and not to do so is experimental there. Empty if all scores are equal.
+        What the shares lack of 1 is due to interactions. They are shares of the whole space: the forest extrapolates
+        into combinations that are not cells of the grid. The evaluator is called directly, because
+        `get_param_importances` scales the sum to 1, and its option not to is experimental. Empty if all scores are
+        equal.
         """
         complete = self.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
         varied = [name for name, values in self.space.items() if len(values) > 1]

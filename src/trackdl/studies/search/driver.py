@@ -50,7 +50,7 @@ class SearchDriver(Driver):
         self.deadline = monotonic() + 60 * minutes if minutes else None
 
     def resume(self) -> None:
-        """Complete the runs of ended trials, and resume open trials, of a process that is gone."""
+        """Complete the runs of ended trials, and resume the open trials, that a dead process has left."""
         ended = self.study.ended()
         for run in self.unfinished.values():
             if found := ended.get(run.id):

@@ -1,6 +1,7 @@
-"""A training in segments: so many epochs, then its whole state is handed over, and any worker may go on.
+"""Training in segments: after a number of epochs the complete state is returned, and any worker can continue from it.
 
-Knows no tracker. A study can so look at a trial between two epochs, and a lost worker costs the epoch it was in.
+So a study can judge a trial between two epochs, and a lost worker costs only the epoch that it was training. Knows
+nothing of tracking.
 """
 
 import tempfile
@@ -43,18 +44,18 @@ class Epoch:
 
 @dataclass(frozen=True)
 class SegmentResult:
-    """What a segment left: its epochs, and the state to go on from."""
+    """The result of a segment: its epochs, and the state to continue from."""
 
     epochs: list[Epoch]
     state: bytes
 
 
 def train_segment(task: SegmentTask) -> SegmentResult:
-    """Train one segment, judging every epoch on the validation pictures.
+    """Train one segment, and evaluate the network on the validation images after every epoch.
 
     Raises:
         Diverged: The loss became NaN or infinite.
-        TrackdlError: The data cannot be had, or the state is no checkpoint of this network.
+        TrackdlError: The data are not available, or the state is not a checkpoint of this network.
     """
     settings = task.experiment.training
     dtype = resolve_precision(settings.precision, resolve_device(settings.device))
@@ -76,7 +77,7 @@ def train_segment(task: SegmentTask) -> SegmentResult:
 
 @cache
 def _pictures(data: FashionData, dtype: torch.dtype) -> tuple[Examples, Examples]:
-    """Return what is learnt from, as `dtype`, and what judges, as float32; the split is that of `fashion`."""
+    """Return the training images, as `dtype`, and the validation images, as float32, split as in `fashion`."""
     images = load_images("fashion")
     learn, back = validation_split(len(images.train_labels), data.validation, data.split_seed)
     return (

@@ -32,7 +32,7 @@ class SearchStudy(Study):
     """A search's study.
 
     Args:
-        spec: The search; its numbers of trials and minutes are limits that the caller keeps.
+        spec: The search; the caller observes its limits on trials and minutes.
     """
 
     def __init__(self, spec: SearchSpec) -> None:
@@ -53,7 +53,7 @@ class SearchStudy(Study):
                 self.study.enqueue_trial(values)
 
     def interrupted(self) -> Iterator[SearchTrial]:
-        """Yield the trials that a process which is gone has left RUNNING."""
+        """Yield the trials that a dead process has left RUNNING."""
         yield from map(self._opened, self._interrupted())
 
     def ended(self) -> dict[str, tuple[SearchTrial, str, str]]:
@@ -65,7 +65,7 @@ class SearchStudy(Study):
         }
 
     def ask(self) -> SearchTrial:
-        """Begin a new trial."""
+        """Start a new trial."""
         return self._opened(self.study.ask())
 
     def _opened(self, trial: Trial) -> SearchTrial:
@@ -102,7 +102,7 @@ class SearchStudy(Study):
         self._end(trial, TrialState.PRUNED, why)
 
     def trials(self) -> list[FrozenTrial]:
-        """Return all trials that have begun."""
+        """Return all trials that were started."""
         return [t for t in self.study.get_trials(deepcopy=False) if t.state != TrialState.WAITING]
 
     def counts(self) -> Counter[str]:
@@ -123,7 +123,7 @@ class SearchStudy(Study):
     def importances(self) -> dict[str, float]:
         """Return each key's own share of the accuracy's variance, by fANOVA (Hutter et al., 2014).
 
-        The rest to 1 are interactions, as in `GridStudy.importances`. Empty if there are fewer than four complete
+        What the shares lack of 1 is due to interactions. Empty if there are fewer than four complete
         trials, or all have the same accuracy.
         """
         complete = self._completed()

@@ -64,7 +64,7 @@ class Score:
     """The score that decides between two versions of a model.
 
     Attributes:
-        metric: Its name, e.g. "loo_accuracy".
+        metric: Its name, e.g. "val_accuracy".
         value: Its value; higher is better.
         why: Why this metric decides.
         data_digest: The digest of the data it was measured on; scores on different data are not compared.
@@ -125,13 +125,13 @@ def log_and_register(
         name: The registered model, e.g. "greek-cnn".
         run: The open run, which trained it.
         model: The network.
-        card: What it is.
+        card: Its model card.
         example: Its input example.
-        step: The epoch that the weights are of.
+        step: The epoch that the weights are from.
         measured: Metrics of the model, each group with the data set that it was measured on.
         score: What decides about the champion.
         lineage: Further tags of the version.
-        alias: As of `register`.
+        alias: As in `register`.
     """
     model_id, full = log_model(run, model, card, example, step)
     for dataset, metrics in measured:
