@@ -64,11 +64,11 @@ def test_what_is_not_whole_is_refused() -> None:
     fits, impossible = grid_table.read(grid_table.to_csv(GRID, FITS).encode())
     other = impossible.assign(impossible=impossible["impossible"].mask(impossible.index == 0, "no reason"))
     for rows, holes, words in (
-        (fits.iloc[1:], impossible, "1 are missing, and 0 are none of them; the first is report, relu, 3, 128, 0.1"),
-        (pd.concat([fits, fits.tail(2)]), impossible, "0 are missing, and 2 are none of them"),
-        (fits, impossible.iloc[1:], "1 are missing, and 0 are none of them; the first is report, relu, 5, 128, 0.1"),
-        (fits, pd.concat([impossible, impossible.head(1)]), "0 are missing, and 1 are none of them"),
-        (fits, other, "1 are missing, and 1 are none of them"),
+        (fits.iloc[1:], impossible, "1 rows are missing, and 0 are unknown; the first is report, relu, 3, 128, 0.1"),
+        (pd.concat([fits, fits.tail(2)]), impossible, "0 rows are missing, and 2 are unknown"),
+        (fits, impossible.iloc[1:], "1 rows are missing, and 0 are unknown; the first is report, relu, 5, 128, 0.1"),
+        (fits, pd.concat([impossible, impossible.head(1)]), "0 rows are missing, and 1 are unknown"),
+        (fits, other, "1 rows are missing, and 1 are unknown"),
     ):
         with pytest.raises(ValueError, match=words):
             grid_table.check_whole(GRID, rows, holes)

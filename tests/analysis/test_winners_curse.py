@@ -89,7 +89,7 @@ def test_the_winner_beside_the_reports_choice() -> None:
     assert found.difference.mean == pytest.approx(1.1)
     assert found.difference.low < 1.1 < found.difference.high
     assert "91.20% (3 seeds" in found.words
-    assert "was 1.27 points where it was selected and is +1.10 on the test pictures" in found.words
+    assert "was 1.27 points where it was selected and is +1.10 on the test images" in found.words
     assert "): it is better. Leads" in found.words
     assert "and tested, the winner has 91.20%" in found.words
     assert "were all 32 with relu equally good" in found.words
@@ -107,7 +107,7 @@ def test_where_the_winner_is_the_reports_choice_nothing_is_compared_with_itself(
 
 
 def test_what_is_not_there_is_refused() -> None:
-    with pytest.raises(ValueError, match="stands 0 times"):
+    with pytest.raises(ValueError, match="occurs 0 times"):
         curse(made_table(), FIRST | {"filters": 64}, [0.9, 0.9], [0.9, 0.9])
     with pytest.raises(ValueError, match="two seeds"):
         curse(made_table(), FIRST, [0.9], [0.9, 0.9])

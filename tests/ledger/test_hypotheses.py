@@ -61,7 +61,7 @@ def open_words(found: list[HypothesisEntry]) -> str:
 
 
 def test_a_table_that_lacks_a_fold_judges_nothing(fits: pd.DataFrame, tmp_path: Path) -> None:
-    assert "not judged: grid.csv is no whole grid's table" in open_words(
+    assert "not judged: grid.csv is not the complete table of a grid" in open_words(
         ask(tmp_path, grid_table.to_csv(GRID, fits.iloc[:-1]))
     )
 
@@ -69,10 +69,10 @@ def test_a_table_that_lacks_a_fold_judges_nothing(fits: pd.DataFrame, tmp_path: 
 @pytest.mark.parametrize(
     ("kept", "words"),
     [
-        ("activation != 'tanh'", "72 are missing, and 0 are none of them"),
-        ("grid == 'report'", "12 are missing"),
-        ("fold < 2", "76 are missing"),
-        ("not (filters == 32 and dropout == 0.3 and filter_size == 5 and activation == 'relu')", "6 are missing"),
+        ("activation != 'tanh'", "72 rows are missing, and 0 are unknown"),
+        ("grid == 'report'", "12 rows are missing"),
+        ("fold < 2", "76 rows are missing"),
+        ("not (filters == 32 and dropout == 0.3 and filter_size == 5 and activation == 'relu')", "6 rows are missing"),
     ],
 )
 def test_a_table_of_whole_cells_that_lacks_some_judges_nothing(
@@ -86,12 +86,12 @@ def test_cells_that_nobody_asked_for_judge_nothing_either(
 ) -> None:
     more = fits[fits["filters"] == 32].assign(filters=64)
     found = ask(tmp_path, grid_table.to_csv(GRID, pd.concat([fits, more])))
-    assert "0 are missing, and 114 are none of them" in open_words(found)
-    assert "0 are missing, and 84 are none of them" in open_words(ask(tmp_path, grid_table.to_csv(GRID, padded)))
+    assert "0 rows are missing, and 114 are unknown" in open_words(found)
+    assert "0 rows are missing, and 84 are unknown" in open_words(ask(tmp_path, grid_table.to_csv(GRID, padded)))
 
 
 def test_a_table_without_its_impossible_combinations_judges_nothing(fits: pd.DataFrame, tmp_path: Path) -> None:
-    assert "28 are missing" in open_words(ask(tmp_path, fits.to_csv(index=False)))
+    assert "28 rows are missing" in open_words(ask(tmp_path, fits.to_csv(index=False)))
 
 
 def test_what_each_activation_says_and_what_pairs_share_stands_beside(
@@ -115,7 +115,7 @@ def test_the_grid_with_padding_has_a_sentence_and_decides_nothing(fits: pd.DataF
     assert last["Filters"].startswith("the verdict is the same: 32 against 16 +0.")
     assert last["Filters"].endswith(").")
     assert last["Activation"].count(" against ") == 3
-    said = " With padding, our variant, it is not judged: grid-padded.csv is no whole table."
+    said = " With padding, our variant, it is not judged: grid-padded.csv is not a complete table."
     assert all(one.words.endswith(said) for one in alone)
     assert all(one.words.endswith(said) for one in ask(tmp_path, text, turned.iloc[:-1]))
 

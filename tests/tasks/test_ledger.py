@@ -305,7 +305,7 @@ def test_a_table_of_other_code_stands_and_the_page_and_the_output_say_so(
     made_by(results, code="0" * 64)
     other = made(root)
     assert other.ledger.entries[-1].figure == same.ledger.entries[-1].figure
-    words = f"by code 00000000…, not today's {today[:8]}…; `trackdl grid --export experiments/results` makes it anew"
+    words = f"by code 00000000…, not today's {today[:8]}…; `trackdl grid --export experiments/results` renews it"
     assert [said for _, said in page.of_other_code(other.ledger)] == [words]
     text = html.unescape(re.sub(r"</?code>", "`", other.page.read_text()))
     assert text.count(words) == 2, "once at the figure, once where the page says how it was made"
@@ -426,7 +426,7 @@ def _missing_artifact(result: task.Result, file: Path) -> None:
     kept = file.with_suffix(".kept")
     shutil.move(file, kept)
     found = task.verify(result.data)
-    assert any(file.name in words and "cannot be had" in words for words in found)
+    assert any(file.name in words and "is not available" in words for words in found)
     shutil.move(kept, file)
 
 

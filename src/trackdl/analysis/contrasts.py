@@ -133,7 +133,7 @@ def compare(table: pd.DataFrame, margin: float) -> list[Contrast]:
         margin: Points of accuracy; a smaller difference is none in practice.
 
     Raises:
-        ValueError: A fold is missing, stands twice or has no result; there are fewer than two folds; or the margin is
+        ValueError: A fold is missing, occurs twice or has no result; there are fewer than two folds; or the margin is
             not positive.
     """
     if not margin > 0:
@@ -168,7 +168,7 @@ def compare(table: pd.DataFrame, margin: float) -> list[Contrast]:
             p_equal=p_equal[place],
             seconds=_geometric_mean(seconds[place].mean(axis=1)),
             overfitting=gaps[place][0],
-            # 1 / (folds - 1): test rows by training rows.
+            # 1 / (folds - 1): test rows divided by training rows.
             alone=corrected_estimate(accuracy[place].mean(axis=0), 1 / (folds - 1), CONFIDENCE),
             ratio=ratios[place],
             factor=factor,
@@ -268,7 +268,7 @@ def _equivalence(mean: float, error: float, freedom: int, margin: float) -> floa
 
 def _geometric_mean(logarithms: Floats) -> Estimate:
     count = len(logarithms)
-    # One pair says nothing of its error: the interval is then infinite.
+    # One pair says nothing about its error: the interval is then infinite.
     error = float(logarithms.std(ddof=1)) / count**0.5 if count > 1 else float("inf")
     found = _estimate(float(logarithms.mean()), error, max(1, count - 1))
     return Estimate(float(np.exp(found.mean)), float(np.exp(found.low)), float(np.exp(min(found.high, 700))), found.p)

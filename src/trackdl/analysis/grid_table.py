@@ -60,7 +60,7 @@ def check_whole(experiment: GridSpec, fits: pd.DataFrame, impossible: pd.DataFra
     """Check that a table, as `read` returned it, has exactly the experiment's rows.
 
     Raises:
-        ValueError: A fold of a configuration is missing or stands twice, an impossible combination is missing or has
+        ValueError: A fold of a configuration is missing or occurs twice, an impossible combination is missing or has
             another reason, or the experiment has no such row.
     """
     wanted: Counter[tuple[Any, ...]] = Counter(
@@ -76,10 +76,7 @@ def check_whole(experiment: GridSpec, fits: pd.DataFrame, impossible: pd.DataFra
     lacking, foreign = wanted - found, found - wanted
     if lacking or foreign:
         words = ", ".join(map(str, next(iter(lacking or foreign))))
-        raise ValueError(
-            f"of the experiment's rows {lacking.total()} are missing, and {foreign.total()} are none of them; "
-            f"the first is {words}"
-        )
+        raise ValueError(f"{lacking.total()} rows are missing, and {foreign.total()} are unknown; the first is {words}")
 
 
 def fold_rows(

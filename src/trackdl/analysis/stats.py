@@ -53,7 +53,7 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[fl
         confidence: The interval's coverage, 0 to 1, for results that are about normally distributed.
 
     Raises:
-        ValueError: There are fewer than two results: one says nothing of their spread.
+        ValueError: There are fewer than two results: one says nothing about their spread.
     """
     if len(values) < 2:
         raise ValueError(f"an interval needs at least two results, got {len(values)}")
@@ -70,7 +70,7 @@ def corrected_estimate(values: ArrayLike, test_share: float, confidence: float =
 
     Args:
         values: A result, or a difference of two, for each fold of each repeat; at least two.
-        test_share: Test rows by training rows of a fold: 1/9 for ten folds.
+        test_share: Test rows divided by training rows of a fold: 1/9 for ten folds.
         confidence: The interval's, 0 to 1.
 
     Raises:

@@ -90,9 +90,9 @@ class WinnersCurse:
         return (
             f"{words} The report's choice came out number {self.report_rank} with {self.report_score:.2%}; trained "
             f"again it has {seeds[1]}. The winner's lead over it was {gap:.2f} points where it was selected and is "
-            f"{self.difference.mean:+.2f} on the test pictures (95 % interval over seeds {self.difference.low:+.2f} to "
+            f"{self.difference.mean:+.2f} on the test images (95 % interval over seeds {self.difference.low:+.2f} to "
             f"{self.difference.high:+.2f}): {lead}. Leads can be compared, levels cannot: the fresh trainings learn "
-            "from more pictures than the folds', and other pictures judge them."
+            "from more images than the folds', and are tested on other images."
         )
 
 
@@ -133,7 +133,7 @@ def optimism(table: pd.DataFrame, seed: int = 0) -> Optimism:
         wide = rows.pivot(index=list(DIMENSIONS), columns="fold", values=f"val_accuracy_{epochs_of(table)}")
         points = 100 * wide.to_numpy(np.float64)
         folds = points.shape[1]
-        # Of a mean over folds; 1 / (folds - 1): test rows by training rows.
+        # Of a mean over folds; 1 / (folds - 1): test rows divided by training rows.
         variance = residual_variance(points) * (1 / folds + 1 / (folds - 1))
         truths.append(_shrunk(wide.index.to_frame(), points.mean(axis=1), variance))
         errors.append(np.full(len(points), variance**0.5))
@@ -185,7 +185,7 @@ def curse(
     found = best_cells(table, REPORT)
     own = found[(found[list(DIMENSIONS)] == pd.Series(dict(report_cell))[list(DIMENSIONS)]).all(axis=1)]
     if len(own) != 1:
-        raise ValueError(f"the configuration {dict(report_cell)} stands {len(own)} times in the report's grid")
+        raise ValueError(f"the configuration {dict(report_cell)} occurs {len(own)} times in the report's grid")
     winner, score = best_cell(table)
     report_score = float(own["score"].iloc[0])
     return WinnersCurse(

@@ -1,4 +1,4 @@
-"""The ledger put together: published numbers, ours computed from what runs keep, verdicts, faults and what is beyond.
+"""Builds the ledger: published numbers, ours as computed from what runs keep, verdicts, faults, and what goes beyond.
 
 The same function makes a ledger and checks one. To make it, `pick` finds runs in the store; to check it, `pick` gives
 the runs that the ledger names, and what is built must be the ledger.
@@ -67,10 +67,10 @@ def build(
     known: Mapping[str, Spread],
     stamp: Stamp,
 ) -> Ledger:
-    """Put the ledger together.
+    """Build the ledger.
 
     Args:
-        experiment: What leads, and what goes beyond.
+        experiment: The headline numbers, and what goes beyond the report.
         tasks: The experiments whose published numbers are in it, by task.
         sources: Where ours come from.
         hypotheses: The report's, judged or open.
@@ -241,7 +241,7 @@ def _figure(
         return None, missing
     first = found[0][2]
     if first.bounds:
-        # A cross-validation has one seed, whatever its run holds besides.
+        # A cross-validation has one seed, whatever else its run holds.
         found = found[:1]
     values = [computed.value for *_, computed in found]
     bounds, interval = _interval(values, unit, first, over_examples=over_examples)

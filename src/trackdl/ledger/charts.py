@@ -89,7 +89,7 @@ def dense(
 
     `ours`, and the ends of the band, `low` and `high`, may be empty.
     """
-    # The band's highest hundredth may be cut off: a few batches would press all others into a flat line.
+    # The band's highest hundredth may be cut off: a few batches would flatten the curve of all others.
     top = max([*report, *ours, *sorted(high)[: max(1, len(high) * 99 // 100)], 1e-6]) * 1.04
     first, last = math.floor(places[0]), math.ceil(places[-1])
 
@@ -119,7 +119,7 @@ def rows(title: str, lines: Sequence[DotRow]) -> str:
     height = top + step * len(lines) + 26
 
     def x(value: float) -> float:
-        return 14 + value * (width - 94)  # the number stands to the right of its mark
+        return 14 + value * (width - 94)  # the number is to the right of its mark
 
     def across(kind: str, start: float, end: float, y: float) -> str:
         return f'<line class="{kind}" x1="{x(start):.1f}" x2="{x(end):.1f}" y1="{y}" y2="{y}"/>'
@@ -146,7 +146,7 @@ def rows(title: str, lines: Sequence[DotRow]) -> str:
 
 
 def shares(title: str, counts: Sequence[tuple[str, int]]) -> str:
-    """Draw how many of all there are of each kind, as one bar; the kinds are classes of the style sheet."""
+    """Draw the share of each kind, as one bar; the kinds are classes of the style sheet."""
     total, place, parts = sum(count for _, count in counts), 0.0, []
     for name, count in counts:
         width = 640 * count / max(total, 1)

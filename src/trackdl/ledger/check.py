@@ -1,4 +1,4 @@
-"""A ledger checked: built anew from what its runs keep, and compared with its file digit by digit."""
+"""Checks a ledger: builds it again from what its runs keep, and compares the result with the file digit by digit."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ def load(file: Path) -> Ledger:
     """Read a ledger.
 
     Raises:
-        InputError: The file cannot be read, or is not a whole ledger; names the first place that is wrong.
+        InputError: The file cannot be read, or is not a complete ledger; names the first place that is wrong.
     """
     try:
         if file.stat().st_size > MAX_BYTES:
@@ -68,10 +68,10 @@ def differences(
     known: Mapping[str, Spread],
     digests: Callable[[FigureQuery, int], Collection[str]],
 ) -> list[str]:
-    """Build a ledger anew from the runs that it names, and return each difference in words, the ledger's side first.
+    """Build a ledger again from the runs that it names, and return each difference in words, the ledger's side first.
 
     `facts` and `fetch` are as in `Sources`, and `digests` returns the digests of the experiments that a figure's run
-    with a seed may have run, empty if it may have run any. The others are as in `build`; `hypotheses` are judged anew.
+    with a seed may have run, empty if it may have run any. The others are as in `build`; `hypotheses` are judged again.
     """
     named = _named(ledger)
     sources = Sources(lambda query: named.get(query.key, []), facts, fetch)
@@ -109,7 +109,7 @@ def _strangers(ledger: Ledger, sources: Sources, digests: Callable[[FigureQuery,
     for query, seed_runs in sources.picked:
         seeds = [seed_run.seed for seed_run in seed_runs]
         if len(set(seeds)) != len(seeds):
-            found.append(f"{query.key}: a seed stands twice: {', '.join(map(str, seeds))}")
+            found.append(f"{query.key}: a seed occurs twice: {', '.join(map(str, seeds))}")
         for run_id, seed in ((seed_run.run, seed_run.seed) for seed_run in seed_runs):
             run = ledger.runs.get(run_id)
             if run is None:
@@ -133,7 +133,7 @@ def _walk(given: Any, found: Any, place: str) -> list[str]:
         return [words for index, (a, b) in pairs for words in _walk(a, b, f"{place}[{_name(a, index)}]")]
     if given == found:
         return []
-    return [f"{place}: the ledger says {_short(given)}, computed anew it is {_short(found)}"]
+    return [f"{place}: the ledger says {_short(given)}, computed again it is {_short(found)}"]
 
 
 def _name(item: Any, index: int) -> str:

@@ -85,7 +85,7 @@ def _model(tags: Mapping[str, str]) -> str:
 
 
 def facts_of_table(task: str, path: str, origin: Mapping[str, Any]) -> RunFacts:
-    """Return what is known of a committed table that stands for runs; `origin` is the content of `grid.json`."""
+    """Return what is known of a committed table that replaces runs; `origin` is the content of `grid.json`."""
     return RunFacts(
         task=task,
         name=f"{path}, in the checkout",
@@ -115,7 +115,7 @@ def fetch(run_id: str, path: str) -> bytes:
         try:
             return Run(run_id).fetch(path, Path(folder)).read_bytes()
         except (TrackdlError, OSError) as error:
-            raise TrackdlError(f"run {run_id}: the artifact {path} cannot be had: {error}") from error
+            raise TrackdlError(f"run {run_id}: the artifact {path} is not available: {error}") from error
 
 
 def contradictions(ledger: Ledger) -> list[str]:

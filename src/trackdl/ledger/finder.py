@@ -1,7 +1,7 @@
 """Finds the finished runs that figures are computed from, and starts those that are missing.
 
 A run counts if it ran the same experiment on today's data by today's code; the newest of several is taken. The grid's
-committed table stands for hours of runs: it counts while its data are today's, whichever code made it.
+committed table replaces hours of runs: it counts while its data are today's, whichever code made it.
 """
 
 import json
@@ -29,7 +29,7 @@ from trackdl.tracking.runs import Run
 log = logging.getLogger(__name__)
 
 TASKS = tuple(TRAINED)
-# The id that stands for a run where a table in the checkout does.
+# The id of a committed table, which is used in place of a run.
 CHECKOUT = "checkout"
 SOURCE = "trackdl.source_weights_sha256"
 # The most seeds looked for if no number is given.
@@ -176,7 +176,7 @@ def _key(changes: Mapping[str, object]) -> str:
 
 
 def _alternatives(query: FigureQuery) -> list[dict[str, object]]:
-    """Return the changed keys of the experiments whose runs can stand for a figure, the preferred first."""
+    """Return the changed keys of the experiments whose runs a figure can be computed from, the preferred first."""
     return [dict(query.set), {}] if query.or_own and query.set else [dict(query.set)]
 
 

@@ -18,7 +18,7 @@ from trackdl.spec.hypotheses import Hypothesis
 
 
 def judged(experiment: GridSpec, table: Path, padded: GridSpec, padded_table: Path) -> list[HypothesisEntry]:
-    """Return the hypotheses with their verdicts, or open ones that say what is missing if the table is not whole.
+    """Return the hypotheses with their verdicts, or open ones that say what is missing if the table is not complete.
 
     Args:
         experiment: The protocol of the report's grid, which holds the hypotheses.
@@ -36,7 +36,7 @@ def judged(experiment: GridSpec, table: Path, padded: GridSpec, padded_table: Pa
         others = _judged(padded, padded_table, experiment.hypotheses)
         with_padding = [_padded_words(*pair, padded_table.name) for pair in zip(verdicts, others, strict=True)]
     except (FileNotFoundError, ValueError):
-        lacking = f"With padding, our variant, it is not judged: {padded_table.name} is no whole table."
+        lacking = f"With padding, our variant, it is not judged: {padded_table.name} is not a complete table."
         with_padding = [lacking] * len(verdicts)
     return [
         HypothesisEntry(
@@ -58,7 +58,7 @@ def _judged(experiment: GridSpec, table: Path, hypotheses: Sequence[Hypothesis])
 
     Raises:
         FileNotFoundError: There is no table.
-        ValueError: It is not the experiment's whole one.
+        ValueError: It is not the complete table of the experiment.
     """
     try:
         fits, impossible = grid_table.read(table)
@@ -68,7 +68,7 @@ def _judged(experiment: GridSpec, table: Path, hypotheses: Sequence[Hypothesis])
     except FileNotFoundError:
         raise
     except (ValueError, TypeError, KeyError, OSError) as error:
-        raise ValueError(f"{table.name} is no whole grid's table ({error})") from error
+        raise ValueError(f"{table.name} is not the complete table of a grid ({error})") from error
     return [judge(one, contrasts, experiment.margin, within) for one in hypotheses]
 
 

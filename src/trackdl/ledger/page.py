@@ -87,7 +87,7 @@ def head_table(ledger: Ledger) -> tuple[list[str], list[list[str]]]:
 
 
 def of_other_code(ledger: Ledger) -> list[tuple[RunFacts, str]]:
-    """Return the runs that other code made than the code that made the ledger, and which, in words."""
+    """Return the runs that were made by other code than the ledger, each with that code in words."""
     return [(run, _code(ledger, run)) for run in ledger.runs.values() if _is_of_other_code(ledger, run)]
 
 
@@ -169,7 +169,7 @@ def _code(ledger: Ledger, run: RunFacts) -> str:
     if not _is_of_other_code(ledger, run):
         return words
     command = COMMANDS.get(run.task, f"`trackdl {run.task}`")
-    return f"{words}, not today's {ledger.current_code[run.task][:8]}…; {command} makes it anew"
+    return f"{words}, not today's {ledger.current_code[run.task][:8]}…; {command} renews it"
 
 
 def _verdict(entry: Entry | CurveEntry) -> str:
@@ -191,7 +191,7 @@ def _ours(figure: Figure | None) -> tuple[str, str]:
 
 
 def _name(task: str, metric: str, series: str) -> str:
-    """Return what a number is of in words: the model's name if there are several, the metric, the series."""
+    """Return what a number measures, in words: the model's name if there are several, the metric, the series."""
     model, _, last = metric.rpartition("/")
     words = HELD_OUT.get((task, last)) or METRICS.get(last, last.replace("_", " "))
     words = f"{words}, {series}" if series else words
@@ -207,7 +207,7 @@ def _seeds(ledger: Ledger) -> str:
 
 
 def _groups(entries: Sequence[Entry]) -> dict[str, dict[str, list[Entry]]]:
-    """Return the entries by task, and within it by what they are a number of."""
+    """Return the entries by task, and within a task by what they measure."""
     grouped: dict[str, dict[str, list[Entry]]] = {}
     for entry in entries:
         name = _name(entry.task, entry.metric, entry.published.series)
@@ -248,7 +248,7 @@ def _curves(ledger: Ledger) -> list[tuple[str, CurveEntry, Markup]]:
 
 
 def _hides_the_rest(entries: Sequence[tuple[int, Entry]]) -> bool:
-    """Return whether the untrained network's number presses all others into a flat line."""
+    """Return whether the untrained network's number would flatten the curve of all others."""
     values = [entry.published.value for _, entry in entries]
     return entries[0][0] == 0 and max(values) - min(values) > 5 * (max(values[1:]) - min(values[1:]))
 

@@ -15,7 +15,7 @@ from scipy.stats import t
 from trackdl.ledger.model import Spread, VerdictName
 from trackdl.spec.base import Comparable, Unit
 
-# Fewer seeds than this do not tell their own spread.
+# From fewer seeds than this their spread is not estimated.
 FEWEST = 3
 POINTS = 0.005
 SHARE = 0.1
@@ -74,7 +74,7 @@ def judge(claim: Claim, values: Sequence[float], known: Spread | None = None) ->
     Args:
         claim: The report's.
         values: Ours, one per seed, at least one.
-        known: The spread between seeds, used if `values` are too few to tell it.
+        known: The spread between seeds, used if `values` are too few to estimate it.
 
     Raises:
         ValueError: There are no values.
@@ -184,7 +184,7 @@ def _compare(claim: Claim, values: Sequence[float], known: Spread | None) -> tup
         form_difference(claim.unit, value) for value in (gap, margin, of_mean, another)
     )
     borrowed = f" The deviation between seeds is that of {seeds} seeds in docs/ledger." if count < FEWEST else ""
-    # Rounding leaves a published count a hair from ours: 0.4750 and 95 / 200.
+    # Rounding can make a published count differ slightly from ours: 0.4750 and 95 / 200.
     slack = 1e-12
     if gap + of_mean <= margin + slack:
         words = f"They differ by {gap_words}; given the uncertainty of our mean, by less than {margin_words}."

@@ -1,4 +1,4 @@
-"""Where a ledger's figures come from: runs, what is known of them, and their artifacts, handed in as functions."""
+"""Where a ledger's figures come from: runs, what is known of them, and their artifacts, passed in as functions."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence

@@ -44,8 +44,8 @@ def register() -> None:
         found = files.find(URI)
         if found.tags.get("trackdl.weights_sha256") != report_weights.DIGEST:
             raise InputError(
-                f"{URI} is version {found.version}, which does not hold the report's weights: somebody has moved the "
-                f"alias. Delete it on MLflow's page of {mnist.MODEL} and run again: the right one is registered anew"
+                f"{URI} is version {found.version}, which does not hold the report's weights: the alias "
+                f"was moved. Delete it on MLflow's page of {mnist.MODEL} and run again: the right one is registered"
             )
         return
     model = DigitNet()

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Result:
-    """What the task leaves: its run, the ledger, the two files, and the command that verifies the data."""
+    """The task's result: its run, the ledger, the two files, and the command that verifies the data."""
 
     run: Run
     ledger: Ledger
@@ -76,7 +76,7 @@ def run(experiment: LedgerSpec) -> Result:
 
 
 def show(result: Result) -> str:
-    """Print the ledger's head and where the page is; return it in a line."""
+    """Print the ledger's head and where the page is; return a one-line summary."""
     ledger = result.ledger
     print_table("The ledger: the report's numbers next to ours", *page.head_table(ledger))
     counts, with_points = page.counts(ledger), page.counts(ledger, points=True)
@@ -95,7 +95,7 @@ def show(result: Result) -> str:
 
 
 def verify(file: Path, experiment: LedgerSpec | None = None) -> list[str]:
-    """Compute every figure of a ledger again from what its runs keep, and build the rest anew.
+    """Compute every figure of a ledger again from what its runs keep, and build the rest again.
 
     Spreads between seeds that the ledger borrowed are taken from the ledger itself, because the committed ledger that
     they came from may have changed.
@@ -136,7 +136,7 @@ def committed() -> dict[str, Spread]:
     try:
         return check.spreads(check.load(file)) if file.is_file() else {}
     except InputError as error:
-        # One of another version must not stand in the way of the one that replaces it.
+        # A ledger of another version must not prevent the one that replaces it.
         log.warning("spreads between seeds are not known: %s", error)
         return {}
 
@@ -149,7 +149,7 @@ def _trainings(experiment: LedgerSpec) -> list[finder.Training]:
     ]
     trainings += [(item.task, item.set) for item in experiment.beyond if item.set and not item.tags]
     if any(task == "transfer" for task, _ in trainings) and load_letters().origin != "report":
-        log.warning("the report's letters are not here: Task 3 is left out")
+        log.warning("the report's letters are not available: Task 3 is left out")
         trainings = [item for item in trainings if item[0] != "transfer"]
     return trainings
 
