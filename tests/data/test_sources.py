@@ -239,8 +239,8 @@ BAD_ANSWERS: dict[str, tuple[str, Answer, str]] = {
     "an error page": ("", b"<html>Sign in</html>", "images has 20 bytes, not 10240"),
     "too much": ("", b"\x00" * 100_000, "images is sent with more than"),
     "half": ("", cut, "images broke off in transfer after 5120 of 10240 bytes"),
-    "half a gzip file": (".gz", gzip.compress(CONTENTS["images"])[:-20], "images is not a whole gzip file"),
-    "no gzip file": (".gz", CONTENTS["images"], "images is not a whole gzip file"),
+    "half a gzip file": (".gz", gzip.compress(CONTENTS["images"])[:-20], "images is not a complete gzip file"),
+    "no gzip file": (".gz", CONTENTS["images"], "images is not a complete gzip file"),
     "a gzip bomb": (".gz", gzip.compress(b"\x00" * 50_000_000), "images unpacks to more than its 10240 bytes"),
     "server error": ("", lambda handler: handler.send_error(503), "images is refused by the server: 503"),
     "no HTTP": (

@@ -77,7 +77,7 @@ def load() -> list[DemoModel]:
 
 
 def _order(model: DemoModel) -> tuple[bool, bool, str]:
-    """Sort models of signs, which the page asks for, before those of garments, and unusable models last."""
+    """Sort models of digits and letters, which the page asks for, before those of garments, and unusable ones last."""
     garments = model.served is not None and model.served.card.preprocessing == "fashion"
     return model.served is None, garments, model.name
 

@@ -34,7 +34,7 @@ PICKLE_NAMES = {".pkl", ".pickle", ".joblib", ".pt", ".pth"}
 def versions(lock: Path, installed: Callable[[str], str] = importlib.metadata.version) -> Finding:
     """Compare the installed versions with the lock, without the part after a + (`+cpu`)."""
     if not lock.is_file():
-        return Finding("versions", "warn", f"{lock.name} is not here", "run from a checkout to compare versions")
+        return Finding("versions", "warn", f"{lock.name} is missing", "run from a checkout to compare versions")
     other, missing, count = [], [], 0
     for line in lock.read_text(encoding="utf-8").splitlines():
         if not line[:1].isalnum():
@@ -125,7 +125,7 @@ def _sources(
     words = "; ".join(f"{source}: {_answer(source, yes)}" for source, yes in zip(every, there, strict=True))
     whole = not sources.inspect(name, folder) if name in sources.DATASETS else False
     if any(there) or whole:
-        return Finding(f"sources: {name}", "ok", words + ("; not needed, the data are whole" if whole else ""))
+        return Finding(f"sources: {name}", "ok", words + ("; not needed, the data are complete" if whole else ""))
     return Finding(f"sources: {name}", "warn", words, dataset.remedy)
 
 

@@ -12,6 +12,6 @@ def freeze(model: nn.Module) -> None:
 
 
 def replace_head(model: DigitNet, classes: int) -> None:
-    """Replace `fc2` by a new, trainable one of 50→`classes` (report, Task 3), initialised from torch's current seed."""
+    """Replace `fc2` by a new, trainable layer from 50 to `classes` (report, Task 3); torch's seed determines it."""
     fresh = nn.Linear(model.fc2.in_features, classes)
     model.fc2 = fresh.to(device=model.fc2.weight.device, dtype=torch.float32)

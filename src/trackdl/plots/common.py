@@ -80,7 +80,7 @@ def loss_curves(train: Points, test: Points, title: str, test_label: str = "Test
 def epoch_curves(ours: Mapping[str, Points], reports: Mapping[str, Points], kept: int | None, title: str) -> Figure:
     """Draw loss and accuracy per epoch, ours as lines, the report's as points (report, Task 2).
 
-    The keys are `train_loss`, `val_loss`, `train_accuracy` and `val_accuracy`, of which the report's may lack any; the
+    The keys are `train_loss`, `val_loss`, `train_accuracy` and `val_accuracy`, any of which the report's may lack; the
     points are (epoch, value), accuracies as fractions. `kept` is the epoch whose weights were kept.
     """
     figure, panels = new_panels(2, 2, 5.5, 4, title)

@@ -18,8 +18,8 @@ from trackdl.analysis.stats import Estimate
 from trackdl.plots.common import BLUE, GREEN, GREY, PALETTE, label_epochs, legend_below, new_axes, new_panels
 from trackdl.spec.grid import DIMENSIONS
 
-# Colours differ in shape too, for prints in grey. 6 colours, 7 markers and 5 lines: the numbers have no common factor,
-# so a colour is used again with another marker and another line.
+# Colours come with markers and lines, for prints in grey. 6 colours, 7 markers and 5 lines: the numbers have no common
+# factor, so a colour is used again with another marker and another line.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", ":", "-.", (0, (8, 2)))
 INK = "#222222"

@@ -69,7 +69,7 @@ class Optimizer(Strict):
 
 
 class Augmentation(Strict):
-    """Random changes to each training image, drawn anew every time it is used; see `training.augmentation`."""
+    """Random changes to each training image, drawn again each time it is used; see `training.augmentation`."""
 
     flip: bool = False
     shift: int = Field(default=0, ge=0, le=8)
@@ -130,7 +130,7 @@ class _Claim(Strict):
 class Reported(_Claim):
     """One number that the report prints, and where.
 
-    `metric` is the metric of ours that it stands for, whatever the report calls it.
+    `metric` is the metric of ours that it corresponds to, whatever the report calls it.
     """
 
     metric: str = Field(min_length=1)
@@ -143,7 +143,7 @@ class Reported(_Claim):
 class Printed(_Claim):
     """Numbers that one cell of the report's notebook prints: the rows of `PRINTED` with this `cell` and `what`.
 
-    `metric` is the metric of ours that they stand for. `epoch` applies to rows that name none.
+    `metric` is the metric of ours that they correspond to. `epoch` applies to rows that name none.
     """
 
     cell: int = Field(ge=1)

@@ -30,7 +30,7 @@ class FashionModel(Strict):
             because models that were registered before the report's padding was known were built so.
         batch_norm: Normalise each convolution's result over the batch (Ioffe and Szegedy, 2015), after the pooling.
         widths: "same": all convolutions have `filters`; "double": twice as many after each pooling.
-        convs_per_pool: How many convolutions stand before each pooling.
+        convs_per_pool: How many convolutions precede each pooling.
         pool_early: Pool after the first convolution too, whose images are the largest and cost the most.
         average: Give the linear layers each channel's mean over the image, not all of its pixels.
         mirrored: In evaluation, return the mean of the logits for an image and for its mirror image.

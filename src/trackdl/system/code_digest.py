@@ -28,7 +28,7 @@ Place = tuple[str, str]
 
 
 def words_of(parameters: Mapping[str, object]) -> frozenset[str]:
-    """Return the words that an experiment's parameters, dotted as `spec.flatten` gives them, may name choices by."""
+    """Return the words in an experiment's parameters (as `spec.flatten` returns them) that may name choices."""
     values = (value if isinstance(value, list) else [value] for value in parameters.values())
     return frozenset(str(item) for items in values for item in items)
 
@@ -69,7 +69,7 @@ class _Module:
     def __init__(self, code: "_Code", file: Path) -> None:
         self.code = code
         self.definitions: dict[str, ast.stmt] = {}
-        self.imports: dict[str, tuple[str, str]] = {}  # by the name here: a module of the package, and a name in it
+        self.imports: dict[str, tuple[str, str]] = {}  # by local name: a module of the package, and a name in it
         self.foreign: set[str] = set()
         self.inner: set[str] = set()
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
@@ -98,7 +98,7 @@ class _Module:
 
     @cached_property
     def aside(self) -> bool:
-        """Whether it brings files, or shows or keeps results: itself, or by what it imports."""
+        """Whether the module fetches files, or it, or a module that it imports, displays or stores results."""
         return bool(self.foreign & BRINGS) or bool(self._below & SHOWS)
 
     @cached_property
@@ -159,12 +159,12 @@ class _Code:
 
 
 class _Reader(ast.NodeTransformer):
-    """Reads one definition: what of it decides, as text, and which definitions it reaches."""
+    """Reads one definition: the part of it that affects results, as text, and the definitions that it reaches."""
 
     def __init__(self, code: _Code, module: str, words: frozenset[str]) -> None:
         self.code, self.module, self.words = code, module, words
         self.reached: list[Place] = []
-        self.local: frozenset[str] = frozenset()  # names that stand for something else within a function
+        self.local: frozenset[str] = frozenset()  # names that have another meaning within a function
 
     def read(self, node: ast.stmt) -> str:
         """Return a definition's text."""
@@ -174,7 +174,7 @@ class _Reader(ast.NodeTransformer):
         return _dump(self.visit(copy))
 
     def _chosen(self, value: ast.expr) -> ast.expr:
-        """Return a constant without the choices that the experiment does not name, where it is a table of such."""
+        """Return a constant; of a table of choices, only those that the experiment names."""
         if isinstance(value, ast.Dict):
             pairs = [
                 (key, item) for key, item in zip(value.keys, value.values, strict=True) if _text(key) in self.words
@@ -186,7 +186,7 @@ class _Reader(ast.NodeTransformer):
         return value
 
     def _follow(self, module: str, name: str, *, classes: bool = False) -> str:
-        """Note what a name leads to, and return what that is called where it is defined."""
+        """Record the definition that a name refers to, and return its name there."""
         place = None if name in self.local and module == self.module else self.code.resolve(module, name)
         if place is None:
             return name
@@ -256,7 +256,7 @@ class _Reader(ast.NodeTransformer):
 
 
 def _dump(value: object) -> str:
-    """Return a tree as text, as `ast.dump` of Python 3.11 does: later ones leave out or add what says nothing here."""
+    """Return a tree as text, as `ast.dump` of Python 3.11 does: later ones add or omit what does not matter here."""
     if isinstance(value, list):
         return f"[{', '.join(map(_dump, value))}]"
     if not isinstance(value, ast.AST):

@@ -45,13 +45,13 @@ def exclusive_lock(url: str, name: str) -> Iterator[None]:
     """Let one process at a time work on the study `name`.
 
     PostgreSQL's advisory lock ends with its connection, so a machine that crashes leaves no lock behind. A connection
-    that is cut (the server was restarted) is made anew; if another process has taken the lock meanwhile, this process
-    is interrupted.
+    that is cut (the server was restarted) is opened again; if another process has taken the lock meanwhile, this one is
+    interrupted.
 
     Raises:
         InputError: Another process works on the study, or the store is neither a SQLite file nor PostgreSQL.
     """
-    busy = InputError(f"the study {name} is being worked on by another process; `trackdl ui` shows how far")
+    busy = InputError(f"the study {name} is being worked on by another process; `trackdl ui` shows its progress")
     if file := sqlite_file(url):
         try:
             held = FileLock(file.parent / f".{name}.lock", timeout=0).acquire()

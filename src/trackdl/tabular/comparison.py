@@ -118,7 +118,7 @@ class CrossValidated:
     def minus(self, other: "CrossValidated", metric: str) -> Estimate:
         """Return the mean paired difference to another model on the same folds, corrected (Nadeau and Bengio)."""
         if any((a[1] != b[1]).any() for a, b in zip(self.splits, other.splits, strict=True)):
-            raise ValueError("the two models were cross-validated on other folds")
+            raise ValueError("the two models were cross-validated on different folds")
         return corrected_estimate(self.values(metric) - other.values(metric), self.test_share)
 
     def table(self) -> pd.DataFrame:

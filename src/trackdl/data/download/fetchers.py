@@ -135,7 +135,7 @@ def _gunzip(content: bytes, size: int) -> bytes:
         with gzip.open(io.BytesIO(content)) as file:
             unpacked = file.read(size + 1)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise FileError(f"is not a whole gzip file ({error})") from error
+        raise FileError(f"is not a complete gzip file ({error})") from error
     if len(unpacked) > size:
         raise FileError(f"unpacks to more than its {size} bytes")
     return unpacked
