@@ -10,11 +10,11 @@ ENTRIES := $(shell sed -n 's/^  \([a-z]*\):$$/\1/p' MLproject)
 
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-# The report's 27 letters, where they lie beside the checkout.
+# The report's 27 letters, if they are next to the checkout.
 ifneq ($(wildcard ../shared/data/greek_train),)
 export TRACKDL_GREEK_DIR ?= $(abspath ../shared/data/greek_train)
 endif
-# The weights that the report's Task 3 starts from, where they lie there.
+# The weights that the report's Task 3 starts from, likewise.
 ifneq ($(wildcard ../shared/data/report_weights),)
 export TRACKDL_REPORT_WEIGHTS ?= $(abspath ../shared/data/report_weights)
 endif
@@ -25,7 +25,7 @@ help: ## Explain the targets.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
 	@echo "make NAME      Run entry point NAME: $(ENTRIES)."
 
-setup: $(READY) ## Create .venv from requirements.lock; nothing to do when nothing changed.
+setup: $(READY) ## Create .venv from requirements.lock, if it has changed.
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -52,11 +52,11 @@ grid-padded: $(READY) ## Task 2's grid with padding, a variant of ours: experime
 test: $(READY) check ## Lint, types and all tests.
 	$(BIN)/pytest -n 2 --dist loadfile
 
-test-faults: $(READY) ## Kills, outages, full disks, bytes from outside, thrown at real stores: about ten minutes.
+test-faults: $(READY) ## Test kills, outages, full disks and bad input with real stores: about ten minutes.
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -r requirements-cluster.lock
 	$(BIN)/pytest -m faults -n 2 --dist loadfile
 
-check: $(READY) ## Lint and types alone.
+check: $(READY) ## Lint and types only.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -64,16 +64,16 @@ check: $(READY) ## Lint and types alone.
 ui: $(READY) ## Show runs, models and studies in a browser: http://127.0.0.1:5000, as `trackdl ui` does.
 	$(BIN)/trackdl ui
 
-lock: $(READY) ## Resolve the pins anew: the lock files, and conda.yaml from the first.
+lock: $(READY) ## Renew the pins: the lock files, and conda.yaml from the first of them.
 	$(COMPILE) --extra dev pyproject.toml -o requirements.lock
 	$(COMPILE) --extra bench -c requirements.lock pyproject.toml -o requirements-bench.lock
 	$(COMPILE) --extra postgres --extra ray -c requirements.lock pyproject.toml -o requirements-cluster.lock
 	$(BIN)/python tools/conda_env.py
 
-pictures: $(READY) ## Bring the README's pictures from the newest runs, and take its screenshots.
+pictures: $(READY) ## Copy the README's figures from the newest runs, and take its screenshots.
 	$(BIN)/python -m tools.pictures
 
-scale: $(READY) ## Measure how far stores and driver go, 1 to 32 workers: benchmarks/scale.py.
+scale: $(READY) ## Measure how stores and driver scale from 1 to 32 workers: benchmarks/scale.py.
 	$(BIN)/python benchmarks/scale.py
 
 bench: $(READY) ## Measure one fit against a plain loop, skorch and Lightning: benchmarks/fit.py.

@@ -152,7 +152,7 @@ def main(arguments: list[str] | None = None, measure: Measure = measure) -> None
     parser.add_argument("--epochs", type=int, default=2, help="of every fit (default 2)")
     parser.add_argument("--rounds", type=int, default=3, help="how often each side does the sample (default 3)")
     parser.add_argument(
-        "--validation", type=float, default=0.2, help="share of the pictures that is left out altogether (default 0.2)"
+        "--validation", type=float, default=0.2, help="share of the images that is left out altogether (default 0.2)"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     options = parser.parse_args(arguments)

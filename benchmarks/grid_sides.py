@@ -2,15 +2,15 @@
 
 - `report`: what `GridSearchCV(..., cv=3, n_jobs=-1)` does on two cores with the report's loop: a pool of two loky
   processes, which gives each fit one thread (joblib sets OMP_NUM_THREADS to the cores by the processes; nothing here
-  sets threads, and what torch then has is told); torch in float32; torchvision's data set with `ToTensor` and
+  sets threads, and the result reports how many torch has); torch in float32; torchvision's data set with `ToTensor` and
   `Normalize` for each image, a DataLoader of 100, Adam; then the held-out fold is scored, once. The data set is read
   once a process, outside of the clock.
 - `skorch`: two processes of one thread, given ready tensors; the held-out fold is scored once.
 - `trackdl`: `tasks.grid.run`, as the command calls it, in stores of its own. It judges the held-out fold after every
   epoch and keeps trials and runs. It trains all three folds of a cell, where the others train the first: a rate does
-  not depend on that, and a trial is whole.
+  not depend on that, and its trials are complete.
 
-All learn from the same pictures of a fold, in batches of 100, by Adam's 0.001.
+All learn from the same images of a fold, in batches of 100, by Adam's 0.001.
 """
 
 import json

@@ -157,7 +157,7 @@ def main() -> None:
     parser.add_argument("--trials-each", type=int, default=6, help="trials for each worker")
     parser.add_argument("--parts", type=int, default=1, help="epochs of a trial, each a task of its own")
     parser.add_argument("--epochs", type=int, default=2, help="of the grid's sample")
-    parser.add_argument("--validation", type=float, default=0.2, help="share of pictures that it leaves out")
+    parser.add_argument("--validation", type=float, default=0.2, help="share of images that it leaves out")
     parser.add_argument("--no-images", action="store_true", help="leave the grid's sample out")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--one", help=argparse.SUPPRESS)

@@ -11,7 +11,7 @@ A trial trains on one split, as `trackdl search` does: its curve is the table's 
 finished configuration. The search has arrived when that one's score in the grid, the mean of three folds, which the
 search does not see, is within 0.5 points of the grid's best: what fold 0 misleads it to counts against it. A
 configuration that is drawn again is trained again. Trials come one after the other. How they are pruned, and which
-search is the default one, stands in `experiments/search.yaml`.
+search is the default one, is set in `experiments/search.yaml`.
 """
 
 import argparse

@@ -2,13 +2,13 @@
 
     python benchmarks/serve.py                      # about five minutes on two quiet cores
     python benchmarks/serve.py --json > serve.json
-    python benchmarks/serve.py --requests 20 --batches 2 --rounds 1 --memory 100   # a look whether it works
+    python benchmarks/serve.py --requests 20 --batches 2 --rounds 1 --memory 100   # a quick trial
 
 The same weights of Task 1's network are served three ways at once, on this machine, from a store of their own: logged
 by `mlflow.pytorch.log_model` (normalised tensors in, log-probabilities out), and as trackdl registers them (pixels or
-picture files in; a label and probabilities out). A PNG in MNIST's own form is taken as it is; one of a sign on paper
-is redrawn first, which is what costs: it is asked for less often. In each round every side is asked in turn; figures
-are medians.
+image files in; a label and probabilities out). A PNG in MNIST's own form is taken as it is; one of a sign on paper is
+redrawn first, which takes most of the time, so it is sent less often. In each round every side is asked in turn;
+figures are medians.
 """
 
 import argparse
@@ -92,7 +92,7 @@ async def ask(port: int, message: bytes, count: int, concurrency: int) -> list[f
 
 
 def measure(server: Server, bodies: dict[str, bytes], requests: int, batches: int) -> dict[str, Any]:
-    """Ask a server for single pictures at each concurrency, then for batches; return what it took."""
+    """Send single images to a server at each concurrency, then batches; return the times that they took."""
     single, many = request(server.port, bodies["1"]), request(server.port, bodies[str(BATCH)])
     asyncio.run(ask(server.port, single, max(5, requests // 10), 1))  # warm
     measured: dict[str, Any] = {"rate": {}}
@@ -245,7 +245,7 @@ def table(measured: dict[str, Any], summary: dict[str, Any]) -> str:
 def main(arguments: list[str] | None = None, run: Callable[[argparse.Namespace], dict[str, Any]] = run) -> None:
     """Measure, and print a table or one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--requests", type=int, default=1000, help="single pictures at each concurrency (default 1000)")
+    parser.add_argument("--requests", type=int, default=1000, help="single images at each concurrency (default 1000)")
     parser.add_argument("--batches", type=int, default=40, help=f"batches of {BATCH} (default 40)")
     parser.add_argument("--rounds", type=int, default=3, help="how often every side is asked (default 3)")
     parser.add_argument("--memory", type=int, default=20_000, help="requests over which memory is watched; 0: none")

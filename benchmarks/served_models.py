@@ -43,7 +43,7 @@ def pictures(count: int) -> np.ndarray:
 
 
 def drawings(count: int) -> list[Image.Image]:
-    """Return pictures of 133×129 as the report's letters are: a dark sign on light paper, which has to be redrawn."""
+    """Return images of 133×129 as the report's letters are: a dark sign on light paper, which has to be redrawn."""
     random = np.random.default_rng(0)
     made = []
     for middle in random.integers(30, 100, (count, 2)).tolist():

@@ -1,6 +1,6 @@
 """Draw the rooms of src/trackdl and their imports: `python -m tools.rooms`, after a room was added or removed.
 
-A room stands above all that it imports. Arrows that follow from others (a room imports one that imports the third) are
+A room is above all that it imports. Arrows that follow from others (a room imports one that imports the third) are
 left out.
 """
 
@@ -32,7 +32,7 @@ def arrows() -> dict[str, set[str]]:
 
 
 def draw(below: dict[str, set[str]]) -> Figure:
-    """Return the picture of rooms, each with the rooms that it imports."""
+    """Return the figure of the rooms, each with the rooms that it imports."""
 
     @cache
     def floor(room: str) -> int:
