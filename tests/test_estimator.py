@@ -46,9 +46,9 @@ class PaddedEstimator(NetEstimator):
     """Rows of any length as pictures: padded with black to the next square. All else is the estimator's own code."""
 
     @staticmethod
-    def _pictures(pixels: NDArray[Any]) -> Tensor:
+    def _inputs(pixels: NDArray[Any]) -> Tensor:
         side = max(2, math.ceil(math.sqrt(pixels.shape[1])))
-        return NetEstimator._pictures(np.pad(pixels, ((0, 0), (0, side**2 - pixels.shape[1]))))
+        return NetEstimator._inputs(np.pad(pixels, ((0, 0), (0, side**2 - pixels.shape[1]))))
 
 
 NOT_SQUARE = "its table has {} columns, which no square picture has as pixels; NetEstimator refuses it"

@@ -174,7 +174,7 @@ def test_cross_validation_holds_every_row_out_once_a_repeat(report: HeartTable) 
 
 def test_other_folds_cannot_be_paired(report: HeartTable) -> None:
     made = {seed: CrossValidated(report.targets, folds(report.targets, 3, 1, seed), []) for seed in (1, 2)}
-    with pytest.raises(ValueError, match="other folds"):
+    with pytest.raises(ValueError, match="different folds"):
         made[1].minus(made[2], "accuracy")
     with pytest.raises(ValueError, match="too few for 3 folds"):
         folds(np.array([0, 0, 1, 1, 1]), 3, 1, 0)
@@ -199,7 +199,7 @@ TEXT = (ROOT / "experiments" / "heart.yaml").read_text()
         ("faults: true", "faults: true\n    loss: bce", "faults needs the loss mse"),
         ("hidden: [10]", "hidden: [0]", "greater than or equal to 1"),
         ("  improved:", "  better:", "better"),
-        ("data: {dataset: heart}", "data: {dataset: heart, test_csv: x.csv}", "name the table to learn from"),
+        ("data: {dataset: heart}", "data: {dataset: heart, test_csv: x.csv}", "the table to train on"),
     ],
 )
 def test_a_wrong_experiment_is_refused(old: str, new: str, words: str) -> None:

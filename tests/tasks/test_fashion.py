@@ -84,7 +84,7 @@ def test_a_run_leaves_what_mlflow_users_expect(capsys: pytest.CaptureFixture[str
 
 def test_the_reports_figures_stand_beside_the_epochs_that_they_are_of(capsys: pytest.CaptureFixture[str]) -> None:
     fashion.show(fashion.run(experiment(test_after=10, training__epochs=20, training__batch_size=480)))
-    after, best, test = [line for line in capsys.readouterr().out.splitlines() if "pictures" in line]
+    after, best, test = [line for line in capsys.readouterr().out.splitlines() if ", on the " in line]
     assert "after 10 epochs" in after
     assert "89.81%" in after
     assert "best of 20 epochs" in best

@@ -259,8 +259,8 @@ def test_what_the_file_may_say() -> None:
     with pytest.raises(InputError) as caught:
         spec.load(file, GridSpec, {"grids.pool.conv_layers": [4]})
     assert str(caught.value) == (
-        f"{file}: no combination of pool is a network; the first ends at layer 3 of 4: 2×2 pixels are left, a filter "
-        "without padding takes 3×3"
+        f"{file}: every combination of pool is impossible; the first fails at layer 3 of 4: 2×2 pixels are left, a "
+        "filter without padding takes 3×3"
     )
     with pytest.raises(ValueError, match="lists a value twice"):
         experiment(grids={"report": SPACE | {"dropout": [0.1, 0.1]}})

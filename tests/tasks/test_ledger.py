@@ -140,7 +140,7 @@ def test_seeds_are_run_once_and_every_figure_can_be_computed_again(root: Path) -
     shutil.copy(first.data, root / "docs" / "ledger")
     one = made(root, seeds=1)
     assert one.ledger.entries[0].spread.seeds == 3
-    assert "known from 3 in docs/ledger" in one.ledger.entries[0].words
+    assert "that of 3 seeds in docs/ledger" in one.ledger.entries[0].words
     assert task.verify(one.data) == []
     (root / "docs" / "ledger" / "ledger.json").write_text("{}")
     assert task.verify(one.data) == [], "a ledger is wrong because another one was committed since"

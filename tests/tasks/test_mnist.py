@@ -119,7 +119,7 @@ def test_a_torn_checkpoint_is_passed_over(caplog: pytest.LogCaptureFixture) -> N
     longer = experiment(training__epochs=5)
     with caplog.at_level("WARNING", "trackdl"):
         again = mnist.run(longer, resume=result.run.id).run
-    assert "epoch-00003.safetensors is passed over" in caplog.text
+    assert "epoch-00003.safetensors is skipped" in caplog.text
     assert [step for step, _ in again.history("train_loss")] == [1, 2, 3, 4, 5]
     mnist.run(experiment(training__epochs=5))
     assert same(weights("2"), weights("3"))
