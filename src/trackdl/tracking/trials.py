@@ -108,10 +108,11 @@ def kill(opened: Iterable[Run]) -> None:
 def unfinished(task: str, parent: Run) -> dict[str, Run]:
     """Return the runs of a study's trials that have neither finished nor failed, by their tag `trackdl.trial`.
 
-    A run is created before its id is kept with its trial; if the process was killed in between, it is found here.
+    A run is created before its id is kept with its trial; if the process was killed in between, it is found here. If a
+    trial has several such runs, the newest is returned: earlier versions created another one then.
     """
     where = f"tags.`{PARENT}` = '{parent.id}' and attributes.status != 'FINISHED' and attributes.status != 'FAILED'"
-    return {run.info.data.tags.get("trackdl.trial", ""): run for run in runs.find(task, where)}
+    return {run.info.data.tags.get("trackdl.trial", ""): run for run in reversed(runs.find(task, where))}
 
 
 def page(parent: Run, run: Run) -> str:
