@@ -238,6 +238,15 @@ def test_the_other_addresses(greek: Guard) -> None:
         assert ask(greek, "", None, path, "GET")[0] == 404
 
 
+def test_a_refused_method_is_told_the_one_that_works(greek: Guard) -> None:
+    for path in ("/ping", "/health", "/version"):
+        for method in ("HEAD", "POST", "PUT"):
+            assert ask(greek, "", None, path, method) == (
+                405,
+                {"error_code": "BAD_REQUEST", "message": f"{path} takes GET, not {method}"},
+            )
+
+
 def echo(given_: Any, kind: str) -> JSONResponse:  # noqa: ARG001 - the signature of an answer
     return JSONResponse({"form": next(iter(given_))})
 

@@ -66,6 +66,8 @@ class Guard(Starlette):
         # Not anyio's threads: a request that times out would free its place while its thread still runs.
         self._threads = ThreadPoolExecutor(self.limits.at_once, thread_name_prefix="answer")
         routes = [Route(path, app, methods=["GET"]) for path in ("/ping", "/health", "/version")]
+        for route in routes:
+            route.methods = {"GET"}  # Starlette adds HEAD, which MLflow's application refuses
         routes.append(Route("/invocations", self._invocations, methods=["POST"]))
         super().__init__(routes=routes, exception_handlers=ERROR_HANDLERS | {404: _not_found, 405: _not_allowed})
         self.router.redirect_slashes = False
