@@ -28,8 +28,8 @@ from trackdl.errors import InputError, TrackdlError
 from trackdl.serving import ServedImages
 from trackdl.serving.guard import ERROR_HANDLERS, http_error, read_body
 from trackdl.system.console import say
-from trackdl.tracking.registry import files as artifacts
 from trackdl.tracking.registry import versions
+from trackdl.tracking.registry.files import find, verified
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def load() -> list[DemoModel]:
             models.append(DemoModel(model.name, "", "", problem="none of its versions is champion"))
             continue
         try:
-            with artifacts.verified(artifacts.find(f"models:/{model.name}/{chosen.version}")) as folder:
+            with verified(find(f"models:/{model.name}/{chosen.version}")) as folder:
                 served = serving.serve(folder / "data" / "model")
         except TrackdlError as error:
             log.warning("%s", error)

@@ -17,7 +17,7 @@ from trackdl.data.preprocessing.image_files import read_image
 from trackdl.errors import InputError, one_line
 from trackdl.serving import ServedImages, ServedTable
 from trackdl.system.console import print_table, say
-from trackdl.tracking.registry import files as artifacts
+from trackdl.tracking.registry.files import find, verified
 
 SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".png", ".pgm", ".ppm", ".qoi", ".tif", ".tiff", ".webp")
 _BATCH = 128  # images read before they are classified, so that a large folder does not fill the memory
@@ -39,8 +39,8 @@ def predict(uri: str, files: Sequence[str]) -> list[dict[str, Any]]:
         InputError: There is no such model, or a folder has no images.
         TrackdlError: The version's files are not those that were registered.
     """
-    found = artifacts.find(uri)
-    with artifacts.verified(found) as folder:
+    found = find(uri)
+    with verified(found) as folder:
         served = serving.serve(folder / "data" / "model")
     named = {"model": found.name, "version": str(found.version)}
     if isinstance(served, ServedTable):

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 from trackdl.errors import InputError
 from trackdl.serving import server
 from trackdl.system.console import say
-from trackdl.tracking.registry import files as artifacts
+from trackdl.tracking.registry.files import find, verified
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +28,8 @@ def serve(uri: str, host: str, port: int) -> None:
         InputError: There is no such model, or the port is taken.
         TrackdlError: The version's files are not those that were registered.
     """
-    found = artifacts.find(uri)
-    with artifacts.verified(found) as folder:
+    found = find(uri)
+    with verified(found) as folder:
         app = server.build(folder, found.name, str(found.version))
     with listening(host, port) as (listener, address):
         say(f"{found.name} version {found.version} answers at {address}/invocations; Ctrl-C stops it")

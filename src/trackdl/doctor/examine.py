@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from trackdl.doctor import machine as checkup
+from trackdl.doctor import machine
 from trackdl.errors import TrackdlError
 from trackdl.studies import health as studies
 from trackdl.system import databases
@@ -18,11 +18,11 @@ def examine() -> list[Finding]:
     folders = [data_root(), project_root(), *([artifacts] if artifacts else [])]
     found = _run(
         {
-            "versions": lambda: checkup.versions(project_root() / "requirements.lock"),
-            "hardware": checkup.hardware,
-            "disk": lambda: checkup.disk(folders),
-            "data": lambda: checkup.data(data_root()),
-            "sources": lambda: checkup.reachable(data_root()),
+            "versions": lambda: machine.versions(project_root() / "requirements.lock"),
+            "hardware": machine.hardware,
+            "disk": lambda: machine.disk(folders),
+            "data": lambda: machine.data(data_root()),
+            "sources": lambda: machine.reachable(data_root()),
         }
     )
     schema = _run({"store": lambda: health.schema(uri)})
@@ -34,7 +34,7 @@ def examine() -> list[Finding]:
         if files:
             found += _run({"orphan artifacts": lambda: health.orphans(files)})
     if files:
-        found += _run({"pickles": lambda: checkup.pickles(files)})
+        found += _run({"pickles": lambda: machine.pickles(files)})
     return found
 
 

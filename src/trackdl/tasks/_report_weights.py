@@ -15,8 +15,7 @@ from trackdl.data.images import load_images, normalise
 from trackdl.errors import DataMissing, InputError
 from trackdl.networks.digit import DigitNet
 from trackdl.tasks import mnist
-from trackdl.tracking import runs
-from trackdl.tracking import training_runs as epochs
+from trackdl.tracking import runs, training_runs
 from trackdl.tracking.registry import files
 from trackdl.training.trainer import Evaluation, outputs_of
 
@@ -58,7 +57,7 @@ def register() -> None:
         outputs, targets = outputs_of(model, normalise(images.test_images, *MNIST.mean_std)), images.test_labels
         right = int((outputs.argmax(dim=1) == targets).sum())
         evaluation = Evaluation(F.nll_loss(outputs, targets).item(), right, len(targets), outputs)
-        epochs.log_predictions(run, "test", evaluation, targets)
+        training_runs.log_predictions(run, "test", evaluation, targets)
         mnist.register(run, model, 0, evaluation, images, ORIGIN, ALIAS)
 
 

@@ -32,8 +32,7 @@ from trackdl.plots import common as plots
 from trackdl.serving import ImageCard
 from trackdl.spec import FashionSpec
 from trackdl.system.console import print_table, progress, say
-from trackdl.tracking import runs
-from trackdl.tracking import training_runs as epochs
+from trackdl.tracking import runs, training_runs
 from trackdl.tracking.registry import register as registry
 from trackdl.tracking.registry.register import Decision, Score
 from trackdl.tracking.runs import Run
@@ -188,7 +187,7 @@ def _seed_below(parent: Run, experiment: FashionSpec) -> tuple[Run, Decision | N
         finished = earlier.info.info.status == "FINISHED"
         if finished and experiment.training.epochs in dict(earlier.history("best_val_accuracy")):
             return earlier, None
-        if earlier.artifacts(epochs.CHECKPOINTS):
+        if earlier.artifacts(training_runs.CHECKPOINTS):
             return _train_seed(experiment, earlier.id)
     return _train_seed(experiment, None)
 
@@ -196,14 +195,14 @@ def _seed_below(parent: Run, experiment: FashionSpec) -> tuple[Run, Decision | N
 def _train_seed(experiment: FashionSpec, resume: str | None) -> tuple[Run, Decision]:
     splits = _load(experiment)
     trainer = _trainer(experiment, splits)
-    with epochs.training_run(experiment, trainer, resume, f"fashion, seed {experiment.training.seed}") as run:
+    with training_runs.training_run(experiment, trainer, resume, f"fashion, seed {experiment.training.seed}") as run:
         _log_inputs(run, splits)
         if experiment.found_by:
             run.tags({"trackdl.role": "finalist", "trackdl.found_by": experiment.found_by})
         run.text(f"{trainer.model}\n", "network.txt")
         _train(run, experiment, trainer, splits)
         kept = _best_epoch(run, experiment)
-        epochs.restore_epoch(run, trainer, kept)
+        training_runs.restore_epoch(run, trainer, kept)
         validated, tested = _measure(run, trainer, splits, experiment.training.epochs)
         _draw_curves(run, experiment)
         _draw_predictions(run, splits.images, tested)
@@ -222,20 +221,20 @@ def _train(run: Run, experiment: FashionSpec, trainer: Trainer, splits: Splits) 
         for result in trainer.fit(splits.learn, total):
             validated = trainer.evaluate(splits.validation)
             measured = {"val_loss": validated.loss, "val_accuracy": validated.accuracy}
-            epochs.log_predictions(run, f"val-epoch-{result.epoch:05d}", validated, splits.validation.targets)
+            training_runs.log_predictions(run, f"val-epoch-{result.epoch:05d}", validated, splits.validation.targets)
             if experiment.model.dropout:
                 noisy = evaluate_with_dropout(trainer, splits.validation)
                 measured |= {"val_loss_dropout": noisy.loss, "val_accuracy_dropout": noisy.accuracy}
                 if result.epoch == total:
                     name = f"val-dropout-epoch-{result.epoch:05d}"
-                    epochs.log_predictions(run, name, noisy, splits.validation.targets)
+                    training_runs.log_predictions(run, name, noisy, splits.validation.targets)
             if result.epoch == experiment.test_after:
                 tested = trainer.evaluate(splits.test)
                 measured |= {"test_loss": tested.loss, "test_accuracy": tested.accuracy}
-                epochs.log_predictions(run, f"test-epoch-{result.epoch:05d}", tested, splits.test.targets)
-            epochs.log_epoch(run, trainer, result, measured)
-            epochs.log_batches(run, result)
-            epochs.save_checkpoint(run, trainer)
+                training_runs.log_predictions(run, f"test-epoch-{result.epoch:05d}", tested, splits.test.targets)
+            training_runs.log_epoch(run, trainer, result, measured)
+            training_runs.log_batches(run, result)
+            training_runs.save_checkpoint(run, trainer)
             speed = result.examples / result.seconds
             advance(f"validation accuracy {validated.accuracy:.2%}, {speed:,.0f} images/s")
 
@@ -254,7 +253,7 @@ def _measure(run: Run, trainer: Trainer, splits: Splits, step: int) -> tuple[Eva
     validated, tested = trainer.evaluate(splits.validation), trainer.evaluate(splits.test)
     values = (validated.loss, validated.accuracy, tested.loss, tested.accuracy)
     run.metrics({**dict(zip(KEPT, values, strict=True)), "best_epoch": trainer.epoch}, step=step)
-    epochs.log_predictions(run, "test", tested, splits.test.targets)
+    training_runs.log_predictions(run, "test", tested, splits.test.targets)
     return validated, tested
 
 

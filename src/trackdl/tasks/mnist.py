@@ -18,8 +18,7 @@ from trackdl.plots import common as plots
 from trackdl.serving import ImageCard
 from trackdl.spec import MnistSpec
 from trackdl.system.console import print_table, progress, say
-from trackdl.tracking import runs
-from trackdl.tracking import training_runs as epochs
+from trackdl.tracking import runs, training_runs
 from trackdl.tracking.registry import register as registry
 from trackdl.tracking.registry.register import Decision, Score
 from trackdl.tracking.runs import Run
@@ -49,7 +48,7 @@ def run(experiment: MnistSpec, resume: str | None = None) -> Result:
     runs.close_abandoned("mnist")
     images = load_images("mnist")
     trainer = _trainer(experiment)
-    with epochs.training_run(experiment, trainer, resume, "mnist") as run:
+    with training_runs.training_run(experiment, trainer, resume, "mnist") as run:
         _log_inputs(run, images)
         trainer, evaluation = _train(run, experiment, trainer, images)
         decision = register(run, trainer.model, trainer.epoch, evaluation, images)
@@ -89,16 +88,16 @@ def _train(run: Run, experiment: MnistSpec, trainer: Trainer, images: ImageSet) 
             if trainer.epoch > stop:
                 continue
             for result in trainer.fit(train, stop):
-                epochs.log_epoch(run, trainer, result, {})
-                epochs.log_batches(run, result)
+                training_runs.log_epoch(run, trainer, result, {})
+                training_runs.log_batches(run, result)
                 evaluation = _measure(run, trainer, test)
-                epochs.save_checkpoint(run, trainer)
+                training_runs.save_checkpoint(run, trainer)
                 advance(f"test accuracy {evaluation.accuracy:.2%}, {result.examples / result.seconds:,.0f} images/s")
             _draw(run, images, evaluation, "" if stop == pause else "_continued")
             if stop != total:
                 # The report starts over here, and reads weights and optimiser back from their files.
                 trainer = _trainer(experiment)
-                epochs.restore(run, trainer)
+                training_runs.restore(run, trainer)
     return trainer, evaluation
 
 
@@ -106,7 +105,7 @@ def _measure(run: Run, trainer: Trainer, test: Examples) -> Evaluation:
     """Test the current network and log the prediction for each example."""
     evaluation = trainer.evaluate(test)
     run.metrics({"test_loss": evaluation.loss, "test_accuracy": evaluation.accuracy}, step=trainer.epoch)
-    epochs.log_predictions(run, f"test-epoch-{trainer.epoch:05d}", evaluation, test.targets)
+    training_runs.log_predictions(run, f"test-epoch-{trainer.epoch:05d}", evaluation, test.targets)
     return evaluation
 
 

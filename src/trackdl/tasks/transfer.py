@@ -26,14 +26,12 @@ from trackdl.spec import MnistSpec, TransferSpec
 from trackdl.system.console import print_table, progress, say
 from trackdl.system.paths import project_root
 from trackdl.tasks import _report_weights, mnist
-from trackdl.tracking import runs
-from trackdl.tracking import training_runs as epochs
+from trackdl.tracking import runs, training_runs
 from trackdl.tracking.registry import files
 from trackdl.tracking.registry import register as registry
 from trackdl.tracking.registry.register import Decision, FetchedModel, Score
 from trackdl.tracking.runs import Run
-from trackdl.training import held_out as validation
-from trackdl.training.held_out import HeldOut
+from trackdl.training.held_out import HeldOut, hold_out_each, splits
 from trackdl.training.trainer import EpochResult, Evaluation, Examples, Trainer
 
 TRAINS = ("_examples", "_trainer", "_train", "_hold_out")  # covered by the code digest, with all that they reach
@@ -83,7 +81,7 @@ def run(experiment: TransferSpec) -> Result:
         _log_inputs(run, letters, source, unseen)
         trainer = _trainer(experiment, source, len(letters.classes))
         run.text(f"{trainer.model}\n", "network.txt")
-        epochs.log_setting(run, trainer)
+        training_runs.log_setting(run, trainer)
         evaluation = _train(run, experiment, trainer, examples, letters)
         held_out = _hold_out(run, experiment, source, examples, letters)
         judged = _judge(run, trainer, _examples(unseen, experiment)) if unseen else None
@@ -210,10 +208,10 @@ def _train(run: Run, experiment: TransferSpec, trainer: Trainer, examples: Examp
         for result in trainer.fit(examples, experiment.training.epochs):
             results.append(result)
             evaluation = measure()
-            epochs.log_epoch(run, trainer, result, measured[result.epoch])
+            training_runs.log_epoch(run, trainer, result, measured[result.epoch])
             advance(f"{evaluation.correct}/{evaluation.total} training letters, loss {evaluation.loss:.4f}")
-    epochs.log_outputs(run, "train-epochs", outputs, examples.targets)
-    epochs.log_all_batches(run, results)
+    training_runs.log_outputs(run, "train-epochs", outputs, examples.targets)
+    training_runs.log_all_batches(run, results)
     tested = [(epoch * len(examples), loss) for epoch, loss in run.history("train_loss")]
     curve = plots.loss_curves(run.history("batch_loss"), tested, f"Learning {letters.origin} letters", "All letters")
     run.figure(curve, "pictures/training_curve.png")
@@ -235,11 +233,11 @@ def _hold_out(
         "random features": partial(_random_network, classes),
         "all layers trained": partial(_network, source, classes, frozen=False),
     }
-    parts = validation.splits(examples.targets, experiment.data.folds, experiment.training.seed)
+    parts = splits(examples.targets, experiment.data.folds, experiment.training.seed)
     held_out = {}
     with progress("letters held out, networks", len(networks)) as advance:
         for name, network in networks.items():
-            held = validation.hold_out_each(network, experiment.training, F.nll_loss, examples, parts)
+            held = hold_out_each(network, experiment.training, F.nll_loss, examples, parts)
             held_out[name] = held
             suffix = "" if name == SUBJECT else "_" + name.replace(" ", "_")
             low, high = held.interval
@@ -273,7 +271,7 @@ def _judge(run: Run, trainer: Trainer, unseen: Examples) -> Evaluation:
     low, high = exact_interval(evaluation.correct, evaluation.total)
     values = {"test_loss": evaluation.loss, "test_accuracy": evaluation.accuracy}
     run.metrics({**values, "test_accuracy_low": low, "test_accuracy_high": high}, step=trainer.epoch)
-    epochs.log_predictions(run, "test", evaluation, unseen.targets)
+    training_runs.log_predictions(run, "test", evaluation, unseen.targets)
     return evaluation
 
 

@@ -26,7 +26,7 @@ from mlflow.tracking import MlflowClient
 
 from trackdl.errors import TrackdlError, first_line
 from trackdl.system import databases, outages
-from trackdl.tracking import system_metrics as monitors
+from trackdl.tracking import system_metrics
 from trackdl.tracking.spool import Record, discard, keep, read, run_folders, sweep, waiting
 from trackdl.tracking.store import client, defer_interrupts, spool_folder, store_gone, translate_errors
 
@@ -83,7 +83,7 @@ def deliver(run_id: str, record: Record) -> None:
         keep(run_id, record)
         _mark_away(store, error)
     else:
-        monitors.revive(run_id)
+        system_metrics.revive(run_id)
 
 
 @contextmanager
@@ -215,7 +215,7 @@ def end(run_id: str, status: str) -> None:
         deliver(run_id, record)
     finally:
         with _short_timeouts():
-            monitors.let_go(run_id, wait=store.gone_since is None)
+            system_metrics.let_go(run_id, wait=store.gone_since is None)
     if mlflow.active_run() is None and any(waiting(folder.name) for folder in run_folders()):
         log.warning("%s: %s", databases.redact(uri), _what_waits())
 
