@@ -62,10 +62,10 @@ class TransferSpec(TrainedSpec):
 
 
 class DataSpec(Strict):
-    """Fetching and checking data sets; their names are those of `data.download.datasets`."""
+    """Fetching and checking data sets, by their names in `data.download.datasets`; by default all of them."""
 
     task: Literal["data"]
-    datasets: list[str] = Field(min_length=1)
+    datasets: list[str] | None = Field(None, min_length=1)
 
 
 class Step(Strict):

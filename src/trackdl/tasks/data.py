@@ -21,13 +21,14 @@ def run(experiment: DataSpec) -> None:
         TrackdlError: A data set is not available. This does not apply to the Greek letters, in whose place synthetic
             ones are rendered, nor to the report's weights, which nothing needs by default.
     """
-    if unknown := [name for name in experiment.datasets if name not in sources.DATASETS]:
+    wanted = experiment.datasets or list(sources.DATASETS)
+    if unknown := [name for name in wanted if name not in sources.DATASETS]:
         names = ", ".join(sources.DATASETS)
         raise InputError(f"key 'datasets': there is no data set {unknown[0]!r:.80}; the data sets are {names}")
     runs.close_abandoned("data")
     lines = []
-    with runs.start(experiment, name="data") as run, progress("data", len(experiment.datasets)) as advance:
-        for name in experiment.datasets:
+    with runs.start(experiment, name="data") as run, progress("data", len(wanted)) as advance:
+        for name in wanted:
             if name == "greek":
                 letters = load_letters()
                 digest, words = letters.digest, f"{len(letters.images)} letters, origin: {letters.origin}"
