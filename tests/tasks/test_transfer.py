@@ -121,7 +121,7 @@ def test_letters_of_other_classes_cannot_be_tested(letters: Path, tmp_path: Path
     (other / "two").mkdir()
     for place in ("one", "two"):
         Image.new("L", (40, 40), 255).save(other / place / "a.png")
-    with pytest.raises(InputError, match=r"classes one, two.*learns block, dash"):
+    with pytest.raises(InputError, match=r"classes one, two.*trained on block, dash"):
         transfer.run(experiment(letters, data__test_folder=str(other)))
 
 
