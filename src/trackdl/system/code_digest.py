@@ -201,8 +201,8 @@ class _Reader(ast.NodeTransformer):
                 self._follow(self.module, node.id, classes=True)
 
     def _body(self, body: list[ast.stmt]) -> list[ast.stmt]:
-        told = body and isinstance(body[0], ast.Expr) and _text(body[0].value) is not None
-        visited = [made for node in body[1 if told else 0 :] if (made := self.visit(node)) is not None]
+        docstring = body and isinstance(body[0], ast.Expr) and _text(body[0].value) is not None
+        visited = [made for node in body[1 if docstring else 0 :] if (made := self.visit(node)) is not None]
         return visited or [ast.Pass()]
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
@@ -262,8 +262,8 @@ def _dump(value: object) -> str:
     if not isinstance(value, ast.AST):
         return repr(value)
     fields = [(name, getattr(value, name, None)) for name in value._fields if name != "type_params"]
-    said = [f"{name}={_dump(field)}" for name, field in fields if field is not None or not _optional(value, name)]
-    return f"{type(value).__name__}({', '.join(said)})"
+    parts = [f"{name}={_dump(field)}" for name, field in fields if field is not None or not _optional(value, name)]
+    return f"{type(value).__name__}({', '.join(parts)})"
 
 
 def _optional(node: ast.AST, name: str) -> bool:

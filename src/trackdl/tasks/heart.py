@@ -204,8 +204,8 @@ def _log_network(run: Run, fitted: Mapping[int, Fitted | None]) -> None:
 def _draw_losses(run: Run, group_run: Run, group: str, tested: Mapping[str, list[Predictions]]) -> None:
     """Draw the loss curves of a protocol's networks; log the last batch's loss, which the report prints, to `run`."""
     batches, means = {}, {}
-    for name, said in tested.items():
-        if name.startswith(f"{group}/") and (fitted := said[0].fitted):
+    for name, predictions in tested.items():
+        if name.startswith(f"{group}/") and (fitted := predictions[0].fitted):
             network, curves = name.partition("/")[2], [curve.epochs for curve in fitted.learning_curves]
             points = [point for result in curves[0] for point in result.batch_losses]
             # The batch losses of several members would hide each other.
@@ -231,11 +231,11 @@ def _compare(run: Run, crossed: Mapping[str, CrossValidated], subject: str) -> d
     steps = [name for name in crossed if name.startswith(f"{ABLATION}/")]
     models = [name for name in crossed if name not in steps]
     against = {"models": differences(models, REFERENCE), "ablation": differences(steps, subject)}
-    told = {
+    tables = {
         kind: {name: {metric: asdict(item) for metric, item in found.items()} for name, found in group.items()}
         for kind, group in against.items()
     }
-    run.table({"reference": {"models": REFERENCE, "ablation": subject}, **told}, "comparisons.json")
+    run.table({"reference": {"models": REFERENCE, "ablation": subject}, **tables}, "comparisons.json")
     return against
 
 
@@ -249,9 +249,9 @@ def _draw(
     targets = table.targets[table.test]
     roc: dict[str, dict[str, plots_classifiers.Judged]] = {}
     calibration: dict[str, dict[str, plots_classifiers.Judged]] = {}
-    for name, said in tested.items():
+    for name, predictions in tested.items():
         group, _, model = name.partition("/")
-        roc.setdefault(group, {})[model] = (targets, said[0].probabilities)
+        roc.setdefault(group, {})[model] = (targets, predictions[0].probabilities)
         if name in crossed:
             held_out = crossed[name].table()
             judged = (held_out["target"].to_numpy(), held_out["probability"].to_numpy())
@@ -260,7 +260,7 @@ def _draw(
     run.figure(plots_classifiers.roc_panels(roc, title), "pictures/roc.png")
     figure = plots_classifiers.calibration_panels(calibration, "Calibration, all rows, each held out")
     run.figure(figure, "pictures/calibration.png")
-    labels = {name.replace("/", "\n"): (targets, said[0].labels) for name, said in tested.items()}
+    labels = {name.replace("/", "\n"): (targets, item[0].labels) for name, item in tested.items()}
     run.figure(plots_classifiers.confusion_grid(labels, CLASSES, title, 6), "pictures/confusion.png")
     if steps := against["ablation"]:
         charted = {

@@ -124,18 +124,17 @@ def _write_best(experiment: SearchSpec, study: SearchStudy, run: Run) -> tuple[F
 
 
 def _summarise(experiment: SearchSpec, study: SearchStudy, run: Run) -> None:
-    told = study.trials()
     counts = study.counts()
     run.metrics({f"trials_{state.lower()}": float(counts[state]) for state in WORDS})
     run.metrics({"images_trained": float(_images(experiment, study))})
     curves = [
         (trial.number, [epoch.val_accuracy for epoch in histories(trial)], trial.state.name == "COMPLETE")
-        for trial in told
+        for trial in study.trials()
     ]
     if any(curve for _, curve, _ in curves):
         run.figure(plots_search.learning_curves(curves, study.name), "pictures/learning_curves.png")
     if study.two and study.best():
-        points = [(t.values[1], t.values[0]) for t in told if t.state.name == "COMPLETE"]
+        points = [(t.values[1], t.values[0]) for t in study.trials() if t.state.name == "COMPLETE"]
         front = [(t.values[1], t.values[0]) for t in study.best()]
         run.figure(plots_search.pareto(points, front, study.name), "pictures/pareto.png")
     if importances := study.importances():
