@@ -71,6 +71,17 @@ def tracking(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch)
     store.client.cache_clear()
 
 
+@pytest.fixture
+def own_studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give a test a store of studies of its own, and its stand-ins a folder for their notes."""
+    from trackdl.studies import store as studies  # Optuna takes a second that most tests need not pay
+
+    monkeypatch.setenv("TRACKDL_STORAGE", f"sqlite:///{tmp_path / 'optuna.db'}")
+    monkeypatch.setenv("GRID_TEST", str(tmp_path))
+    monkeypatch.setenv("SEARCH_TEST", str(tmp_path))
+    studies.storage.cache_clear()
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Server]:
     """Give a PostgreSQL server, or skip the test and say why there is none."""

@@ -47,8 +47,7 @@ def post(port: int, asked: Any, kind: str = "application/json") -> tuple[int, An
 
 
 def wait_for(port: int, process: subprocess.Popen[Any]) -> None:
-    until = time.monotonic() + 240
-    while process.poll() is None and time.monotonic() < until:
+    while process.poll() is None:  # the test's own time limit ends it where the server hangs
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
         try:
             connection.request("GET", "/ping")
@@ -58,7 +57,7 @@ def wait_for(port: int, process: subprocess.Popen[Any]) -> None:
             time.sleep(0.2)
         finally:
             connection.close()
-    raise AssertionError(f"the server did not come: {process.poll()}")
+    raise AssertionError(f"the server ended with {process.poll()} before it answered")
 
 
 @contextmanager

@@ -16,21 +16,12 @@ from support.grid_fits import afresh, timed
 from support.grid_fits import made_up as folds
 from support.search_fits import made_up as epochs
 from trackdl import spec
-from trackdl.studies import store as studies
 from trackdl.tasks import grid, mnist, search
 from trackdl.tracking import runs
 
-pytestmark = pytest.mark.usefixtures("tracking")
+pytestmark = pytest.mark.usefixtures("tracking", "own_studies")
 
 MNIST = spec.load(ROOT / "experiments" / "mnist.yaml", spec.MnistSpec, {"training.batch_size": 32})
-
-
-@pytest.fixture(autouse=True)
-def _own_studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRACKDL_STORAGE", f"sqlite:///{tmp_path / 'optuna.db'}")
-    monkeypatch.setenv("GRID_TEST", str(tmp_path))
-    monkeypatch.setenv("SEARCH_TEST", str(tmp_path))
-    studies.storage.cache_clear()
 
 
 def run_grid() -> object:

@@ -32,18 +32,10 @@ from trackdl.studies import store as studies
 from trackdl.tasks import grid, search
 from trackdl.tracking import runs
 
-pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("tracking")]
+pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("tracking", "own_studies")]
 
 LARGER = grids.SPACE | {"filters": [1, 2, 3, 4, 5], "dense_nodes": [7, 8]}  # 40 cells
 SMALLER = grids.SPACE | {"filters": [1, 2, 3]}  # 12 cells
-
-
-@pytest.fixture(autouse=True)
-def _own_studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRACKDL_STORAGE", f"sqlite:///{tmp_path / 'optuna.db'}")
-    monkeypatch.setenv("GRID_TEST", str(tmp_path))
-    monkeypatch.setenv("SEARCH_TEST", str(tmp_path))
-    studies.storage.cache_clear()
 
 
 def wait_for_calls(tmp_path: Path, count: int, alive: Callable[[], bool]) -> None:

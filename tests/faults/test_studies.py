@@ -35,14 +35,7 @@ from trackdl.tracking.store import client
 from trackdl.training import checkpoints
 from trackdl.workers.pool import work_through
 
-pytestmark = [pytest.mark.faults]
-
-
-@pytest.fixture(autouse=True)
-def _own_studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRACKDL_STORAGE", f"sqlite:///{tmp_path / 'optuna.db'}")
-    monkeypatch.setenv("GRID_TEST", str(tmp_path))
-    studies.storage.cache_clear()
+pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("own_studies")]
 
 
 @pytest.mark.fault("four processes at once on absent stores", times=10)

@@ -32,12 +32,7 @@ from trackdl.tasks import grid
 from trackdl.tracking import runs
 from trackdl.workers.pool import work_through
 
-
-@pytest.fixture(autouse=True)
-def _own_studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRACKDL_STORAGE", f"sqlite:///{tmp_path / 'optuna.db'}")
-    monkeypatch.setenv("GRID_TEST", str(tmp_path))
-    studies.storage.cache_clear()
+pytestmark = pytest.mark.usefixtures("own_studies")
 
 
 @pytest.mark.usefixtures("tracking")
