@@ -66,7 +66,7 @@ def test_the_environment_names_the_folder_and_the_argument_goes_before_it(folder
     with pytest.raises(InputError, match="other: there is no such folder"):
         load_letters(tmp_path / "other")
     monkeypatch.setenv("TRACKDL_GREEK_DIR", str(tmp_path / "gone"))
-    with pytest.raises(InputError, match=r"gone: there is no such folder of letters.*one folder for each class"):
+    with pytest.raises(InputError, match=r"gone: there is no such folder.*one folder for each class"):
         load_letters()
 
 
@@ -75,7 +75,7 @@ def test_one_class_is_too_few(tmp_path):
     image(9).save(tmp_path / "alpha" / "1.png")
     with pytest.raises(InputError, match=r"the only class is 'alpha'.*at least two"):
         load_letters(tmp_path)
-    with pytest.raises(InputError, match="there is no class in it"):
+    with pytest.raises(InputError, match="an image beside the class folders"):
         load_letters(tmp_path / "alpha")
 
 

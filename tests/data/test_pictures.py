@@ -18,6 +18,7 @@ from trackdl.data.images import load_images
 from trackdl.data.preprocessing.digits import to_digit, to_digits
 from trackdl.data.preprocessing.image_files import FORMATS, MAX_PIXELS, read_image
 from trackdl.errors import InputError
+from trackdl.spec.images import ImageData
 
 GAMMA = [[(20, 15), (45, 30), (60, 80)], [(100, 10), (60, 80), (40, 150)]]  # an upright sign without a symmetry
 
@@ -287,7 +288,7 @@ def test_a_small_image_that_is_not_centred_is_redrawn():
 
 @pytest.mark.real
 def test_mnist_s_own_images_are_shown_to_the_network_as_it_was_trained():
-    for digit in load_images("mnist").test_images[:500].numpy():
+    for digit in load_images(ImageData(dataset="mnist")).test_images[:500].numpy():
         image = Image.fromarray(digit)
         np.testing.assert_array_equal(to_digit(image, "mnist"), digit.astype(np.float32) / 255)
 

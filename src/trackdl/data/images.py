@@ -1,32 +1,44 @@
-"""IDX files of images and labels as tensors, images as a network's input, and the validation split."""
+"""Images and labels as tensors, images as a network's input, and the validation split.
 
-import math
-from dataclasses import dataclass
+images = load_images(ImageData(dataset="mnist"))
+inputs = normalise(images.train_images, images.mean, images.std)
+"""
+
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from trackdl.data.catalogue import CATALOGUE
-from trackdl.data.download.datasets import DATASETS, read
-from trackdl.errors import InputError, TrackdlError
+from trackdl.data.catalogue import CATALOGUE, Preprocessing
+from trackdl.data.preprocessing.squares import border
+from trackdl.data.readers import read_pixels
+from trackdl.errors import InputError
+from trackdl.spec.images import ImageData
 
-_UNSIGNED_BYTE = 0x08  # the IDX format's code for the type of the items
 _CHUNK = 1 << 17  # pixels looked up at a time: their indices and results stay in a core's cache
+_DARK = 64  # of 255: a darker border is the background of light signs
+
+Constant = float | tuple[float, float, float]  # a mean or standard deviation: of grey, or of each channel
 
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """The tensors of an image data set: images are uint8 `[n, 28, 28]`, 0 = background, labels int64 `[n]`.
+    """The tensors of an image data set, and what a network and its card need to know of it.
 
     Attributes:
-        train_images: The training images.
-        train_labels: Their labels, indices of `classes`.
+        train_images: The training images, uint8 `[n, side, side]`, or in colour `[n, 3, side, side]`.
+        train_labels: Their labels, int64 `[n]`, indices of `classes`.
         test_images: The test images.
         test_labels: Their labels.
         classes: The classes' names.
-        digest: SHA-256, hex, of all files: `download.datasets.Dataset.digest`.
+        digest: SHA-256, hex, of all files and of the keys by which they were read.
+        mean: The mean that inputs are normalised by, of pixels as fractions of 255.
+        std: The standard deviation.
+        source: The data set's home page, or where the files are.
+        preprocessing: How a served model makes an image file like these images; see `serving.cards`.
     """
 
     train_images: Tensor
@@ -35,96 +47,137 @@ class ImageSet:
     test_labels: Tensor
     classes: tuple[str, ...]
     digest: str
+    mean: Constant
+    std: Constant
+    source: str
+    preprocessing: Preprocessing
+
+    @property
+    def channels(self) -> int:
+        """1, or 3 in colour."""
+        return 3 if self.train_images.ndim == 4 else 1
+
+    @property
+    def side(self) -> int:
+        """The images' side, pixels."""
+        return self.train_images.shape[-1]
+
+    def emptied(self) -> "ImageSet":
+        """Return what is known of the images, with a single one of each kind."""
+        names = ("train_images", "train_labels", "test_images", "test_labels")
+        return replace(self, **{name: getattr(self, name)[:1].clone() for name in names})
 
 
-def load_images(name: str, root: Path | None = None) -> ImageSet:
-    """Read an image data set, verified, and fetched if necessary.
+def load_images(data: ImageData, root: Path | None = None) -> ImageSet:
+    """Read the images of an experiment; those of a named data set are verified, and fetched if necessary.
 
     Args:
-        name: A key of `catalogue.CATALOGUE`.
-        root: The data folder; `None` is `paths.data_root()`.
+        data: The experiment's section `data`.
+        root: The folder of named data sets; `None` is `paths.data_root()`.
 
     Raises:
+        InputError: Files are missing or wrong, or they do not fit the keys.
         TrackdlError: As `download.datasets.read`.
     """
-    arrays = {file: torch.from_numpy(read_idx(content, file)) for file, content in read(name, root).items()}
-    return ImageSet(
-        train_images=arrays["train-images-idx3-ubyte"],
-        train_labels=arrays["train-labels-idx1-ubyte"].long(),
-        test_images=arrays["t10k-images-idx3-ubyte"],
-        test_labels=arrays["t10k-labels-idx1-ubyte"].long(),
-        classes=CATALOGUE[name].classes,
-        digest=DATASETS[name].digest,
-    )
+    pixels = read_pixels(data, root)
+    known = CATALOGUE[data.dataset] if data.dataset else None
+    mean, std = _constants(data, pixels.train_images, known.mean_std if known else ())
+    preprocessing: Preprocessing = "square"
+    if known and data.size is None and not data.colour:
+        preprocessing = known.preprocessing
+    elif not data.colour and np.median(border(pixels.train_images.numpy().transpose(1, 2, 0))) < _DARK:
+        preprocessing = "square-dark"
+    source = known.source if known else str(getattr(data, data.source))
+    return ImageSet(*pixels, mean, std, source, preprocessing)
 
 
-def read_idx(content: bytes, name: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """Read an IDX file of unsigned bytes: two zeros, the items' type, the number of axes, their lengths, the items.
-
-    Args:
-        content: The whole file, uncompressed.
-        name: The file's name in messages.
-
-    Returns:
-        A writable uint8 array of one to three axes, none of them empty.
-
-    Raises:
-        TrackdlError: The content is not such a file, or its length does not match its header.
-    """
-    axes = content[3] if content[:3] == bytes([0, 0, _UNSIGNED_BYTE]) and len(content) > 3 else 0
-    if not 1 <= axes <= 3:
-        raise TrackdlError(
-            f"{name} is not an IDX file of bytes: it begins with {content[:4].hex(' ') or 'nothing'},"
-            " and 00 00 08 01, 02 or 03 is right"
-        )
-    start = 4 + 4 * axes
-    if len(content) < start:
-        raise TrackdlError(f"{name} breaks off in its header, after {len(content)} of {start} bytes")
-    shape = tuple(int.from_bytes(content[at : at + 4], "big") for at in range(4, start, 4))
-    # Compared before anything is allocated: a header may claim any size.
-    if len(content) - start != math.prod(shape) or 0 in shape:
-        raise TrackdlError(f"{name} claims the shape {list(shape)} but holds {len(content) - start} items")
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy()
+def _constants(data: ImageData, pixels: Tensor, usual: tuple[float, ...]) -> tuple[Constant, Constant]:
+    """Return the mean and the standard deviation that the images are normalised by."""
+    given: Any = data.normalise or list(usual) or "training"
+    mean, std = [0.0, 1.0] if given == "none" else _measured(pixels) if given == "training" else given
+    return _by_channel(mean, data.channels), _by_channel(std, data.channels)
 
 
-def normalise(pixels: Tensor, mean: float, std: float, dtype: torch.dtype = torch.float32) -> Tensor:
+def _by_channel(value: Any, channels: int) -> Constant:
+    """Return a number as it is for grey images, and three for colour."""
+    if channels == 1:
+        return float(value)
+    red, green, blue = map(float, value if isinstance(value, list) else [value] * 3)
+    return red, green, blue
+
+
+def _measured(pixels: Tensor) -> list[Any]:
+    """Return the mean and standard deviation of pixels as fractions of 255, rounded to six digits; lists for colour."""
+    counts = np.zeros((pixels.shape[1] if pixels.ndim == 4 else 1, 256))
+    for block in torch.split(pixels, max(1, (_CHUNK << 5) // pixels[0].numel())):  # counting takes eight times as much
+        for channel, count in enumerate(counts):
+            count += np.bincount((block[:, channel] if block.ndim == 4 else block).numpy().ravel(), minlength=256)
+    tones, total = np.arange(256) / 255, counts.sum(axis=1)
+    means = (counts @ tones) / total
+    stds = np.sqrt((counts * (tones - means[:, None]) ** 2).sum(axis=1) / total)
+    if stds.min() < 1e-6:
+        raise InputError("key 'data': all training images have one and the same tone, so they cannot be normalised")
+    return [found if len(found) > 1 else found[0] for found in (means.round(6).tolist(), stds.round(6).tolist())]
+
+
+def normalise(pixels: Tensor, mean: Constant, std: Constant, dtype: torch.dtype = torch.float32) -> Tensor:
     """Return `(pixels / 255 - mean) / std` as a network's input, bit for bit what torchvision's transforms return.
 
-    Each of the 256 values is computed once, in float32, and then looked up. For 47 million pixels this is faster than
-    arithmetic, and no array except the result is larger than a chunk.
-
     Args:
-        pixels: Images, uint8 `[n, height, width]`, on the CPU.
+        pixels: Images, uint8 `[n, height, width]`, or in colour `[n, 3, height, width]`, on the CPU.
         mean: The mean of pixels as fractions of 255.
         std: Their standard deviation.
         dtype: A floating-point type.
 
     Returns:
-        `dtype` `[n, 1, height, width]`, contiguous.
+        `dtype` `[n, channels, height, width]`, contiguous.
 
     Raises:
-        ValueError: `pixels` are not uint8 with three axes: fractions must not be divided by 255 again.
+        ValueError: `pixels` are not uint8 of these shapes: fractions must not be divided by 255 again.
     """
-    if pixels.dtype != torch.uint8 or pixels.ndim != 3:
-        raise ValueError(f"pixels must be uint8 [n, height, width], not {pixels.dtype} {list(pixels.shape)}")
-    table = torch.arange(256, dtype=torch.float32).div_(255).sub_(mean).div_(std).to(dtype)
-    out = torch.empty((len(pixels), 1, *pixels.shape[1:]), dtype=dtype)
+    return look_up(pixels, lookup_table(mean, std, dtype))
+
+
+def lookup_table(mean: Constant, std: Constant, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return the normalised value of each tone, computed in float32: `dtype` `[channels, 256]`."""
+    means, stds = (torch.tensor(value, dtype=torch.float32).reshape(-1, 1) for value in (mean, std))
+    return torch.arange(256, dtype=torch.float32).div_(255).sub(means).div_(stds).to(dtype)
+
+
+def look_up(pixels: Tensor, table: Tensor) -> Tensor:
+    """Normalise pixels by the table of `lookup_table`; the rest is as in `normalise`.
+
+    For 47 million pixels this is faster than arithmetic, and no array except the result is larger than a chunk.
+    """
+    channels = len(table)
+    if pixels.dtype != torch.uint8 or (*pixels.shape[1:-2],) != (() if channels == 1 else (channels,)):
+        expected = "[n, height, width]" if channels == 1 else f"[n, {channels}, height, width]"
+        raise ValueError(f"pixels must be uint8 {expected}, not {pixels.dtype} {list(pixels.shape)}")
+    out = torch.empty((len(pixels), channels, *pixels.shape[-2:]), dtype=table.dtype, device=pixels.device)
+    if pixels.device.type != "cpu":
+        for channel in range(channels):
+            out[:, channel] = table[channel][(pixels[:, channel] if channels > 1 else pixels).int()]
+        return out
     # numpy has no bfloat16: integers of the same width carry the values.
-    carrier = {2: torch.int16, 4: torch.int32, 8: torch.int64}[dtype.itemsize]
-    values, source, target = table.view(carrier).numpy(), pixels.reshape(-1).numpy(), out.view(carrier).view(-1).numpy()
-    for start in range(0, len(source), _CHUNK):
-        chunk = slice(start, start + _CHUNK)
-        # Every byte is a valid index; "clip" only prevents numpy from buffering the result.
-        np.take(values, source[chunk], out=target[chunk], mode="clip")
+    carrier = {2: torch.int16, 4: torch.int32, 8: torch.int64}[table.dtype.itemsize]
+    values = table.view(carrier).numpy().reshape(-1)
+    source, target = pixels.reshape(out.shape).flatten(2).numpy(), out.view(carrier).flatten(2).numpy()
+    start_of = (np.arange(channels, dtype=np.int16) * 256)[:, None]  # of each channel's values
+    rows = max(1, _CHUNK // max(1, source[:1].size))
+    for start in range(0, len(source), rows):
+        chunk = slice(start, start + rows)
+        index = source[chunk] if channels == 1 else source[chunk] + start_of
+        # Every index is valid; "clip" only prevents numpy from buffering the result.
+        np.take(values, index, out=target[chunk], mode="clip")
     return out
 
 
-def validation_split(total: int, share: float, seed: int) -> tuple[Tensor, Tensor]:
+def validation_split(total: int, share: float | None, seed: int) -> tuple[Tensor, Tensor]:
     """Split examples at random, not by class, as the report's `random_split` does.
 
     Args:
         total: The number of examples.
-        share: The share for validation, 0 to 1; rounded to whole examples.
+        share: The share for validation, 0 to 1; rounded to whole examples. None: there is no validation split.
         seed: Determines the split, alike on every machine.
 
     Returns:
@@ -133,6 +186,8 @@ def validation_split(total: int, share: float, seed: int) -> tuple[Tensor, Tenso
     Raises:
         InputError: One of the two parts would be empty.
     """
+    if share is None:
+        return torch.arange(total), torch.arange(0)
     held_out = round(total * share)
     if not 0 < held_out < total:
         raise InputError(

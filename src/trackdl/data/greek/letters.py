@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,11 +15,10 @@ from torch import Tensor
 from trackdl.data.download.datasets import DATASETS, fetch
 from trackdl.data.greek.synthetic import render_letters
 from trackdl.data.preprocessing.image_files import read_image
+from trackdl.data.readers import class_folders
 from trackdl.errors import InputError, TrackdlError
 
 log = logging.getLogger(__name__)
-
-_LAYOUT = "It must hold one folder for each class, at least two, with that class's images in it: greek/alpha/1.png."
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,12 +43,13 @@ class Letters:
     digest: str
 
 
-def load_letters(folder: Path | None = None, root: Path | None = None) -> Letters:
+def load_letters(folder: Path | None = None, root: Path | None = None, *, colour: bool = False) -> Letters:
     """Read a folder of class folders or the report's letters, or draw letters if those are not available.
 
     Args:
         folder: A folder of class folders; `None` is `TRACKDL_GREEK_DIR` if it is set, else the report's 27 images.
         root: The data folder that holds the report's images; `None` is `data_root()`.
+        colour: Read the images in colour.
 
     Returns:
         The letters; if they are synthetic, a warning with the reason is logged.
@@ -58,48 +58,35 @@ def load_letters(folder: Path | None = None, root: Path | None = None) -> Letter
         InputError: The folder is missing, has fewer than two classes or an empty one, or holds a file that is no image.
     """
     if folder is None and (named := os.environ.get("TRACKDL_GREEK_DIR")):
-        folder = Path(named)
-    if folder is not None:
-        return _read(folder.expanduser())
+        folder = Path(named).expanduser()
     try:
-        folder = fetch("greek", root)
+        folder = folder or fetch("greek", root)
     except TrackdlError as error:
         log.warning("The report's 27 Greek letters are not available; synthetic ones replace them. %s", error)
         return _synthetic()
-    return _read(folder)
+    return read_folders([folder], {}, colour=colour)[0]
 
 
-def _read(folder: Path) -> Letters:
-    """Read every image below the class folders of `folder`."""
-    if not folder.is_dir():
-        raise InputError(f"{folder}: there is no such folder of letters. {_LAYOUT}")
-    classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    if len(classes) < 2:
-        found = f"the only class is {classes[0]!r}" if classes else "there is no class in it"
-        raise InputError(f"{folder}: {found}. {_LAYOUT}")
-    labels: list[int] = []
-    contents: dict[str, bytes] = {}
-    for label, name in enumerate(classes):
-        files = _visible_files(folder / name)
-        if not files:
-            raise InputError(f"{folder / name}: there is no image in this class. {_LAYOUT}")
-        labels += [label] * len(files)
-        contents |= {file.relative_to(folder).as_posix(): _content(file) for file in files}
+def read_folders(folders: Sequence[Path], rename: Mapping[str, str], *, colour: bool = False) -> list[Letters]:
+    """Read folders of class folders; the arguments and errors are those of `readers.class_folders`."""
+    return [
+        _read(folder, classes, colour=colour)
+        for folder, classes in zip(folders, class_folders(folders, rename), strict=True)
+    ]
+
+
+def _read(folder: Path, classes: Mapping[str, Sequence[Path]], *, colour: bool) -> Letters:
+    files = [file for of_class in classes.values() for file in of_class]
+    contents = {file.relative_to(folder).as_posix(): _content(file) for file in files}
     digest = _digest(contents)
     return Letters(
-        images=tuple(read_image(content, name=str(folder / name)) for name, content in contents.items()),
-        labels=torch.tensor(labels),
+        images=tuple(read_image(data, str(folder / name), colour=colour) for name, data in contents.items()),
+        labels=torch.tensor([label for label, of_class in enumerate(classes.values()) for _ in of_class]),
         classes=tuple(classes),
         names=tuple(contents),
         origin="report" if digest == DATASETS["greek"].digest else "own",
         digest=digest,
     )
-
-
-def _visible_files(folder: Path) -> list[Path]:
-    """Return the files below `folder` except hidden ones (`.DS_Store`), sorted by name."""
-    below = (path for path in folder.rglob("*") if path.is_file())
-    return sorted(path for path in below if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
 def _content(file: Path) -> bytes:

@@ -1,4 +1,4 @@
-"""Image files of any origin, read safely as grey images.
+"""Image files of any origin, read safely as grey or colour images.
 
     image = read_image(Path("letter.jpg"))  # mode L
 
@@ -21,8 +21,8 @@ MAX_PIXELS = 80_000_000  # a phone's 50 megapixels pass; what Pillow would warn 
 _MAX_BYTES = 256 * 2**20  # 80 million pixels of three bytes, and a header
 
 
-def read_image(source: Path | bytes, name: str | None = None) -> Image.Image:
-    """Read an image as grey tones on a white background.
+def read_image(source: Path | bytes, name: str | None = None, *, colour: bool = False) -> Image.Image:
+    """Read an image as grey tones, or colours, on a white background.
 
     A camera's orientation is applied, transparency becomes white, and 16 bits, 32 bits and floating point are scaled to
     eight bits. Of several frames the first is read.
@@ -30,9 +30,10 @@ def read_image(source: Path | bytes, name: str | None = None) -> Image.Image:
     Args:
         source: A file, or its content.
         name: Its name in messages; `None` is the path, or `the image`.
+        colour: Keep its colours.
 
     Returns:
-        An image of mode `L`.
+        An image of mode `L`, or `RGB` in colour.
 
     Raises:
         InputError: The file cannot be opened, is empty or damaged, is no image in one of `FORMATS`, holds tones that
@@ -48,7 +49,7 @@ def read_image(source: Path | bytes, name: str | None = None) -> Image.Image:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError(f"{image.width}×{image.height} pixels")
-            return _grey(ImageOps.exif_transpose(image))
+            return _on_white(ImageOps.exif_transpose(image), "RGB" if colour else "L")
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         # Pillow raises these itself where a header inside the file claims more than the first one.
         raise InputError(
@@ -71,16 +72,15 @@ def _file_size(path: Path, name: str) -> int:
         raise InputError(f"{name}: cannot be read ({error.strerror}).") from error
 
 
-def _grey(image: Image.Image) -> Image.Image:
-    """Decode an opened image to mode `L` on a white background."""
+def _on_white(image: Image.Image, mode: str) -> Image.Image:
+    """Decode an opened image to mode `L` or `RGB` on a white background."""
     image.load()
     if image.mode.startswith(("I", "F")):
-        return _eight_bits(image)
-    if image.has_transparency_data:
+        image = _eight_bits(image)
+    elif image.has_transparency_data:
         coloured = image.convert("RGBA")
-        white = Image.new("RGBA", coloured.size, "white")
-        return Image.alpha_composite(white, coloured).convert("RGB").convert("L")
-    return image if image.mode == "L" else image.convert("RGB").convert("L")
+        image = Image.alpha_composite(Image.new("RGBA", coloured.size, "white"), coloured)
+    return image if image.mode == mode else image.convert("RGB").convert(mode)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
