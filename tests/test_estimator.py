@@ -16,9 +16,10 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import Tensor
 
 from support.pictures import blobs
-from trackdl.data.catalogue import FASHION
+from trackdl.data.catalogue import CATALOGUE
 from trackdl.data.images import load_images
 from trackdl.estimator import NetEstimator
+from trackdl.spec import ImageData
 
 REPORTS_GRID = {
     "activation_func": ["relu", "sigmoid", "tanh"],
@@ -152,7 +153,7 @@ def test_every_cell_of_the_reports_grid_is_a_network_but_three_layers_of_five_by
 def test_all_forms_of_the_same_pictures_give_the_same_network(clothes: tuple[Any, Any]) -> None:
     images, labels = clothes
     expected = quick().fit(images, labels)
-    mean, std = FASHION.mean_std
+    mean, std = CATALOGUE["fashion"].mean_std
     scaled = (images.astype(np.float32) / np.float32(255) - np.float32(mean)) / np.float32(std)
     probabilities = expected.predict_proba(images)
     for given in (
@@ -226,13 +227,14 @@ def test_pictures_of_other_sides(side: int) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"conv_filter_size": 4}, "conv_filter_size: .*3, 5 or 7.*4"),
+        ({"conv_filter_size": 0}, "conv_filter_size: .*greater than or equal to 1.*0"),
         ({"n_conv_layers": 0}, "n_conv_layers: .*greater than or equal to 1.*0"),
         ({"activation_func": "swish"}, "activation_func: .*'relu'.*swish"),
         ({"epochs": 0}, "epochs: .*0"),
         ({"batch_size": 2.5}, "batch_size: .*integer.*2.5"),
         ({"learning_rate": float("nan")}, "learning_rate: .*nan"),
-        ({"padding": 1}, "padding: .*'none' or 'same'.*1"),
+        ({"padding": "valid"}, "padding: .*'none' or 'same'.*valid"),
+        ({"padding": 65}, "padding: .*less than or equal to 64.*65"),
         ({"n_conv_layers": 4, "pool_filter_size": 3, "padding": "same"}, "layer 4 of 4: 1×1 pixels are left, pooling"),
         ({"n_conv_layers": 3, "pool_filter_size": 3}, "layer 3 of 3: 2×2 pixels are left, a filter without padding"),
     ],
@@ -252,7 +254,7 @@ def test_what_is_no_square_grey_picture_is_refused(shape: tuple[int, ...]) -> No
 
 @pytest.mark.real
 def test_on_real_pictures() -> None:
-    images = load_images("fashion")
+    images = load_images(ImageData(dataset="fashion"))
     estimator = NetEstimator(batch_size=100, epochs=1, random_state=0)
     estimator.fit(images.train_images[:10_000], images.train_labels[:10_000])
     assert estimator.score(images.test_images, images.test_labels) > 0.7

@@ -23,11 +23,10 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from trackdl.data.catalogue import FASHION
 from trackdl.data.images import normalise
 from trackdl.networks.fashion import FashionNet
 from trackdl.spec import Optimizer, Training
-from trackdl.spec.fashion import FashionModel
+from trackdl.spec.network import ConvNetwork
 from trackdl.training.trainer import Examples, Trainer, outputs_of
 
 # The report's argument names, and the experiment file's keys.
@@ -52,16 +51,17 @@ class NetEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
 
     Args:
         n_conv_layers: The number of convolutions, 1 to 8.
-        conv_filter_size: Their filters' side, pixels: 3, 5 or 7.
+        conv_filter_size: Their filters' side, pixels.
         n_conv_filters: The number of filters of each.
         dense_nodes: Nodes of the hidden linear layer; 0: there is none.
         dropout_rate: The share of those nodes dropped while training.
-        pool_filter_size: The pooling's side and stride, pixels: 2 or 3.
+        pool_filter_size: The pooling's side and stride, pixels, 2 to 16.
         activation_func: One of `networks.fashion.ACTIVATIONS`.
         batch_size: Examples per step.
         epochs: How often each example is used.
         learning_rate: Adam's.
-        padding: The convolutions' padding: "none", as in the report, or "same", which keeps the image's size.
+        padding: The convolutions' padding: "none", as in the report; "same", which keeps the image's size; or pixels on
+            each side.
         random_state: A seed, or a numpy generator to draw one from; it determines initial weights, order and dropout.
 
     Attributes:
@@ -147,13 +147,13 @@ class NetEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         if side * side != pixels.shape[1]:
             raise ValueError(f"X has {pixels.shape[1]} features, which is not the number of pixels of a square image")
         images = torch.from_numpy(np.ascontiguousarray(pixels)).view(-1, side, side)
-        return normalise(images, *FASHION.mean_std) if images.dtype == torch.uint8 else images[:, None]
+        return normalise(images, 0.5, 0.5) if images.dtype == torch.uint8 else images[:, None]
 
-    def _checked(self) -> tuple[FashionModel, Training]:
+    def _checked(self) -> tuple[ConvNetwork, Training]:
         """Return the arguments as an experiment's sections, which check their ranges."""
         given = {name: _plain_number(value) for name, value in self.get_params(deep=False).items()}
         try:
-            model = FashionModel.model_validate({ours: given[name] for name, ours in _DIMENSIONS.items()})
+            model = ConvNetwork.model_validate({ours: given[name] for name, ours in _DIMENSIONS.items()})
             optimizer = Optimizer(name="adam", lr=given["learning_rate"], momentum=0.0)
             seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
             settings = Training(epochs=given["epochs"], batch_size=given["batch_size"], optimizer=optimizer, seed=seed)
@@ -164,7 +164,7 @@ class NetEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
 
 def _explain(problem: Any) -> str:
     names = {ours: name for name, ours in (_DIMENSIONS | _SETTINGS).items()}
-    where = ", ".join(names[str(key)] for key in problem["loc"])
+    where = ", ".join(names[key] for key in map(str, problem["loc"]) if key in names)  # not the members of a union
     return f"{where}: {problem['msg']}, but is {problem['input']!r}"
 
 

@@ -11,8 +11,8 @@ from support.nets import fashion_net
 from trackdl.networks.build import build, count_parameters
 from trackdl.networks.digit import DigitNet
 from trackdl.networks.fashion import ACTIVATIONS, NOT_MONOTONE
-from trackdl.networks.transfer import freeze, replace_head
-from trackdl.spec.fashion import Activation, Padding
+from trackdl.networks.head import freeze, replace_head
+from trackdl.spec.network import Activation, Padding
 
 
 def test_digitnet_is_the_reports_net() -> None:

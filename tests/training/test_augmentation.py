@@ -96,3 +96,14 @@ def test_one_seed_gives_one_batch_in_either_precision() -> None:
     assert torch.equal(one, changed(batch, **keys))
     assert torch.equal(one.float(), changed(batch.float(), **keys))
     assert not torch.equal(one, changed(batch, seed=2, **keys))
+
+
+def test_the_channels_of_an_image_change_together() -> None:
+    grey = pictures(16)
+    keys = {"flip": True, "shift": 3, "cutout": 5}
+    out = changed(grey.expand(-1, 3, -1, -1) + torch.tensor([0.0, 0.25, 0.5]).view(3, 1, 1), **keys)
+    for channel, more in enumerate((0.0, 0.25, 0.5)):
+        expected = changed(grey, **keys)
+        assert torch.equal(
+            out[:, channel], torch.where(expected[:, 0] == BACKGROUND, BACKGROUND, expected[:, 0] + more)
+        )

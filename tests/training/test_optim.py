@@ -1,12 +1,19 @@
+import copy
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from torch import nn
 
-from trackdl.spec import Optimizer
-from trackdl.training.optim import make_optimizer, rate, smoothed
+from trackdl.networks.digit import DigitNet
+from trackdl.spec import Optimizer, Training
+from trackdl.training.optim import loss_of, make_optimizer, rate, smoothed
 
 
 @given(st.floats(0, 1))
@@ -59,3 +66,106 @@ def test_decay_leaves_biases_and_norms_alone(keys: dict[str, object], left: floa
     for name, parameter in network.named_parameters():
         shrunk = before[name] * left if parameter.ndim > 1 else before[name]
         assert torch.allclose(parameter, shrunk), name
+
+
+LIST = nn.Sequential(nn.BatchNorm2d(1), nn.Conv2d(1, 2, 3), nn.Tanh(), nn.Flatten(), nn.Linear(8, 3))
+
+
+@pytest.mark.parametrize(
+    ("keys", "plain"),
+    [
+        ({"name": "sgd"}, partial(torch.optim.SGD, lr=0.01)),
+        (
+            {"name": "sgd", "momentum": 0.9, "dampening": 0.3, "l2": 0.1},
+            partial(torch.optim.SGD, lr=0.01, momentum=0.9, dampening=0.3, weight_decay=0.1),
+        ),
+        (
+            {"name": "sgd", "momentum": 0.9, "nesterov": True},
+            partial(torch.optim.SGD, lr=0.01, momentum=0.9, nesterov=True),
+        ),
+        ({"name": "adam"}, partial(torch.optim.Adam, lr=0.01)),
+        (
+            {"name": "adam", "betas": [0.8, 0.95], "eps": 1e-3, "amsgrad": True, "l2": 0.1},
+            partial(torch.optim.Adam, lr=0.01, betas=(0.8, 0.95), eps=1e-3, amsgrad=True, weight_decay=0.1),
+        ),
+        ({"name": "adamw"}, partial(torch.optim.AdamW, lr=0.01, weight_decay=0)),
+        ({"name": "adamw", "betas": [0.0, 0.9]}, partial(torch.optim.AdamW, lr=0.01, betas=(0.0, 0.9), weight_decay=0)),
+        ({"name": "rmsprop"}, partial(torch.optim.RMSprop, lr=0.01)),
+        (
+            {"name": "rmsprop", "momentum": 0.5, "alpha": 0.9, "eps": 1e-4, "l2": 0.1},
+            partial(torch.optim.RMSprop, lr=0.01, momentum=0.5, alpha=0.9, eps=1e-4, weight_decay=0.1),
+        ),
+        ({"name": "rmsprop", "alpha": 0.0}, partial(torch.optim.RMSprop, lr=0.01, alpha=0.0)),
+    ],
+    ids=str,
+)
+def test_each_optimiser_is_the_plain_one(keys: dict[str, Any], plain: Callable[..., torch.optim.Optimizer]) -> None:
+    """Ten steps on the same batches end in the same weights, biases and norms included."""
+    stated = Optimizer(lr=0.01, **keys)
+    ends = []
+    for make in (lambda network: plain(network.parameters()), lambda network: make_optimizer(network, stated)):
+        network = copy.deepcopy(LIST)
+        optimizer = make(network)
+        random = torch.Generator().manual_seed(1)
+        for _ in range(10):
+            x, y = torch.randn(6, 1, 4, 4, generator=random), torch.randint(3, (6,), generator=random)
+            optimizer.zero_grad()
+            F.cross_entropy(network(x), y).backward()
+            optimizer.step()
+        ends.append([p.detach() for p in network.parameters()])
+    for theirs, ours in zip(*ends, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"name": "adam", "momentum": 0.9}, "momentum is a setting of sgd and rmsprop; adam has none"),
+        ({"name": "sgd", "betas": [0.9, 0.99]}, "betas is a setting of adam and adamw; sgd has none"),
+        ({"name": "sgd", "alpha": 0.9}, "alpha is a setting of rmsprop; sgd has none"),
+        ({"name": "adamw", "l2": 0.1}, "l2 is a setting of sgd and adam and rmsprop; adamw has none"),
+        ({"name": "adam", "weight_decay": 0.1}, "adam has none; its L2 penalty is `l2`"),
+        ({"name": "rmsprop", "nesterov": True}, "nesterov is a setting of sgd; rmsprop has none"),
+        ({"name": "adam", "alpha": 0.0}, "alpha is a setting of rmsprop; adam has none"),
+        ({"name": "sgd", "nesterov": True}, "nesterov needs sgd with a momentum"),
+        ({"name": "sgd", "momentum": 0.9, "nesterov": True, "dampening": 0.1}, "nesterov needs .* no dampening"),
+        ({"name": "sgd", "weight_decay": 0.1, "l2": 0.1}, "weight_decay and l2 both shrink the weights: give one"),
+        ({"name": "adam", "betas": [0.9]}, "betas"),
+        ({"name": "adam", "betas": [0.9, 1.0]}, "betas.*\n.*less than 1"),
+        ({"name": "adam", "eps": 0.0}, "eps"),
+    ],
+)
+def test_settings_that_an_optimiser_has_not_are_refused(keys: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        Optimizer(lr=0.1, **keys)
+
+
+@pytest.mark.parametrize("made", [nn.Linear(3, 4), DigitNet(4)], ids=["logits", "log-probabilities"])
+def test_squared_error_is_of_probabilities_and_targets(made: nn.Module) -> None:
+    settings = Training(epochs=1, batch_size=2, optimizer=Optimizer(name="sgd", lr=0.1), seed=1, loss="squared_error")
+    outputs = torch.randn(5, 4, generator=torch.Generator().manual_seed(1))
+    targets = torch.tensor([0, 1, 2, 3, 0])
+    expected = ((outputs.softmax(1) - torch.eye(4)[targets]) ** 2).mean()
+    loss = loss_of(settings, made)
+    assert torch.allclose(loss(outputs, targets), expected)
+    assert torch.allclose(loss(outputs.log_softmax(1), targets), expected)
+
+
+def test_the_usual_loss_is_the_networks() -> None:
+    settings = Training(epochs=1, batch_size=2, optimizer=Optimizer(name="sgd", lr=0.1), seed=1)
+    outputs, targets = torch.randn(5, 4), torch.tensor([0, 1, 2, 3, 0])
+    assert loss_of(settings, nn.Linear(3, 4))(outputs, targets) == F.cross_entropy(outputs, targets)
+    said = outputs.log_softmax(1)
+    assert loss_of(settings, DigitNet(4))(said, targets) == F.nll_loss(said, targets)
+
+
+def test_squared_error_takes_no_smoothing() -> None:
+    with pytest.raises(ValidationError, match="label_smoothing needs the loss cross_entropy"):
+        Training(
+            epochs=1,
+            batch_size=2,
+            optimizer=Optimizer(name="sgd", lr=0.1),
+            seed=1,
+            loss="squared_error",
+            label_smoothing=0.1,
+        )

@@ -1,21 +1,26 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from support.nets import fashion_net
+from support.nets import fashion_net, layer_net
 from support.pictures import blobs
+from trackdl.data.images import lookup_table, normalise
 from trackdl.errors import Diverged, InputError
 from trackdl.networks.digit import DigitNet
-from trackdl.networks.transfer import freeze, replace_head
+from trackdl.networks.head import freeze, replace_head
 from trackdl.spec import Augmentation, Optimizer, Training
 from trackdl.training.devices import resolve_device, resolve_precision
 from trackdl.training.trainer import Examples, Trainer, seeded
 
 SGD = Optimizer(name="sgd", lr=0.05, momentum=0.5)
 ADAM = Optimizer(name="adam", lr=0.001)
+AMSGRAD = Optimizer(name="adam", lr=0.001, betas=[0.8, 0.9], amsgrad=True, l2=0.001)
+RMSPROP = Optimizer(name="rmsprop", lr=0.001, momentum=0.5, alpha=0.9, l2=0.001)
 RECIPE = {"label_smoothing": 0.1, "augmentation": Augmentation(flip=True, shift=2, cutout=4)}
 
 
@@ -55,7 +60,7 @@ def test_training_leaves_the_callers_random_numbers_alone(examples: Examples) ->
     assert torch.equal(torch.rand(3), expected)
 
 
-@pytest.mark.parametrize("optimizer", [SGD, ADAM], ids=["sgd", "adam"])
+@pytest.mark.parametrize("optimizer", [SGD, ADAM, AMSGRAD, RMSPROP], ids=["sgd", "adam", "amsgrad", "rmsprop"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_stopped_and_resumed_ends_in_the_same_weights(
     examples: Examples, tmp_path: Path, optimizer: Optimizer, precision: str
@@ -193,6 +198,28 @@ def test_frozen_weights_stay(examples: Examples) -> None:
     assert changed == {"fc2.weight", "fc2.bias"}
 
 
+@pytest.mark.parametrize("frozen", ["body", "convolutions", "nothing"])
+def test_exactly_what_is_frozen_stays_statistics_included(examples: Examples, frozen: str) -> None:
+    layers = [{"conv": 4, "size": 3}, "batch_norm", "relu", {"pool": 4}, "flatten", "batch_norm", {"dense": 6}, "relu"]
+
+    def prepared() -> nn.Module:
+        network = layer_net(*layers, {"dense": "classes", "bias": False})
+        freeze(network, frozen)
+        replace_head(network, 5)
+        return network
+
+    trainer = Trainer(prepared, settings(), F.cross_entropy)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    fewer = Examples(examples.inputs, examples.targets % 5)
+    list(trainer.fit(fewer, 1))
+    after = trainer.model.state_dict()
+    # Of the layers, the first convolution and its norm are 0 and 1, the norm of numbers 5, the linear ones 6 and 8.
+    changed = {int(name.split(".")[1]) for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"body": {8}, "convolutions": {5, 6, 8}, "nothing": {0, 1, 5, 6, 8}}[frozen]
+    assert "layers.8.bias" not in after  # as the head that it replaces
+    assert trainer.evaluate(fewer).outputs.shape == (200, 5)
+
+
 def test_fused_steps_are_plain_steps(examples: Examples) -> None:
     """The loop does what a plain float32 loop over the same batches does."""
     trainer = trained(examples, 1)
@@ -226,3 +253,38 @@ def test_a_device_that_is_not_here_is_refused(name: str, monkeypatch: pytest.Mon
     with pytest.raises(InputError, match=f"--device {name} .*which has cpu"):
         resolve_device(name)
     assert resolve_device("auto").type == "cpu"
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("keys", [{}, RECIPE], ids=["plain", "augmented"])
+def test_images_are_normalised_batch_by_batch_as_in_advance(
+    channels: int, precision: str, keys: dict[str, object]
+) -> None:
+    pixels = torch.randint(5, 250, (90, *([] if channels == 1 else [3]), 12, 12), generator=torch.manual_seed(3))
+    pixels, labels = pixels.to(torch.uint8), torch.arange(90) % 5
+    constants = (0.3, 0.4) if channels == 1 else ((0.3, 0.4, 0.5), (0.2, 0.4, 0.3))
+    how = settings(precision=precision).model_copy(update=keys)
+
+    def build() -> nn.Module:
+        layers = nn.Conv2d(channels, 4, 5), nn.ReLU(), nn.Flatten(), nn.Linear(256, 5)
+        return nn.Sequential(*layers)
+
+    def fitted(make: Callable[[torch.dtype], Examples]) -> tuple[Trainer, torch.Tensor]:
+        trainer = Trainer(build, how, F.cross_entropy)
+        list(trainer.fit(make(trainer.dtype), 2))
+        return trainer, trainer.evaluate(make(torch.float32)).outputs
+
+    advance, expected = fitted(lambda dtype: Examples(normalise(pixels, *constants, dtype), labels))
+    batches, outputs = fitted(lambda _: Examples(pixels, labels, lookup_table(*constants)))
+    assert same(advance, batches)
+    assert torch.equal(outputs, expected)
+
+
+def test_some_of_the_examples_keep_their_normalisation() -> None:
+    pixels = torch.arange(4 * 9, dtype=torch.uint8).view(4, 3, 3)
+    whole = Examples(pixels, torch.arange(4), lookup_table(0.1, 0.2))
+    some = whole.select(torch.tensor([3, 1]))
+    assert some.targets.tolist() == [3, 1]
+    assert torch.equal(some.ready(), normalise(pixels[[3, 1]], 0.1, 0.2))
+    assert whole.least() == whole.ready().min().item()

@@ -17,6 +17,9 @@ class DigitNet(nn.Module):
         classes: The number of classes.
     """
 
+    log_probabilities = True  # what `forward` returns; other networks return logits
+    drops_without_layer = True  # `forward` drops hidden nodes by a function
+
     def __init__(self, classes: int = 10) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(1, 10, kernel_size=5)

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from trackdl.spec.fashion import SIDE, FashionModel
+from trackdl.spec.network import NOT_MONOTONE, ConvNetwork
 
 
 class FashionNet(nn.Module):
@@ -15,36 +15,37 @@ class FashionNet(nn.Module):
     16 maps of 5×5, which is what two unpadded 3×3 convolutions, each pooled by 2, leave of 28×28.
 
     Args:
-        model: The experiment file's section; `FashionModel` documents each key.
+        model: The experiment file's section; `ConvNetwork` documents each key.
         classes: The number of classes.
         side: The images' side, pixels.
+        channels: Theirs: 1 for grey, 3 for colour.
 
     Raises:
         ValueError: Too little of the image is left for one of the layers.
     """
 
-    def __init__(self, model: FashionModel, classes: int = 10, side: int = SIDE) -> None:
+    def __init__(self, model: ConvNetwork, classes: int = 10, side: int = 28, channels: int = 1) -> None:
         super().__init__()
-        left = model.sides(side)[-1][1]
-        self.arguments: dict[str, Any] = {**model.model_dump(), "classes": classes, "side": side}
-        self.pooled, channels = model.pooled, model.channels
-        padding = "same" if model.padding == "same" else 0
+        features = model.features(channels, side)
+        shape = {"classes": classes, "side": side, "channels": channels}
+        self.arguments: dict[str, Any] = {**model.model_dump(), **shape}
+        self.pooled, widths = model.pooled, model.widths_of(channels)
+        padding = 0 if model.padding == "none" else model.padding
         self.convs = nn.ModuleList(
             nn.Conv2d(before, after, model.filter_size, padding=padding, bias=not model.batch_norm)
-            for before, after in pairwise(channels)
+            for before, after in pairwise(widths)
         )
-        self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in channels[1:]) if model.batch_norm else None
+        self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in widths[1:]) if model.batch_norm else None
         self.pool = nn.MaxPool2d(model.pool_size)
         self.activation = ACTIVATIONS[model.activation]()
         self.pools_first = model.activation not in NOT_MONOTONE
         self.average, self.mirrored = model.average, model.mirrored
-        features = channels[-1] * (1 if model.average else left * left)
         self.dense = nn.Linear(features, model.dense_nodes) if model.dense_nodes else None
         self.dropout = nn.Dropout(model.dropout)
         self.output = nn.Linear(model.dense_nodes or features, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return logits, float [n, classes], of images, float [n, 1, side, side]."""
+        """Return logits, float [n, classes], of images, float [n, channels, side, side]."""
         if self.mirrored and not self.training:
             return (self._logits(x) + self._logits(x.flip(3))) / 2
         return self._logits(x)
@@ -75,6 +76,3 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "gelu": nn.GELU,
     "silu": nn.SiLU,
 }
-
-
-NOT_MONOTONE = {"gelu", "silu"}

@@ -15,7 +15,7 @@ def augment(images: Tensor, settings: Augmentation, background: float) -> Tensor
     """Return a batch of randomly changed images.
 
     Args:
-        images: Float [n, 1, height, width].
+        images: Float [n, channels, height, width].
         settings: `flip` mirrors each image left to right with probability one half; `shift` moves it by up to this many
             pixels vertically and horizontally, uniformly; `cutout` covers a square with sides of this many pixels,
             centred on a uniformly drawn pixel, so part of it may lie outside (DeVries and Taylor, 2017).
@@ -30,7 +30,7 @@ def augment(images: Tensor, settings: Augmentation, background: float) -> Tensor
 
 def _moved(images: Tensor, settings: Augmentation, background: float) -> Tensor:
     """Mirror and shift by one gather from the padded images."""
-    count, _, height, width = images.shape
+    count, channels, height, width = images.shape
     shift, device = settings.shift, images.device
     padded = F.pad(images, (shift,) * 4, value=background)
     columns = torch.arange(width).expand(count, width)
@@ -39,7 +39,8 @@ def _moved(images: Tensor, settings: Augmentation, background: float) -> Tensor:
     down, right = torch.randint(2 * shift + 1, (2, count, 1))
     rows = torch.arange(height) + down  # [count, height]
     index = rows[:, :, None] * padded.shape[3] + (columns + right)[:, None, :]
-    return padded.flatten(1).gather(1, index.flatten(1).to(device)).view_as(images)
+    index = index.flatten(1)[:, None].expand(-1, channels, -1)
+    return padded.flatten(2).gather(2, index.to(device)).view_as(images)
 
 
 def _covered(images: Tensor, side: int, background: float) -> Tensor:

@@ -80,9 +80,7 @@ def _fit_one(
 ) -> NDArray[np.float32]:
     learn, held = (torch.from_numpy(indices) for indices in part)
     trainer = Trainer(build, settings, loss)
-    for _ in trainer.fit(Examples(examples.inputs[learn], examples.targets[learn]), settings.epochs):
+    for _ in trainer.fit(examples.select(learn), settings.epochs):
         pass
-    answer: NDArray[np.float32] = trainer.evaluate(
-        Examples(examples.inputs[held], examples.targets[held])
-    ).outputs.numpy()
+    answer: NDArray[np.float32] = trainer.evaluate(examples.select(held)).outputs.numpy()
     return answer

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trackdl.spec.base import Optimizer, Schedule
+from trackdl.spec.base import SETTINGS, Optimizer, Schedule, Training
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -60,10 +60,27 @@ def make_optimizer(model: nn.Module, settings: Optimizer) -> torch.optim.Optimiz
             {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
             {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
         ]
-    if settings.name == "sgd":
-        return torch.optim.SGD(
-            groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.nesterov, fused=True
-        )
-    if settings.name == "adamw":
-        return torch.optim.AdamW(groups, lr=settings.lr, weight_decay=0.0, fused=True)
-    return torch.optim.Adam(groups, lr=settings.lr, fused=True)
+    taken = SETTINGS[settings.name] - {"weight_decay", "l2"}
+    given: dict[str, Any] = {key: value for key, value in settings if key in taken and value is not None}
+    if settings.name == "rmsprop":
+        return torch.optim.RMSprop(groups, lr=settings.lr, weight_decay=settings.l2, **given)
+    kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.name]
+    made: torch.optim.Optimizer = kind(groups, lr=settings.lr, weight_decay=settings.l2, fused=True, **given)
+    return made
+
+
+def loss_of(settings: Training, model: nn.Module) -> Loss:
+    """Return the mean loss that a classifier is trained by; some networks return log-probabilities, not logits."""
+    if settings.loss == "squared_error":
+        return squared_error
+    return F.nll_loss if getattr(model, "log_probabilities", False) else F.cross_entropy
+
+
+def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean over examples and classes of the squared difference of probability and target.
+
+    Args:
+        outputs: Logits or log-probabilities, float [n, classes].
+        targets: The right classes, int64 [n].
+    """
+    return F.mse_loss(outputs.softmax(dim=1), F.one_hot(targets, outputs.shape[1]).to(outputs.dtype))

@@ -4,9 +4,9 @@
     for result in trainer.fit(train, epochs=8):
         print(result.epoch, trainer.evaluate(test).accuracy)
 
-The data are tensors in memory, normalised once; a step selects its batch by index. A trainer owns its random states:
-the same seed gives bit-identical weights on one machine, whatever other code draws random numbers meanwhile, and a
-trainer that is saved and loaded continues as if it had never stopped.
+The data are tensors in memory, normalised once, or each batch if they are large; a step selects its batch by index. A
+trainer owns its random states: the same seed gives bit-identical weights on one machine, whatever other code draws
+random numbers meanwhile, and a trainer that is saved and loaded continues as if it had never stopped.
 """
 
 import time
@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from trackdl.data.images import look_up
 from trackdl.errors import Diverged
 from trackdl.spec import Training
 from trackdl.training import checkpoints
@@ -39,17 +40,47 @@ EVALUATION_BATCH = 100
 
 @dataclass(frozen=True)
 class Examples:
-    """Inputs, float [n, ...], ready for the network, and targets [n]."""
+    """Inputs and targets of a network.
+
+    Attributes:
+        inputs: Float [n, ...], ready for the network; with a `table`, images of uint8, a quarter of the memory.
+        targets: [n].
+        table: As from `data.images.lookup_table`: it normalises each batch when it is used.
+    """
 
     inputs: Tensor
     targets: Tensor
+    table: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "Examples":
-        """Return the examples on `device`, the inputs as `dtype`."""
-        return Examples(self.inputs.to(device, dtype), self.targets.to(device))
+        """Return the examples on `device`, the network's inputs as `dtype`."""
+        if self.table is None:
+            return Examples(self.inputs.to(device, dtype), self.targets.to(device))
+        return Examples(self.inputs.to(device), self.targets.to(device), self.table.to(device, dtype))
+
+    def select(self, indices: Tensor) -> "Examples":
+        """Return some of the examples."""
+        # index_select takes a quarter of the time of indexing.
+        return Examples(self.inputs.index_select(0, indices), self.targets.index_select(0, indices), self.table)
+
+    def ready(self) -> Tensor:
+        """Return the network's inputs."""
+        return self.inputs if self.table is None else look_up(self.inputs, self.table)
+
+    def batches(self, size: int) -> Iterator[Tensor]:
+        """Yield the network's inputs in order, `size` at a time."""
+        for inputs in torch.split(self.inputs, size):
+            yield inputs if self.table is None else look_up(inputs, self.table)
+
+    def least(self) -> float:
+        """Return the smallest value of the network's inputs."""
+        if self.table is None:
+            return self.inputs.min().item()
+        tones = self.inputs.amin((0, 2, 3)) if self.inputs.ndim == 4 else self.inputs.min()
+        return self.table.gather(1, tones.long().view(-1, 1)).min().item()
 
 
 @dataclass(frozen=True)
@@ -98,25 +129,28 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 @torch.inference_mode()
-def outputs_of(model: nn.Module, inputs: Tensor, batch_size: int = EVALUATION_BATCH) -> Tensor:
+def outputs_of(model: nn.Module, inputs: Tensor | Examples, batch_size: int = EVALUATION_BATCH) -> Tensor:
     """Return a network's outputs in evaluation mode for `inputs`, float32 [n, ...] on its device."""
     model.eval()
-    return torch.cat([model(batch) for batch in torch.split(inputs, batch_size)])
+    batches = inputs.batches(batch_size) if isinstance(inputs, Examples) else torch.split(inputs, batch_size)
+    return torch.cat([model(batch) for batch in batches])
 
 
 @torch.inference_mode()
-def evaluate_with_dropout(trainer: "Trainer", examples: Examples) -> Evaluation:
-    """Evaluate as `Trainer.evaluate` does, but with the network's dropout layers active.
+def evaluate_with_dropout(trainer: "Trainer", examples: Examples) -> Evaluation | None:
+    """Evaluate as `Trainer.evaluate` does, but with the network's dropout layers active; None if nothing is dropped.
 
     The training's seed and epoch determine what they drop; the training's own random state does not change.
     """
     model = trainer.model.eval()
-    for layer in model.modules():
-        if isinstance(layer, nn.Dropout):
-            layer.train()
+    dropout = [layer for layer in model.modules() if isinstance(layer, nn.Dropout | nn.Dropout2d) and layer.p]
+    if not dropout:
+        return None
+    for layer in dropout:
+        layer.train()
     ready = examples.to(trainer.device, torch.float32)
     with seeded((trainer.settings.seed + trainer.epoch) % 2**63):
-        outputs = torch.cat([model(batch) for batch in torch.split(ready.inputs, EVALUATION_BATCH)])
+        outputs = torch.cat([model(batch) for batch in ready.batches(EVALUATION_BATCH)])
     model.eval()
     return Evaluation(
         loss=trainer.loss(outputs, ready.targets).item(),
@@ -188,17 +222,19 @@ class Trainer:
     def _epoch(self, train: Examples) -> EpochResult:
         began, began_cpu = time.perf_counter(), time.process_time()
         self.model.train()
+        for layer in self.model.modules():
+            if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) and not layer.weight.requires_grad:
+                layer.eval()  # a frozen one keeps its statistics too
         size = self.settings.batch_size
         order = self._order(len(train)).to(self.device)
         losses: list[Tensor] = []
         right: list[Tensor] = []
         batches = torch.split(order, size)
-        background = train.inputs.min().item()
+        background = train.least()
         for number, batch in enumerate(batches):
             self._set_rate((self.epoch + number / len(batches)) / self.settings.epochs)
-            # index_select takes a quarter of the time of indexing.
-            inputs, targets = train.inputs.index_select(0, batch), train.targets.index_select(0, batch)
-            inputs = augment(inputs, self.settings.augmentation, background)
+            chosen = train.select(batch)
+            inputs, targets = augment(chosen.ready(), self.settings.augmentation, background), chosen.targets
             with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
                 outputs = self.model(inputs)
             loss = self.train_loss(outputs.float(), targets)
@@ -251,7 +287,7 @@ class Trainer:
         """Evaluate the network on `examples`, in evaluation mode and float32."""
         ready = examples.to(self.device, torch.float32)
         with deterministic(self.device):
-            outputs = outputs_of(self.model, ready.inputs, batch_size)
+            outputs = outputs_of(self.model, ready, batch_size)
         return Evaluation(
             loss=self.loss(outputs, ready.targets).item(),
             correct=int((self.decide(outputs) == ready.targets).sum()),
