@@ -11,28 +11,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support import ROOT
+from support.tables import load_heart
 from trackdl import spec
-from trackdl.data.heart.table import HeartTable, load_heart
+from trackdl.analysis.scores import Scores, score
+from trackdl.data.tables.table import Table
 from trackdl.errors import InputError
 from trackdl.networks.heart import HeartNet, HeartNets
-from trackdl.spec.heart import EarlyStopping
+from trackdl.spec.table import EarlyStopping
 from trackdl.tabular.baselines import BASELINES, BaselineCandidate
-from trackdl.tabular.comparison import CrossValidated, cross_validate, fit_seeds, folds, score
+from trackdl.tabular.comparison import CrossValidated, cross_validate, fit_seeds, folds
 from trackdl.tabular.faults import argmax_over_one_column, broadcast_mse
 from trackdl.tabular.protocols import NetworkCandidate, Predictions
 
-EXPERIMENT = spec.load(ROOT / "experiments" / "heart.yaml", spec.HeartSpec)
+EXPERIMENT = spec.load(ROOT / "experiments" / "heart.yaml", spec.TableSpec)
+SCHEMA = load_heart().schema
 
 
 @pytest.fixture(scope="module")
-def report() -> HeartTable:
+def report() -> Table:
     return load_heart()
 
 
 def candidate(protocol: str, epochs: int = 2, network: int = 0, **changes: Any) -> NetworkCandidate:
     chosen = EXPERIMENT.protocols[protocol].model_copy(update=changes)
     sized = EXPERIMENT.networks[network].model_copy(update={"epochs": epochs})
-    return NetworkCandidate(sized, chosen, EXPERIMENT.training)
+    return NetworkCandidate(sized, chosen, EXPERIMENT.training, SCHEMA)
 
 
 def test_networks_print_as_the_report_prints_them() -> None:
@@ -73,25 +76,29 @@ def test_the_reports_loss_holds_every_output_against_every_target() -> None:
 
 
 @pytest.mark.parametrize("network", [0, 1])
-def test_as_reported_predicts_class_0_for_every_row(report: HeartTable, network: int) -> None:
+def test_as_reported_predicts_class_0_for_every_row(report: Table, network: int) -> None:
     predicted = candidate("as-reported", network=network).fit_predict(report.train_rows, report.test_rows, 47)
     assert not predicted.labels.any()
     assert (predicted.labels == report.targets[report.test]).sum() == 95
 
 
-def test_as_reported_ends_at_the_printed_loss(report: HeartTable) -> None:
+def test_as_reported_ends_at_the_printed_loss(report: Table) -> None:
     predicted = candidate("as-reported", epochs=20).fit_predict(report.train_rows, report.test_rows, 47)
     examples, loss = predicted.fitted.learning_curves[0].epochs[-1].batch_losses[-1]
     assert examples == 19 * 718 + 700
     assert loss == pytest.approx(0.2325, abs=5e-4)
 
 
-def test_mended_networks_tell_the_classes_apart(report: HeartTable) -> None:
+def test_mended_networks_tell_the_classes_apart(report: Table) -> None:
     targets = report.targets[report.test]
     scaled = candidate("scaled", epochs=20).fit_predict(report.train_rows, report.test_rows, 47)
     improved = candidate("improved", epochs=20).fit_predict(report.train_rows, report.test_rows, 47)
-    assert score(targets, scaled).accuracy >= 0.84
-    assert score(targets, improved).auc > 0.9
+    assert scores(targets, scaled).accuracy >= 0.84
+    assert scores(targets, improved).auc > 0.9
+
+
+def scores(targets: np.ndarray, made: Predictions) -> Scores:
+    return score(targets, made.labels, made.probabilities)
 
 
 def weights(predictions: Predictions) -> list[np.ndarray]:
@@ -99,7 +106,7 @@ def weights(predictions: Predictions) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("protocol", ["as-reported", "corrected", "scaled", "improved"])
-def test_what_is_judged_changes_nothing_in_the_model(report: HeartTable, protocol: str) -> None:
+def test_what_is_judged_changes_nothing_in_the_model(report: Table, protocol: str) -> None:
     train = report.train_rows
     one = candidate(protocol).fit_predict(train, report.test_rows, 3)
     strange = report.test_rows.assign(Age=120, MaxHR=30, Cholesterol=0, Sex="F", HeartDisease=1)
@@ -110,7 +117,7 @@ def test_what_is_judged_changes_nothing_in_the_model(report: HeartTable, protoco
     assert not all(np.array_equal(a, b) for a, b in zip(weights(one), weights(other), strict=True))
 
 
-def test_early_stopping_keeps_the_best_epoch_and_stops_when_patience_ends(report: HeartTable) -> None:
+def test_early_stopping_keeps_the_best_epoch_and_stops_when_patience_ends(report: Table) -> None:
     stopping = EarlyStopping(share=0.1, patience=3)
     predicted = candidate("improved", epochs=200, early_stopping=stopping, members=2).fit_predict(
         report.train_rows, report.test_rows, 1
@@ -122,7 +129,7 @@ def test_early_stopping_keeps_the_best_epoch_and_stops_when_patience_ends(report
         assert curve.epochs[0].examples == 646  # a tenth of the 718 is set aside
 
 
-def test_members_are_other_networks_and_their_mean_is_predicted(report: HeartTable) -> None:
+def test_members_are_other_networks_and_their_mean_is_predicted(report: Table) -> None:
     predicted = candidate("improved", members=3).fit_predict(report.train_rows, report.test_rows, 1)
     rows = torch.from_numpy(predicted.fitted.preparation.apply(report.test_rows))
     each = [member(rows).sigmoid()[:, 0] for member in predicted.fitted.model.members]
@@ -130,7 +137,7 @@ def test_members_are_other_networks_and_their_mean_is_predicted(report: HeartTab
     np.testing.assert_allclose(predicted.probabilities, torch.stack(each).mean(dim=0).detach(), atol=1e-6)
 
 
-def test_class_weights_raise_the_rarer_class(report: HeartTable) -> None:
+def test_class_weights_raise_the_rarer_class(report: Table) -> None:
     train = pd.concat(
         [report.train_rows.query("HeartDisease == 0"), report.train_rows.query("HeartDisease == 1").head(40)]
     )
@@ -141,9 +148,9 @@ def test_class_weights_raise_the_rarer_class(report: HeartTable) -> None:
 
 
 @pytest.mark.parametrize("name", BASELINES)
-def test_baselines_judge_as_networks_do(report: HeartTable, name: str) -> None:
-    predicted = BaselineCandidate(name).fit_predict(report.train_rows, report.test_rows, 1)
-    found = score(report.targets[report.test], predicted)
+def test_baselines_judge_as_networks_do(report: Table, name: str) -> None:
+    predicted = BaselineCandidate(name, SCHEMA).fit_predict(report.train_rows, report.test_rows, 1)
+    found = scores(report.targets[report.test], predicted)
     if name == "majority-class":
         assert predicted.labels.all()
         assert (found.accuracy, found.auc) == (0.525, 0.5)
@@ -151,9 +158,9 @@ def test_baselines_judge_as_networks_do(report: HeartTable, name: str) -> None:
         assert found.accuracy > 0.75
 
 
-def test_cross_validation_holds_every_row_out_once_a_repeat(report: HeartTable) -> None:
+def test_cross_validation_holds_every_row_out_once_a_repeat(report: Table) -> None:
     parts = folds(report.targets, 4, 2, 7)
-    models = {"logistic": BaselineCandidate("logistic-regression"), "scaled": candidate("scaled", epochs=1)}
+    models = {"logistic": BaselineCandidate("logistic-regression", SCHEMA), "scaled": candidate("scaled", epochs=1)}
     calls: list[str] = []
     crossed = cross_validate(models, report.frame, parts, 1, calls.append)
     assert calls == ["logistic"] * 8 + ["scaled"] * 8
@@ -172,7 +179,7 @@ def test_cross_validation_holds_every_row_out_once_a_repeat(report: HeartTable) 
     assert there == pytest.approx(-back)
 
 
-def test_other_folds_cannot_be_paired(report: HeartTable) -> None:
+def test_other_folds_cannot_be_paired(report: Table) -> None:
     made = {seed: CrossValidated(report.targets, folds(report.targets, 3, 1, seed), []) for seed in (1, 2)}
     with pytest.raises(ValueError, match="different folds"):
         made[1].minus(made[2], "accuracy")
@@ -180,11 +187,13 @@ def test_other_folds_cannot_be_paired(report: HeartTable) -> None:
         folds(np.array([0, 0, 1, 1, 1]), 3, 1, 0)
 
 
-def test_seeds_are_fits_of_their_own(report: HeartTable) -> None:
-    predicted = fit_seeds({"forest": BaselineCandidate("random-forest")}, report.train_rows, report.test_rows, [1, 2])
+def test_seeds_are_fits_of_their_own(report: Table) -> None:
+    predicted = fit_seeds(
+        {"forest": BaselineCandidate("random-forest", SCHEMA)}, report.train_rows, report.test_rows, [1, 2]
+    )
     one, two = predicted["forest"]
     assert not np.array_equal(one.probabilities, two.probabilities)
-    again = BaselineCandidate("random-forest").fit_predict(report.train_rows, report.test_rows, 2)
+    again = BaselineCandidate("random-forest", SCHEMA).fit_predict(report.train_rows, report.test_rows, 2)
     np.testing.assert_array_equal(two.probabilities, again.probabilities)
 
 
@@ -198,14 +207,16 @@ TEXT = (ROOT / "experiments" / "heart.yaml").read_text()
         ("{dropout: 0.0}", "{droput: 0.0}", "droput"),
         ("faults: true", "faults: true\n    loss: bce", "faults needs the loss mse"),
         ("hidden: [10]", "hidden: [0]", "greater than or equal to 1"),
-        ("  improved:", "  better:", "better"),
+        ("  improved:", "  better:", "subject is 'improved'; it may be one of as-reported, corrected, scaled, better"),
+        ("subject: improved", "subject: as-reported", "has faults"),
+        ("data: {dataset: heart}", "data: {sklearn: wine}", "protocols.as-reported: faults are those of one report"),
         ("data: {dataset: heart}", "data: {dataset: heart, test_csv: x.csv}", "the table to train on"),
     ],
 )
 def test_a_wrong_experiment_is_refused(old: str, new: str, words: str) -> None:
     assert old in TEXT
     with pytest.raises(InputError, match=r"x\.yaml") as caught:
-        spec.parse(TEXT.replace(old, new, 1), "x.yaml", spec.HeartSpec)
+        spec.parse(TEXT.replace(old, new, 1), "x.yaml", spec.TableSpec)
     assert words in str(caught.value)
 
 

@@ -13,8 +13,8 @@ IMAGES = torch.zeros(40, 1, 28, 28)
 
 
 def test_all_fits_of_the_reports_search_fail_in_its_three_groups_with_its_errors() -> None:
-    space = spec.load(ROOT / "experiments" / "grid.yaml", GridSpec).grids["report"]
-    found = failed_fits(space.model_dump(), 3)
+    grid = spec.load(ROOT / "experiments" / "grid.yaml", GridSpec)
+    found = failed_fits({name: grid.space[key] for name, key in grid.names.items()}, 3)
     third = "Calculated padded input size per channel: (2 x 2). Kernel size: (3 x 3)."
     ((message, count),) = found.pop("3 layers").items()
     assert (message.startswith(third), count) == (True, 144)

@@ -12,11 +12,10 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, cpu_count, delayed
 from numpy.typing import NDArray
-from sklearn.metrics import brier_score_loss, roc_auc_score
 from sklearn.model_selection import RepeatedStratifiedKFold
 
-from trackdl.analysis.stats import Estimate, calibration_error, corrected_estimate
-from trackdl.data.heart.schema import TARGET
+from trackdl.analysis.scores import Scores, score
+from trackdl.analysis.stats import Estimate, corrected_estimate
 from trackdl.tabular.protocols import Predictions
 
 Advance = Callable[[str], None]
@@ -31,35 +30,20 @@ class Candidate(Protocol):
         """Train on some rows and predict others."""
 
 
-@dataclass(frozen=True)
-class Scores:
-    """The scores of a model's predictions, as fractions; smaller is better for `brier` and `calibration_error`."""
-
-    accuracy: float
-    auc: float
-    brier: float
-    calibration_error: float
-
-
-def score(targets: NDArray[np.int64], predictions: Predictions) -> Scores:
-    """Score predictions against their targets, [n], among which there must be both classes."""
-    return Scores(
-        accuracy=float((predictions.labels == targets).mean()),
-        auc=float(roc_auc_score(targets, predictions.probabilities)),
-        brier=float(brier_score_loss(targets, predictions.probabilities)),
-        calibration_error=calibration_error(targets, predictions.probabilities),
-    )
-
-
-def folds(targets: NDArray[np.int64], count: int, repeats: int, seed: int) -> list[Split]:
-    """Return the splits of repeated stratified cross-validation, one repeat after the other.
+def folds(
+    targets: NDArray[np.int64], count: int, repeats: int, seed: int, classes: Sequence[str] = ("0", "1")
+) -> list[Split]:
+    """Return the splits of repeated stratified cross-validation, one repeat after the other; none for a `count` of 0.
 
     Raises:
         ValueError: A class has fewer rows than there are folds.
     """
-    fewest = int(np.bincount(targets, minlength=2).min())
-    if fewest < count:
-        raise ValueError(f"a class has {fewest} rows, too few for {count} folds")
+    if not count:
+        return []
+    counts = np.bincount(targets, minlength=len(classes))
+    if counts.min() < count:
+        name = classes[int(counts.argmin())]
+        raise ValueError(f"the class {name!r} has {counts.min()} rows, too few for {count} folds")
     splitter = RepeatedStratifiedKFold(n_splits=count, n_repeats=repeats, random_state=seed % 2**32)
     return list(splitter.split(np.zeros(len(targets)), targets))
 
@@ -69,17 +53,20 @@ def table_of(
 ) -> pd.DataFrame:
     """Return every prediction: the fit's number, the row's place in the table, its target, label and probability.
 
+    Of more than two classes, each has a column `probability_0`, `probability_1` and so on.
+
     Args:
         by: The name of the column of numbers: `fold` or `seed`.
         fits: Each fit's number, the places of the rows that it predicted, and its predictions.
         targets: The targets of all rows of the table.
     """
-    return pd.concat(
-        pd.DataFrame(
-            {by: number, "row": rows, "target": targets[rows], "label": made.labels, "probability": made.probabilities}
-        )
-        for number, rows, made in fits
-    )
+
+    def one(number: int, rows: NDArray[np.int64], made: Predictions) -> pd.DataFrame:
+        each = made.probabilities.T
+        named = {"probability": each} if each.ndim == 1 else {f"probability_{i}": of for i, of in enumerate(each)}
+        return pd.DataFrame({by: number, "row": rows, "target": targets[rows], "label": made.labels, **named})
+
+    return pd.concat(one(*fit) for fit in fits)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +87,16 @@ class CrossValidated:
     def scores(self) -> list[Scores]:
         """Return each fold's scores."""
         pairs = zip(self.splits, self.predictions, strict=True)
-        return [score(self.targets[held_out], predictions) for (_, held_out), predictions in pairs]
+        return [score(self.targets[held_out], made.labels, made.probabilities) for (_, held_out), made in pairs]
+
+    @property
+    def held_out(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """The targets, labels and probabilities of all folds together."""
+        return (
+            np.concatenate([self.targets[rows] for _, rows in self.splits]),
+            np.concatenate([made.labels for made in self.predictions]),
+            np.concatenate([made.probabilities for made in self.predictions]),
+        )
 
     def values(self, metric: str) -> NDArray[np.float64]:
         """Return one of the scores for every fold, float64 [folds × repeats]."""
@@ -138,13 +134,13 @@ def cross_validate(
 
     Args:
         candidates: The models, by name.
-        frame: All rows, with the target.
+        frame: All rows, the target last.
         splits: The folds, from `folds`.
         seed: The seed of every fit.
         advance: Called with the model's name after each fit.
     """
     fits = [(frame.iloc[train], frame.iloc[held_out], seed) for train, held_out in splits]
-    targets = frame[TARGET.name].to_numpy()
+    targets = frame.iloc[:, -1].to_numpy()
     predictions = _fit_all(candidates, fits, advance)
     return {name: CrossValidated(targets, splits, made) for name, made in predictions.items()}
 

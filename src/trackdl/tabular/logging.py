@@ -6,14 +6,19 @@ from dataclasses import asdict
 import numpy as np
 from numpy.typing import NDArray
 
+from trackdl.analysis.scores import mean_loss, score, top_class
 from trackdl.analysis.stats import calibration_error, exact_interval
-from trackdl.tabular.comparison import CrossValidated, score, table_of
+from trackdl.tabular.comparison import CrossValidated, table_of
 from trackdl.tabular.protocols import LearningCurve, Predictions
 from trackdl.tracking.runs import Run
 
 
 def log_test(
-    run: Run, predictions: Mapping[int, Predictions], targets: NDArray[np.int64], rows: NDArray[np.int64]
+    run: Run,
+    predictions: Mapping[int, Predictions],
+    targets: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    loss: str | None = None,
 ) -> dict[str, float]:
     """Log the predictions for the test rows.
 
@@ -25,14 +30,16 @@ def log_test(
         predictions: By seed.
         targets: Of all rows of the table.
         rows: The places of the test rows, [n].
+        loss: "mse" or a cross-entropy, which is logged as `test_loss`.
 
     Returns:
         The metrics.
     """
-    scores = [asdict(score(targets[rows], made)) for made in predictions.values()]
+    scores = [asdict(score(targets[rows], made.labels, made.probabilities)) for made in predictions.values()]
     first = next(iter(predictions.values()))
     low, high = exact_interval(int((first.labels == targets[rows]).sum()), len(rows))
     metrics = {f"test_{name}": value for name, value in scores[0].items()}
+    metrics |= {"test_loss": mean_loss(loss, targets[rows], first.probabilities)} if loss else {}
     metrics |= {"test_accuracy_low": low, "test_accuracy_high": high}
     metrics |= {f"test_{name}_mean": float(np.mean([item[name] for item in scores])) for name in scores[0]}
     accuracies = [item["accuracy"] for item in scores]
@@ -53,24 +60,25 @@ def log_cross_validation(run: Run, crossed: CrossValidated) -> dict[str, float]:
         The metrics.
     """
     metrics: dict[str, float] = {}
-    for name in ("accuracy", "auc", "brier"):
+    for name in ("accuracy", "auc", "brier", "f1", "f1_macro"):
         estimate = crossed.estimate(name)
         metrics |= {f"cv_{name}": estimate.mean, f"cv_{name}_low": estimate.low, f"cv_{name}_high": estimate.high}
         run.curve(f"cv_{name}_by_fold", enumerate(crossed.values(name).tolist()))
     table = crossed.table()
-    metrics["cv_calibration_error"] = calibration_error(table["target"].to_numpy(), table["probability"].to_numpy())
+    metrics["cv_calibration_error"] = calibration_error(*top_class(*crossed.held_out))
     run.metrics(metrics)
     run.table({"folds": [asdict(item) for item in crossed.scores]}, "predictions/folds.json")
     run.text(table.to_csv(index=False), "predictions/cross_validation.csv")
     return metrics
 
 
-def log_learning_curves(run: Run, learning_curves: Mapping[int, Sequence[LearningCurve]]) -> None:
+def log_learning_curves(run: Run, learning_curves: Mapping[int, Sequence[LearningCurve]], loss: str) -> None:
     """Log a network's learning curves: the first one as metrics, those of all seeds and members as an artifact.
 
     Args:
         run: The open run.
         learning_curves: Each member's, by seed.
+        loss: The training's.
     """
     first = next(iter(learning_curves.values()))[0]
     for result in first.epochs:
@@ -92,4 +100,4 @@ def log_learning_curves(run: Run, learning_curves: Mapping[int, Sequence[Learnin
         }
         for seed, members in learning_curves.items()
     ]
-    run.table({"seeds": seeds}, "training.json")
+    run.table({"loss": loss, "seeds": seeds}, "training.json")

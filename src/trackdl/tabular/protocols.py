@@ -1,4 +1,4 @@
-"""Task 4's networks, trained by a protocol on rows of the table, and their predictions for other rows.
+"""Networks trained by a protocol on rows of a table, and their predictions for other rows.
 
 Everything is fitted on the training rows alone; the rows to predict change nothing.
 """
@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
-from trackdl.data.heart.inputs import Preparation, label_encoded
-from trackdl.data.heart.schema import TARGET
+from trackdl.data.tables.inputs import Preparation, used_columns
+from trackdl.data.tables.schema import Schema
+from trackdl.errors import InputError
 from trackdl.networks.heart import HeartNet, HeartNets
 from trackdl.spec.base import Training
-from trackdl.spec.heart import HeartNetwork, HeartProtocol
+from trackdl.spec.table import TableNetwork, TableProtocol
 from trackdl.tabular.faults import argmax_over_one_column, broadcast_mse
 from trackdl.training.devices import one_thread
 from trackdl.training.optim import Loss
@@ -52,13 +53,13 @@ class Fitted:
     Attributes:
         arguments: The arguments of `HeartNets`.
         state: The weights, as arrays.
-        preparation: Turns rows into inputs; None for the report's label encoding.
+        preparation: Turns rows into inputs.
         learning_curves: One for each member.
     """
 
     arguments: dict[str, Any]
     state: dict[str, NDArray[np.float32]]
-    preparation: Preparation | None
+    preparation: Preparation
     learning_curves: list[LearningCurve]
 
     @property
@@ -74,7 +75,7 @@ class Predictions:
     """A model's predictions for some rows.
 
     Attributes:
-        probabilities: Of heart disease, float64 [n].
+        probabilities: Of the second of two classes, float64 [n]; of each of more classes, float64 [n, classes].
         labels: The predicted classes, int64 [n].
         fitted: The network; None for a baseline.
     """
@@ -92,11 +93,24 @@ class NetworkCandidate:
         network: Its widths and epochs.
         protocol: How it is trained.
         training: The experiment's training section, whose values the protocol may override.
+        schema: Of the table.
+
+    Raises:
+        InputError: The protocol's loss is for two classes, and there are more; or its inputs drop unknown columns.
     """
 
-    network: HeartNetwork
-    protocol: HeartProtocol
+    network: TableNetwork
+    protocol: TableProtocol
     training: Training
+    schema: Schema
+
+    def __post_init__(self) -> None:
+        used_columns(self.protocol.inputs, self.schema.columns)
+        if len(self.schema.classes) > 2 and self.protocol.loss != "cross_entropy":
+            raise InputError(
+                f"loss {self.protocol.loss}: is for two classes; {self.schema.target} has {len(self.schema.classes)},"
+                " which need the loss cross_entropy"
+            )
 
     @one_thread()
     def fit_predict(self, train: pd.DataFrame, test: pd.DataFrame, seed: int) -> Predictions:
@@ -107,17 +121,18 @@ class NetworkCandidate:
             test: Rows of the table.
             seed: Determines initial weights, order, dropout and the validation split of early stopping.
         """
-        preparation = None
-        if self.protocol.inputs.encoding == "one-hot":
-            preparation = Preparation.fit(train, self.protocol.inputs)
-        encode = preparation.apply if preparation else label_encoded
-        inputs = torch.from_numpy(encode(train))
-        examples = Examples(inputs, torch.from_numpy(train[TARGET.name].to_numpy(np.float32)))
+        preparation = Preparation.fit(train, self.protocol.inputs, self.schema.columns)
+        inputs = torch.from_numpy(preparation.apply(train))
+        kind = np.int64 if self._many else np.float32
+        examples = Examples(inputs, torch.from_numpy(train.iloc[:, -1].to_numpy(kind, copy=True)))
+        dropout = self.network.dropout
         arguments: dict[str, Any] = {
             "hidden": self.network.hidden,
             "inputs": inputs.shape[1],
-            "dropout": self.protocol.dropout,
-            "logits": self.protocol.loss == "bce",
+            "dropout": self.protocol.dropout if dropout is None else dropout,
+            "logits": self.protocol.loss != "mse",
+            "activation": self.network.activation,
+            "outputs": len(self.schema.classes) if self._many else 1,
         }
         model = HeartNets(self.protocol.members, **arguments)
         learning_curves = []
@@ -126,11 +141,11 @@ class NetworkCandidate:
             network.load_state_dict(trained.state_dict())
             learning_curves.append(curve)
         with torch.inference_mode():
-            probabilities = model.eval()(torch.from_numpy(encode(test)))
+            probabilities = model.eval()(torch.from_numpy(preparation.apply(test)))
         state = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
         return Predictions(
             probabilities=probabilities.double().numpy(),
-            labels=self._classify(probabilities[:, None]).long().numpy(),
+            labels=self._classify(probabilities).long().numpy(),
             fitted=Fitted(model.arguments, state, preparation, learning_curves),
         )
 
@@ -148,19 +163,32 @@ class NetworkCandidate:
         trainer = Trainer(build, settings, self._loss(train.targets), self._decide)
         return trainer.model, _fit_until_best(trainer, train, validation, stopping.patience)
 
+    @property
+    def _many(self) -> bool:
+        """Whether the network has an output for each class."""
+        return self.protocol.loss == "cross_entropy"
+
     def _decide(self, outputs: Tensor) -> Tensor:
-        """Return the classes [n] for a network's outputs [n, 1]."""
-        return self._classify(outputs.sigmoid() if self.protocol.loss == "bce" else outputs)
+        """Return the classes [n] for a network's outputs [n, 1] or [n, classes]."""
+        if self._many:
+            return outputs.argmax(dim=1)
+        return self._classify((outputs.sigmoid() if self.protocol.loss == "bce" else outputs)[:, 0])
 
     def _classify(self, probabilities: Tensor) -> Tensor:
-        """Return the classes [n] for probabilities [n, 1]: 1 above one half, or the report's fault."""
-        return argmax_over_one_column(probabilities) if self.protocol.faults else (probabilities[:, 0] > 0.5).float()
+        """Return the most probable classes [n], the second of two above one half; or those of the seed's fault."""
+        if self.protocol.faults:
+            return argmax_over_one_column(probabilities[:, None])
+        return (probabilities > 0.5).float() if probabilities.ndim == 1 else probabilities.argmax(dim=1)
 
     def _loss(self, targets: Tensor) -> Loss:
         if self.protocol.faults:
             return broadcast_mse
         if self.protocol.loss == "mse":
             return lambda outputs, targets: F.mse_loss(outputs[:, 0], targets)
+        if self._many:
+            counts = torch.bincount(targets, minlength=len(self.schema.classes))
+            weights = len(targets) / (len(counts) * counts) if self.protocol.class_weights else None
+            return partial(F.cross_entropy, weight=weights)
         positive = float(targets.mean())
         weight = torch.tensor((1 - positive) / positive if self.protocol.class_weights else 1.0)
         return lambda outputs, targets: F.binary_cross_entropy_with_logits(outputs[:, 0], targets, pos_weight=weight)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from trackdl.analysis.stats import Estimate
-from trackdl.data.heart.table import Audit
+from trackdl.data.tables.table import MOST_COMPARED, Audit
 
 Metrics = Mapping[str, Mapping[str, float]]
 Table = tuple[list[str], list[list[str]]]  # columns and rows
@@ -11,7 +11,7 @@ Table = tuple[list[str], list[list[str]]]  # columns and rows
 
 def holdout_table(metrics: Metrics, seeds: int) -> Table:
     """Return the results on the test rows: the first seed with its exact interval, and all seeds."""
-    columns = ["model", "accuracy", "exact 95 % interval", f"mean of {seeds}", "range", "AUC", "Brier"]
+    columns = ["model", "accuracy", "exact 95 % interval", f"mean of {seeds}", "range", "F1", "AUC", "Brier"]
     rows = [
         [
             name,
@@ -19,6 +19,7 @@ def holdout_table(metrics: Metrics, seeds: int) -> Table:
             f"{found['test_accuracy_low']:.1%} to {found['test_accuracy_high']:.1%}",
             f"{found['test_accuracy_mean']:.1%}",
             f"{found['test_accuracy_min']:.1%} to {found['test_accuracy_max']:.1%}",
+            f"{found['test_f1_mean']:.3f}",
             f"{found['test_auc_mean']:.3f}",
             f"{found['test_brier_mean']:.3f}",
         ]
@@ -60,9 +61,11 @@ def _difference(found: Estimate) -> list[str]:
 
 def describe_audit(found: Audit, count: int) -> str:
     """Return the findings in a table of `count` rows as a sentence."""
-    zeros = ", ".join(f"{name} is 0, for missing, in {number} rows" for name, number in found.zeros.items())
+    lacking = [f"{name} is 0, for missing, in {number} rows" for name, number in found.zeros.items()]
+    lacking += [f"{name} is missing in {number} rows" for name, number in found.missing.items()]
+    near = f"{len(found.near)} pairs differ in one feature, {len(found.near_leaks)} of them across the split"
     return (
         f"{count} rows: {len(found.duplicates)} pairs are duplicates and {len(found.contradictions)} differ in the"
-        f" target alone, {len(found.leaks)} of these pairs across the split; {len(found.near)} pairs differ in one"
-        f" feature, {len(found.near_leaks)} of them across the split; {zeros}"
+        f" target alone, {len(found.leaks)} of these pairs across the split; "
+        + "; ".join([near if count <= MOST_COMPARED else "near duplicates were not looked for", *lacking])
     )

@@ -11,11 +11,11 @@ import pytest
 from typer.testing import CliRunner
 
 from support import ROOT
+from support.tables import load_heart
 from trackdl import spec
 from trackdl.cli.app import app
-from trackdl.data.heart.table import load_heart
 from trackdl.errors import InputError
-from trackdl.tasks import heart
+from trackdl.tasks import table
 
 SHORT = {
     "training.epochs": 2,
@@ -27,15 +27,15 @@ SHORT = {
 }
 
 
-def experiment(**changes: object) -> spec.HeartSpec:
-    return spec.load(ROOT / "experiments" / "heart.yaml", spec.HeartSpec, {**SHORT, **changes})
+def experiment(**changes: object) -> spec.TableSpec:
+    return spec.load(ROOT / "experiments" / "heart.yaml", spec.TableSpec, {**SHORT, **changes})
 
 
 def test_the_task_leaves_a_run_a_model_and_its_numbers(
     tracking: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = heart.run(experiment())
-    heart.show(result)
+    result = table.run(experiment())
+    table.show(result)
     printed = capsys.readouterr().out
     for words in ("95", "47.50%", "improved/architecture-1", "logistic-regression", "without dropout", "Cholesterol"):
         assert words in printed
@@ -89,17 +89,17 @@ def test_the_task_leaves_a_run_a_model_and_its_numbers(
     assert again == pytest.approx(first["probability"].tolist(), rel=1e-6)
 
     # The same again is no better: a challenger.
-    assert "tie" in heart.run(experiment()).decision.reason
+    assert "tie" in table.run(experiment()).decision.reason
 
 
 def test_ones_own_table(tracking: str, tmp_path: Path) -> None:  # noqa: ARG001 - the store is needed
     path = tmp_path / "own.csv"
     load_heart().frame.head(90).to_csv(path, index=False)
-    result = heart.run(experiment(**{"data.csv": str(path), "ablation": []}))
+    result = table.run(experiment(**{"data.csv": str(path), "ablation": []}))
     assert result.rows == []  # the report's numbers are of its own rows
     assert len(result.table.test) == 18
     with pytest.raises(InputError, match="too few for 80 folds"):
-        heart.run(experiment(**{"data.csv": str(path), "folds": 80}))
+        table.run(experiment(**{"data.csv": str(path), "folds": 80}))
 
 
 def test_options_set_keys_and_a_wrong_table_is_named(tracking: str, tmp_path: Path) -> None:  # noqa: ARG001

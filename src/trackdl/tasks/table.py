@@ -1,4 +1,4 @@
-"""Task 4: the report's networks on heart disease under four protocols, next to baselines; registers `heart-mlp`.
+"""Networks on a table under several protocols, next to baselines; registers one of them.
 
 Each protocol is a child run of the task's, and each network under a protocol a child run of that; so are the baselines
 and the steps of the ablation. All have the same metric names: `test_...` on the test split, `cv_...` cross-validated.
@@ -6,23 +6,24 @@ and the steps of the ablation. All have the same metric names: `test_...` on the
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from trackdl import ledger
+from trackdl.analysis.scores import top_class
 from trackdl.analysis.stats import Estimate
-from trackdl.data.heart.schema import FEATURES, TARGET
-from trackdl.data.heart.table import CLASSES, Audit, HeartTable, audit, load_heart
+from trackdl.data.tables.schema import Schema
+from trackdl.data.tables.table import Audit, Table, audit, load_table
 from trackdl.errors import InputError, TrackdlError
 from trackdl.networks.heart import HeartNet
 from trackdl.plots import classifiers as plots_classifiers
 from trackdl.serving import TableCard
-from trackdl.spec import HeartSpec
+from trackdl.spec import TableSpec
+from trackdl.spec.table import ABLATION, BASELINE_GROUP
 from trackdl.system.console import print_table, progress, say
 from trackdl.tabular import tables
-from trackdl.tabular.baselines import BASELINES, BaselineCandidate
+from trackdl.tabular.baselines import BaselineCandidate
 from trackdl.tabular.comparison import Candidate, CrossValidated, cross_validate, fit_seeds, folds
 from trackdl.tabular.logging import log_cross_validation, log_learning_curves, log_test
-from trackdl.tabular.protocols import Fitted, NetworkCandidate, Predictions
+from trackdl.tabular.protocols import NetworkCandidate, Predictions
 from trackdl.tracking import runs
 from trackdl.tracking.registry import register as registry
 from trackdl.tracking.registry.register import Decision, Score
@@ -33,14 +34,9 @@ TRAINS = (
     "fit_seeds",
     "cross_validate",
     "folds",
-    "load_heart",
+    "load_table",
 )  # covered by the code digest, with all that they reach
 
-MODEL = "heart-mlp"
-HOME = "https://www.kaggle.com/datasets/fedesoriano/heart-failure-prediction"
-BASELINE_GROUP, ABLATION = "baselines", "ablation"
-# Every model is compared with this one, the simplest of the good ones.
-REFERENCE = f"{BASELINE_GROUP}/logistic-regression"
 COMPARED = ("accuracy", "auc", "brier")
 
 Differences = dict[str, dict[str, Estimate]]
@@ -50,41 +46,49 @@ Differences = dict[str, dict[str, Estimate]]
 class Result:
     """The task's result: its run, the registered version, and its numbers.
 
-    `metrics` are each model's. `against` are paired differences by model and score: between models and logistic
-    regression, and between the ablation's steps and the model that they vary.
+    `metrics` are each model's. `against` are paired differences by model and score: between models and `_reference`,
+    and between the ablation's steps and the model that they vary; empty without a cross-validation.
     """
 
-    experiment: HeartSpec
+    experiment: TableSpec
     run: Run
     decision: Decision
     rows: list[ledger.NumberRow]
     found: Audit
     metrics: dict[str, dict[str, float]]
     against: dict[str, Differences]
-    table: HeartTable
+    table: Table
 
 
-def run(experiment: HeartSpec) -> Result:
-    """Train, test, cross-validate and compare all models, and register the first network under `improved`."""
-    runs.close_abandoned("heart")
-    data, seed = experiment.data, experiment.training.seed
-    table = load_heart(_path(data.csv), _path(data.test_csv), data.test_share, seed)
+def run(experiment: TableSpec) -> Result:
+    """Train, test, cross-validate and compare all models, and register the subject.
+
+    Raises:
+        InputError: The table is not as the experiment says, has too few rows of a class, or the registered model is
+            another report's.
+    """
+    runs.close_abandoned(experiment.name)
+    registry.check_free(registry.name_of(experiment))
+    name, seed = experiment.name, experiment.training.seed
+    table = load_table(experiment.data, seed)
     try:
-        parts = folds(table.targets, experiment.folds, experiment.repeats, seed)
+        parts = folds(table.targets, experiment.folds, experiment.repeats, seed, table.schema.classes)
     except ValueError as error:
         raise InputError(f"cross-validation by --folds {experiment.folds}: {error}") from error
-    models, steps, judged_once = _candidates(experiment)
-    with runs.start(experiment, name="heart") as run:
-        found = _log_inputs(run, table)
+    models, steps, judged_once = _candidates(experiment, table.schema)
+    with runs.start(experiment, name=name) as run:
+        found = _log_inputs(run, experiment, table)
         seeds = [seed + number for number in range(experiment.seeds)]
-        with progress("heart, fits tested", len(models) * len(seeds)) as advance:
+        with progress(f"{name}, fits tested", len(models) * len(seeds)) as advance:
             tested = fit_seeds(models, table.train_rows, table.test_rows, seeds, advance)
-        validated = {name: candidate for name, candidate in models.items() if name not in judged_once} | steps
-        with progress("heart, fits cross-validated", len(validated) * len(parts)) as advance:
-            crossed = cross_validate(validated, table.frame, parts, seed, advance)
+        validated = {key: candidate for key, candidate in models.items() if key not in judged_once} | steps
+        crossed: dict[str, CrossValidated] = {}
+        if parts:
+            with progress(f"{name}, fits cross-validated", len(validated) * len(parts)) as advance:
+                crossed = cross_validate(validated, table.frame, parts, seed, advance)
         metrics = _log_models(run, experiment, tested, crossed, table, seeds)
-        against = _compare(run, crossed, _subject(experiment))
-        _draw(run, tested, crossed, against, table)
+        against = _compare(run, crossed, experiment)
+        _draw(run, experiment, tested, crossed, against, table)
         decision = _register(run, experiment, tested, metrics, table)
         rows = ledger.compare(experiment.numbers if table.origin == "report" else [], run.history)
     return Result(experiment, run, decision, rows, found, metrics, against, table)
@@ -99,55 +103,58 @@ def show(result: Result) -> str:
     if result.rows:
         columns = ["metric", "report", "trackdl"]
         rows = [[row.metric, *ledger.table([row])[1][0][1:]] for row in result.rows]
-        print_table("Task 4, heart disease: the report's protocol, its faults included", columns, rows)
+        print_table(f"{result.experiment.label}: the report's numbers", columns, rows)
     table, experiment = result.table, result.experiment
     columns, rows = tables.holdout_table(result.metrics, experiment.seeds)
     print_table(f"The {len(table.test)} test rows, seed {experiment.training.seed} and all seeds", columns, rows)
-    columns, rows = tables.cross_validation_table(result.metrics, result.against["models"])
-    way = f"{experiment.repeats} × {experiment.folds} folds of {len(table.frame)} rows"
-    print_table(f"Cross-validated, {way}; differences to {REFERENCE}, p", columns, rows)
+    if models := result.against["models"]:
+        columns, rows = tables.cross_validation_table(result.metrics, models)
+        way = f"{experiment.repeats} × {experiment.folds} folds of {len(table.frame)} rows"
+        print_table(f"Cross-validated, {way}; differences to {_reference(experiment)}, p", columns, rows)
     if steps := result.against["ablation"]:
         columns, rows = tables.cross_validation_table(result.metrics, steps)
         print_table(f"Ablation, likewise; differences to {_subject(experiment)}, p", columns, rows)
     say(tables.describe_audit(result.found, len(table.frame)))
     say(f"run {result.run.id}: {result.decision}")
     first = experiment.networks[0].name
-    shown = [*(f"{protocol}/{first}" for protocol in experiment.protocols), REFERENCE]
+    shown = dict.fromkeys([*(f"{protocol}/{first}" for protocol in experiment.protocols), _reference(experiment)])
     means = ", ".join(f"{name} {result.metrics[name]['test_accuracy_mean']:.1%}" for name in shown)
-    beside = " (the report 48 %, by a fault)" if result.rows else ""
-    return f"Task 4, heart disease, mean of {experiment.seeds} seeds on {len(table.test)} test rows: {means}{beside}."
+    return f"{experiment.label}, mean of {experiment.seeds} seeds on {len(table.test)} test rows: {means}."
 
 
-def _path(named: str | None) -> Path | None:
-    return Path(named).expanduser() if named else None
-
-
-def _subject(experiment: HeartSpec) -> str:
+def _subject(experiment: TableSpec) -> str:
     """Return the name of the model that is registered and that the ablation varies."""
-    return f"improved/{experiment.networks[0].name}"
+    return f"{experiment.registered}/{experiment.networks[0].name}"
 
 
-def _candidates(experiment: HeartSpec) -> tuple[dict[str, Candidate], dict[str, Candidate], set[str]]:
+def _reference(experiment: TableSpec) -> str:
+    """Return the model that every other is compared with: logistic regression, if it is there, as it is simple."""
+    if not experiment.baselines:
+        return _subject(experiment)
+    simple = "logistic-regression"
+    return f"{BASELINE_GROUP}/{simple if simple in experiment.baselines else experiment.baselines[0]}"
+
+
+def _candidates(experiment: TableSpec, schema: Schema) -> tuple[dict[str, Candidate], dict[str, Candidate], set[str]]:
     """Return the models, the ablation's steps, and the names of models that are not cross-validated."""
     networks, training = experiment.networks, experiment.training
     models: dict[str, Candidate] = {
-        f"{name}/{network.name}": NetworkCandidate(network, protocol, training)
+        f"{name}/{network.name}": NetworkCandidate(network, protocol, training, schema)
         for name, protocol in experiment.protocols.items()
         for network in networks
     }
-    models |= {f"{BASELINE_GROUP}/{name}": BaselineCandidate(name) for name in BASELINES}
+    models |= {f"{BASELINE_GROUP}/{name}": BaselineCandidate(name, schema) for name in experiment.baselines}
     steps: dict[str, Candidate] = {
-        f"{ABLATION}/{name}": NetworkCandidate(networks[0], protocol, training)
+        f"{ABLATION}/{name}": NetworkCandidate(networks[0], protocol, training, schema)
         for name, protocol in experiment.variants().items()
     }
     once = {f"{name}/{item.name}" for name in experiment.protocols for item in networks if not item.cross_validate}
     return models, steps, once
 
 
-def _log_inputs(run: Run, table: HeartTable) -> Audit:
-    source = HOME if table.origin == "report" else "a table of the user's"
+def _log_inputs(run: Run, experiment: TableSpec, table: Table) -> Audit:
     for part in ("train", "test"):
-        made = runs.describe_dataset(f"heart-{part} ({table.origin})", table.digest, source)
+        made = runs.describe_dataset(f"{experiment.name}-{part} ({table.origin})", table.digest, table.source)
         run.dataset(made, "training" if part == "train" else "testing")
     run.tags({"trackdl.data_digest": table.digest, "trackdl.data_origin": table.origin})
     found = audit(table)
@@ -160,15 +167,16 @@ def _log_inputs(run: Run, table: HeartTable) -> Audit:
 
 def _log_models(
     run: Run,
-    experiment: HeartSpec,
+    experiment: TableSpec,
     tested: Mapping[str, list[Predictions]],
     crossed: Mapping[str, CrossValidated],
-    table: HeartTable,
+    table: Table,
     seeds: list[int],
 ) -> dict[str, dict[str, float]]:
     """Log a run for each group of models, and in it a run for each model; return all metrics by model."""
     metrics: dict[str, dict[str, float]] = {}
     names = [*tested, *(name for name in crossed if name not in tested)]
+    losses = {name: "broadcast" if one.faults else one.loss for name, one in experiment.protocols.items()}
     for group in dict.fromkeys(name.partition("/")[0] for name in names):
         with runs.start(experiment, name=group) as group_run:
             group_run.tags({"trackdl.protocol": group})
@@ -178,30 +186,31 @@ def _log_models(
                     found: dict[str, float] = {}
                     if name in tested:
                         by_seed = dict(zip(seeds, tested[name], strict=True))
-                        found |= log_test(model_run, by_seed, table.targets, table.test)
-                        _log_network(model_run, {seed: made.fitted for seed, made in by_seed.items()})
+                        loss = losses.get(group)
+                        own = loss if loss != "broadcast" else None
+                        found |= log_test(model_run, by_seed, table.targets, table.test, own)
+                        if loss:
+                            _log_network(model_run, by_seed, loss)
                     if name in crossed:
                         found |= log_cross_validation(model_run, crossed[name])
                 run.metrics({f"{name}/{metric}": value for metric, value in found.items()})
                 metrics[name] = found
-            _draw_losses(run, group_run, group, tested)
+            _draw_losses(run, group_run, group, tested, losses.get(group, ""))
             # The group's run gets the metrics of its first model, for comparing runs.
             group_run.metrics(metrics[next(name for name in names if name.startswith(f"{group}/"))])
     return metrics
 
 
-def _log_network(run: Run, fitted: Mapping[int, Fitted | None]) -> None:
-    """Log a network's trainings by seed; a baseline has none."""
-    networks = {seed: item for seed, item in fitted.items() if item is not None}
-    if not networks:
-        return
-    log_learning_curves(run, {seed: item.learning_curves for seed, item in networks.items()})
+def _log_network(run: Run, predictions: Mapping[int, Predictions], loss: str) -> None:
+    """Log a network's trainings by seed."""
+    networks = {seed: made.fitted for seed, made in predictions.items() if made.fitted}
+    log_learning_curves(run, {seed: item.learning_curves for seed, item in networks.items()}, loss)
     first = next(iter(networks.values())).model.members[0]
     if isinstance(first, HeartNet):
         run.text(f"{first.layers}\n", "network.txt")
 
 
-def _draw_losses(run: Run, group_run: Run, group: str, tested: Mapping[str, list[Predictions]]) -> None:
+def _draw_losses(run: Run, group_run: Run, group: str, tested: Mapping[str, list[Predictions]], loss: str) -> None:
     """Draw the loss curves of a protocol's networks; log the last batch's loss, which the report prints, to `run`."""
     batches, means = {}, {}
     for name, predictions in tested.items():
@@ -212,14 +221,15 @@ def _draw_losses(run: Run, group_run: Run, group: str, tested: Mapping[str, list
             batches[network] = points if len(curves) == 1 else []
             means[network] = [[(item.epoch * item.examples, item.train_loss) for item in curve] for curve in curves]
             run.metrics({f"{name}/batch_loss": points[-1][1]})
-            loss = "Binary cross-entropy" if fitted.arguments["logits"] else "Mean squared error"
     if means:
-        figure = plots_classifiers.loss_panels(batches, means, f"Training loss, {group}", loss)
+        words = {"bce": "Binary cross-entropy", "cross_entropy": "Cross-entropy"}.get(loss, "Mean squared error")
+        figure = plots_classifiers.loss_panels(batches, means, f"Training loss, {group}", words)
         group_run.figure(figure, "pictures/loss_curves.png")
 
 
-def _compare(run: Run, crossed: Mapping[str, CrossValidated], subject: str) -> dict[str, Differences]:
-    """Return the differences between models and logistic regression, and between steps and the model they vary."""
+def _compare(run: Run, crossed: Mapping[str, CrossValidated], experiment: TableSpec) -> dict[str, Differences]:
+    """Return the differences between models and the reference, and between steps and the model they vary."""
+    reference, subject = _reference(experiment), _subject(experiment)
 
     def differences(names: list[str], to: str) -> Differences:
         return {
@@ -230,66 +240,78 @@ def _compare(run: Run, crossed: Mapping[str, CrossValidated], subject: str) -> d
 
     steps = [name for name in crossed if name.startswith(f"{ABLATION}/")]
     models = [name for name in crossed if name not in steps]
-    against = {"models": differences(models, REFERENCE), "ablation": differences(steps, subject)}
+    against = {"models": differences(models, reference), "ablation": differences(steps, subject)}
     tables = {
         kind: {name: {metric: asdict(item) for metric, item in found.items()} for name, found in group.items()}
         for kind, group in against.items()
     }
-    run.table({"reference": {"models": REFERENCE, "ablation": subject}, **tables}, "comparisons.json")
+    run.table({"reference": {"models": reference, "ablation": subject}, **tables}, "comparisons.json")
     return against
 
 
 def _draw(
     run: Run,
+    experiment: TableSpec,
     tested: Mapping[str, list[Predictions]],
     crossed: Mapping[str, CrossValidated],
     against: Mapping[str, Differences],
-    table: HeartTable,
+    table: Table,
 ) -> None:
     targets = table.targets[table.test]
+    classes = [name.replace("$", r"\$") for name in table.schema.classes]  # matplotlib's sign of a formula
     roc: dict[str, dict[str, plots_classifiers.Judged]] = {}
     calibration: dict[str, dict[str, plots_classifiers.Judged]] = {}
     for name, predictions in tested.items():
         group, _, model = name.partition("/")
         roc.setdefault(group, {})[model] = (targets, predictions[0].probabilities)
         if name in crossed:
-            held_out = crossed[name].table()
-            judged = (held_out["target"].to_numpy(), held_out["probability"].to_numpy())
-            calibration.setdefault(group, {})[model] = judged
+            calibration.setdefault(group, {})[model] = top_class(*crossed[name].held_out)
     title = f"The {len(targets)} test rows"
-    run.figure(plots_classifiers.roc_panels(roc, title), "pictures/roc.png")
-    figure = plots_classifiers.calibration_panels(calibration, "Calibration, all rows, each held out")
-    run.figure(figure, "pictures/calibration.png")
+    if len(classes) == 2:
+        run.figure(plots_classifiers.roc_panels(roc, title), "pictures/roc.png")
+    if calibration:
+        positive = classes[1] if len(classes) == 2 else "the predicted class"
+        figure = plots_classifiers.calibration_panels(calibration, "Calibration, all rows, each held out", positive)
+        run.figure(figure, "pictures/calibration.png")
     labels = {name.replace("/", "\n"): (targets, item[0].labels) for name, item in tested.items()}
-    run.figure(plots_classifiers.confusion_grid(labels, CLASSES, title, 6), "pictures/confusion.png")
+    run.figure(plots_classifiers.confusion_grid(labels, classes, title, 6), "pictures/confusion.png")
     if steps := against["ablation"]:
         charted = {
             title: {name.removeprefix(f"{ABLATION}/"): found[metric] for name, found in steps.items()}
             for metric, title in (("accuracy", "Accuracy"), ("auc", "AUC"))
         }
         title = "Ablation, cross-validated: paired differences with corrected 95 % intervals"
-        run.figure(plots_classifiers.difference_chart(charted, title, "improved"), "pictures/ablation.png")
+        run.figure(plots_classifiers.difference_chart(charted, title, experiment.registered), "pictures/ablation.png")
 
 
 def _register(
     run: Run,
-    experiment: HeartSpec,
+    experiment: TableSpec,
     tested: Mapping[str, list[Predictions]],
     metrics: Mapping[str, Mapping[str, float]],
-    table: HeartTable,
+    table: Table,
 ) -> Decision:
-    subject = _subject(experiment)
-    fitted = tested[subject][0].fitted
-    if fitted is None or fitted.preparation is None:
-        raise TrackdlError(f"{subject}: a model of raw rows needs inputs with the encoding one-hot")
+    subject, schema = _subject(experiment), table.schema
+    fitted, mine = tested[subject][0].fitted, metrics[subject]
+    if fitted is None:
+        raise TrackdlError(f"{subject} is no network")
     card = TableCard(
-        network="HeartNets", arguments=fitted.arguments, classes=list(CLASSES), preparation=fitted.preparation
+        network="HeartNets",
+        arguments=fitted.arguments,
+        classes=list(schema.classes),
+        preparation=fitted.preparation,
+        columns=list(schema.columns),
+        target=schema.target,
     )
-    example = table.test_rows.head(2)[[column.name for column in FEATURES]].reset_index(drop=True)
-    mine = metrics[subject]
-    on = [(runs.describe_dataset(f"heart-test ({table.origin})", table.digest, TARGET.name), mine)]
-    scheme = f"{experiment.repeats} × {experiment.folds} folds"
-    why = f"every row is predicted by networks that were not trained on it, {scheme}"
-    score = Score("cv_accuracy", mine["cv_accuracy"], why, table.digest)
+    example = table.test_rows.head(2)[[column.name for column in schema.columns]].reset_index(drop=True)
+    on = [(runs.describe_dataset(f"{experiment.name}-test ({table.origin})", table.digest, schema.target), mine)]
+    if experiment.folds:
+        scheme = f"{experiment.repeats} × {experiment.folds} folds"
+        why = f"every row is predicted by networks that were not trained on it, {scheme}"
+        score = Score("cv_accuracy", mine["cv_accuracy"], why, table.digest)
+    else:
+        score = Score("test_accuracy", mine["test_accuracy"], "there is no cross-validation", table.test_digest)
     lineage = {"trackdl.protocol": subject}
-    return registry.log_and_register(MODEL, run, fitted.model, card, example, 0, on, score, lineage)
+    return registry.log_and_register(
+        registry.name_of(experiment), run, fitted.model, card, example, 0, on, score, lineage
+    )

@@ -1,0 +1,290 @@
+"""The schema of a table's experiment file: the data, the networks, the protocols and their ablation."""
+
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from trackdl.spec.base import Augmentation, Optimizer, Strict, TrainedSpec, Training, added, like
+from trackdl.spec.keys import with_keys
+from trackdl.spec.network import Activation
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+Baseline = Literal[
+    "majority-class",
+    "decision-tree",
+    "logistic-regression",
+    "random-forest",
+    "gradient-boosting",
+    "svm",
+    "k-neighbours",
+    "naive-bayes",
+]
+Name = Annotated[str, like(r"[\w.-]+", "letters, digits, _, - and .")]
+BASELINE_GROUP, ABLATION = "baselines", "ablation"
+
+
+class Column(Strict):
+    """A feature of a table: one of `categories`, or a number from `low` to `high`, `whole` or not.
+
+    `missing` are the texts that stand for a missing value; if there are none, no value may be missing. In a column with
+    `zero_is_missing`, a 0 may mean "not measured": see `TableInputs.missing_zeros`.
+    """
+
+    name: str = ""
+    low: float | None = None
+    high: float | None = None
+    whole: bool = False
+    categories: list[str] = Field(default_factory=list)
+    missing: list[str] = Field(default_factory=list)
+    zero_is_missing: bool = False
+
+    @property
+    def expected(self) -> str:
+        """The valid values, for messages."""
+        if self.categories:
+            return f"one of {', '.join(self.categories)}"
+        ends = (("from", self.low), ("to", self.high))
+        return f"a {'whole ' if self.whole else ''}number" + "".join(f" {a} {b:g}" for a, b in ends if b is not None)
+
+
+class TableData(Strict):
+    """A table and its split into training and test rows.
+
+    The table is a data set that trackdl brings (`dataset`), one of scikit-learn's, or a CSV file of one's own. With
+    `dataset: heart`, `csv` is a table of the same columns to use instead of the report's.
+
+    Test rows are those of `test_csv`; or those whose numbers, from 0, the file `test_rows` lists; or the stratified
+    share `test_share`, drawn by the training's seed. `classes` renames the target's values, and merges those with the
+    same new name; the classes are in the order of the new names, else in numeric or alphabetic order. `positive` names
+    the second of two.
+
+    `missing` lists the texts that stand for a missing value, `text` the columns whose numbers are names of categories,
+    `drop` the columns to leave out. `columns` spells out the features, all of them, instead of inferring them.
+    """
+
+    dataset: Literal["heart"] | None = None
+    sklearn: Literal["breast_cancer", "iris", "wine"] | None = added(None)
+    csv: str | None = None
+    target: str | None = added(None)
+    test_csv: str | None = None
+    test_rows: str | None = added(None)
+    test_share: Share = 0.2
+    classes: dict[str, str] = added({})
+    positive: str | None = added(None)
+    missing: list[str] = added([])
+    text: list[str] = added([])
+    drop: list[str] = added([])
+    columns: dict[str, Column] = added({})
+
+    @field_validator("columns", mode="after")
+    @classmethod
+    def _columns_know_their_names(cls, columns: dict[str, Column]) -> dict[str, Column]:
+        return {name: column.model_copy(update={"name": name}) for name, column in columns.items()}
+
+    @model_validator(mode="after")
+    def _one_table(self) -> "TableData":
+        given = [key for key in ("dataset", "sklearn") if getattr(self, key)]
+        if len(given) > 1 or (not given and not self.csv):
+            raise ValueError("the data are one of csv: FILE with target: COLUMN, sklearn: NAME, or dataset: heart")
+        if self.test_csv and not self.csv:
+            raise ValueError("test_csv needs csv, the table to train on")
+        if self.sklearn and self.csv:
+            raise ValueError("csv is a table of its own; leave out sklearn")
+        if self.test_csv and self.test_rows:
+            raise ValueError("the test rows are those of test_csv or of test_rows, not of both")
+        if not given and not self.target:
+            raise ValueError("csv needs target, the name of the column to predict")
+        fixed = [key for key in ("target", "classes", "missing", "text", "drop", "columns") if getattr(self, key)]
+        if self.dataset and fixed:
+            raise ValueError(f"dataset heart has its own columns and classes; leave out {', '.join(fixed)}")
+        if self.sklearn and self.target:
+            raise ValueError("scikit-learn's tables have their own target; leave out target")
+        if self.columns and self.text:
+            raise ValueError("columns says which columns are categories; leave out text")
+        return self
+
+
+class TableInputs(Strict):
+    """How a row becomes a network's input.
+
+    `labels` numbers the categories alphabetically; `one-hot` makes a column of each category. `scale` gives every
+    column the mean 0 and the standard deviation 1 over the training rows: by default with one-hot only. `drop` leaves
+    columns out.
+    A missing number is filled with the training rows' median, and marked in a column of its own if at least 5 % of them
+    lack it; a missing category is a category of its own. `missing_zeros` treats zeros as missing in the columns where
+    the schema says that they may be. `variance` keeps as many principal components as are needed to explain this share
+    of the training rows' variance.
+    """
+
+    encoding: Literal["labels", "one-hot"] = "one-hot"
+    missing_zeros: bool = False
+    variance: Share | None = None
+    scale: bool | None = added(None)
+    drop: list[str] = added([])
+
+    @property
+    def scaled(self) -> bool:
+        """Whether the columns are scaled."""
+        return self.encoding == "one-hot" if self.scale is None else self.scale
+
+    @model_validator(mode="after")
+    def _labels_stay_as_they_are(self) -> "TableInputs":
+        if self.encoding == "labels" and (self.missing_zeros or self.variance):
+            raise ValueError("missing_zeros and variance need the encoding one-hot")
+        if self.variance and not self.scaled:
+            raise ValueError("variance needs scaled inputs; leave out scale: false")
+        return self
+
+
+class EarlyStopping(Strict):
+    """Keep the weights of the epoch with the lowest loss on this `share` of the training rows, which is held out.
+
+    Training stops after `patience` epochs without improvement.
+    """
+
+    share: Share
+    patience: int = Field(ge=1)
+
+
+class TableProtocol(Strict):
+    """One way to train a table's networks; keys that are not given are as in the file's `training`.
+
+    `mse` and `bce` train a single output, for two classes; `cross_entropy` one for each class. `faults` repeats the
+    seed's report's faults, on its own data set only: the loss is broadcast over the batch, and the class is an argmax
+    over one column. `members` is the number of networks in the ensemble, each with its own seed and early-stopping
+    split.
+    """
+
+    inputs: TableInputs = TableInputs()
+    loss: Literal["mse", "bce", "cross_entropy"] = "mse"
+    faults: bool = False
+    optimizer: Optimizer | None = None
+    batch_size: int | None = Field(None, ge=1)
+    shuffle: bool | None = None
+    dropout: float = Field(0.0, ge=0, lt=1)
+    class_weights: bool = False
+    early_stopping: EarlyStopping | None = None
+    members: int = Field(1, ge=1, le=100)
+
+    @model_validator(mode="after")
+    def _faults_are_of_mse(self) -> "TableProtocol":
+        if self.faults and (self.loss != "mse" or self.members > 1):
+            raise ValueError("faults needs the loss mse and a single member")
+        if self.class_weights and self.loss == "mse":
+            raise ValueError("class_weights needs the loss bce or cross_entropy")
+        return self
+
+    def resolve(self, training: Training, epochs: int | None, seed: int) -> Training:
+        """Return the file's training section, with the keys that this protocol overrides."""
+        own = {"optimizer": self.optimizer, "batch_size": self.batch_size, "shuffle": self.shuffle, "epochs": epochs}
+        return training.model_copy(update={"seed": seed, **{k: v for k, v in own.items() if v is not None}})
+
+
+class TableNetwork(Strict):
+    """A network by its hidden widths; each hidden layer has the activation, and dropout after it.
+
+    `epochs` overrides the training's, `dropout` the protocol's. A network that takes long may be left out of the
+    cross-validation.
+    """
+
+    name: Name
+    hidden: list[Annotated[int, Field(ge=1, le=10_000)]] = Field(max_length=100)
+    activation: Activation = "relu"
+    dropout: float | None = added(None, ge=0, lt=1)
+    epochs: int | None = Field(None, ge=1)
+    cross_validate: bool = True
+
+
+class Variant(Strict):
+    """One step of the ablation: the protocol `subject` with some keys overridden by `set`."""
+
+    name: str = Field(min_length=1)
+    set: dict[str, Any]
+
+
+_TRAINING = {
+    "epochs": 100,
+    "batch_size": 32,
+    "optimizer": {"name": "adam", "lr": 0.01},
+    "seed": 1,
+    "precision": "float32",
+}
+
+
+class TableSpec(TrainedSpec):
+    """Networks on a table, under several protocols, next to baselines.
+
+    The first network under the protocol `subject`, by default the last protocol, is registered, and the ablation varies
+    it. `seeds` is the number of trainings, seeded upwards from the training's
+    seed. `folds` and `repeats` are the cross-validation's; with `folds: 0` there is none. What `training` leaves out
+    is as in `_TRAINING`.
+    """
+
+    task: Literal["table"]
+    data: TableData
+    networks: list[TableNetwork] = Field(min_length=1)
+    protocols: dict[Name, TableProtocol] = Field(min_length=1)
+    subject: str | None = None
+    ablation: list[Variant] = Field(default_factory=list)
+    baselines: list[Baseline] = Field(default_factory=lambda: [*get_args(Baseline)[:5]])
+    seeds: int = Field(1, ge=1, le=1000)
+    folds: int = Field(5, ge=0)
+    repeats: int = Field(1, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _training_may_be_left_out(cls, given: Any) -> Any:
+        training = given.get("training", {}) if isinstance(given, dict) else None
+        return {**given, "training": {**_TRAINING, **training}} if isinstance(training, dict) else given
+
+    @field_validator("folds")
+    @classmethod
+    def _one_fold_is_none(cls, folds: int) -> int:
+        if folds == 1:
+            raise ValueError("must be 2 or more, or 0 for no cross-validation")
+        return folds
+
+    @model_validator(mode="after")
+    def _whole(self) -> "TableSpec":
+        if taken := {BASELINE_GROUP, ABLATION} & set(self.protocols):
+            raise ValueError(f"no protocol may be called {taken.pop()}: those are other models")
+        if self.subject is not None and self.subject not in self.protocols:
+            raise ValueError(f"subject is {self.subject!r}; it may be one of {', '.join(self.protocols)}")
+        for kind, names in (("networks", [item.name for item in self.networks]), ("baselines", [*self.baselines])):
+            if len(set(names)) < len(names):
+                raise ValueError(f"{kind}: each name may occur once, but they are {', '.join(names)}")
+        if self.folds and not self.networks[0].cross_validate:
+            raise ValueError("the first network must be cross-validated: its score decides about the champion")
+        if self.training.loss != "cross_entropy":
+            raise ValueError("training.loss: is for image classifiers; a table's protocols have their own loss")
+        if self.training.label_smoothing or self.training.augmentation != Augmentation():
+            raise ValueError("training: label_smoothing and augmentation are for image classifiers, not for a table")
+        faulty = [name for name, protocol in self.protocols.items() if protocol.faults]
+        if faulty and self.data.dataset != "heart":
+            raise ValueError(f"protocols.{faulty[0]}: faults are those of one report, on dataset heart alone")
+        if self.registered in faulty:
+            raise ValueError(f"the subject {self.registered} has faults; name another protocol as subject")
+        self.variants()
+        return self
+
+    @property
+    def registered(self) -> str:
+        """The protocol whose first network is registered."""
+        return self.subject or list(self.protocols)[-1]
+
+    def variants(self) -> dict[str, TableProtocol]:
+        """Return each ablation step's protocol by name.
+
+        Raises:
+            ValueError: A step sets a key that protocols do not have.
+        """
+        base = self.protocols[self.registered]
+        made = {}
+        for step in self.ablation:
+            try:
+                made[step.name] = with_keys(base, step.set)
+            except ValidationError as error:
+                problem = error.errors()[0]
+                key = ".".join(str(part) for part in problem["loc"])
+                raise ValueError(f"ablation '{step.name}', key '{key}': {problem['msg']}") from error
+        return made
