@@ -1,16 +1,15 @@
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support.grids import made_table
+from support.grids import DIMENSIONS, made_table
 from trackdl.analysis.contrasts import Contrast, compare
-from trackdl.analysis.hypotheses import LABELS, SCOPE, contrast_rows, contrast_words, decide, judge
+from trackdl.analysis.hypotheses import SCOPE, contrast_rows, contrast_words, decide, judge, label
 from trackdl.analysis.stats import Estimate
-from trackdl.spec.grid import DIMENSIONS
-from trackdl.spec.hypotheses import DimensionName, Hypothesis
+from trackdl.spec.hypotheses import Hypothesis
 
 FOUND = compare(made_table(), 0.25)
 
@@ -107,7 +106,7 @@ def test_words_of_the_other_verdicts() -> None:
         ours=True, shared={"activation": "relu", "dense_nodes": 128}
     )
     assert "rests on" not in words()
-    assert words(shared={"conv_layers": 2}).endswith(" This rests on 48 pairs, all of them with convolution layers 2.")
+    assert words(shared={"conv_layers": 2}).endswith(" This rests on 48 pairs, all of them with conv layers 2.")
 
 
 def test_the_words_say_which_test_shows_what() -> None:
@@ -136,12 +135,14 @@ def test_an_open_verdict_tells_the_own_folds_and_who_widened_the_error() -> None
 
 def test_activations_are_told_apart_where_there_are_several() -> None:
     within = {"relu": [contrast(0.35)], "sigmoid": [contrast(1.32), contrast(dimension="filters")]}
-    said = judge(hypothesis(), [contrast()], 0.25, within).words
+    said = judge(hypothesis(), [contrast()], 0.25, within, "activation").words
     assert said.endswith(" By activation: relu +0.35, sigmoid +1.32 points (exploratory).")
-    assert "By activation" not in judge(hypothesis(), [contrast()], 0.25, {"relu": [contrast(0.35)]}).words
+    assert (
+        "By activation" not in judge(hypothesis(), [contrast()], 0.25, {"relu": [contrast(0.35)]}, "activation").words
+    )
     two = {name: [contrast(), contrast(0.5, high=7)] for name in ("relu", "tanh")}
     assert "By activation, 7 against 3: relu +0.50, tanh +0.50" in (
-        judge(hypothesis(), [contrast(), contrast(high=7)], 0.25, two).words
+        judge(hypothesis(), [contrast(), contrast(high=7)], 0.25, two, "activation").words
     )
 
 
@@ -168,8 +169,8 @@ def test_dropouts_overfitting_is_not_decided_by_what_dropout_narrows_itself() ->
     assert judge(hypothesis(overfitting="less"), [contrast(**less)], 1).words.endswith("several tests: confirmed.")
 
 
-def test_every_dimension_has_a_label_and_can_be_named() -> None:
-    assert set(LABELS) == set(DIMENSIONS) == set(get_args(DimensionName))
+def test_labels_come_from_the_keys() -> None:
+    assert [label(name) for name in ("filter_size", "lr", "optimizer.name")] == ["Filter size", "Lr", "Optimizer name"]
 
 
 def test_a_dimension_with_one_value_is_not_decidable() -> None:
@@ -191,12 +192,12 @@ def test_several_values_one_is_enough_if_none_contradicts() -> None:
 def test_only_what_the_pairs_of_all_contrasts_have_in_common_is_told() -> None:
     two, all_ = {"conv_layers": 2}, {"conv_layers": 2, "dropout": 0.1}
     said = [judge(hypothesis(), [contrast(shared=all_), contrast(shared=one)], 1).words for one in (two, {})]
-    assert "rests on 96 pairs, all of them with convolution layers 2." in said[0]
+    assert "rests on 96 pairs, all of them with conv layers 2." in said[0]
     assert "rests on" not in said[1]
 
 
 def test_a_known_grid_has_its_verdicts() -> None:
-    predicted = dict.fromkeys(LABELS, "higher") | {"activation": "differs"}
+    predicted = dict.fromkeys(DIMENSIONS, "higher") | {"activation": "differs"}
     said = {
         name: judge(hypothesis(dimension=name, accuracy=accuracy), FOUND, 0.25).decision
         for name, accuracy in predicted.items()
@@ -223,3 +224,39 @@ def test_the_table_has_a_row_for_each_contrast() -> None:
 def test_the_scope_tells_accuracy_from_time() -> None:
     assert SCOPE.startswith("Intervals of accuracy are")
     assert "those of training time are over the pairs as a sample" in SCOPE
+
+
+def of_sizes(*means: tuple[int, int, float], **changes: Any) -> list[Contrast]:
+    return [contrast(mean, low=low, high=high, **changes) for low, high, mean in means]
+
+
+def peak(value: Any, contrasts: list[Contrast]) -> str:
+    return judge(hypothesis(accuracy={"best": value}), contrasts, 0.25).decision
+
+
+def test_a_peak_beats_its_neighbours_and_is_worse_than_none() -> None:
+    of_three = of_sizes((3, 5, 0.4), (3, 7, 0.1), (5, 7, -0.3))
+    assert [peak(value, of_three) for value in (3, 5, 7)] == ["contradicted", "supported", "contradicted"]
+    open_ = [*of_sizes((3, 5, 0.4)), *of_sizes((5, 7, -0.3), p_holm=0.4)]
+    assert peak(5, open_) == "not decidable"
+    assert peak(5, of_sizes((3, 5, 0.1), (5, 7, -0.1), p_equal=0.001)) == "no practical difference"
+    assert peak(3, of_sizes((3, 5, -0.4), (3, 7, 0.0), p_equal=0.8)) == "supported"  # the next one counts, at an end
+    assert peak(5, []) == "not decidable"
+
+
+def test_of_words_the_best_beats_all_others() -> None:
+    of_words = [contrast(mean, low=low, high=high) for low, high, mean in (("adam", "sgd", -1.0), ("sgd", "x", 0.5))]
+    third = contrast(-0.2, low="adam", high="x", p_holm=0.3)
+    assert peak("adam", [*of_words, third]) == "not decidable"
+    assert peak("adam", [*of_words, contrast(-0.2, low="adam", high="x")]) == "supported"
+
+
+def test_a_grid_of_one_fit_each_decides_nothing_and_says_so() -> None:
+    once = made_table()
+    found = compare(once[once["fold"] == 0], 0.25)
+    assert {one.finding for one in found} == {"open"}
+    for accuracy in ("higher", "lower", "differs", "none", {"best": 5}):
+        verdict = judge(hypothesis(accuracy=accuracy), found, 0.25)
+        assert verdict.decision == "not decidable"
+        assert "trained once each, so nothing is known of the error" in verdict.words
+    assert all("inf" not in cell for row in contrast_rows(found)[1] for cell in row)

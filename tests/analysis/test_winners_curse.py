@@ -1,9 +1,19 @@
 import numpy as np
+import pandas as pd
 import pytest
 
-from support.grids import EFFECTS, VALUES, made_table, without_padding
-from trackdl.analysis.winners_curse import best_cell, curse, expected_maximum, optimism
-from trackdl.spec.grid import DIMENSIONS
+from support.grids import DIMENSIONS, EFFECTS, VALUES, made_table, without_padding
+from trackdl.analysis import winners_curse
+from trackdl.analysis.winners_curse import Optimism, best_cell, curse, expected_maximum
+from trackdl.analysis.winners_curse import optimism as of_group
+
+
+def optimism(table: pd.DataFrame) -> Optimism:
+    """Return the optimism of a table whose errors are of each activation by itself."""
+    found = of_group(table, "activation")
+    assert found is not None
+    return found
+
 
 FIRST = {name: VALUES[name][0] for name in DIMENSIONS}
 EQUAL = {name: {} for name in EFFECTS}
@@ -81,7 +91,8 @@ def test_without_error_there_is_no_luck() -> None:
 
 def test_the_winner_beside_the_reports_choice() -> None:
     table = made_table(noise=0, common=0)
-    found = curse(table, FIRST, [0.91, 0.912, 0.914], [0.90, 0.901, 0.902])
+    found = curse(table, FIRST, [0.91, 0.912, 0.914], [0.90, 0.901, 0.902], "activation")
+    assert found.difference is not None
     assert found.winner == FIRST | {"filter_size": 5, "dense_nodes": 256, "filters": 32, "conv_layers": 3}
     assert (found.score, found.report_score) == (pytest.approx(0.9127), pytest.approx(0.9))
     better = table[(table["grid"] == "report") & (table["fold"] == 0)]["val_accuracy_10"] > 0.9 + 1e-9
@@ -100,9 +111,7 @@ def test_where_the_winner_is_the_reports_choice_nothing_is_compared_with_itself(
     again = [0.91, 0.912, 0.914]
     found = curse(table, FIRST, again, again)
     assert (found.winner, found.report_rank) == (FIRST, 1)
-    assert found.words.endswith(
-        "It is the report's choice as well, the grid's first cell, so there is no lead to compare."
-    )
+    assert found.words.endswith("It is the report's choice as well, so there is no lead to compare.")
     assert "not shown to differ" not in found.words
 
 
@@ -111,3 +120,26 @@ def test_what_is_not_there_is_refused() -> None:
         curse(made_table(), FIRST | {"filters": 64}, [0.9, 0.9], [0.9, 0.9])
     with pytest.raises(ValueError, match="two seeds"):
         curse(made_table(), FIRST, [0.9], [0.9, 0.9])
+
+
+def test_without_a_choice_of_the_report_the_winner_stands_alone() -> None:
+    found = curse(made_table(), None, [0.91, 0.912], [])
+    assert "choice" not in found.words
+    assert "were all 96 equally good" in found.words
+    assert (found.report_score, found.report_rank, found.difference) == (None, None, None)
+
+
+def test_what_was_trained_once_says_nothing_of_its_luck() -> None:
+    once = made_table()
+    once = once[once["fold"] == 0]
+    assert of_group(once) is None
+    assert (
+        "how much of that is luck is not decidable, since each was trained once"
+        in curse(once, FIRST, [0.91, 0.912], [0.9, 0.901]).words
+    )
+
+
+def test_seeds_without_any_spread_are_no_error() -> None:
+    assert winners_curse._welch([0.5, 0.5], [0.5, 0.5]).p == 1
+    apart = winners_curse._welch([0.6, 0.6], [0.5, 0.5])
+    assert (apart.mean, apart.low, apart.high) == pytest.approx((10, 10, 10))

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from support.grids import VALUES, made_table, without_padding
+from support.grids import DIMENSIONS, VALUES, made_table, without_padding
 from trackdl.analysis.contrasts import compare
 from trackdl.plots import grid as plots_grid
-from trackdl.spec.grid import DIMENSIONS
 
 TABLE = made_table()
+CHOICE = "the report's choice"
 FIRST = {name: VALUES[name][0] for name in DIMENSIONS}
 
 
@@ -46,9 +46,9 @@ def test_a_grid_with_holes_is_drawn_and_says_where_there_are_no_pairs() -> None:
     assert len(figure.axes) == 1 + 14  # all pairs of six dimensions but one
     assert [text.get_text() for text in figure.axes[0].texts].count("no such\npairs") == 1
     assert "no such\npairs" in texts(figure)
-    figure = plots_grid.accuracy_against_time(table, FIRST, "title")
+    figure = plots_grid.accuracy_against_time(table, FIRST, "title", CHOICE)
     assert sum(len(points.get_offsets()) for points in figure.axes[0].collections) == 72
-    assert [len(axes.lines) for axes in plots_grid.learning_curves(table, FIRST, "title").axes] == [74, 74]
+    assert [len(axes.lines) for axes in plots_grid.learning_curves(table, FIRST, "title", CHOICE).axes] == [74, 74]
 
 
 def test_where_no_two_dimensions_can_be_compared_the_map_is_empty() -> None:
@@ -63,7 +63,7 @@ def test_where_no_two_dimensions_can_be_compared_the_map_is_empty() -> None:
 def test_the_reports_choice_and_the_best_are_marked() -> None:
     report = TABLE[TABLE["grid"] == "report"]
     best = 100 * report.groupby(list(DIMENSIONS))["val_accuracy_10"].mean().max()
-    figure = plots_grid.accuracy_against_time(TABLE, FIRST, "title")
+    figure = plots_grid.accuracy_against_time(TABLE, FIRST, "title", CHOICE)
     assert sum(len(points.get_offsets()) for points in figure.axes[0].collections) == 96
     words = texts(figure)
     assert f"best, {best:.2f} %" in words
@@ -71,7 +71,7 @@ def test_the_reports_choice_and_the_best_are_marked() -> None:
 
 
 def test_every_course_is_drawn_once() -> None:
-    figure = plots_grid.learning_curves(TABLE, FIRST, "title")
+    figure = plots_grid.learning_curves(TABLE, FIRST, "title", CHOICE)
     assert [len(axes.lines) for axes in figure.axes] == [98, 98]  # the best and the report's once more
     assert {"relu", "sigmoid", "tanh", "best", "the report's choice"} <= texts(figure)
 
@@ -88,12 +88,12 @@ def of_six_activations() -> pd.DataFrame:
 
 def test_every_configuration_of_six_activations_is_drawn_and_named() -> None:
     table = of_six_activations()
-    figure = plots_grid.accuracy_against_time(table, FIRST, "title")
+    figure = plots_grid.accuracy_against_time(table, FIRST, "title", CHOICE)
     groups = figure.axes[0].collections
     assert sum(len(points.get_offsets()) for points in groups) == 192
     assert set(SIX) <= texts(figure)
     assert len({tuple(points.get_facecolor()[0]) for points in groups}) == len(groups) == 6
-    figure = plots_grid.learning_curves(table, FIRST, "title")
+    figure = plots_grid.learning_curves(table, FIRST, "title", CHOICE)
     assert [len(axes.lines) for axes in figure.axes] == [194, 194]
     assert set(SIX) <= texts(figure)
 
@@ -137,3 +137,48 @@ def test_the_importances_axis_says_what_its_ticks_are() -> None:
     axis = figure.axes[0].xaxis
     for place, label in zip(axis.get_majorticklocs(), axis.get_majorticklabels(), strict=True):
         assert float(label.get_text().rstrip("%")) == pytest.approx(100 * place)
+
+
+@pytest.mark.parametrize("kept", [["dropout"], ["dropout", "filters"], list(DIMENSIONS)])
+def test_all_figures_of_one_dimension_and_of_several(kept: list[str]) -> None:
+    """Also where each cell was trained once, so that no interval is known."""
+    others = [name for name in DIMENSIONS if name not in kept]
+    table = TABLE[(TABLE["grid"] == "report") & (TABLE[others] == pd.Series(FIRST)[others]).all(axis=1)]
+    table = table[table["fold"] == 0].drop(columns=others)
+    words = texts(plots_grid.effects_chart(compare(table, 0.25), 0.25, "title"))
+    assert "Dropout: 0.3 against 0.1" in words
+    figures = [plots_grid.accuracy_against_time(table, None, "title"), plots_grid.learning_curves(table, None, "title")]
+    if len(kept) > 1:
+        figures.append(plots_grid.interaction_maps(table, "title"))
+    assert not [figure for figure in figures if CHOICE in texts(figure)]
+    hue = plots_grid.strongest(table)
+    assert hue == ("activation" if "activation" in kept else "filters" if "filters" in kept else "dropout")
+
+
+def test_ten_dimensions_of_numbers_words_and_booleans() -> None:
+    table = TABLE[(TABLE["grid"] == "report") & (TABLE["activation"] != "tanh")].drop(columns=["pool_size"])
+    table.insert(2, "batch_norm", table["filters"] == 32)
+    for name in ("lr", "hidden", "optimizer.name"):
+        table.insert(2, name, table["filter_size"].map({3: 0.1, 5: 0.2}))
+    assert "Batch norm: True against False" not in texts(plots_grid.effects_chart(compare(table, 0.25), 0.25, "title"))
+    texts(plots_grid.accuracy_against_time(table, None, "title"))
+    texts(plots_grid.learning_curves(table, None, "title"))
+    assert "no such\npairs" in texts(plots_grid.interaction_maps(table, "title"))
+
+
+def test_curves_of_different_lengths_end_where_they_end_and_time_counts_the_epochs() -> None:
+    once = TABLE[TABLE["grid"] == "report"]
+    short = once.assign(epochs=5)
+    short.loc[:, [name for name in short if name.endswith(("_6", "_7", "_8", "_9", "_10"))]] = np.nan
+    table = pd.concat([short, once.assign(epochs=10)], ignore_index=True)
+    found = {(one.dimension, one.low): one for one in compare(table, 0.25)}["epochs", 5]
+    last = once["val_accuracy_10"].mean() - once["val_accuracy_5"].mean()
+    assert found.accuracy.mean == pytest.approx(100 * last)
+    assert found.seconds.mean == pytest.approx(2)
+    figure = plots_grid.learning_curves(table, None, "title")
+    ends = {int(np.isfinite(np.asarray(line.get_ydata(), float)).sum()) for line in figure.axes[0].lines}
+    assert ends == {5, 10}
+    words = plots_grid.accuracy_against_time(table, None, "title").axes[0].get_xlabel()
+    assert words == "Processor time of training, the shortest is 1"
+    with pytest.raises(ValueError, match="not finite"):
+        compare(table.assign(val_loss_2=np.nan), 0.25)

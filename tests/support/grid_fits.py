@@ -7,16 +7,25 @@ import time
 from pathlib import Path
 
 from trackdl.errors import TrackdlError
-from trackdl.studies.grid.fits import HISTORY, FoldResult, FoldTask, FreshTask, TimeTask
+from trackdl.spec.network import ConvNetwork
+from trackdl.studies.grid.fits import FoldResult, FoldTask, FreshTask, TimeTask
+
+
+def model(task: FoldTask | FreshTask | TimeTask) -> ConvNetwork:
+    assert isinstance(task.experiment.network, ConvNetwork)
+    return task.experiment.network
 
 
 def made_up(task: FoldTask) -> FoldResult:
     """Stand for a fit: what it says follows from what it is asked, and each call leaves a line."""
+    training = task.experiment.training
     with Path(os.environ["GRID_TEST"], "calls").open("a") as calls:
-        calls.write(json.dumps([task.model.model_dump(), task.fold]) + "\n")
-    value = task.model.dropout + (0.2 if task.model.activation == "relu" else 0.1) + task.fold / 100
-    history = {name: [value / 2, value] for name in HISTORY}
-    return FoldResult(history, 100, 1.0, 0.9, 1.1, task.training.seed + task.fold, "float32", "here")
+        calls.write(json.dumps([model(task).model_dump(exclude={"family"}), task.fold, training.epochs]) + "\n")
+    value = model(task).dropout + (0.2 if model(task).activation == "relu" else 0.1) + task.fold / 100
+    part = "test" if task.judge.by == "test" else "val"
+    curve = [value / 2, *[value] * (training.epochs - 1)]
+    history = dict.fromkeys(("train_loss", "train_accuracy", f"{part}_loss", f"{part}_accuracy"), curve)
+    return FoldResult(history, 100, 1.0, 0.9, 1.1, training.seed + task.fold, "float32", "here")
 
 
 def slow(task: FoldTask) -> FoldResult:
@@ -27,7 +36,7 @@ def slow(task: FoldTask) -> FoldResult:
 def first_time(task: FoldTask) -> bool:
     """Say whether the dropout 0.3, relu, fold 1 is tried for the first time, and note it."""
     mark = Path(os.environ["GRID_TEST"], "mark")
-    if (task.model.dropout, task.model.activation, task.fold) != (0.3, "relu", 1) or mark.exists():
+    if (model(task).dropout, model(task).activation, task.fold) != (0.3, "relu", 1) or mark.exists():
         return False
     mark.touch()
     return True
@@ -40,7 +49,7 @@ def killed_once(task: FoldTask) -> FoldResult:
 
 
 def killed_always(task: FoldTask) -> FoldResult:
-    if (task.model.dropout, task.fold) == (0.3, 1):
+    if (model(task).dropout, task.fold) == (0.3, 1):
         os.kill(os.getpid(), signal.SIGKILL)
     return made_up(task)
 
@@ -57,13 +66,14 @@ def never(task: FoldTask) -> FoldResult:
 
 def afresh(task: FreshTask) -> float:
     """Stand for a test: what it says follows from the cell."""
+    seed = task.experiment.training.seed
     with Path(os.environ["GRID_TEST"], "tested").open("a") as seeds:
-        seeds.write(f"{task.training.seed}\n")
-    return (0.6 if task.model.dropout == 0.3 else 0.5) + (task.training.seed - 1000) / 1000
+        seeds.write(f"{seed}\n")
+    return (0.6 if model(task).dropout == 0.3 else 0.5) + (seed - 1000) / 1000
 
 
 def timed(task: TimeTask) -> float:
     """Stand for a timing: what it says follows from the cell."""
     with Path(os.environ["GRID_TEST"], "timed").open("a") as cells:
-        cells.write(json.dumps(task.model.model_dump()) + "\n")
-    return 20.0 if task.model.dropout == 0.3 else 10.0
+        cells.write(json.dumps(model(task).model_dump()) + "\n")
+    return 20.0 if model(task).dropout == 0.3 else 10.0

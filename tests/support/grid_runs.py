@@ -10,31 +10,39 @@ import pytest
 from optuna.trial import TrialState
 
 from trackdl.spec import GridSpec
+from trackdl.spec.keys import with_keys
 from trackdl.studies import store as studies
 from trackdl.tasks import grid
 from trackdl.tracking import runs
 from trackdl.tracking.store import client
 
 SPACE = {
-    "activation": ["relu", "tanh"],
-    "filter_size": [3],
-    "dense_nodes": [8],
-    "dropout": [0.1, 0.3],
-    "filters": [2],
-    "conv_layers": [2],
-    "pool_size": [2],
+    "network.activation": ["relu", "tanh"],
+    "network.filter_size": [3],
+    "network.dense_nodes": [8],
+    "network.dropout": [0.1, 0.3],
+    "network.filters": [2],
+    "network.conv_layers": [2],
+    "network.pool_size": [2],
+}
+CONTENT: dict[str, Any] = {
+    "task": "grid",
+    "experiment": {
+        "task": "classify",
+        "name": "signs",
+        "data": {"sklearn": "digits", "validation": 0.2},
+        "network": {"family": "conv", **{key.partition(".")[2]: values[0] for key, values in SPACE.items()}},
+        "training": {"epochs": 2, "batch_size": 10, "optimizer": {"name": "adam", "lr": 0.001}, "seed": 1},
+    },
+    "judge": {"folds": 3},
+    "space": SPACE,
+    "choice": "first",
 }
 
 
-def experiment(**changes: object) -> GridSpec:
-    content = {
-        "task": "grid",
-        "data": {"dataset": "fashion"},
-        "folds": 3,
-        "training": {"epochs": 2, "batch_size": 10, "optimizer": {"name": "adam", "lr": 0.001}, "seed": 1},
-        "grids": {"report": SPACE},
-    }
-    return GridSpec.model_validate(content | changes)
+def experiment(of: dict[str, Any] | None = None, **changes: Any) -> GridSpec:
+    """Return the small grid; `of` are dotted keys of its experiment."""
+    return with_keys(GridSpec.model_validate(CONTENT | changes), {f"experiment.{k}": v for k, v in (of or {}).items()})
 
 
 def here(function: Callable[[Any], Any], next_task: Callable[[], Any], _: int) -> Iterator[tuple[Any, Any]]:
@@ -50,9 +58,9 @@ def calls(tmp_path: Path) -> Counter[str]:
 
 def stands_once(result: grid.Result, cells: int = 4, folds: int = 3) -> None:
     """Check that every fold stands once in the table, in Optuna and in MLflow, and that nothing is left open."""
-    table = result.table
+    table, accuracy = result.table, f"{result.experiment.part}_accuracy"
     assert len(table) == cells * folds
-    assert not table.duplicated([*SPACE, "fold"]).any()
+    assert not table.duplicated([*result.experiment.names, "fold"]).any()
     study = optuna.load_study(study_name=result.experiment.study("report"), storage=studies.storage_url())
     states = Counter(trial.state for trial in study.trials)
     assert states[TrialState.COMPLETE] == cells
@@ -65,10 +73,10 @@ def stands_once(result: grid.Result, cells: int = 4, folds: int = 3) -> None:
         assert run.info.data.tags["trackdl.trial"] == f"{study.study_name}/{trial.number}"
         assert run.info.data.tags["mlflow.parentRunId"] == result.run.id
         for fold in range(folds):
-            history = trial.user_attrs[f"fold {fold}"]["history"]["val_accuracy"]
-            logged = client().get_metric_history(run.id, f"fold_{fold}_val_accuracy")
+            history = trial.user_attrs[f"fold {fold}"]["history"][accuracy]
+            logged = client().get_metric_history(run.id, f"fold_{fold}_{accuracy}")
             assert [point.value for point in logged] == history  # no point twice
-        assert trial.value == pytest.approx(run.info.data.metrics["val_accuracy"])
+        assert trial.value == pytest.approx(run.info.data.metrics[accuracy])
     assert not runs.find("grid", "attributes.status = 'RUNNING'")
     assert grid.show_status(result.experiment)
 

@@ -5,8 +5,6 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from trackdl.spec.grid import DIMENSIONS
-
 EPOCHS = 10
 VALUES = {
     "activation": ["relu", "sigmoid", "tanh"],
@@ -29,6 +27,7 @@ EFFECTS = {
     "conv_layers": {3: 0.25},
     "pool_size": {3: -1.0},
 }
+DIMENSIONS = tuple(VALUES)
 COST = {"filter_size": {5: 1.5}, "filters": {32: 1.8}, "conv_layers": {3: 1.2}}  # times the processor seconds
 
 

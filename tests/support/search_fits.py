@@ -20,8 +20,8 @@ def made_up(task: SegmentTask) -> SegmentResult:
     begun = json.loads(task.state)["epoch"] if task.state else 0
     with Path(os.environ["SEARCH_TEST"], "calls").open("a") as calls:
         calls.write(f"{settings.optimizer.lr} {begun}\n")
-    value = 0.6 + task.experiment.model.filters / 100 - abs(settings.optimizer.lr - 0.03) / 10
-    seconds = task.experiment.model.filters / 2
+    value = 0.6 + task.experiment.network.filters / 100 - abs(settings.optimizer.lr - 0.03) / 10
+    seconds = task.experiment.network.filters / 2
     epochs = [Epoch(n, 1.0, 0.5, 1.0, value * (1 - 0.1 / n), seconds) for n in range(begun + 1, task.until + 1)]
     return SegmentResult(epochs, json.dumps({"epoch": task.until}).encode())
 

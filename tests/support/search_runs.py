@@ -14,10 +14,12 @@ from trackdl.tracking import runs
 from trackdl.tracking.store import client
 from trackdl.workers.pool import Failed
 
-CONTENT: dict[str, Any] = {
-    "task": "search",
-    "data": {"dataset": "fashion"},
-    "model": {
+OF: dict[str, Any] = {
+    "task": "classify",
+    "name": "signs",
+    "data": {"sklearn": "digits", "size": 28, "validation": 0.2},
+    "network": {
+        "family": "conv",
         "conv_layers": 2,
         "filter_size": 3,
         "filters": 4,
@@ -27,9 +29,13 @@ CONTENT: dict[str, Any] = {
         "activation": "relu",
     },
     "training": {"epochs": 4, "batch_size": 50, "optimizer": {"name": "adam", "lr": 0.01}, "seed": 1},
+}
+CONTENT: dict[str, Any] = {
+    "task": "search",
+    "experiment": OF,
     "space": {
-        "model.filters": {"low": 2, "high": 16, "whole": True, "log": True},
-        "model.conv_layers": [1, 2, 4],
+        "network.filters": {"low": 2, "high": 16, "whole": True, "log": True},
+        "network.conv_layers": [1, 2, 4],
         "training.optimizer.lr": {"low": 0.001, "high": 1, "log": True},
         "training.schedule": ["constant", "one_cycle"],
     },
@@ -37,8 +43,9 @@ CONTENT: dict[str, Any] = {
 }
 
 
-def experiment(**changes: Any) -> SearchSpec:
-    return SearchSpec.model_validate(CONTENT | changes)
+def experiment(of: dict[str, Any] | None = None, **changes: Any) -> SearchSpec:
+    """Return the small search; `of` are sections of its experiment."""
+    return SearchSpec.model_validate(CONTENT | {"experiment": OF | (of or {})} | changes)
 
 
 def here(function: Callable[[Any], Any], next_task: Callable[[], Any], _: int) -> Iterator[tuple[Any, Any]]:
@@ -80,5 +87,5 @@ def is_truthful(result: search.Result) -> None:
         assert points == [epoch["val_accuracy"] for epoch in trial.user_attrs.get("history", [])]
         assert run.artifacts("pictures") == (["pictures/learning_curve.png"] if points else [])
         if trial.state == TrialState.COMPLETE:
-            assert len(points) == result.experiment.training.epochs
+            assert len(points) == result.experiment.experiment.training.epochs
             assert trial.values[0] == points[-1]

@@ -13,13 +13,13 @@ from typer.testing import CliRunner
 
 from support import ROOT
 from support.search_fits import made_up
-from support.search_runs import CONTENT, experiment, here, is_truthful, stopped_after, study_of
+from support.search_runs import CONTENT, OF, experiment, here, is_truthful, stopped_after, study_of
 from trackdl import spec
 from trackdl.cli.app import app
 from trackdl.errors import InputError
 from trackdl.plots import search as plots_search
-from trackdl.spec import FashionSpec, SearchSpec
-from trackdl.spec.fashion import FashionModel
+from trackdl.spec import ClassifySpec, SearchSpec
+from trackdl.spec.network import ConvNetwork
 from trackdl.studies import store
 from trackdl.studies.search import driver as search_driver
 from trackdl.studies.search.segments import SegmentResult, SegmentTask, train_segment
@@ -43,11 +43,11 @@ def test_trials_end_truthfully_and_the_best_can_be_run(capsys: pytest.CaptureFix
     assert states["PRUNED"] >= 1
     assert result.best is not None
     assert result.file is not None
-    assert spec.load(result.file, FashionSpec) == result.best
+    assert spec.load(result.file, ClassifySpec) == result.best
     complete = [trial for trial in study_of(result).trials if trial.state == TrialState.COMPLETE]
-    assert result.best.model.filters == max(complete, key=lambda trial: trial.values[0]).params["model.filters"]
+    assert result.best.network.filters == max(complete, key=lambda trial: trial.values[0]).params["network.filters"]
     assert "validation" in search.show(result)
-    assert f"--file {result.file}" in capsys.readouterr().out.replace("\n", "")
+    assert f"run {result.file}" in capsys.readouterr().out.replace("\n", "")
 
 
 def test_a_diverged_trial_fails_and_never_wins() -> None:
@@ -67,7 +67,7 @@ def test_a_lost_worker_fails_its_trial_and_the_study_goes_on() -> None:
         for number, pair in enumerate(iter(next_task, None)):
             yield pair[0], Lost() if number == 2 else function(pair[1])
 
-    result = search.run(experiment(space={"model.filters": [2, 4, 8]}), 1, made_up, losing)
+    result = search.run(experiment(space={"network.filters": [2, 4, 8]}), 1, made_up, losing)
     failed = [trial for trial in study_of(result).trials if trial.state == TrialState.FAIL]
     assert len(failed) == 1
     assert "out of memory" in failed[0].user_attrs["why"]
@@ -77,8 +77,8 @@ def test_a_lost_worker_fails_its_trial_and_the_study_goes_on() -> None:
 
 def test_a_real_training_that_diverges_fails_within_its_first_epoch(tiny_fashion: Path) -> None:  # noqa: ARG001
     space = {"training.optimizer.lr": [1e2], "training.optimizer.name": ["sgd"]}
-    model = CONTENT["model"] | {"activation": "leaky_relu"}  # a ReLU may die first, which is finite
-    result = search.run(experiment(space=space, model=model, study={"trials": 1}), 1, train_segment, here)
+    model = OF["network"] | {"activation": "leaky_relu"}  # a ReLU may die first, which is finite
+    result = search.run(experiment(space=space, of={"network": model}, study={"trials": 1}), 1, train_segment, here)
     (trial,) = study_of(result).trials
     assert trial.state == TrialState.FAIL
     assert "epoch 1" in trial.user_attrs["why"]
@@ -87,7 +87,7 @@ def test_a_real_training_that_diverges_fails_within_its_first_epoch(tiny_fashion
 
 @pytest.mark.parametrize("segments", [0, 1, 4, 9])
 def test_an_interrupted_search_goes_on_with_the_epochs_it_has(segments: int, tmp_path: Path) -> None:
-    told = experiment(space={"model.filters": [2, 4, 8], "training.optimizer.lr": {"low": 0.01, "high": 0.1}})
+    told = experiment(space={"network.filters": [2, 4, 8], "training.optimizer.lr": {"low": 0.01, "high": 0.1}})
     with pytest.raises(KeyboardInterrupt):
         search.run(told, 1, made_up, stopped_after(segments))
     open_runs = runs.find("search", "attributes.status = 'RUNNING'")
@@ -112,7 +112,7 @@ def interrupt(*_: object) -> None:
     ids=lambda at: getattr(at, "__name__", at),
 )
 def test_a_trial_is_told_whole_wherever_its_end_was_cut_off(owner: Any, method: str, tmp_path: Path) -> None:
-    told = experiment(space={"model.filters": [2, 4]}, study={"trials": 2, "pruner": "none"})
+    told = experiment(space={"network.filters": [2, 4]}, study={"trials": 2, "pruner": "none"})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(owner, method, interrupt)
         with pytest.raises(KeyboardInterrupt):
@@ -192,14 +192,14 @@ def test_the_front_is_of_high_accuracy_and_little_time(monkeypatch: pytest.Monke
         return pareto(*arguments)
 
     monkeypatch.setattr(plots_search, "pareto", seen)
-    space = {"model.filters": [2, 4, 8], "training.optimizer.lr": {"low": 0.001, "high": 1, "log": True}}
+    space = {"network.filters": [2, 4, 8], "training.optimizer.lr": {"low": 0.001, "high": 1, "log": True}}
     told = experiment(space=space, study={"objectives": "accuracy and time", "trials": 14})
     result = search.run(told, 1, made_up, here)
     study = study_of(result)
     assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE"]
     points = []
     for trial in study.trials:
-        filters, rate = trial.params["model.filters"], trial.params["training.optimizer.lr"]
+        filters, rate = trial.params["network.filters"], trial.params["training.optimizer.lr"]
         if rate <= 0.5:  # else it diverges
             points.append((4 * filters / 2, (0.6 + filters / 100 - abs(rate - 0.03) / 10) * (1 - 0.1 / 4)))
     front = front_of(points)
@@ -209,7 +209,7 @@ def test_the_front_is_of_high_accuracy_and_little_time(monkeypatch: pytest.Monke
     assert sorted(told_points) == sorted(points)
     assert told_front == front
     assert result.best is not None
-    assert result.best.model.filters == 8
+    assert result.best.network.filters == 8
 
 
 @pytest.mark.parametrize(("flags", "objectives"), [([], "accuracy"), (["--pareto"], "accuracy and time")])
@@ -238,7 +238,7 @@ def test_the_command_has_two_objectives_if_asked(
 @pytest.mark.parametrize("pruner", ["halving", "hyperband", "none"])
 def test_every_pruner_and_sampler_searches(pruner: str, sampler: str) -> None:
     settings = {"pruner": pruner, "sampler": sampler, "min_epochs": 1, "reduction_factor": 2, "trials": 14}
-    space = {"model.filters": [2, 4, 8, 16], "training.optimizer.lr": {"low": 0.01, "high": 0.1}}
+    space = {"network.filters": [2, 4, 8, 16], "training.optimizer.lr": {"low": 0.01, "high": 0.1}}
     result = search.run(experiment(space=space, study=settings), 1, made_up, here)
     is_truthful(result)
     study = result.study.study
@@ -257,14 +257,14 @@ def test_every_pruner_and_sampler_searches(pruner: str, sampler: str) -> None:
 
 
 def test_first_trials_come_first_and_impossible_ones_are_not_trained() -> None:
-    first = [{"model.filters": 16, "training.optimizer.lr": 0.03}, {"model.conv_layers": 4}]
-    model = CONTENT["model"] | {"pool_size": 3}
-    space = CONTENT["space"] | {"model.conv_layers": [2, 3, 4]}
-    told = experiment(first=first[:1], space=space, model=model, study={"trials": 12, "pruner": "none"})
+    first = [{"network.filters": 16, "training.optimizer.lr": 0.03}, {"network.conv_layers": 4}]
+    model = OF["network"] | {"pool_size": 3}
+    space = CONTENT["space"] | {"network.conv_layers": [2, 3, 4]}
+    told = experiment(first=first[:1], space=space, of={"network": model}, study={"trials": 12, "pruner": "none"})
     result = search.run(told, 1, made_up, here)
     trials = study_of(result).trials
-    assert trials[0].params["model.filters"] == 16
-    impossible = [trial for trial in trials if trial.params["model.conv_layers"] == 4]
+    assert trials[0].params["network.filters"] == 16
+    impossible = [trial for trial in trials if trial.params["network.conv_layers"] == 4]
     assert impossible
     assert all(trial.state == TrialState.PRUNED for trial in impossible)
     assert all("pixels are left" in trial.user_attrs["why"] for trial in impossible)
@@ -274,17 +274,17 @@ def test_first_trials_come_first_and_impossible_ones_are_not_trained() -> None:
 def test_a_network_that_is_too_large_is_not_trained_and_the_finalist_is_trained_in_full(flip: bool) -> None:
     """It is shown mirrored pictures only where it has learnt from some."""
     told = experiment(
-        training=CONTENT["training"] | {"augmentation": {"flip": flip}},
-        space={"model.filters": [4, 512]},
+        of={"training": OF["training"] | {"augmentation": {"flip": flip}}},
+        space={"network.filters": [4, 512]},
         study={"trials": 8, "pruner": "none", "max_multiply_adds": 10_000_000},
-        finalist={"training.epochs": 30, "model.mirrored": True},
+        finalist={"training.epochs": 30, "network.mirrored": True},
     )
     result = search.run(told, 1, made_up, here)
-    large = [trial for trial in study_of(result).trials if trial.params["model.filters"] == 512]
+    large = [trial for trial in study_of(result).trials if trial.params["network.filters"] == 512]
     assert large
     assert all(trial.user_attrs["why"].startswith("too large") for trial in large)
     assert result.best is not None
-    assert (result.best.training.epochs, result.best.model.mirrored) == (30, flip)
+    assert (result.best.training.epochs, result.best.network.mirrored) == (30, flip)
 
 
 def test_multiply_adds_are_those_that_torch_counts() -> None:
@@ -298,25 +298,25 @@ def test_multiply_adds_are_those_that_torch_counts() -> None:
         {"dense_nodes": 0, "average": True, "filter_size": 5},
         {"padding": "none"},
     ):
-        model = FashionModel.model_validate(CONTENT["model"] | changes)
+        model = ConvNetwork.model_validate(OF["network"] | changes)
         with FlopCounterMode(display=False) as counter:
             FashionNet(model)(torch.zeros(1, 1, 28, 28))
-        assert 2 * model.multiply_adds == counter.get_total_flops()
+        assert 2 * model.multiply_adds(1, 28, 10) == counter.get_total_flops()
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"finalist": {"training.epoch": 3}}, "epoch"),
-        ({"space": {"model.filter": [1]}}, "model.filter"),
-        ({"space": {"data.validation": [0.1]}}, "model and training"),
-        ({"space": {"model.filters": {"low": 3, "high": 2}}}, "less than"),
-        ({"space": {"model.filters": {"low": 0, "high": 2, "log": True}}}, "above 0"),
-        ({"space": {"training.optimizer.name": ["sgd", "rmsprop"]}}, "rmsprop"),
-        ({"first": [{"model.pool_size": 2}]}, "lacks it"),
-        ({"first": [{"model.conv_layers": 3}]}, "not in the space"),
-        ({"first": [{"model.filters": 17}]}, "not in the space"),
-        ({"first": [{"model.filters": 2.5}]}, "not in the space"),
+        ({"space": {"network.filter": [1]}}, "network.filter"),
+        ({"space": {"data.validation": [0.1]}}, "network and training"),
+        ({"space": {"network.filters": {"low": 3, "high": 2}}}, "less than"),
+        ({"space": {"network.filters": {"low": 0, "high": 2, "log": True}}}, "above 0"),
+        ({"space": {"training.optimizer.name": ["sgd", "lion"]}}, "lion"),
+        ({"first": [{"network.pool_size": 2}]}, "lacks it"),
+        ({"first": [{"network.conv_layers": 3}]}, "not in the space"),
+        ({"first": [{"network.filters": 17}]}, "not in the space"),
+        ({"first": [{"network.filters": 2.5}]}, "not in the space"),
         ({"first": [{"training.optimizer.lr": "0.01"}]}, "not in the space"),
         ({"space": {"training.epochs": [2, 4]}}, "same length"),
         ({"space": {"training.seed": [1, 2]}}, "luckiest"),
@@ -334,4 +334,4 @@ def test_two_commands_do_not_work_on_one_study() -> None:
 
 def test_the_projects_own_search_is_valid() -> None:
     told = spec.load(ROOT / "experiments" / "search.yaml", SearchSpec)
-    assert told.experiment({}).model.model_dump() == told.model.model_dump()
+    assert told.of_trial({}) == told.experiment

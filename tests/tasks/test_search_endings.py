@@ -8,7 +8,7 @@ import pytest
 from optuna.trial import TrialState
 
 from support.search_fits import made_up
-from support.search_runs import CONTENT, experiment, here, stopped_after, study_of
+from support.search_runs import CONTENT, OF, experiment, here, stopped_after, study_of
 from trackdl.errors import DataMissing
 from trackdl.studies import store
 from trackdl.studies.search.segments import SegmentResult, SegmentTask
@@ -22,19 +22,19 @@ pytestmark = pytest.mark.usefixtures("own_searches")
 
 
 def test_a_trial_whose_finalist_would_be_impossible_is_not_trained() -> None:
-    space = {"model.pool_size": [2, 3]}
-    result = search.run(experiment(space=space, finalist={"model.conv_layers": 4}), 1, made_up, here)
+    space = {"network.pool_size": [2, 3]}
+    result = search.run(experiment(space=space, finalist={"network.conv_layers": 4}), 1, made_up, here)
     trials = study_of(result).trials
-    assert {trial.params["model.pool_size"] for trial in trials} == {2, 3}
-    assert all((trial.state == TrialState.PRUNED) == (trial.params["model.pool_size"] == 3) for trial in trials)
+    assert {trial.params["network.pool_size"] for trial in trials} == {2, 3}
+    assert all((trial.state == TrialState.PRUNED) == (trial.params["network.pool_size"] == 3) for trial in trials)
     assert result.best is not None
-    assert (result.best.model.conv_layers, result.best.model.pool_size) == (4, 2)
+    assert (result.best.network.conv_layers, result.best.network.pool_size) == (4, 2)
 
 
 def test_what_was_refused_untrained_is_not_counted_as_pruned(capsys: pytest.CaptureFixture[str]) -> None:
-    model = CONTENT["model"] | {"pool_size": 3}
-    space = CONTENT["space"] | {"model.conv_layers": [2, 4]}
-    result = search.run(experiment(space=space, model=model), 1, made_up, here)
+    model = OF["network"] | {"pool_size": 3}
+    space = CONTENT["space"] | {"network.conv_layers": [2, 4]}
+    result = search.run(experiment(space=space, of={"network": model}), 1, made_up, here)
     told = study_of(result).trials
     refused = [trial for trial in told if "impossible" in trial.user_attrs.get("why", "")]
     pruned = [trial for trial in told if trial.state == TrialState.PRUNED and trial not in refused]

@@ -1,8 +1,8 @@
 """The effect of each dimension on accuracy and training time, from a grid's table: matched pairs, all else equal.
 
-The table has a row for each configuration and fold, as `grid_table` writes it: `grid`, the seven dimensions, `fold`,
-`batch_ms`, and the learning curves from `train_loss_1` to `val_accuracy_10` (accuracies are fractions). A
-configuration's score is its last validation accuracy, the mean over the folds, as `GridSearchCV` scores.
+The table has a row for each configuration and fold, as `grid_table` writes it. A configuration's score is its last
+validation accuracy, the mean over the folds, as `GridSearchCV` scores. Where it was trained from several seeds, they
+take the folds' place; from one, nothing is known of errors: intervals are infinite, and no contrast is decidable.
 
 **What the intervals are over.** The pairs of a dimension are all pairs in the grid, not a sample of pairs: the mean
 over them is the effect in this grid. What is random is what a second run would change: the images that are drawn for
@@ -26,10 +26,10 @@ necessary. The rule was declared before the table and stays; each contrast state
 interval by its own folds alone.
 """
 
-import re
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -37,11 +37,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import t
 
+from trackdl.analysis.grid_table import cost, dimensions, history, last
 from trackdl.analysis.stats import Estimate, corrected_estimate, holm, residual_variance
-from trackdl.spec.grid import DIMENSIONS
+from trackdl.spec.grid import REPORT
 
 CONFIDENCE = 0.95
-REPORT = "report"  # the grid that is the report's own; any other is ours
+MOST = 20  # values of a dimension of which each is compared with each; of more, only with the next
 
 Floats = NDArray[np.float64]
 Finding = Literal["different", "alike", "open"]
@@ -94,18 +95,6 @@ class Contrast:
         return "alike" if self.p_equal < level else "different" if self.p_holm < level else "open"
 
 
-def epochs_of(table: pd.DataFrame) -> int:
-    """Return how many epochs the table's histories have.
-
-    Raises:
-        ValueError: It has none.
-    """
-    found = [int(match[1]) for name in table.columns if (match := re.fullmatch(r"val_accuracy_(\d+)", str(name)))]
-    if not found:
-        raise ValueError("the table has no column val_accuracy_1")
-    return max(found)
-
-
 def matched(table: pd.DataFrame, dimension: str, low: Any, high: Any, values: "pd.Series[float]") -> Floats:
     """Return the differences of `values` in pairs that differ in `dimension` alone, `high` less `low`, [pairs, folds].
 
@@ -117,8 +106,8 @@ def matched(table: pd.DataFrame, dimension: str, low: Any, high: Any, values: "p
 
 def _twins(table: pd.DataFrame, dimension: str, low: Any, high: Any, values: "pd.Series[float]") -> pd.DataFrame:
     """Return `matched` with a row per pair, indexed by the dimensions that its two have in common."""
-    others = [name for name in DIMENSIONS if name != dimension]
-    wide = table.assign(_value=values).pivot(index=others, columns=[dimension, "fold"], values="_value")
+    others = [name for name in dimensions(table) if name != dimension] or [""]
+    wide = table.assign(_value=values, **{"": 0}).pivot(index=others, columns=[dimension, "fold"], values="_value")
     twins: pd.DataFrame = (wide[high] - wide[low]).dropna().sort_index(axis=1)
     return twins
 
@@ -133,20 +122,19 @@ def compare(table: pd.DataFrame, margin: float) -> list[Contrast]:
         margin: Points of accuracy; a smaller difference is none in practice.
 
     Raises:
-        ValueError: A fold is missing, occurs twice or has no result; there are fewer than two folds; or the margin is
-            not positive.
+        ValueError: A fold is missing, occurs twice or has no result; or the margin is not positive.
     """
     if not margin > 0:
         raise ValueError(f"the margin must be positive, got {margin}")
     _check(table)
-    last, folds = epochs_of(table), table["fold"].nunique()
+    folds = table["fold"].nunique()
     found = _choose(table)
     accuracy, overfitting, seconds = (
         [matched(rows, dimension, low, high, values[rows.index]) for dimension, low, high, rows in found]
         for values in (
-            100 * table[f"val_accuracy_{last}"],
-            table[f"val_loss_{last}"] - table[f"train_loss_{last}"],
-            np.log(table["batch_ms"]),
+            100 * last(table, "held_accuracy"),
+            last(table, "held_loss") - last(table, "train_loss"),
+            cost(table).map(math.log),
         )
     )
     levels = {(dimension, value) for dimension, low, high, _ in found for value in (low, high)}
@@ -169,7 +157,9 @@ def compare(table: pd.DataFrame, margin: float) -> list[Contrast]:
             seconds=_geometric_mean(seconds[place].mean(axis=1)),
             overfitting=gaps[place][0],
             # 1 / (folds - 1): test rows divided by training rows.
-            alone=corrected_estimate(accuracy[place].mean(axis=0), 1 / (folds - 1), CONFIDENCE),
+            alone=corrected_estimate(accuracy[place].mean(axis=0), 1 / (folds - 1), CONFIDENCE)
+            if folds > 1
+            else estimates[place][0],
             ratio=ratios[place],
             factor=factor,
             shared=_shared(table, rows, dimension, low, high),
@@ -190,14 +180,17 @@ def compare_within(table: pd.DataFrame, dimension: str, margin: float) -> dict[A
 
 def _check(table: pd.DataFrame) -> None:
     folds = sorted(table["fold"].unique().tolist())
-    for cell, rows in table.groupby(["grid", *DIMENSIONS]):
+    for cell, rows in table.groupby(["grid", *dimensions(table)]):
         own = sorted(rows["fold"].tolist())
         if own != folds:
             name = ", ".join(map(str, cell)) if isinstance(cell, tuple) else cell
             raise ValueError(f"the configuration {name} has the folds {own}; each of {folds} is needed once")
-    if len(folds) < 2:
-        raise ValueError(f"two folds or more are needed; the table's are {folds}")
-    if not np.isfinite(table.select_dtypes("number").to_numpy(np.float64)).all():
+    curves = [history(table, name) for name in ("train_loss", "train_accuracy", "held_loss", "held_accuracy")]
+    ends = [curve.notna() for curve in curves]
+    # Epochs may be a dimension: after a fit's last one its columns are empty.
+    whole = all(one.equals(ends[0]) and one[1].all() and (one.cummin(axis=1) == one).all(axis=None) for one in ends)
+    finite = np.isfinite(np.hstack([curve.fillna(0).to_numpy(np.float64) for curve in curves])).all()
+    if not (whole and finite and np.isfinite(table["batch_ms"].to_numpy(np.float64)).all()):
         raise ValueError("the table has a number that is missing or not finite")
 
 
@@ -205,9 +198,10 @@ def _choose(table: pd.DataFrame) -> list[tuple[str, Any, Any, pd.DataFrame]]:
     """Return (dimension, low, high, rows to find the pairs among) of every contrast."""
     report = table[table["grid"] == REPORT]
     found = []
-    for dimension in DIMENSIONS:
+    for dimension in dimensions(table):
         rows = table if report[dimension].nunique() < 2 else report
-        for low, high in combinations(sorted(rows[dimension].unique().tolist()), 2):
+        values = sorted(rows[dimension].unique().tolist())
+        for low, high in combinations(values, 2) if len(values) <= MOST else pairwise(values):
             kept = rows[rows[dimension].isin([low, high])]
             if len(matched(kept, dimension, low, high, kept["fold"])):
                 found.append((dimension, low, high, kept))
@@ -221,7 +215,7 @@ def _shared(table: pd.DataFrame, rows: pd.DataFrame, dimension: str, low: Any, h
     return {
         name: pairs[name].tolist()[0]
         for name in pairs.columns
-        if report[name].nunique() > 1 and pairs[name].nunique() == 1
+        if name and report[name].nunique() > 1 and pairs[name].nunique() == 1
     }
 
 
@@ -234,6 +228,10 @@ def _estimates(differences: Sequence[Floats], independent: int) -> list[tuple[Es
     found = []
     for one in differences:
         pairs, folds = one.shape
+        if folds < 2:
+            mean = float(one.mean())
+            found.append((Estimate(mean, -math.inf, math.inf, 1.0), math.inf, 1))
+            continue
         variance = max(factor * residual_variance(one), _between(one)) / pairs
         error = float(np.sqrt((1 / folds + 1 / (folds - 1)) * variance))
         freedom = independent * (folds - 1)
@@ -243,7 +241,10 @@ def _estimates(differences: Sequence[Floats], independent: int) -> list[tuple[Es
 
 def _ratios(differences: Sequence[Floats]) -> tuple[list[float | None], float]:
     """Return each contrast's `ratio`, and the `factor` of all."""
-    ratios = [_between(one) / within if (within := residual_variance(one)) > 0 else None for one in differences]
+    ratios = [
+        _between(one) / within if one.shape[1] > 1 and (within := residual_variance(one)) > 0 else None
+        for one in differences
+    ]
     known = [ratio for ratio in ratios if ratio is not None]
     return ratios, max(1.0, float(np.mean(known))) if known else 1.0
 
@@ -261,8 +262,8 @@ def _estimate(mean: float, error: float, freedom: int) -> Estimate:
 
 def _equivalence(mean: float, error: float, freedom: int, margin: float) -> float:
     """Return the p-value of the two one-sided tests (Schuirmann, 1987) that the mean lies within the margin."""
-    if not error:
-        return float(abs(mean) >= margin)
+    if not error or math.isinf(error):
+        return float(math.isinf(error) or abs(mean) >= margin)
     return float(t.sf((margin - abs(mean)) / error, freedom))
 
 

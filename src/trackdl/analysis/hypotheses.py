@@ -1,10 +1,16 @@
 """Verdicts on the report's hypotheses, in words that can be quoted: pure functions of contrasts."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from trackdl.analysis.contrasts import Contrast
+import pandas as pd
+
+from trackdl.analysis.contrasts import Contrast, compare, compare_within
+from trackdl.analysis.grid_table import plain
+from trackdl.analysis.stats import Estimate
+from trackdl.spec.grid import GridSpec
 from trackdl.spec.hypotheses import Hypothesis
 
 Decision = Literal["supported", "contradicted", "no practical difference", "not decidable"]
@@ -15,17 +21,13 @@ SCOPE = (
     "the grid, of other data, or of longer training."
 )
 
-LABELS = {
-    "conv_layers": "Convolution layers",
-    "filter_size": "Filter size",
-    "filters": "Filters",
-    "dense_nodes": "Dense nodes",
-    "dropout": "Dropout",
-    "pool_size": "Pool size",
-    "activation": "Activation",
-}
-
 _AGREES = {("higher", True), ("lower", False)}
+
+
+def label(dimension: str) -> str:
+    """Return what people read for a dimension: filter_size is "Filter size"."""
+    words = dimension.replace("_", " ").replace(".", " ")
+    return words[:1].upper() + words[1:]
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,27 @@ def decide(contrast: Contrast, predicted: Literal["higher", "lower", "differs", 
     return "supported" if agrees else "contradicted"
 
 
+def judge_table(
+    table: pd.DataFrame, experiment: GridSpec, hypotheses: Sequence[Hypothesis]
+) -> tuple[list[Contrast], dict[Any, list[Contrast]], list[HypothesisVerdict]]:
+    """Return a grid's contrasts, those within each value of its group, and its verdicts on hypotheses.
+
+    Raises:
+        ValueError: As `contrasts.compare`, or a hypothesis is of no dimension of the grid.
+    """
+    group, margin = experiment.grouped_by, experiment.margin
+    contrasts = compare(table, margin)
+    within = compare_within(table, group, margin) if group else {}
+    named = [one.model_copy(update={"dimension": experiment.short(one.dimension)}) for one in hypotheses]
+    return contrasts, within, [judge(one, contrasts, margin, within, group) for one in named]
+
+
 def judge(
     hypothesis: Hypothesis,
     contrasts: Sequence[Contrast],
     margin: float,
     within: Mapping[Any, Sequence[Contrast]] | None = None,
+    group: str = "",
 ) -> HypothesisVerdict:
     """Return the verdict on a hypothesis.
 
@@ -63,31 +81,58 @@ def judge(
     there is no practical difference if no contrast has one.
 
     Args:
-        hypothesis: The report's.
+        hypothesis: The report's; its dimension is that of the contrasts.
         contrasts: Of any dimensions, as `contrasts.compare` returned them for `margin`.
         margin: Points of accuracy.
-        within: The contrasts among the configurations of each activation, as `contrasts.compare_within` returned them;
-            they are quoted and decide nothing.
+        within: The contrasts among the configurations of each value of the dimension `group`, as
+            `contrasts.compare_within` returned them; they are quoted and decide nothing.
+        group: That dimension.
     """
     own = tuple(contrast for contrast in contrasts if contrast.dimension == hypothesis.dimension)
-    found = {decide(contrast, hypothesis.accuracy) for contrast in own}
-    decision: Decision = "not decidable"
-    if len(found) == 1:
-        (decision,) = found
-    elif len(found & {"supported", "contradicted"}) == 1:
-        (decision,) = found & {"supported", "contradicted"}
+    if hypothesis.accuracy == "best":
+        best = plain(hypothesis.best)
+        own = tuple(one for one in own if best in (plain(one.low), plain(one.high)))
+        decision = _decide_best(best, own)
+    else:
+        decision = _decide_all([decide(contrast, hypothesis.accuracy) for contrast in own])
     words = _words(hypothesis, decision, own, margin)
     if decision == "not decidable":
-        words += "".join(f" {_alone_words(one, contrasts)}" for one in own if one.finding == "open")
-    words += "".join(_within_words(one, within or {}, several=len(own) > 1) for one in own)
+        unsure = [one for one in own if one.finding == "open" and not math.isinf(one.accuracy.high)]
+        words += "".join(f" {_alone_words(one, contrasts)}" for one in unsure)
+    words += "".join(_within_words(one, within or {}, group, several=len(own) > 1) for one in own)
     words += _other_words(hypothesis, own)
     return HypothesisVerdict(hypothesis, decision, own, words)
 
 
+def _decide_all(decisions: Sequence[Decision]) -> Decision:
+    found = set(decisions)
+    decided: set[Decision] = found & {"supported", "contradicted"}
+    left = found if len(found) == 1 else decided
+    return left.pop() if len(left) == 1 else "not decidable"
+
+
+def _decide_best(best: str | float, contrasts: Sequence[Contrast]) -> Decision:
+    """Return whether a value is the best: better than its neighbours, or than all others if they are no numbers."""
+    found = {
+        plain(one.low if above else one.high): decide(one, "higher" if above else "lower")
+        for one in contrasts
+        if (above := plain(one.high) == best) or plain(one.low) == best
+    }
+    if "contradicted" in found.values():
+        return "contradicted"
+    near = set(found)
+    if isinstance(best, float) and all(isinstance(value, float) for value in found):
+        places = sorted([best, *found])
+        place = places.index(best)
+        near = {*places[max(0, place - 1) : place], *places[place + 1 : place + 2]}
+    decisions = {found[value] for value in near}
+    return decisions.pop() if len(decisions) == 1 else "not decidable"
+
+
 def _words(hypothesis: Hypothesis, decision: Decision, contrasts: Sequence[Contrast], margin: float) -> str:
-    label, claim = LABELS[hypothesis.dimension], f"the report's hypothesis that {hypothesis.claim}"
+    name, claim = label(hypothesis.dimension), f"the report's hypothesis that {hypothesis.claim}"
     if not contrasts:
-        return f"{label}: the grid has only one value, so {claim} is not decidable."
+        return f"{name}: the grid has only one value, so {claim} is not decidable."
     findings = "; ".join(contrast_words(contrast, margin) for contrast in contrasts)
     ends = {
         "supported": f"{claim} is supported.",
@@ -95,7 +140,7 @@ def _words(hypothesis: Hypothesis, decision: Decision, contrasts: Sequence[Contr
         "no practical difference": f"no practical difference (less than {margin:g} points): {claim} is not borne out.",
         "not decidable": f"{claim} is not decidable by this grid.",
     }
-    words = f"{label} {findings}: {ends[decision]}"
+    words = f"{name} {findings}: {ends[decision]}"
     beyond = any(one.accuracy.low > margin or one.accuracy.high < -margin for one in contrasts)
     if decision in ("supported", "contradicted") and not beyond:
         words += f" Whether the difference is more than {margin:g} points is open."
@@ -112,7 +157,7 @@ def _pairs_words(contrasts: Sequence[Contrast]) -> str:
     words = " The report's grid has only one value; this" if ours else " This"
     words += f" rests on {sum(contrast.pairs for contrast in contrasts)} pairs"
     words += " with configurations of ours" if ours else ""
-    named = [f"{LABELS[name].lower()} {value}" for name, value in shared.items()]
+    named = [f"{label(name).lower()} {value}" for name, value in shared.items()]
     return f"{words}, all of them with {', '.join(named)}." if named else f"{words}."
 
 
@@ -123,13 +168,13 @@ def _alone_words(contrast: Contrast, contrasts: Sequence[Contrast]) -> str:
         return f"Of {contrast.high} against {contrast.low}, {own}"
     widest = max(contrasts, key=lambda one: one.ratio or 0)
     return (
-        f"Errors are pooled over all contrasts, and {LABELS[widest.dimension].lower()} {widest.high} against "
+        f"Errors are pooled over all contrasts, and {label(widest.dimension).lower()} {widest.high} against "
         f"{widest.low}, whose folds differ most, widens that of {contrast.high} against {contrast.low}; {own}"
     )
 
 
-def _within_words(contrast: Contrast, within: Mapping[Any, Sequence[Contrast]], *, several: bool) -> str:
-    """Return a contrast among the configurations of each activation; empty if only one activation has it."""
+def _within_words(contrast: Contrast, within: Mapping[Any, Sequence[Contrast]], group: str, *, several: bool) -> str:
+    """Return a contrast among the configurations of each of the group's values; empty if only one has it."""
     key = (contrast.dimension, contrast.low, contrast.high)
     found = {
         value: one.accuracy.mean
@@ -140,7 +185,8 @@ def _within_words(contrast: Contrast, within: Mapping[Any, Sequence[Contrast]], 
     if len(found) < 2:
         return ""
     of = f", {contrast.high} against {contrast.low}" if several else ""
-    return f" By activation{of}: {', '.join(f'{v} {mean:+.2f}' for v, mean in found.items())} points (exploratory)."
+    means = ", ".join(f"{value} {mean:+.2f}" for value, mean in found.items())
+    return f" By {label(group).lower()}{of}: {means} points (exploratory)."
 
 
 def _other_words(hypothesis: Hypothesis, contrasts: Sequence[Contrast]) -> str:
@@ -161,7 +207,7 @@ def _overfitting_words(expected: Literal["more", "less"], contrasts: Sequence[Co
         f"Apart from accuracy the report expects {expected} overfitting; the gap of validation loss over training loss "
         f"differs by {gaps}, not corrected for several tests: "
     )
-    if contrasts[0].dimension == "dropout":
+    if "dropout" in contrasts[0].dimension:
         return (
             f"{words}training loss is measured with dropout active, which by itself narrows the gap, so this measure "
             "cannot decide."
@@ -181,15 +227,22 @@ def contrast_words(contrast: Contrast, margin: float) -> str:
         "alike": f"equivalent {alike}",
         "open": f"not shown different, {different}, nor equivalent {alike}",
     }[contrast.finding]
+    interval = f"95 % interval {found.low:+.2f} to {found.high:+.2f}; {shown}"
+    if math.isinf(found.high):
+        interval = "trained once each, so nothing is known of the error"
     return (
-        f"{contrast.high} against {contrast.low}: {found.mean:+.2f} points (95 % interval {found.low:+.2f} to "
-        f"{found.high:+.2f}; {shown}; ahead in {contrast.ahead} of {contrast.pairs} pairs), "
+        f"{contrast.high} against {contrast.low}: {found.mean:+.2f} points ({interval}; ahead in {contrast.ahead} of "
+        f"{contrast.pairs} pairs), "
         f"{time.mean:.2f}× the training time ({time.low:.2f} to {time.high:.2f})"
     )
 
 
 def _p(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"= {value:.3f}"
+
+
+def _range(found: Estimate) -> str:
+    return "unknown" if math.isinf(found.high) else f"{found.low:+.2f} to {found.high:+.2f}"
 
 
 def contrast_rows(contrasts: Sequence[Contrast]) -> tuple[list[str], list[list[str]]]:
@@ -204,13 +257,13 @@ def contrast_rows(contrasts: Sequence[Contrast]) -> tuple[list[str], list[list[s
 def _row(contrast: Contrast) -> list[str]:
     accuracy, seconds = contrast.accuracy, contrast.seconds
     return [
-        LABELS[contrast.dimension].lower() + (" (ours)" if contrast.ours else ""),
+        label(contrast.dimension).lower() + (" (ours)" if contrast.ours else ""),
         f"{contrast.high} against {contrast.low}",
         str(contrast.pairs),
         str(contrast.ahead),
         f"{accuracy.mean:+.2f}",
-        f"{accuracy.low:+.2f} to {accuracy.high:+.2f}",
-        f"{contrast.alone.low:+.2f} to {contrast.alone.high:+.2f}",
+        _range(accuracy),
+        _range(contrast.alone),
         _p(contrast.p_holm).removeprefix("= "),
         _p(contrast.p_equal).removeprefix("= "),
         f"{seconds.mean:.2f}×",

@@ -1,4 +1,4 @@
-"""Figures of binary classifiers, from their results: loss and ROC curves, calibration, confusion, ablation."""
+"""Figures of a table's classifiers, from their results: loss and ROC curves, calibration, confusion, ablation."""
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
@@ -66,10 +66,12 @@ def roc_panels(groups: Mapping[str, Mapping[str, Judged]], title: str) -> Figure
     return figure
 
 
-def calibration_panels(groups: Mapping[str, Mapping[str, Judged]], title: str) -> Figure:
-    """Draw observed frequencies against predicted probabilities, a panel for each group; areas stand for counts."""
-    words = ("Predicted probability of heart disease", "Fraction with heart disease")
-    figure, panels = _unit_squares(groups, title, *words)
+def calibration_panels(groups: Mapping[str, Mapping[str, Judged]], title: str, positive: str) -> Figure:
+    """Draw observed frequencies against predicted probabilities, a panel for each group; areas stand for counts.
+
+    `positive` is the class whose probabilities they are.
+    """
+    figure, panels = _unit_squares(groups, title, f"Predicted probability of {positive}", f"Fraction of {positive}")
     for axes, models in zip(panels, groups.values(), strict=True):
         for (name, (targets, probabilities)), colour, style in zip(models.items(), cycle(PALETTE), cycle(STYLES)):
             bins = reliability(targets, probabilities)
@@ -89,16 +91,19 @@ def confusion_grid(
 
     `judged` has targets and predicted classes, [n] each, by model; a row of the figure has `columns` matrices.
     """
-    figure, panels = new_panels(len(judged), columns, 2.3, 2.5, title)
+    places = range(len(classes))
+    side = max(2.3, 0.45 * len(classes))
+    figure, panels = new_panels(len(judged), columns, side, side + 0.2, title)
     for index, (axes, (name, (targets, labels))) in enumerate(zip(panels, judged.items(), strict=True)):
-        counts = confusion_matrix(targets, labels, labels=[0, 1])
+        counts = confusion_matrix(targets, labels, labels=places)
         axes.imshow(counts, cmap="Blues", vmin=0, vmax=counts.sum() * 0.6)
         for (row, column), count in np.ndenumerate(counts):
             dark = count > counts.sum() * 0.35
             axes.text(column, row, str(count), ha="center", va="center", color="white" if dark else "black")
         axes.set_title(f"{name}\n{np.trace(counts)} of {counts.sum()}", fontsize=8)
-        axes.set_xticks([0, 1], classes, fontsize=7)
-        axes.set_yticks([0, 1], classes if index % columns == 0 else ["", ""], fontsize=7, rotation=90, va="center")
+        axes.set_xticks(places, classes, fontsize=7, rotation=90 if len(classes) > 2 else 0)
+        names = classes if index % columns == 0 else [""] * len(classes)
+        axes.set_yticks(places, names, fontsize=7, rotation=0 if len(classes) > 2 else 90, va="center")
     return figure
 
 

@@ -53,7 +53,7 @@ def legend_below(figure: Figure, columns: int, axes: Axes | None = None, **optio
 
 
 def image_grid(pictures: NDArray[Any], captions: Sequence[str], title: str, columns: int) -> Figure:
-    """Draw grey images, [n, height, width], in rows of `columns`, each with a caption (report, Task 1)."""
+    """Draw images, [n, height, width] or in colour [n, height, width, 3], in rows of `columns`, each with a caption."""
     figure, panels = new_panels(len(pictures), columns, 1.5, 1.75, title)
     for axes, picture, caption in zip(panels, pictures, captions, strict=True):
         axes.imshow(picture, cmap="gray", interpolation="none")
@@ -97,19 +97,19 @@ def epoch_curves(ours: Mapping[str, Points], reports: Mapping[str, Points], kept
     return figure
 
 
-def fold_curves(folds: Sequence[Mapping[str, Sequence[float]]], title: str) -> Figure:
-    """Draw loss and accuracy per epoch of each fold of a cross-validation.
+def fold_curves(folds: Sequence[Mapping[str, Sequence[float]]], title: str, part: str = "val") -> Figure:
+    """Draw loss and accuracy per epoch of each fit of a cell, judged by its fold (`val`) or on the `test` images.
 
-    A fold has `train_loss`, `val_loss`, `train_accuracy` and `val_accuracy`, a value per epoch each; accuracies are
-    fractions.
+    A fit has `train_loss`, `train_accuracy`, and the same of `part`, a value per epoch each; accuracies are fractions.
     """
+    words = "fit {}, test" if part == "test" else "fold {}, held out"
     figure, panels = new_panels(2, 2, 5.5, 4, title)
     for axes, kind in zip(panels, LABELS, strict=True):
         for number, fold in enumerate(folds):
-            epochs = range(1, len(fold[f"val_{kind}"]) + 1)
+            epochs = range(1, len(fold[f"{part}_{kind}"]) + 1)
             colour = PALETTE[number % len(PALETTE)]
             axes.plot(epochs, fold[f"train_{kind}"], ":", color=colour, linewidth=1)
-            axes.plot(epochs, fold[f"val_{kind}"], "o-", color=colour, markersize=4, label=f"fold {number}, held out")
+            axes.plot(epochs, fold[f"{part}_{kind}"], "o-", color=colour, markersize=4, label=words.format(number))
         axes.plot([], [], ":", color=GREY, label="training")
         label_epochs(axes, LABELS[kind], percent=kind == "accuracy")
         axes.legend()

@@ -11,18 +11,19 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
-from trackdl.analysis.contrasts import REPORT, Contrast, epochs_of
-from trackdl.analysis.grid_table import scores
-from trackdl.analysis.hypotheses import LABELS
+from trackdl.analysis.contrasts import Contrast
+from trackdl.analysis.grid_table import dimensions, history, is_cell, scores
+from trackdl.analysis.hypotheses import label
 from trackdl.analysis.stats import Estimate
 from trackdl.plots.common import BLUE, GREEN, GREY, PALETTE, label_epochs, legend_below, new_axes, new_panels
-from trackdl.spec.grid import DIMENSIONS
+from trackdl.spec.grid import REPORT
 
 # Colours come with markers and lines, for prints in grey. 6 colours, 7 markers and 5 lines: the numbers have no common
 # factor, so a colour is used again with another marker and another line.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", ":", "-.", (0, (8, 2)))
 INK = "#222222"
+MOST_ROWS, MOST_CURVES = 80, 1000  # in one figure
 FINDINGS = {
     "different": (BLUE, "o", "different"),
     "alike": (GREEN, "s", "no practical difference"),
@@ -33,8 +34,11 @@ FINDINGS = {
 def effects_chart(contrasts: Sequence[Contrast], margin: float, title: str) -> Figure:
     """Draw each contrast's effect on accuracy and on training time, with 95 % intervals.
 
-    The contrasts are those of `contrasts.compare` for `margin`, in points of accuracy, which is drawn as a band.
+    The contrasts are those of `contrasts.compare` for `margin`, in points of accuracy, which is drawn as a band; of
+    very many, the largest. An interval that is not known is not drawn.
     """
+    if len(contrasts) > MOST_ROWS:
+        contrasts = sorted(contrasts, key=lambda one: -abs(one.accuracy.mean))[:MOST_ROWS]
     rows = len(contrasts)
     figure = Figure(figsize=(11, 0.45 * rows + 2.1), layout="constrained")
     figure.suptitle(title)
@@ -62,13 +66,14 @@ def effects_chart(contrasts: Sequence[Contrast], margin: float, title: str) -> F
 
 
 def _interval(axes: Axes, found: Estimate, place: int, colour: str, marker: str) -> None:
-    axes.plot([found.low, found.high], [place, place], color=colour, linewidth=2.5, solid_capstyle="butt")
+    if np.isfinite([found.low, found.high]).all():
+        axes.plot([found.low, found.high], [place, place], color=colour, linewidth=2.5, solid_capstyle="butt")
     axes.plot(found.mean, place, marker, color=colour, markersize=7)
 
 
 def _label(contrast: Contrast) -> str:
     ours = " (ours)" if contrast.ours else ""
-    return f"{LABELS[contrast.dimension]}{ours}: {contrast.high} against {contrast.low}"
+    return f"{label(contrast.dimension)}{ours}: {contrast.high} against {contrast.low}"
 
 
 def interaction(table: pd.DataFrame, first: str, second: str) -> tuple[pd.DataFrame, float]:
@@ -83,8 +88,8 @@ def interaction(table: pd.DataFrame, first: str, second: str) -> tuple[pd.DataFr
         NaN where no settings of the other dimensions count.
     """
     report = scores(table[table["grid"] == REPORT])
-    others = [name for name in DIMENSIONS if name not in (first, second)]
-    wide = report.pivot(index=others, columns=[first, second], values="score")
+    others = [name for name in dimensions(report) if name not in (first, second)] or [""]
+    wide = report.assign(**{"": 0}).pivot(index=others, columns=[first, second], values="score")
     every = pd.MultiIndex.from_product([sorted(report[name].unique()) for name in (first, second)])
     means = wide.reindex(columns=every).dropna().mean().unstack()
     grid = means.to_numpy()
@@ -95,7 +100,7 @@ def interaction(table: pd.DataFrame, first: str, second: str) -> tuple[pd.DataFr
 def interaction_maps(table: pd.DataFrame, title: str, maps: int = 2) -> Figure:
     """Draw the strength of all interactions in the report's grid, and the mean scores of the `maps` strongest."""
     report = table[table["grid"] == REPORT]
-    names = [name for name in DIMENSIONS if report[name].nunique() > 1]
+    names = [name for name in dimensions(report) if report[name].nunique() > 1]
     pairs = {pair: interaction(report, *pair) for pair in combinations(names, 2)}
     known = [pair for pair, (_, strength) in pairs.items() if np.isfinite(strength)]
     strongest = sorted(known, key=lambda pair: pairs[pair][1], reverse=True)[:maps]
@@ -107,16 +112,16 @@ def interaction_maps(table: pd.DataFrame, title: str, maps: int = 2) -> Figure:
         strengths[names.index(b), names.index(a)] = strength
         if (a, b) not in known:
             first.text(names.index(a), names.index(b) - 1, "no such\npairs", ha="center", va="center", fontsize=8)
-    labels = [LABELS[name] for name in names]
+    labels = [label(name) for name in names]
     _heat(first, strengths[1:, :-1], (labels[1:], labels[:-1]), "{:.2f}", "Strength of interaction, points (RMS)")
     first.tick_params(axis="x", rotation=35)
-    for label in first.get_xticklabels():
-        label.set_horizontalalignment("right")
+    for text in first.get_xticklabels():
+        text.set_horizontalalignment("right")
     for axes, (a, b) in zip(others, strongest, strict=True):
         means = pairs[a, b][0]
         cells = 100 * means.to_numpy(np.float64)
         _heat(axes, cells, ([*map(str, means.index)], [*map(str, means.columns)]), "{:.2f}", "Mean score, %")
-        axes.set(ylabel=LABELS[a], xlabel=LABELS[b])
+        axes.set(ylabel=label(a), xlabel=label(b))
     return figure
 
 
@@ -137,39 +142,58 @@ def _heat(axes: Axes, values: NDArray[np.float64], labels: tuple[list[str], list
     axes.spines[:].set_visible(False)
 
 
-def accuracy_against_time(table: pd.DataFrame, report_cell: Mapping[str, Any], title: str) -> Figure:
-    """Draw the score of the report's configurations against their time per batch, and the Pareto front.
+def strongest(table: pd.DataFrame) -> str:
+    """Return the dimension whose values' mean scores in the report's grid are the furthest apart, the first of equals.
 
-    `report_cell` has the dimensions of the report's choice, which is marked.
+    Dimensions with more values than can be told apart in a figure count only if there are no others.
     """
     found = scores(table[table["grid"] == REPORT])
-    seconds, score = found["batch_ms"].to_numpy(), 100 * found["score"].to_numpy()
+    means = {name: found.groupby(name)["score"].mean() for name in dimensions(found)}
+    return max(means, key=lambda name: (len(means[name]) <= len(MARKERS), np.ptp(means[name].to_numpy())))
+
+
+def accuracy_against_time(table: pd.DataFrame, choice: Mapping[str, Any] | None, title: str, words: str = "") -> Figure:
+    """Draw the score of the report's configurations against their training time, and the Pareto front.
+
+    `choice` has the dimensions of the configuration that the report chose, if any, which is marked and called `words`.
+    """
+    found, hue = scores(table[table["grid"] == REPORT]), strongest(table)
+    seconds, score = found["cost"].to_numpy(), 100 * found["score"].to_numpy()
+    alike = found["cost"].equals(found["batch_ms"])
+    if not alike:
+        seconds = seconds / seconds.min()
     figure, axes = new_axes(9.5, 6, title)
     front = _front(seconds, score)
     axes.plot(seconds[front], score[front], color=INK, linewidth=1, label="Pareto front", zorder=1)
-    for value, colour, marker, _ in _styled(found["activation"]):
-        own = (found["activation"] == value).to_numpy()
-        axes.scatter(seconds[own], score[own], s=42, color=colour, marker=marker, alpha=0.8, linewidths=0, label=value)
-    for places, words, marker in (
+    for value, colour, marker, _ in _styled(found[hue]):
+        own = (found[hue] == value).to_numpy()
+        name = _named(hue, value)
+        axes.scatter(seconds[own], score[own], s=42, color=colour, marker=marker, alpha=0.8, linewidths=0, label=name)
+    for places, name, marker in (
         ([int(score.argmax())], "best", "o"),
-        (np.flatnonzero(_is_cell(found, report_cell)), "the report's choice", "s"),
+        (np.flatnonzero(is_cell(found, choice)), words, "s"),
     ):
-        label = f"{words}, {score[places[0]]:.2f} %" if len(places) else words
-        (ring,) = axes.plot(seconds[places], score[places], marker, color=INK, fillstyle="none", label=label)
-        ring.set(markersize=13, markeredgewidth=1.6)
-    axes.set(xlabel="Processor time per batch, ms", ylabel="Validation accuracy, mean over the folds, %")
+        if len(places):
+            (ring,) = axes.plot(seconds[places], score[places], marker, color=INK, fillstyle="none")
+            ring.set(markersize=13, markeredgewidth=1.6, label=f"{name}, {score[places[0]]:.2f} %")
+    axes.set_xlabel("Processor time per batch, ms" if alike else "Processor time of training, the shortest is 1")
+    axes.set_ylabel(f"{_held(table)} accuracy, mean over the fits, %")
     legend_below(figure, 6)
     return figure
 
 
-def _styled(values: "pd.Series[str]") -> list[tuple[str, str, str, Any]]:
+def _held(table: pd.DataFrame) -> str:
+    return "Test" if "test_accuracy_1" in table else "Validation"
+
+
+def _named(dimension: str, value: Any) -> str:
+    """Return a value as a legend calls it: a word speaks for itself."""
+    return value if isinstance(value, str) else f"{label(dimension).lower()} {value}"
+
+
+def _styled(values: "pd.Series[Any]") -> list[tuple[Any, str, str, Any]]:
     """Return the distinct values, sorted, each with a colour, a marker and a line of its own."""
-    return list(zip(sorted(values.unique()), cycle(PALETTE), cycle(MARKERS), cycle(LINES), strict=False))
-
-
-def _is_cell(found: pd.DataFrame, cell: Mapping[str, Any]) -> NDArray[np.bool_]:
-    same: NDArray[np.bool_] = np.logical_and.reduce([found[name].to_numpy() == cell[name] for name in DIMENSIONS])
-    return same
+    return list(zip(sorted(values.unique().tolist()), cycle(PALETTE), cycle(MARKERS), cycle(LINES), strict=False))
 
 
 def _front(costs: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -180,27 +204,28 @@ def _front(costs: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[n
     return front
 
 
-def learning_curves(table: pd.DataFrame, report_cell: Mapping[str, Any], title: str) -> Figure:
-    """Draw validation accuracy and loss per epoch of the report's configurations, means over the folds.
+def learning_curves(table: pd.DataFrame, choice: Mapping[str, Any] | None, title: str, words: str = "") -> Figure:
+    """Draw the judged accuracy and loss per epoch of the report's configurations, means over the fits.
 
-    `report_cell` has the dimensions of the report's choice, which is marked.
+    `choice` has the dimensions of the configuration that the report chose, if any, which is marked and called `words`.
     """
-    last = epochs_of(table)
-    epochs, report = range(1, last + 1), table[table["grid"] == REPORT]
-    found = report.groupby(list(DIMENSIONS), as_index=False).mean(numeric_only=True)
-    best = int(found[f"val_accuracy_{last}"].to_numpy().argmax())
-    marked = [(found[_is_cell(found, report_cell)], "the report's choice", "-"), (found.iloc[[best]], "best", "--")]
+    report, hue = table[table["grid"] == REPORT], strongest(table)
+    found = report.groupby(dimensions(table), as_index=False).mean(numeric_only=True)
+    best = int(history(found, "held_accuracy").ffill(axis=1).iloc[:, -1].to_numpy().argmax())
+    marked = [(np.flatnonzero(is_cell(found, choice)), words, "-"), (np.array([best]), "best", "--")]
     figure, panels = new_panels(2, 2, 5.5, 4.3, title)
-    metrics = (("val_accuracy", "Validation accuracy"), ("val_loss", "Validation loss, cross-entropy"))
-    for axes, (name, label) in zip(panels, metrics, strict=True):
-        columns = [f"{name}_{epoch}" for epoch in epochs]
-        for value, colour, _, line in _styled(found["activation"]):
-            curves = found.loc[found["activation"] == value, columns].to_numpy().T
-            lines = axes.plot(epochs, curves, color=colour, linestyle=line, linewidth=0.8, alpha=0.55)
-            lines[0].set_label(value)
-        for rows, words, line in marked:
-            axes.plot(epochs, rows[columns].to_numpy().T, color=INK, linestyle=line, linewidth=2, label=words)
-        label_epochs(axes, label, percent=name == "val_accuracy")
+    metrics = (("held_accuracy", "accuracy"), ("held_loss", "loss, cross-entropy"))
+    for axes, (name, kind) in zip(panels, metrics, strict=True):
+        curves = history(found, name)
+        for value, colour, _, line in _styled(found[hue]):
+            own = curves[(found[hue] == value).to_numpy()]
+            own = own.iloc[:: 1 + len(found) // MOST_CURVES]
+            lines = axes.plot(curves.columns, own.T, color=colour, linestyle=line, linewidth=0.8, alpha=0.55)
+            lines[0].set_label(_named(hue, value))
+        for places, called, line in marked:
+            for place in places:
+                axes.plot(curves.columns, curves.iloc[place], color=INK, linestyle=line, linewidth=2, label=called)
+        label_epochs(axes, f"{_held(table)} {kind}", percent=kind == "accuracy")
     legend_below(figure, 5, axes)
     for handle in figure.legends[0].legend_handles:
         if handle is not None:
@@ -213,7 +238,7 @@ def importance_bars(importances: Mapping[str, float], title: str) -> Figure:
     ranked = sorted(importances.items(), key=lambda item: item[1])
     figure, axes = new_axes(8, 0.42 * len(ranked) + 1.3, title, grid="x")
     values = [value for _, value in ranked]
-    bars = axes.barh([LABELS.get(name, name) for name, _ in ranked], values, color=BLUE)
+    bars = axes.barh([label(name) for name, _ in ranked], values, color=BLUE)
     axes.bar_label(bars, [f"{value:.1%}" for value in values], padding=4)
     axes.set_xlim(0, 1.12 * max([*values, 1e-9]))
     axes.xaxis.set_major_formatter(PercentFormatter(1))

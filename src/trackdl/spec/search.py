@@ -1,15 +1,15 @@
-"""The schema of the search's experiment file: an experiment of Task 2, which of its keys are searched, and how."""
+"""The schema of the search's experiment file: an experiment, which of its keys are searched, and how."""
 
 import hashlib
 import json
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from trackdl.spec.base import Strict, Training
-from trackdl.spec.fashion import FashionData, FashionSpec, Network
-
-Scalar = bool | int | float | str
+from trackdl.spec.base import Named, Strict
+from trackdl.spec.classify import CLASSES, SIDE, ClassifySpec
+from trackdl.spec.keys import Scalar, among, reason, try_value, with_keys
+from trackdl.spec.network import ConvNetwork
 
 # Keys that must be the same in all trials, and why.
 COMMON = {
@@ -57,26 +57,25 @@ class StudySettings(Strict):
     max_multiply_adds: int | None = Field(default=None, ge=1)
 
 
-def _among(value: Scalar, choices: list[Scalar] | Range) -> bool:
+def _in_space(value: Scalar, choices: list[Scalar] | Range) -> bool:
     if isinstance(choices, list):
-        return any(value == choice and isinstance(value, bool) == isinstance(choice, bool) for choice in choices)
+        return among(value, choices)
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return number and choices.low <= float(value) <= choices.high and (not choices.whole or float(value).is_integer())
 
 
-class SearchSpec(Strict):
-    """The search for a better Task 2 network.
+class SearchSpec(Named):
+    """The search for a better network than an experiment's.
 
-    `data`, `model` and `training` are an experiment of `fashion`. Each dotted key of `space` is searched: over a list
-    of values, or over a range of numbers. `first` are the trials to start with, by these keys. `finalist` overrides
-    keys of the best trial's experiment, which is then trained in full: more epochs, for example; `model.mirrored` only
-    applies to a network that was trained on mirrored images. The test images are never used.
+    A file may name the `experiment` by `of`, with keys `set` otherwise. Each dotted key of `space` is searched: over a
+    list of values, or over a range of numbers. `first` are the trials to start with, by these keys. `finalist`
+    overrides keys of the best trial's experiment, which is then trained in full: more epochs, for example;
+    `network.mirrored` only applies to a network that was trained on mirrored images. Trials are judged on the
+    validation split; the test images are never used.
     """
 
     task: Literal["search"]
-    data: FashionData
-    model: Network
-    training: Training
+    experiment: ClassifySpec
     space: dict[str, list[Scalar] | Range] = Field(min_length=1)
     first: list[dict[str, Scalar]] = Field(default_factory=list)
     finalist: dict[str, Scalar] = Field(default_factory=dict)
@@ -84,79 +83,69 @@ class SearchSpec(Strict):
 
     @model_validator(mode="after")
     def _the_space_is_of_this_experiment(self) -> "SearchSpec":
+        if not self.experiment.data.validation:
+            raise ValueError("experiment: a search needs data.validation, the share of images that judges trials")
         for key, values in self.space.items():
-            if not key.startswith(("model.", "training.")):
-                raise ValueError(f"space: {key}: only keys of model and training can be searched, e.g. model.filters")
+            if not key.startswith(("network.", "training.")):
+                raise ValueError(
+                    f"space: {key}: only keys of network and training can be searched, e.g. network.filters"
+                )
             if key in COMMON:
                 raise ValueError(f"space: {key}: {COMMON[key]}")
             for value in values if isinstance(values, list) else [values.low, values.high]:
-                self._try(key, int(value) if isinstance(values, Range) and values.whole else value)
+                try:
+                    try_value(self.experiment, key, int(value) if isinstance(values, Range) and values.whole else value)
+                except ValueError as error:
+                    raise ValueError(f"space: {error}") from error
         for number, trial in enumerate(self.first, 1):
             if unknown := trial.keys() - self.space.keys():
                 raise ValueError(f"first: trial {number} sets {', '.join(sorted(unknown))}; the space lacks it")
             for key, value in trial.items():
-                if not _among(value, self.space[key]):
+                if not _in_space(value, self.space[key]):
                     raise ValueError(f"first: trial {number} sets {key} to {value}, which is not in the space")
-            self.experiment(trial)
-        self.experiment(self.finalist)
+            self.of_trial(trial)
+        self.of_trial(self.finalist)
         return self
 
     def refusal(self, values: dict[str, Scalar]) -> str | None:
         """Return why a trial must not be trained, e.g. an impossible or too large network; None if it may be."""
         try:
-            cost = self.experiment(values).model.multiply_adds
+            trial, data = self.of_trial(values), self.experiment.data
+            cost = trial.network.multiply_adds(data.channels, data.side or SIDE, data.class_count or CLASSES)
             self.in_full(values)
         except ValidationError as error:
-            return f"impossible: {error.errors()[0]['msg'].removeprefix('Value error, ')}"
+            return f"impossible: {reason(error)}"
         limit = self.study.max_multiply_adds
         if limit is not None and cost > limit:
             return f"too large: {cost:,} multiply-adds per image, the study allows {limit:,}"
         return None
 
-    def in_full(self, values: dict[str, Scalar]) -> FashionSpec:
+    def in_full(self, values: dict[str, Scalar]) -> ClassifySpec:
         """Return the experiment that trains a trial in full: with the keys of `finalist`.
 
         Raises:
             ValidationError: The values are not compatible.
         """
-        full = self.experiment(values | self.finalist)
-        if full.model.mirrored and not full.training.augmentation.flip:
+        full = self.of_trial(values | self.finalist)
+        if isinstance(full.network, ConvNetwork) and full.network.mirrored and not full.training.augmentation.flip:
             # It was not trained on mirrored images, so averaging over them would make its predictions worse.
-            full = self.experiment(values | self.finalist | {"model.mirrored": False})
+            full = self.of_trial(values | self.finalist | {"network.mirrored": False})
         return full
 
-    def _try(self, key: str, value: Scalar) -> None:
-        try:
-            self.experiment({key: value})
-        except ValidationError as error:
-            # Whether a value is possible may depend on other keys; whether a key or type is wrong does not.
-            if any(problem["type"] != "value_error" for problem in error.errors()):
-                raise ValueError(f"space: {key}: {value}: {error.errors()[0]['msg']}") from error
-
-    def experiment(self, values: dict[str, Scalar]) -> FashionSpec:
-        """Return the experiment of a trial: this one with some keys overridden.
+    def of_trial(self, values: dict[str, Scalar]) -> ClassifySpec:
+        """Return the experiment of a trial: with these keys.
 
         Raises:
             ValidationError: The values are not compatible.
         """
-        content: dict[str, Any] = {
-            "task": "fashion",
-            "data": self.data.model_dump(),
-            "model": self.model.model_dump(),
-            "training": self.training.model_dump(),
-        }
-        for key, value in values.items():
-            *sections, last = key.split(".")
-            section = content
-            for name in sections:
-                section = section.setdefault(name, {})
-            section[last] = value
-        return FashionSpec.model_validate(content)
+        return with_keys(self.experiment, values)
 
     @property
     def study_name(self) -> str:
-        """The study's name: a digest of the seed and of everything that makes two trials comparable."""
-        content = self.model_dump(mode="json")
+        """The study's name: a digest of the report, the seed and everything that makes two trials comparable."""
+        from trackdl.spec.files import report  # which reads searches
+
+        content = self.model_dump(mode="json") | {"report": report().slug}
         for key in ("trials", "minutes"):
             del content["study"][key]
         kind = "search" if self.study.objectives == "accuracy" else "search-time"

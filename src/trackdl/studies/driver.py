@@ -15,7 +15,9 @@ class Driver:
     """Opens and closes trials' runs below the study's run `parent`, for `task`."""
 
     def __init__(self, task: str, parent: Run) -> None:
-        self.task, self.parent = task, parent
+        self.parent = parent
+        kept = ("trackdl.kind", "trackdl.report")
+        self.tags = {"trackdl.task": task, **{k: v for k, v in parent.info.data.tags.items() if k in kept}}
         self.unfinished = trials.unfinished(task, parent)
         self.open: dict[str, Run] = {}
         self.studio = Studio()
@@ -24,7 +26,7 @@ class Driver:
         """Open the run of a trial: the one that it has, even if the trial has not stored it yet, else a new one."""
         tag = f"{study}/{trial.number}"
         known = trial.run_id or (self.unfinished[tag].id if tag in self.unfinished else None)
-        tags = {"trackdl.task": self.task, "trackdl.trial": tag}
+        tags = {**self.tags, "trackdl.trial": tag}
         with defer_interrupts():
             run = trials.open_trial(self.parent, known, f"{study}, trial {trial.number}", trial.params, tags)
             self.open[run.id] = run

@@ -6,6 +6,9 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from trackdl.errors import InputError
+
+DATA = "data_digest"  # the user attribute of a study that identifies its images
 RUN = "mlflow_run"  # the user attribute of a trial that leads to its MLflow run
 
 
@@ -37,6 +40,19 @@ class Study:
 
     def __init__(self, study: optuna.Study) -> None:
         self.study, self.name = study, study.study_name
+
+    def check_data(self, digest: str) -> None:
+        """Store the digest of a new study's data; later its trials are only continued with the same.
+
+        Raises:
+            InputError: The study began with other data.
+        """
+        if self.study.user_attrs.get(DATA, digest) != digest:
+            raise InputError(
+                f"the images are not those that the study {self.name} began with: put those back, or delete the study "
+                "in Optuna's dashboard (`trackdl ui`), and with it what was trained on them"
+            )
+        self.study.set_user_attr(DATA, digest)
 
     def _interrupted(self) -> Iterator[Trial]:
         """Yield the trials that a dead process has left RUNNING."""

@@ -1,10 +1,8 @@
-"""Task 2's grid: the report's 96 configurations, 3 folds, 10 epochs; in the report all 288 fits failed.
+"""A grid: an experiment trained with every value of some of its keys, each cell exactly once.
 
-Possible configurations are trained; the table lists the others with the reason. The report's failures are reproduced.
-
-`trackdl grid` continues wherever it was stopped, however it was stopped: a cell is identified by its parameters, each
-finished fold is stored with its trial, and only this process writes to the stores. Workers train a fold and return the
-result.
+Possible cells are trained; the table lists the others with the reason. `trackdl grid` continues wherever it was
+stopped, however it was stopped: a cell is identified by its parameters, each finished fit is stored with its trial, and
+only this process writes to the stores. Workers train a fit and return the result.
 """
 
 import json
@@ -19,15 +17,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import psutil
 
 from trackdl.analysis import grid_table
-from trackdl.data.download.datasets import DATASETS
+from trackdl.data.images import load_images
+from trackdl.data.readers import digest_of
 from trackdl.errors import TrackdlError
 from trackdl.spec import GridSpec
-from trackdl.spec.fashion import TEST_IMAGES
-from trackdl.spec.grid import DIMENSIONS
+from trackdl.spec.grid import REPORT
 from trackdl.studies.grid.conclusions import Conclusions, conclude, show_conclusions
 from trackdl.studies.grid.driver import GridDriver
 from trackdl.studies.grid.fits import FoldResult, FoldTask, FreshTask, TimeTask, fit_fold, fit_fresh, time_batch
@@ -40,6 +39,7 @@ from trackdl.system.paths import whole_file
 from trackdl.tabular.faults import failed_fits
 from trackdl.tracking import runs, trials
 from trackdl.tracking.runs import Run
+from trackdl.training.image_splits import grid_with_size
 from trackdl.workers.pool import Engine, count_workers, work_through
 
 TRAINS = ("fit_fold", "fit_fresh", "time_batch")  # covered by the code digest, with all that they reach
@@ -85,14 +85,17 @@ def run(
     """
     count = count_workers(workers)
     storage()  # reports an unusable store before anything else is done
+    experiment = grid_with_size(experiment)
     names = " ".join(experiment.study(grid) for grid in experiment.grids)
     with ExitStack() as locks:
         for grid in experiment.grids:
             locks.enter_context(study_lock(experiment.study(grid)))
-        runs.close_abandoned("grid")
+        runs.close_abandoned(experiment.name)
         studies = _studies(experiment)
-        known = trials.study_run("grid", names)
-        with runs.start(experiment, resume=known, name="grid") as parent:
+        for study in studies:
+            study.check_data(digest_of(experiment.experiment.data))
+        known = trials.study_run(experiment.name, names)
+        with runs.start(experiment, resume=known, name=experiment.name) as parent:
             if known is None:
                 known_trials = [trial for study in studies for trial in study.trials_in_grid()]
                 trials.adopt(parent, [trial.user_attrs[RUN] for trial in known_trials if RUN in trial.user_attrs])
@@ -110,31 +113,36 @@ def run(
             content = grid_table.to_csv(experiment, table)
             grid_table.check_whole(experiment, *grid_table.read(content.encode()))
             parent.text(content, "grid.csv")  # kept even if the analysis fails
-            main = studies[list(experiment.grids).index("report")]
+            main = studies[list(experiment.grids).index(REPORT)]
             fresh = tested_afresh(experiment, main, table, partial(engine, test), count)
-            importances = main.importances(experiment.training.seed)
+            importances = main.importances(experiment.experiment.training.seed)
             conclusions = conclude(parent, experiment, table, fresh, importances)
-            parent.metrics({"best_val_accuracy": conclusions.curse.score})
-            origin = _origin(experiment, parent, studies) | _fresh(conclusions)
-            origin["report_failures"] = failed_fits(experiment.grids["report"].model_dump(), experiment.folds)
+            parent.metrics({f"best_{experiment.part}_accuracy": conclusions.curse.score})
+            origin = _origin(experiment, parent, studies, conclusions)
+            parent.tags({"trackdl.data_digest": origin["data"]})
             parent.table(origin, "grid.json")
             if export is not None:
-                _export(export, _table_name(experiment), content, origin)
+                _export(export, experiment.name, content, origin)
     return Result(experiment, parent, table, conclusions)
 
 
 def _studies(experiment: GridSpec) -> list[GridStudy]:
     return [
-        GridStudy(experiment.study(grid), space.model_dump(), experiment.cells(grid), experiment.folds)
+        GridStudy(
+            experiment.study(grid),
+            {name: space[key] for name, key in experiment.names.items()},
+            experiment.cells(grid),
+            experiment.fits,
+        )
         for grid, space in experiment.grids.items()
     ]
 
 
 def _work(driver: GridDriver, workers: int, fit: Fit, engine: Engine) -> None:
-    folds = driver.experiment.folds
+    folds = driver.experiment.fits
     done = sum(len(fold_results(trial)) for study in driver.studies for trial in study.trials_in_grid())
     total = folds * sum(len(study.cells) for study in driver.studies)
-    with progress("grid, folds", total, done, every=10) as advance:
+    with progress(f"{driver.experiment.name}, fits", total, done, every=10) as advance:
         for (cell, fold), outcome in engine(fit, partial(next, driver.tasks(), None), workers):
             advance(driver.keep(cell, fold, outcome))
 
@@ -156,20 +164,24 @@ def _table(experiment: GridSpec, studies: list[GridStudy], times: list[list[floa
         for (cell, trial), batch_ms in zip(study.finished(), of_grid, strict=True)
         for row in grid_table.fold_rows(grid, cell, fold_results(trial), batch_ms)
     ]
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    for name, key in experiment.names.items():
+        if len({isinstance(value, str) + 2 * isinstance(value, bool) for value in experiment.space[key]}) > 1:
+            table[name] = table[name].astype(str)  # what stands beside words is a word too, as in the CSV file
+    return table
 
 
-def _fresh(found: Conclusions) -> dict[str, Any]:
-    """Return the test accuracies of the best cell and the report's choice, trained from new seeds."""
-    cells = {"best": found.curse.fresh, "choice": found.curse.report_fresh}
-    kept = {name: list(accuracies) for name, accuracies in cells.items()}
-    return {"fresh": {"best_cell": found.curse.winner, "test_pictures": TEST_IMAGES, **kept}}
-
-
-def _origin(experiment: GridSpec, run: Run, studies: list[GridStudy]) -> dict[str, Any]:
-    """Return the table's provenance: data, code, command, machine, versions and time."""
+def _origin(experiment: GridSpec, run: Run, studies: list[GridStudy], found: Conclusions) -> dict[str, Any]:
+    """Return the table's provenance: data, code, command, machine, versions and time; and what was tested afresh."""
+    images = load_images(experiment.experiment.data)
+    fresh: dict[str, Any] = {"best_cell": found.curse.winner, "test_pictures": len(images.test_labels)}
+    fresh["best"] = list(found.curse.fresh)
+    if found.curse.report_fresh:
+        fresh["choice"] = list(found.curse.report_fresh)
+    space = {name: experiment.space[key] for name, key in experiment.names.items()}
+    failures = {"report_failures": failed_fits(space, experiment.fits)} if experiment.faults else {}
     return {
-        "data": DATASETS[experiment.data.dataset].digest,
+        "data": images.digest,
         "code": run.info.data.tags["trackdl.code_digest"],
         "command": " ".join(["trackdl", *sys.argv[1:]]),
         "machine": {
@@ -181,6 +193,8 @@ def _origin(experiment: GridSpec, run: Run, studies: list[GridStudy]) -> dict[st
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("trackdl", "torch", "optuna", "mlflow", "scikit-learn", "numpy")},
         "wall_hours": {study.name: round(study.active_seconds / 3600, 3) for study in studies},
+        "fresh": fresh,
+        **failures,
     }
 
 
@@ -193,11 +207,6 @@ def _processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def _table_name(experiment: GridSpec) -> str:
-    """Return the name of the exported table; the two grids must not overwrite each other's."""
-    return "grid" if experiment.padding == "none" else "grid-padded"
-
-
 def _export(folder: Path, name: str, table: str, origin: dict[str, Any]) -> None:
     for ending, content in (("csv", table), ("json", json.dumps(origin, indent=2) + "\n")):
         with whole_file(folder / f"{name}.{ending}") as part:
@@ -206,8 +215,9 @@ def _export(folder: Path, name: str, table: str, origin: dict[str, Any]) -> None
 
 def show_status(experiment: GridSpec) -> bool:
     """Print the state of each grid's cells; return whether every possible cell is finished exactly once."""
+    experiment = grid_with_size(experiment)
     standing = ("impossible", "done", "under way", "failed", "missing", "doubled")
-    columns = ["grid", "cells", *standing, "folds done", "hours"]
+    columns = ["grid", "cells", *standing, "fits done", "hours"]
     lines, whole = [], True
     for grid, study in zip(experiment.grids, _studies(experiment), strict=True):
         census: Census = study.census()
@@ -216,9 +226,9 @@ def show_status(experiment: GridSpec) -> bool:
         groups = (impossible, census.done, census.under_way, census.failed, census.missing, census.doubled)
         folds = sum(len(fold_results(trial)) for trial in study.trials_in_grid())
         counts = [str(len(study.cells) + len(impossible)), *(str(len(group)) for group in groups)]
-        of = f"{folds} of {len(study.cells) * experiment.folds}"
+        of = f"{folds} of {len(study.cells) * experiment.fits}"
         lines.append([f"{grid} ({study.name})", *counts, of, f"{study.active_seconds / 3600:.2f}"])
-    print_table("Task 2's grid: its cells", columns, lines)
+    print_table(f"{experiment.label}: its cells", columns, lines)
     complete = "complete: every possible cell is finished exactly once"
     say(complete if whole else "not complete: `trackdl grid` continues it")
     return whole
@@ -226,29 +236,36 @@ def show_status(experiment: GridSpec) -> bool:
 
 def show(result: Result) -> str:
     """Print the best configurations and the report's choice; return a one-line summary."""
-    grid = "report"
-    best = grid_table.best_cells(result.table, grid)
-    first = result.experiment.cells(grid)[0]
-    place = next(i for i in range(len(best)) if all(best[name][i] == value for name, value in first.items()))
-    columns = ["place", *DIMENSIONS, "parameters", "CPU ms a batch", "score"]
+    experiment = result.experiment
+    best, names = grid_table.best_cells(result.table, REPORT), list(experiment.names)
+    chosen = np.flatnonzero(grid_table.is_cell(best, experiment.choice_cell)).tolist()
+    columns = ["place", *names, "parameters", "CPU ms a batch", "score"]
     lines = [
         [
             str(i + 1),
-            *(str(best[name][i]) for name in DIMENSIONS),
+            *(str(best[name][i]) for name in names),
             f"{best.parameters[i]:,}",
             f"{best.batch_ms[i]:.1f}",
-            f"{best.score[i]:.2%} ± {best.spread[i]:.2%}",
+            f"{best.score[i]:.2%}" + (f" ± {best.spread[i]:.2%}" if experiment.fits > 1 else ""),
         ]
-        for i in sorted({*range(min(5, len(best))), place, len(best) - 1})
+        for i in sorted({*range(min(5, len(best))), *chosen, len(best) - 1})
     ]
-    print_table(f"Task 2's grid: mean validation accuracy of {result.experiment.folds} folds", columns, lines)
-    impossible = result.experiment.impossible(grid)
+    judged = {
+        "folds": f"mean validation accuracy of {experiment.fits} folds",
+        "validation": "accuracy on the validation split",
+        "test": "test accuracy",
+    }[experiment.judge.by]
+    seeds = f", mean of {experiment.seeds} seeds" if experiment.seeds > 1 else ""
+    print_table(f"{experiment.label}: {judged}{seeds}", columns, lines)
+    impossible = experiment.impossible(REPORT)
     networks = f"{len(best)} of the grid's {len(best) + len(impossible)} configurations are possible"
     reasons = "; ".join(dict.fromkeys(reason for _, reason in impossible))
     say(f"{networks}{', the others fail at ' if impossible else ''}{reasons}")
     show_conclusions(result.conclusions)
+    if experiment.remark:
+        say(f"\nEvery figure above was {experiment.remark}.")
     say(f"run {result.run.id}")
+    choice = [f"; {experiment.choice_words} {best.score[place]:.2%}, place {place + 1}" for place in chosen]
     return (
-        f"Task 2's grid, {networks}: best {best.score[0]:.2%} (mean of folds, which chose it); "
-        f"the report's choice, its grid's first cell, {best.score[place]:.2%}, place {place + 1}."
+        f"{experiment.label}, {networks}: best {best.score[0]:.2%} ({judged}{seeds}, which chose it){''.join(choice)}."
     )

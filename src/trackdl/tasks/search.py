@@ -1,4 +1,4 @@
-"""The search for a better Fashion-MNIST network than the report's: a study over architecture and training together.
+"""The search for a better network than an experiment's: a study over architecture and training together.
 
 Workers train a trial epoch by epoch. This process alone asks the study, reports each epoch to its pruner, and writes to
 the stores. A trial's state after each epoch is kept next to the studies' store until the trial ends, so
@@ -11,19 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trackdl import spec
+from trackdl.data.images import load_images, validation_split
 from trackdl.plots import grid as plots_grid
 from trackdl.plots import search as plots_search
-from trackdl.spec import FashionSpec, SearchSpec
-from trackdl.spec.fashion import TRAINING_IMAGES
+from trackdl.spec import ClassifySpec, SearchSpec
 from trackdl.studies.search.driver import SearchDriver
 from trackdl.studies.search.segments import SegmentResult, SegmentTask, train_segment
 from trackdl.studies.search.study import SearchStudy, histories
 from trackdl.studies.store import storage, study_lock
 from trackdl.studies.study import RUN
 from trackdl.system.console import print_table, progress, say
-from trackdl.system.paths import project_root, whole_file
+from trackdl.system.paths import project_root, report_root, whole_file
 from trackdl.tracking import runs, trials
 from trackdl.tracking.runs import Run
+from trackdl.training.image_splits import with_size
 from trackdl.workers.pool import Engine, count_workers, work_through
 
 TRAINS = ("train_segment",)  # covered by the code digest, with all that they reach
@@ -37,12 +38,22 @@ WORDS = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "REFUSED"
 
 @dataclass(frozen=True)
 class Result:
-    """The task's result: the trials' parent run, the study, and the best experiment with its file, if there is one."""
+    """The task's result.
+
+    Attributes:
+        experiment: The search.
+        run: The trials' parent run.
+        study: The study.
+        images: How many images were trained on in all, each as often as it was used.
+        best: The best trial's experiment, if a trial is complete.
+        file: The file that it was written to.
+    """
 
     experiment: SearchSpec
     run: Run
     study: SearchStudy
-    best: FashionSpec | None
+    images: int
+    best: ClassifySpec | None
     file: Path | None
 
 
@@ -65,18 +76,22 @@ def run(
     """
     count = count_workers(workers)
     storage()  # reports an unusable store before anything else is done
+    of = with_size(experiment.experiment)
+    experiment = experiment.model_copy(update={"experiment": of})
+    images = load_images(of.data)
     name = experiment.study_name
     with study_lock(name):
-        runs.close_abandoned("search")
+        runs.close_abandoned(experiment.name)
         study = SearchStudy(experiment)
-        known = trials.study_run("search", name)
+        study.check_data(images.digest)
+        known = trials.study_run(experiment.name, name)
         with runs.start(experiment, resume=known, name=name) as parent:
             if known is None:
                 trials.adopt(parent, [t.user_attrs[RUN] for t in study.trials() if RUN in t.user_attrs])
             settings = experiment.study
             pruner = "none" if study.two else settings.pruner
             parent.tags({"trackdl.study": name, "trackdl.sampler": settings.sampler, "trackdl.pruner": pruner})
-            driver = SearchDriver(experiment, study, parent)
+            driver = SearchDriver(experiment, study, parent, images.emptied())
             try:
                 driver.resume()
                 _work(driver, count, train, engine)
@@ -85,8 +100,10 @@ def run(
                 driver.abandon()
                 raise
             best, file = _write_best(experiment, study, parent)
-            _summarise(experiment, study, parent)
-    return Result(experiment, parent, study, best, file)
+            each, _ = validation_split(len(images.train_labels), of.data.validation or 0, of.data.split_seed)
+            trained = len(each) * sum(len(histories(trial)) for trial in study.trials())
+            _summarise(study, parent, trained)
+    return Result(experiment, parent, study, trained, best, file)
 
 
 def _work(driver: SearchDriver, workers: int, train: Train, engine: Engine) -> None:
@@ -106,8 +123,8 @@ def _work(driver: SearchDriver, workers: int, train: Train, engine: Engine) -> N
             ended = now
 
 
-def _write_best(experiment: SearchSpec, study: SearchStudy, run: Run) -> tuple[FashionSpec | None, Path | None]:
-    """Write the best trial's experiment to a file that `trackdl fashion --file` can run."""
+def _write_best(experiment: SearchSpec, study: SearchStudy, run: Run) -> tuple[ClassifySpec | None, Path | None]:
+    """Write the best trial's experiment to a file that `trackdl run` can run."""
     complete = study.best()
     if not complete:
         log.warning("no trial has been trained to its last epoch, so there is no best one yet; try more --minutes")
@@ -123,10 +140,10 @@ def _write_best(experiment: SearchSpec, study: SearchStudy, run: Run) -> tuple[F
     return best, file
 
 
-def _summarise(experiment: SearchSpec, study: SearchStudy, run: Run) -> None:
+def _summarise(study: SearchStudy, run: Run, images: int) -> None:
     counts = study.counts()
     run.metrics({f"trials_{state.lower()}": float(counts[state]) for state in WORDS})
-    run.metrics({"images_trained": float(_images(experiment, study))})
+    run.metrics({"images_trained": float(images)})
     curves = [
         (trial.number, [epoch.val_accuracy for epoch in histories(trial)], trial.state.name == "COMPLETE")
         for trial in study.trials()
@@ -141,12 +158,6 @@ def _summarise(experiment: SearchSpec, study: SearchStudy, run: Run) -> None:
         run.table(importances, "importances.json")
         chart = plots_grid.importance_bars(importances, f"{study.name}, complete trials")
         run.figure(chart, "pictures/importances.png")
-
-
-def _images(experiment: SearchSpec, study: SearchStudy) -> int:
-    """Return how many images were trained on in all."""
-    epochs = sum(len(histories(trial)) for trial in study.trials())
-    return round(epochs * TRAINING_IMAGES * (1 - experiment.data.validation))
 
 
 def show(result: Result) -> str:
@@ -165,12 +176,12 @@ def show(result: Result) -> str:
         for trial in best
     ]
     title = "the Pareto front of accuracy and time" if study.two else "the best trials"
-    print_table(f"Task 2, search: {title}; only keys in which they differ", columns, lines)
+    print_table(f"{spec_.label}: {title}; only keys in which they differ", columns, lines)
     states = study.counts()
     counts = ", ".join(f"{states[state]} {words}" for state, words in WORDS.items())
-    say(f"{len(study.trials())} trials: {counts}; {_images(spec_, study):,} images trained on")
+    say(f"{len(study.trials())} trials: {counts}; {result.images:,} images trained on")
     if result.file:
-        say(f"to train the best one in full: trackdl fashion --file {result.file}")
+        say(f"to train the best one in full: trackdl --report {report_root()} run {result.file}")
     say(f"run {result.run.id}")
     found = f"best {best[0].values[0]:.2%} on the validation split that chose it" if best else "none complete yet"
-    return f"Task 2, search: {len(study.trials())} trials ({counts}); {found} (the report 90.19%)."
+    return f"{spec_.label}: {len(study.trials())} trials ({counts}); {found}."

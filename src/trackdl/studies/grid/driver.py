@@ -35,7 +35,7 @@ class GridDriver(Driver):
     """Hands out folds, stores their results, ends trials."""
 
     def __init__(self, experiment: GridSpec, studies: list[GridStudy], parent: Run) -> None:
-        super().__init__("grid", parent)
+        super().__init__(experiment.name, parent)
         self.experiment, self.studies = experiment, studies
         self.counted = time.monotonic()
 
@@ -48,11 +48,10 @@ class GridDriver(Driver):
                 done = trial.folds()
                 for fold, result in done.items():
                     self._log_fold(cell.run, fold, result)
-                for fold in range(spec.folds):
+                for fold in range(spec.fits):
                     if fold not in done and not cell.failed:
-                        model = spec.model(trial.params)
-                        yield (cell, fold), FoldTask(model, spec.training, spec.data, spec.folds, fold)
-                if len(done) == spec.folds:
+                        yield (cell, fold), FoldTask(spec.of_cell(trial.params), spec.judge, fold)
+                if len(done) == spec.fits:
                     self._draw(cell)
 
     def keep(self, cell: Cell, fold: int, outcome: FoldResult | Failed | Lost) -> str:
@@ -68,9 +67,9 @@ class GridDriver(Driver):
         result = outcome.as_json()
         cell.study.keep_fold(cell.trial, fold, result)
         self._log_fold(cell.run, fold, result)
-        if len(cell.trial.folds()) == self.experiment.folds:
+        if len(cell.trial.folds()) == self.experiment.fits:
             self._draw(cell)
-        accuracy = outcome.history["val_accuracy"][-1]
+        accuracy = outcome.history[f"{self.experiment.part}_accuracy"][-1]
         return f"trial {cell.trial.number}, fold {fold}: {accuracy:.2%}, {outcome.seconds:.0f} s"
 
     def _fail(self, cell: Cell, fold: int, why: str) -> str:
@@ -90,17 +89,20 @@ class GridDriver(Driver):
         folds = [result for _, result in sorted(cell.trial.folds().items())]
         title = f"{cell.study.name}, trial {cell.trial.number}"
         histories = [fold["history"] for fold in folds]
-        self.studio.draw(partial(self._complete, cell, folds), plots.fold_curves, histories, title)
+        self.studio.draw(
+            partial(self._complete, cell, folds), plots.fold_curves, histories, title, self.experiment.part
+        )
 
     def _complete(self, cell: Cell, folds: list[dict[str, Any]], png: bytes) -> None:
         means = {
             name: np.mean([fold["history"][name] for fold in folds], axis=0).tolist() for name in folds[0]["history"]
         }
-        last = [fold["history"]["val_accuracy"][-1] for fold in folds]
+        accuracy = f"{self.experiment.part}_accuracy"
+        last = [fold["history"][accuracy][-1] for fold in folds]
         cell.run.png(png, "pictures/folds.png")
         curves = {name: list(enumerate(values, 1)) for name, values in means.items()}
         single = {
-            "val_accuracy_std": float(np.std(last, ddof=1)),
+            **({f"{accuracy}_std": float(np.std(last, ddof=1))} if len(last) > 1 else {}),
             "parameters": folds[0]["parameters"],
             "fit_seconds": sum(fold["fit_seconds"] for fold in folds),
             "cpu_seconds": sum(fold["cpu_seconds"] for fold in folds),

@@ -9,30 +9,28 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
-import torch.nn.functional as F
+from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold
 
-from trackdl.data.catalogue import FASHION
-from trackdl.data.images import load_images, normalise, validation_split
+from trackdl.data.images import ImageSet, load_images, validation_split
+from trackdl.errors import InputError
 from trackdl.networks.build import count_parameters
-from trackdl.networks.fashion import FashionNet
-from trackdl.spec import Training
-from trackdl.spec.fashion import FashionData, FashionModel
+from trackdl.spec import ClassifySpec
+from trackdl.spec.grid import Judge
+from trackdl.spec.images import ImageData
 from trackdl.training.devices import resolve_device, resolve_precision
-from trackdl.training.trainer import Examples, Trainer
-
-HISTORY = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+from trackdl.training.image_splits import Splits, image_examples, split_images, trainer_for
+from trackdl.training.trainer import Examples
 
 
 @dataclass(frozen=True)
 class FoldTask:
-    """One fit: `fold` of `folds` is the one held out."""
+    """One fit of a cell's experiment: number `fold` of the folds is the one held out, or of the seeds the one used."""
 
-    model: FashionModel
-    training: Training
-    data: FashionData
-    folds: int
+    experiment: ClassifySpec
+    judge: Judge
     fold: int
 
 
@@ -41,7 +39,7 @@ class FoldResult:
     """The result of one fit; it is stored as JSON.
 
     Attributes:
-        history: A value per epoch of each metric in `HISTORY`; accuracies are fractions.
+        history: A value per epoch of each metric, of training and of what judges; accuracies are fractions.
         parameters: The number of the network's parameters.
         fit_seconds: Wall time of the training steps.
         cpu_seconds: Processor time of the training steps; other work on the machine lengthens it less than wall time.
@@ -66,24 +64,27 @@ class FoldResult:
 
 
 def fit_fold(task: FoldTask) -> FoldResult:
-    """Train a configuration on all folds but one, and evaluate it on that one after every epoch.
+    """Train a configuration, and evaluate it after every epoch on the images that judge it.
 
     Raises:
         TrackdlError: The data are not available, or the training failed.
     """
     began = time.perf_counter()
-    # Each fold has its own seed, the same for every configuration, so only the parameters differ between them.
-    settings = task.training.model_copy(update={"seed": task.training.seed + task.fold})
-    dtype = resolve_precision(settings.precision, resolve_device(settings.device))
-    learn, held = _folds(task.data, task.folds, dtype)[task.fold]
-    trainer = Trainer(lambda: FashionNet(task.model), settings, F.cross_entropy)
-    history: dict[str, list[float]] = {name: [] for name in HISTORY}
+    # Each fit has its own seed, the same for every configuration, so only the parameters differ between them.
+    training = task.experiment.training
+    settings = training.with_seed(training.seed + task.fold)
+    images, parts = _parts(task.experiment.data, task.judge, _dtype(task.experiment))
+    learn, held = parts[task.fold % len(parts)]
+    trainer = trainer_for(task.experiment.model_copy(update={"training": settings}), images)
+    part = "test" if task.judge.by == "test" else "val"
+    names = ("train_loss", "train_accuracy", f"{part}_loss", f"{part}_accuracy")
+    history: dict[str, list[float]] = {name: [] for name in names}
     cpu = 0.0
     for result in trainer.fit(learn, settings.epochs):
         cpu += result.cpu_seconds
         judged = trainer.evaluate(held)
         values = (result.train_loss, result.train_accuracy, judged.loss, judged.accuracy)
-        for name, value in zip(HISTORY, values, strict=True):
+        for name, value in zip(names, values, strict=True):
             history[name].append(round(value, 6))
     return FoldResult(
         history=history,
@@ -92,45 +93,42 @@ def fit_fold(task: FoldTask) -> FoldResult:
         cpu_seconds=cpu,
         seconds=time.perf_counter() - began,
         seed=settings.seed,
-        precision=str(dtype).removeprefix("torch."),
+        precision=str(_dtype(task.experiment)).removeprefix("torch."),
         host=platform.node(),
     )
 
 
+def _dtype(experiment: ClassifySpec) -> torch.dtype:
+    return resolve_precision(experiment.training.precision, resolve_device(experiment.training.device))
+
+
 @dataclass(frozen=True)
 class FreshTask:
-    """A configuration to train on the images of all folds, from a seed that the grid has not used, and to test once."""
+    """A configuration to train from a seed that the grid has not used, and to test once."""
 
-    model: FashionModel
-    training: Training
-    data: FashionData
+    experiment: ClassifySpec
+    judge: Judge
 
 
 def fit_fresh(task: FreshTask) -> float:
-    """Return the accuracy on the test images, as a fraction.
+    """Train on all images that the grid learns from; return the accuracy on the test images, as a fraction.
 
     Raises:
         TrackdlError: The data are not available, or the training failed.
     """
-    settings = task.training
-    dtype = resolve_precision(settings.precision, resolve_device(settings.device))
-    images = load_images("fashion")
-    kept, _ = validation_split(len(images.train_labels), task.data.validation, task.data.split_seed)
-    learn = Examples(normalise(images.train_images[kept], *FASHION.mean_std, dtype), images.train_labels[kept])
-    trainer = Trainer(lambda: FashionNet(task.model), settings, F.cross_entropy)
-    for _ in trainer.fit(learn, settings.epochs):
+    splits = _split(task.experiment.data, task.judge, _dtype(task.experiment))
+    trainer = trainer_for(task.experiment, splits.images)
+    for _ in trainer.fit(splits.learn, task.experiment.training.epochs):
         pass
-    return trainer.evaluate(Examples(normalise(images.test_images, *FASHION.mean_std), images.test_labels)).accuracy
+    return trainer.evaluate(splits.test).accuracy
 
 
 @dataclass(frozen=True)
 class TimeTask:
-    """A configuration whose training is timed over this many `batches` of the first fold's training images."""
+    """A configuration whose training is timed over this many `batches` of the first fit's training images."""
 
-    model: FashionModel
-    training: Training
-    data: FashionData
-    folds: int
+    experiment: ClassifySpec
+    judge: Judge
     batches: int
 
 
@@ -140,30 +138,41 @@ def time_batch(task: TimeTask) -> float:
     Raises:
         TrackdlError: The data are not available, or the training failed.
     """
-    settings = task.training
-    dtype = resolve_precision(settings.precision, resolve_device(settings.device))
-    learn, _ = _folds(task.data, task.folds, dtype)[0]
-    pictures = min(task.batches * settings.batch_size, len(learn))
-    trainer = Trainer(lambda: FashionNet(task.model), settings, F.cross_entropy)
-    *_, result = trainer.fit(Examples(learn.inputs[:pictures], learn.targets[:pictures]), 2)
+    images, ((learn, _), *_) = _parts(task.experiment.data, task.judge, _dtype(task.experiment))
+    pictures = min(task.batches * task.experiment.training.batch_size, len(learn))
+    *_, result = trainer_for(task.experiment, images).fit(learn.select(torch.arange(pictures)), 2)
     return 1000 * result.cpu_seconds / len(result.sizes)
 
 
-@cache
-def _folds(data: FashionData, folds: int, dtype: torch.dtype) -> list[tuple[Examples, Examples]]:
-    """Return (training, held out) examples of each fold: the training's as `dtype`, the held-out's as float32.
+def _split(data: ImageData, judge: Judge, dtype: torch.dtype) -> Splits:
+    """Return an experiment's splits; what is judged on the test images learns from all training images."""
+    return split_images(data.model_copy(update={"validation": None}) if judge.by == "test" else data, dtype)
 
-    The folds are those of `GridSearchCV(cv=3)`: stratified, in the images' order.
+
+@cache
+def _parts(data: ImageData, judge: Judge, dtype: torch.dtype) -> tuple[ImageSet, list[tuple[Examples, Examples]]]:
+    """Return what is known of the images, and (training, judging) examples of each fold, or of all seeds.
+
+    Training examples are of `dtype`, judging ones float32. The folds are those of `GridSearchCV(cv=3)`: stratified, in
+    the images' order.
+
+    Raises:
+        InputError: A class has fewer images than there are folds.
     """
-    images = load_images("fashion")
-    kept, _ = validation_split(len(images.train_labels), data.validation, data.split_seed)
-    pixels, labels = images.train_images[kept], images.train_labels[kept]
-    made = []
-    for learn, held in StratifiedKFold(folds).split(torch.zeros(len(labels)), labels):
-        made.append(
-            (
-                Examples(normalise(pixels[learn], *FASHION.mean_std, dtype), labels[learn]),
-                Examples(normalise(pixels[held], *FASHION.mean_std), labels[held]),
-            )
-        )
-    return made
+    if judge.by != "folds":
+        splits = _split(data, judge, dtype)
+        return splits.images.emptied(), [(splits.learn, splits.validation or splits.test)]
+    images = load_images(data)
+    pixels, labels = images.train_images, images.train_labels
+    if data.validation is not None:
+        kept, _ = validation_split(len(labels), data.validation, data.split_seed)
+        pixels, labels = pixels[kept], labels[kept]
+    fewest = int(torch.bincount(labels, minlength=len(images.classes)).min())
+    if fewest < judge.folds:
+        raise InputError(f"judge: {judge.folds} folds: a class has {fewest} images, too few for one in each fold")
+
+    def examples(places: NDArray[np.int64], dtype: torch.dtype = torch.float32) -> Examples:
+        return image_examples(images, pixels[places], labels[places], dtype)
+
+    folds = StratifiedKFold(judge.folds).split(torch.zeros(len(labels)), labels)
+    return images.emptied(), [(examples(learn, dtype), examples(held)) for learn, held in folds]

@@ -1,4 +1,4 @@
-"""Measurements on a finished grid: the training time of every cell, and tests of the best cell and the first."""
+"""Measurements on a finished grid: the training time of every cell, and tests of the best cell and the chosen one."""
 
 import json
 import random
@@ -8,9 +8,11 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
+from trackdl.analysis import grid_table
 from trackdl.analysis.winners_curse import best_cell
 from trackdl.errors import TrackdlError
 from trackdl.spec import GridSpec
+from trackdl.spec.keys import with_keys
 from trackdl.studies.grid.fits import FreshTask, TimeTask
 from trackdl.studies.grid.study import GridStudy
 from trackdl.system.console import progress
@@ -34,11 +36,10 @@ def time_cells(
     tasks: dict[Place, TimeTask] = {}
     for study in studies:
         for cell in study.cells:
-            model, batches = experiment.model(cell), experiment.timing.batches
-            task = TimeTask(model, experiment.training, experiment.data, experiment.folds, batches)
+            task = TimeTask(experiment.of_cell(cell), experiment.judge, experiment.timing.batches)
             tasks |= {(study, _key(cell, repeat)): task for repeat in range(experiment.timing.repeats)}
     order = list(tasks)
-    random.Random(experiment.training.seed).shuffle(order)
+    random.Random(experiment.experiment.training.seed).shuffle(order)
     ordered = {place: tasks[place] for place in order}
     _measure("timed", ordered, spread, workers, "grid, cells timed", "{:.1f} ms".format)
     times = []
@@ -52,19 +53,18 @@ def time_cells(
 def tested_afresh(
     experiment: GridSpec, study: GridStudy, table: pd.DataFrame, spread: "Spread[FreshTask]", workers: int
 ) -> tuple[list[float], list[float]]:
-    """Return the test accuracies of the best cell and of the first, trained from new seeds."""
-    first_seed = experiment.training.seed + NEW_SEEDS
+    """Return the test accuracies of the best cell, and of the report's choice if it has one, trained from new seeds."""
+    first_seed = experiment.experiment.training.seed + NEW_SEEDS
     seeds = range(first_seed, first_seed + experiment.fresh_seeds)
-    cells = best_cell(table)[0], study.cells[0]
+    best, choice = grid_table.cell_of(study.cells, best_cell(table)[0]), experiment.choice_cell
     tasks: dict[Place, FreshTask] = {}
-    for cell in cells:
+    for cell in (best, choice) if choice else (best,):
         for seed in seeds:
-            training = experiment.training.model_copy(update={"seed": seed})
-            tasks[study, _key(cell, seed)] = FreshTask(experiment.model(cell), training, experiment.data)
-    _measure("fresh", tasks, spread, workers, "grid, best and first cell from new seeds", "{:.2%}".format)
+            trained = with_keys(experiment.of_cell(cell), {"training.seed": seed})
+            tasks[study, _key(cell, seed)] = FreshTask(trained, experiment.judge)
+    _measure("fresh", tasks, spread, workers, "grid, best cell from new seeds", "{:.2%}".format)
     kept = study.measured("fresh")
-    best, first = ([kept[_key(cell, seed)] for seed in seeds] for cell in cells)
-    return best, first
+    return [kept[_key(best, seed)] for seed in seeds], [kept[_key(choice, seed)] for seed in seeds] if choice else []
 
 
 def _measure(

@@ -10,11 +10,11 @@ from time import monotonic
 import torch
 
 from trackdl import spec
+from trackdl.data.images import ImageSet
 from trackdl.errors import DataMissing, TrackdlError
 from trackdl.networks.build import count_parameters
-from trackdl.networks.fashion import FashionNet
 from trackdl.plots import search as plots_search
-from trackdl.spec import FashionSpec, SearchSpec
+from trackdl.spec import ClassifySpec, SearchSpec
 from trackdl.studies.driver import Driver
 from trackdl.studies.search.segments import SegmentResult, SegmentTask
 from trackdl.studies.search.study import SearchStudy, SearchTrial
@@ -22,6 +22,7 @@ from trackdl.studies.store import storage_folder
 from trackdl.system.paths import whole_file
 from trackdl.tracking import trials
 from trackdl.tracking.runs import Run
+from trackdl.training.image_splits import network_for
 from trackdl.workers.pool import Failed, Lost
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ class _Open:
     """An open trial; `state` is its checkpoint's file."""
 
     trial: SearchTrial
-    experiment: FashionSpec
+    experiment: ClassifySpec
     run: Run
     state: Path
 
@@ -42,9 +43,9 @@ class _Open:
 class SearchDriver(Driver):
     """Asks the study for trials, hands out their epochs, stores what comes back."""
 
-    def __init__(self, experiment: SearchSpec, study: SearchStudy, parent: Run) -> None:
-        super().__init__("search", parent)
-        self.experiment, self.study = experiment, study
+    def __init__(self, experiment: SearchSpec, study: SearchStudy, parent: Run, images: ImageSet) -> None:
+        super().__init__(experiment.name, parent)
+        self.experiment, self.study, self.images = experiment, study, images
         self.ready: deque[_Open] = deque()
         minutes = experiment.study.minutes
         self.deadline = monotonic() + 60 * minutes if minutes else None
@@ -88,7 +89,7 @@ class SearchDriver(Driver):
 
     def _opened(self, trial: SearchTrial, run: Run) -> _Open:
         state = storage_folder() / "studies" / self.study.name / f"trial-{trial.number:05d}.safetensors"
-        return _Open(trial, self.experiment.experiment(trial.params), run, state)
+        return _Open(trial, self.experiment.of_trial(trial.params), run, state)
 
     def keep(self, opened: _Open, outcome: SegmentResult | Failed | Lost) -> str:
         """Store an epoch's outcome, and return a short text about it.
@@ -110,7 +111,7 @@ class SearchDriver(Driver):
             part.write_bytes(outcome.state)
         last = trial.history[-1]
         words = f"trial {trial.number}, epoch {last.epoch}: {last.val_accuracy:.2%}"
-        if last.epoch >= self.experiment.training.epochs:
+        if last.epoch >= self.experiment.experiment.training.epochs:
             self._complete(opened)
             return f"{words}, complete"
         if pruned:
@@ -132,7 +133,7 @@ class SearchDriver(Driver):
             for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
         }
         with torch.device("meta"):
-            size = count_parameters(FashionNet(opened.experiment.model))
+            size = count_parameters(network_for(opened.experiment, self.images))
         single = {"cpu_seconds": sum(e.cpu_seconds for e in history), "epochs": len(history), "parameters": size}
         trials.log_once(opened.run, {**curves, **{name: [(0, float(value))] for name, value in single.items()}})
         opened.run.tags({"trackdl.trial_state": state, **({"trackdl.why": why} if why else {})})

@@ -10,22 +10,21 @@ from functools import cache
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 
-from trackdl.data.catalogue import FASHION
-from trackdl.data.images import load_images, normalise, validation_split
-from trackdl.networks.fashion import FashionNet
-from trackdl.spec import FashionSpec
-from trackdl.spec.fashion import FashionData
+from trackdl.data.images import ImageSet
+from trackdl.errors import InputError
+from trackdl.spec import ClassifySpec
+from trackdl.spec.images import ImageData
 from trackdl.training.devices import resolve_device, resolve_precision
-from trackdl.training.trainer import Examples, Trainer
+from trackdl.training.image_splits import split_images, trainer_for
+from trackdl.training.trainer import Examples
 
 
 @dataclass(frozen=True)
 class SegmentTask:
     """Train `experiment` from `state`, a checkpoint's bytes (none: from the beginning), to the end of epoch `until`."""
 
-    experiment: FashionSpec
+    experiment: ClassifySpec
     state: bytes | None
     until: int
 
@@ -59,8 +58,8 @@ def train_segment(task: SegmentTask) -> SegmentResult:
     """
     settings = task.experiment.training
     dtype = resolve_precision(settings.precision, resolve_device(settings.device))
-    learn, validation = _pictures(task.experiment.data, dtype)
-    trainer = Trainer(lambda: FashionNet(task.experiment.model), settings, F.cross_entropy)
+    images, learn, validation = _pictures(task.experiment.data, dtype)
+    trainer = trainer_for(task.experiment, images)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "state.safetensors"
         if task.state is not None:
@@ -76,11 +75,9 @@ def train_segment(task: SegmentTask) -> SegmentResult:
 
 
 @cache
-def _pictures(data: FashionData, dtype: torch.dtype) -> tuple[Examples, Examples]:
-    """Return the training images, as `dtype`, and the validation images, as float32, split as in `fashion`."""
-    images = load_images("fashion")
-    learn, back = validation_split(len(images.train_labels), data.validation, data.split_seed)
-    return (
-        Examples(normalise(images.train_images[learn], *FASHION.mean_std, dtype), images.train_labels[learn]),
-        Examples(normalise(images.train_images[back], *FASHION.mean_std), images.train_labels[back]),
-    )
+def _pictures(data: ImageData, dtype: torch.dtype) -> tuple[ImageSet, Examples, Examples]:
+    """Return what is known of the images, the training images, as `dtype`, and the validation split, as float32."""
+    splits = split_images(data, dtype)
+    if splits.validation is None:
+        raise InputError("key 'data.validation': a search needs a validation split")
+    return splits.images.emptied(), splits.learn, splits.validation

@@ -47,7 +47,7 @@ class SearchStudy(Study):
         super().__init__(study)
         known = study.get_trials(deepcopy=False)
         # A study that is resumed must not draw the same random numbers again.
-        study.sampler = _sampler(spec, spec.training.seed + len(known))
+        study.sampler = _sampler(spec, spec.experiment.training.seed + len(known))
         if not known:
             for values in spec.first:
                 self.study.enqueue_trial(values)
@@ -129,7 +129,7 @@ class SearchStudy(Study):
         complete = self._completed()
         if len(complete) < 4 or len({trial.values[0] for trial in complete}) < 2:
             return {}
-        evaluator = FanovaImportanceEvaluator(seed=self.spec.training.seed)
+        evaluator = FanovaImportanceEvaluator(seed=self.spec.experiment.training.seed)
         return dict(evaluator.evaluate(self.study, target=lambda trial: trial.values[0]))
 
 
@@ -143,7 +143,7 @@ def _pruner(spec: SearchSpec) -> BasePruner:
     if settings.objectives != "accuracy" or settings.pruner == "none":
         return NopPruner()
     if settings.pruner == "hyperband":
-        return HyperbandPruner(settings.min_epochs, spec.training.epochs, settings.reduction_factor)
+        return HyperbandPruner(settings.min_epochs, spec.experiment.training.epochs, settings.reduction_factor)
     return SuccessiveHalvingPruner(settings.min_epochs, settings.reduction_factor)
 
 

@@ -1,0 +1,118 @@
+"""Dotted keys of experiments, e.g. `training.optimizer.lr`: set, looked up, named in short, and tried out."""
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ValidationError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def _one_value(value: Any) -> Any:
+    if isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    raise ValueError("must be one value: a number, a word, true or false")
+
+
+Scalar = Annotated[Any, AfterValidator(_one_value)]
+
+
+def set_key(content: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key in nested sections; those that are missing are added.
+
+    Raises:
+        ValueError: A part of the key is there and is not a section.
+    """
+    *sections, last = key.split(".")
+    for section in sections:
+        if content.get(section) is None:
+            content[section] = {}
+        content = content[section]
+        if not isinstance(content, dict):
+            raise ValueError(f"'{section}' is not a section")
+    content[last] = value
+
+
+def with_keys(experiment: Model, values: Mapping[str, Any]) -> Model:
+    """Return an experiment in which some dotted keys are set otherwise.
+
+    Raises:
+        ValidationError: A key or value is wrong, or the values are not compatible.
+        ValueError: A part of a key is not a section.
+    """
+    content = experiment.model_dump(by_alias=True)
+    for key, value in values.items():
+        set_key(content, key, value)
+    return type(experiment).model_validate(content)
+
+
+def value_of_key(experiment: BaseModel, key: str) -> Any:
+    """Return the value of a dotted key, its default included.
+
+    Raises:
+        ValueError: There is no such key; says which there are.
+    """
+    found: Any = experiment
+    for part in key.split("."):
+        known = found if isinstance(found, dict) else {}
+        if isinstance(found, BaseModel):
+            known = {field.alias or name: getattr(found, name) for name, field in type(found).model_fields.items()}
+        if part not in known:
+            raise ValueError(f"{key}: unknown key; {meant(part, known)}The keys here are {', '.join(known) or 'none'}")
+        found = known[part]
+    return found
+
+
+def try_value(experiment: BaseModel, key: str, value: Any) -> None:
+    """Check that an experiment has a key, and that a value is of its type and range.
+
+    Whether the value is possible may depend on other keys, so a check of several keys may fail.
+
+    Raises:
+        ValueError: It does not, or is not; the message says what it may be.
+    """
+    value_of_key(experiment, key)
+    try:
+        with_keys(experiment, {key: value})
+    except ValidationError as error:
+        for problem in error.errors():
+            if problem["type"] != "value_error":
+                raise ValueError(f"{key}: {reason(error, problem)}, but is {value!r:.80}") from error
+
+
+def reason(error: ValidationError, problem: Any = None) -> str:
+    """Return what is wrong, in the words of a problem of pydantic's, by default the first."""
+    # What ClassifySpec names in front is no part of the reason, as the grid's table has it.
+    text = (problem or error.errors()[0])["msg"].removeprefix("Value error, ").removeprefix("key 'network': ")
+    return text[:1].lower() + text[1:]
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """Return which of the known names was probably meant, as a question; empty if none is near."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean '{close[0]}'? " if close else ""
+
+
+def short_names(keys: Sequence[str], taken: Iterable[str]) -> dict[str, str]:
+    """Return each dotted key by its short name: its last part, with sections in front where two would be the same.
+
+    Args:
+        keys: All different.
+        taken: Names that no key may have.
+    """
+    parts = [key.split(".") for key in keys]
+    found = {}
+    for key, own in zip(keys, parts, strict=True):
+        for length in range(1, len(own) + 1):
+            name = ".".join(own[-length:])
+            if name not in taken and sum(other[-length:] == own[-length:] for other in parts) == 1:
+                break
+        found[name] = key
+    return found
+
+
+def among(value: Any, values: Iterable[Any]) -> bool:
+    """Return whether a value is one of several; true is not 1."""
+    return any(value == other and isinstance(value, bool) == isinstance(other, bool) for other in values)
