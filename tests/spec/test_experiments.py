@@ -10,21 +10,26 @@ from trackdl import spec
 from trackdl.errors import InputError
 
 FOLDER = ROOT / "experiments"
-KINDS = {spec.task_of(kind): kind for kind in spec.Experiment.__args__}
+TRAINED = ("mnist", "fashion", "transfer", "heart")
+
+
+def load(name: str) -> spec.TrainedSpec:
+    found = spec.named(name)
+    assert isinstance(found, spec.TrainedSpec)
+    return found
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
-def test_file_is_valid_and_named_for_its_task(path: Path) -> None:
-    kind = KINDS[path.stem.partition("-")[0]]
-    experiment = spec.load(path, kind)
-    assert experiment.task == path.stem.partition("-")[0]
+def test_file_is_valid_and_the_experiment_has_its_name(path: Path) -> None:
+    experiment = spec.load(path, spec.ReportSpec) if path.stem == "report" else spec.load_any(path)
+    assert experiment.name == {"report": "main"}.get(path.stem, path.stem)
     assert path.read_text().startswith("# ")
-    assert spec.parse(spec.to_yaml(experiment), path.name, kind) == experiment
+    assert spec.parse(spec.to_yaml(experiment), path.name, type(experiment)) == experiment
 
 
-@pytest.mark.parametrize("task", [task for task, kind in KINDS.items() if issubclass(kind, spec.TrainedSpec)])
+@pytest.mark.parametrize("task", TRAINED)
 def test_published_numbers_are_in_their_quotes(task: str) -> None:
-    numbers = spec.load(FOLDER / f"{task}.yaml", KINDS[task]).numbers
+    numbers = load(task).numbers
     assert numbers
     for item in numbers:
         if item.quote.startswith("notebook cell"):
@@ -41,14 +46,14 @@ def test_published_numbers_are_in_their_quotes(task: str) -> None:
 
 def test_the_table_is_what_the_reports_text_prints_too() -> None:
     """The text has epochs of Task 2's and Task 3's notebooks; a few of each, typed from it."""
-    fashion = spec.load(FOLDER / "fashion.yaml", spec.FashionSpec).numbers
+    fashion = load("fashion").numbers
     found = {(item.metric, item.epoch, item.series): item.value for item in fashion}
     for epoch, values in {1: (0.6557, 0.76, 0.4652, 0.8299), 20: (0.1689, 0.9364, 0.3091, 0.8972)}.items():
         for name, value in zip(("train_loss", "train_accuracy", "val_loss", "val_accuracy"), values, strict=True):
             assert found[name, epoch, ""] == pytest.approx(value)
     assert found["train_loss", 1, "the first training"] == 0.637946
     assert found["test_accuracy", 10, ""] == pytest.approx(0.8981)
-    transfer = spec.load(FOLDER / "transfer.yaml", spec.TransferSpec).numbers
+    transfer = load("transfer").numbers
     found = {(item.metric, item.epoch, item.series): (item.value, item.quote) for item in transfer}
     assert found["train_loss", 170, ""] == (0.1336, "notebook cell 15, epoch 170: test loss 0.1336")
     assert found["train_accuracy", 168, ""] == (26 / 27, "notebook cell 15, epoch 168: 26 of 27 right")
@@ -58,7 +63,7 @@ def test_all_numbers_of_the_report_are_there() -> None:
     """Each row of the table of what its notebooks print is a number or a point of a curve, once."""
 
     def points(task: str, **where: object) -> set[tuple[str, int | None]]:
-        items = spec.load(FOLDER / f"{task}.yaml", KINDS[task]).numbers
+        items = load(task).numbers
         chosen = [item for item in items if all(getattr(item, key) == value for key, value in where.items())]
         assert len({(item.metric, item.epoch) for item in chosen}) == len(chosen)
         return {(item.metric, item.epoch) for item in chosen}
@@ -76,9 +81,9 @@ def test_all_numbers_of_the_report_are_there() -> None:
     }
     assert points("fashion", series="called test") == {("best_test_accuracy", 20)}
     assert len(points("heart")) == 5
-    experiments = [spec.load(FOLDER / f"{task}.yaml", kind) for task, kind in spec.TRAINED.items()]
-    numbers = sum(len(item.numbers(mine.task)) for mine in experiments for item in mine.printed)
-    curves = [item.points(mine.task) for mine in experiments for item in mine.curves]
+    experiments = [load(task) for task in TRAINED]
+    numbers = sum(len(item.numbers(mine.name)) for mine in experiments for item in mine.printed)
+    curves = [item.points(mine.name) for mine in experiments for item in mine.curves]
     assert [len(points) for points in curves] == [282, 470, 340, 160, 800]
     assert numbers + sum(map(len, curves)) == 2519
 
@@ -100,13 +105,13 @@ def test_a_cell_that_the_table_has_not_is_told_before_anything_is_trained(key: s
         )
     )
     with pytest.raises(InputError, match=rf"mine\.yaml: key '{key}\.0': .*cell 99"):
-        spec.parse(text, "mine.yaml", spec.MnistSpec)
+        spec.parse(text, "mine.yaml", spec.ClassifySpec, name="mnist")
 
 
 def test_every_fault_says_what_it_is_and_every_doubt_what_is_unknown() -> None:
     faults = set()
-    for task, kind in spec.TRAINED.items():
-        experiment = spec.load(FOLDER / f"{task}.yaml", kind)
+    for task in TRAINED:
+        experiment = load(task)
         items = [*experiment.numbers, *experiment.curves]
         for item in items:
             comparable, unknown = item.protocol(experiment.unknown)
@@ -116,5 +121,5 @@ def test_every_fault_says_what_it_is_and_every_doubt_what_is_unknown() -> None:
 
 
 def test_every_step_of_main_reads_its_own_file() -> None:
-    for step in spec.load(FOLDER / "main.yaml", spec.MainSpec).steps:
-        spec.load(FOLDER / f"{step.task}.yaml", KINDS[step.task], step.set)
+    for step in spec.load(FOLDER / "report.yaml", spec.ReportSpec).steps:
+        assert spec.named(step.task, step.set).name == step.task

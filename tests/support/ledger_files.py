@@ -16,8 +16,10 @@ beyond:
   - {title: Never searched, task: search, metric: best_test_accuracy, tags: {trackdl.role: finalist}}
 """
 DIGITS = """
-task: mnist
+task: classify
 data: {dataset: mnist}
+network: {family: digit}
+test: every_epoch
 training: {epochs: 2, batch_size: 64, optimizer: {name: sgd, lr: 0.01, momentum: 0.5}, seed: 1}
 curves:
   - {cell: 5, what: batch_loss, metric: batch_losses}

@@ -13,23 +13,20 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load
 
 from trackdl import spec
-from trackdl.data.catalogue import FASHION, MNIST
 from trackdl.data.greek.letters import load_letters
-from trackdl.data.heart.table import load_heart
-from trackdl.data.images import load_images, normalise
+from trackdl.data.images import normalise
+from trackdl.data.tables.table import load_table
 from trackdl.networks.digit import DigitNet
-from trackdl.networks.fashion import FashionNet
 from trackdl.serving import ImageCard
-from trackdl.spec import FashionSpec, GridSpec, HeartSpec, MnistSpec, SearchSpec, TransferSpec
+from trackdl.spec import ClassifySpec, GridSpec, SearchSpec, TableSpec, TransferSpec
 from trackdl.studies.grid.fits import FoldTask, fit_fold
 from trackdl.studies.search.segments import SegmentTask, train_segment
 from trackdl.system.paths import project_root
 from trackdl.tabular.protocols import NetworkCandidate
-from trackdl.tasks import transfer
+from trackdl.tasks import classify, transfer
 from trackdl.tracking.registry.register import FetchedModel
 from trackdl.training.trainer import Examples, Trainer
 
@@ -54,41 +51,31 @@ def trained(trainer: Trainer, examples: Examples, epochs: int) -> Pin:
     return digest(trainer.model.state_dict()), last.train_loss
 
 
-def sample(name: str, mean_std: tuple[float, float]) -> Examples:
-    images = load_images(name)
-    return Examples(normalise(images.train_images[:SAMPLE], *mean_std), images.train_labels[:SAMPLE])
-
-
-def mnist(trainer: Trainer) -> Pin:
-    return trained(trainer, sample("mnist", MNIST.mean_std), 2)
-
-
-def fashion() -> Pin:
-    experiment = read("fashion", FashionSpec)
-    network = partial(FashionNet, experiment.model)
-    trainer = Trainer(network, experiment.training, F.cross_entropy)
-    return trained(trainer, sample("fashion", FASHION.mean_std), 2)
+def classified(name: str) -> tuple[Trainer, Pin]:
+    experiment = read(name, ClassifySpec)
+    splits = classify._load(experiment)
+    images, trainer = splits.images, classify._trainer(experiment, splits)
+    inputs = normalise(images.train_images[:SAMPLE], images.mean, images.std)
+    return trainer, trained(trainer, Examples(inputs, images.train_labels[:SAMPLE]), 2)
 
 
 def letters(start: DigitNet, preprocessing: str) -> Pin:
     experiment = read("transfer", TransferSpec, **{"data.preprocessing": preprocessing})
-    mean, std = MNIST.mean_std
     card = ImageCard(
-        network="DigitNet", arguments=start.arguments, classes=[], mean=mean, std=std, preprocessing="mnist"
+        network="DigitNet", arguments=start.arguments, classes=[], mean=0.1307, std=0.3081, preprocessing="mnist"
     )
-    source = FetchedModel(start, card, "pinned", "1", "")
+    source = transfer.Source(FetchedModel(start, card, "pinned", "1", ""), card)
     found = load_letters()
-    network = partial(transfer._network, source, len(found.classes), frozen=True)
-    trainer = Trainer(network, experiment.training, F.nll_loss)
-    return trained(trainer, transfer._examples(found, experiment), experiment.training.epochs)
+    examples = Examples(card.normalise(transfer._inputs(found, card, experiment)), found.labels)
+    return trained(transfer._trainer(experiment, source, len(found.classes)), examples, experiment.training.epochs)
 
 
 def heart() -> Pin:
-    experiment = read("heart", HeartSpec)
-    table = load_heart()
+    experiment = read("heart", TableSpec)
+    table = load_table(experiment.data)
     made, losses = {}, 0.0
     for name, protocol in experiment.protocols.items():
-        candidate = NetworkCandidate(experiment.networks[0], protocol, experiment.training)
+        candidate = NetworkCandidate(experiment.networks[0], protocol, experiment.training, table.schema)
         outcome = candidate.fit_predict(table.train_rows, table.test_rows, experiment.training.seed)
         made |= {f"{name} {key}": torch.from_numpy(array) for key, array in outcome.fitted.state.items()}
         losses += outcome.fitted.learning_curves[0].epochs[-1].train_loss
@@ -99,25 +86,25 @@ def grid() -> Pin:
     """Return the digest of a cell's history: a fold hands over no weights."""
     experiment = read("grid", GridSpec, **{"training.epochs": 1, "data.validation": 0.9})
     cell = experiment.cells("report")[0]
-    found = fit_fold(FoldTask(experiment.model(cell), experiment.training, experiment.data, experiment.folds, 0))
+    found = fit_fold(FoldTask(experiment.of_cell(cell), experiment.judge, 0))
     return hashlib.sha256(json.dumps(found.history).encode()).hexdigest(), found.history["train_loss"][-1]
 
 
 def search() -> Pin:
     experiment = read("search", SearchSpec, **{"training.epochs": 1, "data.validation": 0.95})
-    made = train_segment(SegmentTask(experiment.experiment(experiment.first[0]), None, 1))
+    made = train_segment(SegmentTask(experiment.of_trial(experiment.first[0]), None, 1))
     state = {name: tensor for name, tensor in load(made.state).items() if name.startswith("model.")}
     return digest(state), made.epochs[-1].train_loss
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    trainer = Trainer(DigitNet, read("mnist", MnistSpec).training, F.nll_loss)
-    pins = {"mnist": mnist(trainer)}
+    trainer, pin = classified("mnist")
+    pins = {"mnist": pin}
     network = trainer.model
     assert isinstance(network, DigitNet)
     found: dict[str, Callable[[], Pin]] = {
-        "fashion": fashion,
+        "fashion": lambda: classified("fashion")[1],
         "heart": heart,
         "grid": grid,
         "search": search,

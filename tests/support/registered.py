@@ -11,7 +11,7 @@ from trackdl.tracking.registry import register as registry
 from trackdl.tracking.registry.register import Decision, Score
 from trackdl.training.trainer import seeded
 
-EXPERIMENT = spec.load(ROOT / "experiments" / "mnist.yaml", spec.MnistSpec)
+EXPERIMENT = spec.load(ROOT / "experiments" / "mnist.yaml", spec.ClassifySpec)
 CARD = ImageCard(
     network="DigitNet",
     arguments={"classes": 10},

@@ -9,21 +9,25 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
+from pydantic import TypeAdapter
 
 from support import ROOT
+from support.tables import CLASSES, load_heart
 from trackdl import spec
-from trackdl.data.heart.inputs import Preparation
-from trackdl.data.heart.table import CLASSES, load_heart
+from trackdl.data.tables.heart import FEATURES
+from trackdl.data.tables.inputs import Preparation
+from trackdl.networks.build import make
 from trackdl.networks.digit import DigitNet
 from trackdl.networks.heart import HeartNets
-from trackdl.serving import ImageCard, TableCard
-from trackdl.spec.heart import HeartInputs
+from trackdl.serving import ImageCard, ServedImages, TableCard
+from trackdl.spec.network import Network
+from trackdl.spec.table import TableInputs
 from trackdl.tracking import runs
 from trackdl.tracking.registry import register as registry
 from trackdl.tracking.registry.register import Decision, Score
 from trackdl.training.trainer import seeded
 
-EXPERIMENT = spec.load(ROOT / "experiments" / "mnist.yaml", spec.MnistSpec)
+EXPERIMENT = spec.load(ROOT / "experiments" / "mnist.yaml", spec.ClassifySpec)
 GREEK = ("alpha", "beta", "gamma")
 ROW = {
     "Age": 54,
@@ -57,6 +61,24 @@ def card(classes: tuple[str, ...], preprocessing: str = "mnist") -> ImageCard:
     )
 
 
+def colour_model(size: int = 12) -> ServedImages:
+    """Make a model of colour images of three classes, with a preprocessing and a normalisation of their own."""
+    layers = [{"conv": 4, "size": 3}, "relu", "flatten", {"dense": "classes"}]
+    with seeded(3):
+        model = make(TypeAdapter(Network).validate_python({"layers": layers}), 3, size, 3).eval()
+    said = ImageCard(
+        network=type(model).__name__,
+        arguments=model.arguments,
+        classes=["red", "green", "blue"],
+        mean=(0.4, 0.5, 0.6),
+        std=(0.2, 0.25, 0.3),
+        preprocessing="square",
+        size=size,
+        colour=True,
+    )
+    return ServedImages(model, said)
+
+
 def add_pictures(
     name: str = "greek-cnn",
     value: float = 0.9,
@@ -75,10 +97,17 @@ def add_pictures(
         return registry.register(name, run, model_id, score, lineage or {})
 
 
+def add_colour() -> Decision:
+    served = colour_model()
+    with runs.start(EXPERIMENT) as run:
+        model_id, _ = registry.log_model(run, served.model, served.card, np.zeros((1, 12, 12, 3)), 1)
+        return registry.register("flags", run, model_id, Score("val_accuracy", 0.9, "a test says so", "d3"), {})
+
+
 def heart_model() -> tuple[HeartNets, TableCard]:
     table = load_heart()
-    settings = HeartInputs(encoding="one-hot", missing_zeros=True, variance=0.95)
-    preparation = Preparation.fit(table.train_rows, settings)
+    settings = TableInputs(encoding="one-hot", missing_zeros=True, variance=0.95)
+    preparation = Preparation.fit(table.train_rows, settings, FEATURES)
     with seeded(0):
         model = HeartNets(2, [10], inputs=preparation.width, logits=True)
     said = TableCard(network="HeartNets", arguments=model.arguments, classes=list(CLASSES), preparation=preparation)

@@ -2,19 +2,22 @@
 
 import re
 import shutil
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from support import ROOT
 from trackdl import spec
-from trackdl.spec import KINDS, TRAINED
 from trackdl.system.code_digest import PACKAGE, code_digest, words_of
 
-WORDS = {
-    task: words_of(spec.flatten(spec.load(ROOT / "experiments" / f"{task}.yaml", kind)))
-    for task, kind in TRAINED.items()
-}
+EXPERIMENTS = {name: spec.named(name) for name in ("mnist", "fashion", "transfer", "heart")}
+EXPERIMENTS["layers"] = spec.named(
+    "fashion", {"network": {"layers": ["flatten", {"repeat": 2, "layers": ["tanh"]}, {"dense": "classes"}]}}
+)
+CLASSIFIED = {"mnist", "fashion", "layers"}
+IMAGES = CLASSIFIED | {"transfer"}
+WORDS = {name: words_of(spec.flatten(experiment)) for name, experiment in EXPERIMENTS.items()}
 
 
 @pytest.fixture
@@ -22,11 +25,14 @@ def package(tmp_path: Path) -> Path:
     return shutil.copytree(PACKAGE, tmp_path / "trackdl", ignore=shutil.ignore_patterns("__pycache__"))
 
 
-def changed(package: Path, tasks: tuple[str, ...] = tuple(TRAINED)) -> set[str]:
-    """Return the tasks whose digest is another one in the changed copy."""
-    return {
-        task for task in tasks if code_digest(task, WORDS[task], package) != code_digest(task, WORDS[task], PACKAGE)
-    }
+def changed(package: Path, experiments: Mapping[str, spec.Experiment] = EXPERIMENTS) -> set[str]:
+    """Return the experiments whose digest is another one in the changed copy."""
+    found = set()
+    for name, experiment in experiments.items():
+        words = words_of(spec.flatten(experiment))
+        if code_digest(experiment.task, words, package) != code_digest(experiment.task, words, PACKAGE):
+            found.add(name)
+    return found
 
 
 def edit(package: Path, name: str, before: str, after: str) -> None:
@@ -38,14 +44,27 @@ def edit(package: Path, name: str, before: str, after: str) -> None:
 @pytest.mark.parametrize(
     ("name", "before", "after", "tasks"),
     [
-        pytest.param("networks/fashion.py", 'if model.padding == "same" else 0', "", {"fashion"}, id="padding"),
-        pytest.param("tasks/fashion.py", "F.cross_entropy", "F.nll_loss", {"fashion"}, id="loss"),
-        pytest.param("tasks/mnist.py", "F.nll_loss", "F.cross_entropy", {"mnist"}, id="loss of the trainer"),
-        pytest.param("tasks/transfer.py", "frozen=True)", "frozen=False)", {"transfer"}, id="frozen weights"),
-        pytest.param("data/images.py", "torch.randperm", "torch.arange", {"fashion"}, id="split"),
-        pytest.param("training/trainer.py", ".argmax(dim=1)", ".argmin(dim=1)", set(TRAINED), id="evaluation"),
         pytest.param(
-            "networks/fashion.py", '"relu": nn.ReLU', '"relu": nn.ReLU6', {"fashion"}, id="the activation in use"
+            "networks/fashion.py", '0 if model.padding == "none" else', "", {"fashion", "transfer"}, id="padding"
+        ),
+        pytest.param("training/optim.py", "else F.cross_entropy", "else F.nll_loss", IMAGES, id="loss"),
+        pytest.param("tasks/classify.py", "trainer.evaluate(splits.test)", "None", CLASSIFIED, id="test"),
+        pytest.param(
+            "networks/head.py", "requires_grad_(False)", "requires_grad_(True)", {"transfer"}, id="frozen weights"
+        ),
+        pytest.param("data/images.py", "torch.randperm", "torch.arange", CLASSIFIED, id="split"),
+        pytest.param("networks/layers.py", "nn.MaxPool2d(", "nn.AvgPool2d(", {"layers", "transfer"}, id="a layer"),
+        pytest.param(
+            "networks/fashion.py", '"tanh": nn.Tanh', '"tanh": nn.ReLU', {"layers", "transfer"}, id="a layer's word"
+        ),
+        pytest.param("spec/network.py", "// stride + 1", "// stride", IMAGES, id="shapes"),
+        pytest.param("training/trainer.py", ".argmax(dim=1)", ".argmin(dim=1)", set(EXPERIMENTS), id="evaluation"),
+        pytest.param(
+            "networks/fashion.py",
+            '"relu": nn.ReLU',
+            '"relu": nn.ReLU6',
+            {"fashion", "transfer", "heart"},
+            id="the activation in use",
         ),
         pytest.param("networks/digit.py", "nn.Dropout2d()", "nn.Dropout2d(0.2)", {"mnist", "transfer"}, id="dropout"),
         pytest.param("training/held_out.py", "LeaveOneOut()", "LeaveOneOut", {"transfer"}, id="held out"),
@@ -57,7 +76,7 @@ def edit(package: Path, name: str, before: str, after: str) -> None:
             {"transfer"},
             id="preprocessing",
         ),
-        pytest.param("spec/heart.py", '"shuffle": self.shuffle', '"shuffle": True', {"heart"}, id="protocol"),
+        pytest.param("spec/table.py", '"shuffle": self.shuffle', '"shuffle": True', {"heart"}, id="protocol"),
     ],
 )
 def test_what_decides_a_fit_counts(package: Path, name: str, before: str, after: str, tasks: set[str]) -> None:
@@ -68,11 +87,8 @@ def test_what_decides_a_fit_counts(package: Path, name: str, before: str, after:
 @pytest.mark.parametrize(
     ("name", "before", "after"),
     [
-        pytest.param(
-            "networks/fashion.py", '"silu": nn.SiLU,', '"silu": nn.SiLU,\n    "mish": nn.Mish,', id="an activation"
-        ),
-        pytest.param("networks/fashion.py", '{"gelu", "silu"}', '{"gelu", "silu", "mish"}', id="a non-monotone one"),
-        pytest.param("spec/fashion.py", '"gelu", "silu"]', '"gelu", "silu", "mish"]', id="its name in the schema"),
+        pytest.param("spec/network.py", '{"gelu", "silu"}', '{"gelu", "silu", "mish"}', id="a non-monotone one"),
+        pytest.param("spec/network.py", '"gelu", "silu"]', '"gelu", "silu", "mish"]', id="its name in the schema"),
         pytest.param(
             "networks/heart.py", "class HeartNet(", "class Unused:\n    x = 1\n\n\nclass HeartNet(", id="a class"
         ),
@@ -91,6 +107,19 @@ def test_what_decides_a_fit_counts(package: Path, name: str, before: str, after:
 def test_what_does_not_is_free(package: Path, name: str, before: str, after: str) -> None:
     edit(package, name, before, after)
     assert changed(package) == set()
+
+
+def test_an_activation_that_is_added_counts_for_a_transfer_alone_which_may_start_from_any_network(
+    package: Path,
+) -> None:
+    edit(package, "networks/fashion.py", '"silu": nn.SiLU,', '"silu": nn.SiLU,\n    "mish": nn.Mish,')
+    assert changed(package) == {"transfer"}
+
+
+@pytest.mark.parametrize("task", sorted({experiment.task for experiment in EXPERIMENTS.values()}))
+def test_what_a_task_says_it_trains_by_is_there(task: str) -> None:
+    module = import_module(f"trackdl.tasks.{task}")
+    assert all(callable(getattr(module, name)) for name in module.TRAINS)
 
 
 def test_a_renamed_module_is_free(package: Path) -> None:
@@ -119,7 +148,7 @@ def test_a_moved_definition_is_free_and_so_is_a_module_imported_whole(package: P
 
 
 def test_every_task_that_trains_has_one_and_no_two_are_the_same() -> None:
-    digests = {task: digest for task in KINDS if (digest := code_digest(task))}
+    digests = {task: digest for task in spec.KINDS if (digest := code_digest(task))}
     assert len(set(digests.values())) == len(digests)
-    assert set(digests) == {*TRAINED, "grid", "search"}
+    assert set(digests) == {*(experiment.task for experiment in EXPERIMENTS.values()), "grid", "search"}
     assert code_digest("ledger") is None

@@ -14,7 +14,7 @@ from trackdl import spec
 from trackdl.system.processes import uninterrupted
 from trackdl.tracking import runs, store
 
-EXPERIMENT = spec.load(ROOT / "experiments" / "mnist.yaml", spec.MnistSpec)
+EXPERIMENT = spec.load(ROOT / "experiments" / "mnist.yaml", spec.ClassifySpec)
 
 
 def strike() -> None:

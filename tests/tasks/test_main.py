@@ -4,14 +4,20 @@ import pytest
 
 from trackdl import spec
 from trackdl.errors import DataMissing
-from trackdl.tasks import main
+from trackdl.tasks import report as main
 from trackdl.tracking import runs
 
 pytestmark = pytest.mark.usefixtures("tracking")
 
 
-def steps(*optional: bool) -> spec.MainSpec:
-    return spec.MainSpec(task="main", steps=[spec.Step(task="heart", optional=one) for one in optional])
+def steps(*optional: bool) -> spec.ReportSpec:
+    return spec.ReportSpec(
+        task="report",
+        name="main",
+        title="T",
+        slug="t",
+        steps=[spec.Step(task="heart", optional=one) for one in optional],
+    )
 
 
 @pytest.fixture

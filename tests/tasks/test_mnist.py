@@ -12,8 +12,8 @@ from trackdl import spec
 from trackdl.cli import options
 from trackdl.data.images import load_images
 from trackdl.errors import InputError
-from trackdl.spec import MnistSpec
-from trackdl.tasks import mnist
+from trackdl.spec import ClassifySpec, ImageData
+from trackdl.tasks import classify
 from trackdl.tracking import runs
 from trackdl.tracking.registry import register as registry
 
@@ -22,13 +22,13 @@ pytestmark = pytest.mark.usefixtures("tracking", "tiny_mnist")
 FILE = ROOT / "experiments" / "mnist.yaml"
 
 
-def experiment(**keys: object) -> MnistSpec:
+def experiment(**keys: object) -> ClassifySpec:
     given = {"training.batch_size": 32, **{key.replace("__", "."): value for key, value in keys.items()}}
-    return spec.load(FILE, MnistSpec, given)
+    return spec.load(FILE, ClassifySpec, given)
 
 
-def logged(run_id: str) -> MnistSpec:
-    return options.read(options.resumable(run_id, None, {}), MnistSpec, {})
+def logged(run_id: str) -> ClassifySpec:
+    return options.read(options.resumable(run_id, None, {}), ClassifySpec, {})
 
 
 def weights(version: str = "1") -> list[torch.Tensor]:
@@ -40,7 +40,7 @@ def same(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
 
 
 def test_a_run_leaves_what_mlflow_users_expect() -> None:
-    result = mnist.run(experiment())
+    result = classify.run(experiment())
     run = result.run
     assert run.info.info.status == "FINISHED"
     for metric in ("test_loss", "test_accuracy"):
@@ -55,11 +55,11 @@ def test_a_run_leaves_what_mlflow_users_expect() -> None:
     assert [output.step for output in run.info.outputs.model_outputs] == [8]
     assert len(result.rows) == len([item for item in experiment().numbers if not item.series])
     assert all(row.measured is not None for row in result.rows)
-    assert result.decision.champion
+    assert result.decisions[0].champion
 
 
 def test_what_is_logged_can_be_computed_again(tmp_path: Path) -> None:
-    run = mnist.run(experiment(training__epochs=2)).run
+    run = classify.run(experiment(training__epochs=2)).run
     for step, accuracy in run.history("test_accuracy"):
         kept = load_file(run.fetch(f"predictions/test-epoch-{step:05d}.safetensors", tmp_path))
         assert (kept["outputs"].argmax(1) == kept["targets"]).double().mean().item() == accuracy
@@ -68,17 +68,17 @@ def test_what_is_logged_can_be_computed_again(tmp_path: Path) -> None:
 
 
 def test_reloading_after_three_epochs_changes_no_weight() -> None:
-    mnist.run(experiment())
-    mnist.run(experiment(reload_after=None))
+    classify.run(experiment())
+    classify.run(experiment(reload_after=None))
     assert same(weights("1"), weights("2"))
 
 
 def test_three_epochs_then_resumed_for_five_are_eight_straight() -> None:
-    first = mnist.run(experiment(training__epochs=3)).run
+    first = classify.run(experiment(training__epochs=3)).run
     longer = logged(first.id).model_copy(update={"reload_after": None})
-    longer = spec.parse(spec.to_yaml(longer), "resumed", MnistSpec, {"training.epochs": 8})
-    second = mnist.run(longer, resume=first.id).run
-    straight = mnist.run(experiment()).run
+    longer = spec.parse(spec.to_yaml(longer), "resumed", ClassifySpec, {"training.epochs": 8})
+    second = classify.run(longer, resume=first.id).run
+    straight = classify.run(experiment()).run
     assert same(weights("2"), weights("3"))
     assert second.id != first.id  # what is finished stays as it was
     assert [step for step, _ in first.history("test_loss")] == [0, 1, 2, 3]
@@ -88,7 +88,7 @@ def test_three_epochs_then_resumed_for_five_are_eight_straight() -> None:
 
 
 def test_a_killed_run_goes_on_as_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    measure, calls = mnist._measure, []
+    measure, calls = classify._measure, []
 
     def interrupted(*args: object) -> object:
         calls.append(args)
@@ -96,57 +96,57 @@ def test_a_killed_run_goes_on_as_itself(monkeypatch: pytest.MonkeyPatch) -> None
             raise KeyboardInterrupt
         return measure(*args)
 
-    monkeypatch.setattr(mnist, "_measure", interrupted)
+    monkeypatch.setattr(classify, "_measure", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        mnist.run(experiment())
+        classify.run(experiment())
     (killed,) = runs.find("mnist")
     assert killed.info.info.status == "KILLED"
-    monkeypatch.setattr(mnist, "_measure", measure)
-    resumed = mnist.run(logged(killed.id), resume=killed.id).run
+    monkeypatch.setattr(classify, "_measure", measure)
+    resumed = classify.run(logged(killed.id), resume=killed.id).run
     assert resumed.id == killed.id
     assert resumed.info.info.status == "FINISHED"
-    straight = mnist.run(experiment()).run
+    straight = classify.run(experiment()).run
     assert same(weights("1"), weights("2"))
     for metric in ("test_loss", "batch_loss"):
         assert resumed.history(metric) == straight.history(metric)
 
 
 def test_a_torn_checkpoint_is_passed_over(caplog: pytest.LogCaptureFixture) -> None:
-    result = mnist.run(experiment(training__epochs=3))
+    result = classify.run(experiment(training__epochs=3))
     uri = result.run.info.info.artifact_uri.removeprefix("file://")
     last = Path(uri) / "checkpoints" / "epoch-00003.safetensors"
     last.write_bytes(last.read_bytes()[:1000])
     longer = experiment(training__epochs=5)
     with caplog.at_level("WARNING", "trackdl"):
-        again = mnist.run(longer, resume=result.run.id).run
+        again = classify.run(longer, resume=result.run.id).run
     assert "epoch-00003.safetensors is skipped" in caplog.text
     assert [step for step, _ in again.history("train_loss")] == [1, 2, 3, 4, 5]
-    mnist.run(experiment(training__epochs=5))
+    classify.run(experiment(training__epochs=5))
     assert same(weights("2"), weights("3"))
 
 
 def test_what_cannot_be_resumed_says_why() -> None:
-    done = mnist.run(experiment(training__epochs=1)).run
+    done = classify.run(experiment(training__epochs=1)).run
     with pytest.raises(InputError, match=r"nothing is left to train.*--epochs"):
-        mnist.run(experiment(training__epochs=1), resume=done.id)
+        classify.run(experiment(training__epochs=1), resume=done.id)
     with pytest.raises(InputError, match="not found"):
-        mnist.run(experiment(), resume="nowhere")
+        classify.run(experiment(), resume="nowhere")
     with runs.start(experiment()) as empty:
         pass
     with pytest.raises(InputError, match="it has no checkpoint"):
-        mnist.run(experiment(), resume=empty.id)
+        classify.run(experiment(), resume=empty.id)
 
 
 def test_the_logged_experiment_runs_again_to_the_same_weights(tmp_path: Path) -> None:
-    first = mnist.run(experiment(training__epochs=2, training__seed=7)).run
-    again = spec.load(first.fetch("experiment.yaml", tmp_path), MnistSpec)
-    mnist.run(again)
+    first = classify.run(experiment(training__epochs=2, training__seed=7)).run
+    again = spec.load(first.fetch("experiment.yaml", tmp_path), ClassifySpec)
+    classify.run(again)
     assert same(weights("1"), weights("2"))
 
 
 def test_the_served_model_says_what_the_run_measured() -> None:
-    run = mnist.run(experiment(training__epochs=4)).run
-    test = load_images("mnist")
+    run = classify.run(experiment(training__epochs=4)).run
+    test = load_images(ImageData(dataset="mnist"))
     served = mlflow.pyfunc.load_model("models:/mnist-cnn@champion")
     labels = served.predict(test.test_images.numpy().astype("float32"))["label"].astype(int)
     right = (labels.to_numpy() == test.test_labels.numpy()).mean()

@@ -13,8 +13,8 @@ from support import ROOT
 from trackdl import spec
 from trackdl.data.greek import letters as greek
 from trackdl.errors import InputError, TrackdlError
-from trackdl.spec import MnistSpec, TransferSpec
-from trackdl.tasks import mnist, transfer
+from trackdl.spec import ClassifySpec, TransferSpec
+from trackdl.tasks import classify, transfer
 from trackdl.tracking.registry import register as registry
 
 pytestmark = pytest.mark.usefixtures("tracking", "tiny_mnist")
@@ -41,9 +41,9 @@ def experiment(folder: Path | None, **keys: object) -> TransferSpec:
     return spec.load(ROOT / "experiments" / "transfer.yaml", TransferSpec, given)
 
 
-def digits() -> mnist.Result:
+def digits() -> classify.Result:
     given = {"training.epochs": 2, "training.batch_size": 32}
-    return mnist.run(spec.load(ROOT / "experiments" / "mnist.yaml", MnistSpec, given))
+    return classify.run(spec.load(ROOT / "experiments" / "mnist.yaml", ClassifySpec, given))
 
 
 def test_only_the_head_learns_and_the_parents_are_known(letters: Path) -> None:
@@ -62,7 +62,7 @@ def test_only_the_head_learns_and_the_parents_are_known(letters: Path) -> None:
     assert greek_net.card.preprocessing == "report"
     version = mlflow.MlflowClient().get_model_version("greek-cnn", result.decision.version)
     for tags in (version.tags, result.run.info.data.tags):
-        assert tags["trackdl.source_version"] == parent.decision.version
+        assert tags["trackdl.source_version"] == parent.decisions[0].version
         assert tags["trackdl.source_run"] == parent.run.id
         assert tags["trackdl.source_weights_sha256"] == source.card.weights_sha256
     assert version.tags["trackdl.synthetic"] == "false"
@@ -121,7 +121,7 @@ def test_letters_of_other_classes_cannot_be_tested(letters: Path, tmp_path: Path
     (other / "two").mkdir()
     for place in ("one", "two"):
         Image.new("L", (40, 40), 255).save(other / place / "a.png")
-    with pytest.raises(InputError, match=r"classes one, two.*trained on block, dash"):
+    with pytest.raises(InputError, match=r"other: there is no class 'block', which the other folder has"):
         transfer.run(experiment(letters, data__test_folder=str(other)))
 
 

@@ -21,7 +21,7 @@ from trackdl.tracking import outbox, runs, spool, store, trials
 from trackdl.tracking.runs import Run
 from trackdl.tracking.spool import Record
 
-EXPERIMENT = spec.load(ROOT / "experiments" / "mnist.yaml", spec.MnistSpec)
+EXPERIMENT = spec.load(ROOT / "experiments" / "mnist.yaml", spec.ClassifySpec)
 
 pytestmark = pytest.mark.usefixtures("tracking")
 

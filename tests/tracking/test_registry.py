@@ -4,7 +4,6 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from types import ModuleType
 from urllib.parse import urlparse
 
 import mlflow
@@ -16,7 +15,6 @@ from support import ROOT
 from support.registered import CARD, add, network
 from trackdl.errors import InputError, TrackdlError
 from trackdl.serving import ServedImages, read_model, write_model
-from trackdl.tasks import fashion, heart, mnist, transfer
 from trackdl.tracking.registry import files as artifacts
 from trackdl.tracking.registry import register as registry
 
@@ -198,9 +196,29 @@ def test_the_champion_is_moved_or_removed_while_it_is_fetched(tracking: str, mon
     assert add(0.5).champion  # there is none to be better than
 
 
-@pytest.mark.parametrize("task", [mnist, fashion, transfer, heart])
-def test_a_model_that_is_not_there_is_told_with_what_makes_it(tracking: str, task: ModuleType) -> None:  # noqa: ARG001
-    command = task.__name__.rpartition(".")[2]
-    for uri in (f"models:/{task.MODEL}@champion", f"models:/{task.MODEL}/1"):
-        with pytest.raises(InputError, match=rf"`trackdl {command}` makes {task.MODEL}; `trackdl models` lists"):
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [("mnist", "mnist-cnn"), ("fashion", "fashion-cnn"), ("transfer", "greek-cnn"), ("heart", "heart-mlp")],
+)
+def test_a_model_that_is_not_there_is_told_with_what_makes_it(tracking: str, command: str, name: str) -> None:  # noqa: ARG001
+    for uri in (f"models:/{name}@champion", f"models:/{name}/1"):
+        with pytest.raises(InputError, match=rf"`trackdl {command}` makes {name}; `trackdl models` lists"):
             artifacts.find(uri)
+
+
+def test_a_registered_model_belongs_to_the_report_that_registered_it_first(
+    tracking: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.check_free("mnist-cnn")  # nobody has it yet
+    add(0.9)
+    owner = mlflow.MlflowClient(tracking).get_registered_model("mnist-cnn").tags[registry.OWNER]
+    assert owner == "munukutla-maghrabi"
+    registry.check_free("mnist-cnn")
+    (tmp_path / "mine").mkdir()
+    monkeypatch.setenv("TRACKDL_REPORT", str(tmp_path / "mine"))
+    with pytest.raises(InputError, match="mnist-cnn is of the report munukutla-maghrabi, and this one is mine"):
+        registry.check_free("mnist-cnn")
+    registry.check_free("another")
+    # Models that older code registered have no owner, and are anybody's.
+    mlflow.MlflowClient(tracking).delete_registered_model_tag("mnist-cnn", registry.OWNER)
+    registry.check_free("mnist-cnn")

@@ -22,7 +22,7 @@ from trackdl.system import outages, processes
 from trackdl.tracking import runs, store, trials
 from trackdl.tracking.runs import Run
 
-EXPERIMENT = spec.load(ROOT / "experiments" / "mnist.yaml", spec.MnistSpec)
+EXPERIMENT = spec.load(ROOT / "experiments" / "mnist.yaml", spec.ClassifySpec)
 
 pytestmark = pytest.mark.usefixtures("tracking")
 
@@ -49,7 +49,7 @@ def test_a_run_says_what_was_run(tmp_path: Path) -> None:
     assert data.tags["trackdl.task"] == "mnist"
     assert data.tags["trackdl.spec_digest"] == spec.digest(EXPERIMENT)
     logged = run.fetch("experiment.yaml", tmp_path)
-    assert spec.load(logged, spec.MnistSpec) == EXPERIMENT
+    assert spec.load(logged, spec.ClassifySpec) == EXPERIMENT
 
 
 def test_the_run_that_mlflow_run_made_is_taken_once(monkeypatch: pytest.MonkeyPatch, tracking: str) -> None:
@@ -93,7 +93,7 @@ import os, sys
 from trackdl import spec
 from trackdl.tracking import runs, store, trials
 from pathlib import Path
-with runs.start(spec.load(Path(sys.argv[1]), spec.MnistSpec)) as run:
+with runs.start(spec.load(Path(sys.argv[1]), spec.ClassifySpec)) as run:
     print(run.id, flush=True)
     sys.stdin.read()
 """
@@ -129,7 +129,7 @@ from trackdl import spec
 from trackdl.tracking import runs
 runs._git = lambda *_: os._exit(9)
 resume = runs.Run(sys.argv[2]) if len(sys.argv) > 2 else None
-with runs.start(spec.load(Path(sys.argv[1]), spec.MnistSpec), resume=resume):
+with runs.start(spec.load(Path(sys.argv[1]), spec.ClassifySpec), resume=resume):
     pass
 """
 

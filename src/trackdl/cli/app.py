@@ -14,7 +14,7 @@ import typer
 
 from trackdl import spec
 from trackdl.cli import ledger, models, options
-from trackdl.errors import TrackdlError
+from trackdl.errors import InputError, TrackdlError
 from trackdl.system import console, processes
 
 if TYPE_CHECKING:
@@ -35,7 +35,15 @@ app = typer.Typer(
 @app.callback()
 def _settings(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", envvar="TRACKDL_REPORT", help="The report's folder; by default, experiments/."),
+    ] = None,
 ) -> None:
+    if report:
+        if not report.is_dir():
+            raise InputError(f"--report {report}: there is no such folder; `trackdl new {report}` makes one")
+        os.environ["TRACKDL_REPORT"] = str(report.absolute())  # for worker processes too
     console.setup(debug=debug)
     processes.keep_memory()
     processes.quiet_libraries()
@@ -52,30 +60,25 @@ def data(file: options.File = None) -> None:
 
 @app.command()
 @options.with_training()
-def mnist(file: options.File = None, resume: options.Resume = None, *, settings: dict[str, Any]) -> None:
+def mnist(
+    file: options.File = None, resume: options.Resume = None, seeds: options.Seeds = None, *, settings: dict[str, Any]
+) -> None:
     """Task 1: train the MNIST network as the report did, and register it as mnist-cnn."""
-    experiment = options.read(options.resumable(resume, file, settings), spec.MnistSpec, settings)
-    from trackdl.tasks import mnist as task
-
-    processes.freeze_imports()
-    task.show(task.run(experiment, resume))
+    _classify("mnist", file, resume, options.chosen({"seeds": seeds}) | settings)
 
 
 @app.command()
 @options.with_training()
 def fashion(
-    file: options.File = None,
-    resume: options.Resume = None,
-    seeds: Annotated[
-        int | None, typer.Option(help="Number of trainings, with seeds counted from --seed; gives intervals.")
-    ] = None,
-    *,
-    settings: dict[str, Any],
+    file: options.File = None, resume: options.Resume = None, seeds: options.Seeds = None, *, settings: dict[str, Any]
 ) -> None:
     """Task 2: train a Fashion-MNIST network, keep its best validation epoch, and register it as fashion-cnn."""
-    settings = options.chosen({"seeds": seeds}) | settings
-    experiment = options.read(options.resumable(resume, file, settings), spec.FashionSpec, settings)
-    from trackdl.tasks import fashion as task
+    _classify("fashion", file, resume, options.chosen({"seeds": seeds}) | settings)
+
+
+def _classify(name: str, file: str | None, resume: str | None, settings: dict[str, Any]) -> None:
+    experiment = options.read(options.resumable(resume, file, settings), spec.ClassifySpec, settings, name)
+    from trackdl.tasks import classify as task
 
     processes.freeze_imports()
     task.show(task.run(experiment, resume))
@@ -95,14 +98,14 @@ def grid(
     *,
     settings: dict[str, Any],
 ) -> None:
-    """Task 2's grid: each of the report's networks, each fold exactly once; continues where it was stopped."""
+    """A grid: every value of some keys of an experiment, each fit exactly once; continues where it was stopped."""
     experiment = options.read(file, spec.GridSpec, settings)
     from trackdl.tasks import grid as task
 
     processes.freeze_imports()
     if status:
         raise typer.Exit(0 if task.show_status(experiment) else 1)
-    chosen, count = _engine(engine, workers, gpus_per_worker, experiment.training.device)
+    chosen, count = _engine(engine, workers, gpus_per_worker, experiment.experiment.training.device)
     task.show(task.run(experiment, count, Path(export) if export else None, engine=chosen))
 
 
@@ -121,14 +124,14 @@ def search(
     *,
     settings: dict[str, Any],
 ) -> None:
-    """Search for a better Fashion-MNIST network, and write down the best one; continues where it was stopped."""
+    """Search for a better network than an experiment's, and write down the best; continues where it was stopped."""
     objectives = "accuracy and time" if pareto else None
     given = {"study.trials": trials, "study.minutes": minutes, "study.objectives": objectives}
     experiment = options.read(file, spec.SearchSpec, options.chosen(given) | settings)
     from trackdl.tasks import search as task
 
     processes.freeze_imports()
-    chosen, count = _engine(engine, workers, gpus_per_worker, experiment.training.device)
+    chosen, count = _engine(engine, workers, gpus_per_worker, experiment.experiment.training.device)
     task.show(task.run(experiment, count, engine=chosen))
 
 
@@ -155,8 +158,8 @@ def transfer(
     given = {
         "source": source,
         "data.preprocessing": preprocessing,
-        "data.folder": greek_dir,
-        "data.test_folder": test_dir,
+        "data.folder": options.absolute(greek_dir),
+        "data.test_folder": options.absolute(test_dir),
         "data.folds": folds,
     }
     experiment = options.read(file, spec.TransferSpec, options.chosen(given) | settings)
@@ -170,9 +173,9 @@ def transfer(
 @options.with_training("training.precision")
 def heart(
     file: options.File = None,
-    csv: Annotated[str | None, typer.Option(help="A table with the heart table's columns, to use instead.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="A table with the heart table's columns, to use instead.")] = None,
     test_csv: Annotated[
-        str | None, typer.Option(help="Such a table to test on; by default, a fifth of --csv is.")
+        Path | None, typer.Option(help="Such a table to test on; by default, a fifth of --csv is.")
     ] = None,
     seeds: Annotated[
         int | None, typer.Option(help="Number of trainings to test, with seeds counted from --seed.")
@@ -184,20 +187,41 @@ def heart(
     *,
     settings: dict[str, Any],
 ) -> None:
-    """Task 4: the report's networks on heart disease by four protocols, and baselines; registers heart-mlp."""
-    given = {"data.csv": csv, "data.test_csv": test_csv, "seeds": seeds, "folds": folds, "repeats": repeats}
-    experiment = options.read(file, spec.HeartSpec, options.chosen(given) | settings)
-    from trackdl.tasks import heart as task
+    """Networks on heart disease, or another table, by several protocols, and baselines: experiments/heart.yaml."""
+    files = {key: path and str(path.absolute()) for key, path in (("data.csv", csv), ("data.test_csv", test_csv))}
+    given = {**files, "seeds": seeds, "folds": folds, "repeats": repeats}
+    experiment = options.read(file, spec.TableSpec, options.chosen(given) | settings, "heart")
+    from trackdl.tasks import table as task
 
     processes.freeze_imports()
     task.show(task.run(experiment))
 
 
+@app.command("run")
+@options.with_training()
+def run_file(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="An experiment file, or runs:/RUN_ID/experiment.yaml.")],
+    resume: options.Resume = None,
+    workers: options.Workers = None,
+    *,
+    settings: dict[str, Any],
+) -> None:
+    """Run any experiment file; its folder is the report's, unless --report names another."""
+    if not file.startswith("runs:/"):
+        os.environ.setdefault("TRACKDL_REPORT", str(Path(file).absolute().parent))
+    experiment = options.read_any(options.resumable(resume, None, settings) or file, settings)
+    from trackdl.tasks import _start
+
+    processes.freeze_imports()
+    how = {"resume": resume, "workers": workers}
+    _start.start(experiment, **{key: value for key, value in how.items() if value is not None})
+
+
 @app.command("main")
 def main_task(file: options.File = None) -> None:
-    """The whole report: every step of experiments/main.yaml, then our numbers next to the report's."""
-    experiment = options.read(file, spec.MainSpec, {})
-    from trackdl.tasks import main as task
+    """The whole report: every step of its report.yaml, then our numbers next to the report's."""
+    experiment = options.read(file, spec.ReportSpec, {})
+    from trackdl.tasks import report as task
 
     processes.freeze_imports()
     task.run(experiment)
@@ -232,8 +256,7 @@ def main() -> None:
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     try:
-        # --debug may also follow the command.
-        app(["--debug"] * debug + [argument for argument in arguments if argument != "--debug"])
+        app(_global_first(arguments))
     except SystemExit as ended:
         if ended.code == 130:  # Typer's answer to KeyboardInterrupt
             typer.echo("trackdl: interrupted; what was finished is kept", err=True)
@@ -243,6 +266,19 @@ def main() -> None:
             raise
         typer.echo(f"trackdl: {_message(error)}", err=True)
         raise SystemExit(error.exit_code if isinstance(error, TrackdlError) else 1) from None
+
+
+def _global_first(arguments: list[str]) -> list[str]:
+    """Return the arguments with --debug and --report DIR before the command: `mlflow run -P` puts them after it."""
+    first, rest, left = [], [], iter(arguments)
+    for argument in left:
+        if argument == "--debug" or argument.startswith("--report="):
+            first.append(argument)
+        elif argument == "--report":
+            first += [argument, *([value] if (value := next(left, None)) is not None else [])]
+        else:
+            rest.append(argument)
+    return first + rest
 
 
 def _message(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""The commands that judge and check: `ledger`, `verify`, `doctor`. Nothing heavy is imported before a command runs."""
+"""The commands that judge and check, and `new`. Nothing heavy is imported before a command runs."""
 
 import json
 from dataclasses import asdict
@@ -20,7 +20,7 @@ def ledger(
     ] = None,
     ui: Annotated[str | None, typer.Option(help="The MLflow UI's address, for links to runs.")] = None,
 ) -> None:
-    """Every number of the report next to ours, judged, with evidence: reports/ledger.html and ledger.json."""
+    """Every number of the report next to ours, judged, with evidence: ledger.html and ledger.json in reports/."""
     experiment = options.read(file, LedgerSpec, options.chosen({"seeds": seeds, "ui": ui}))
     from trackdl.tasks import ledger as task
 
@@ -56,4 +56,16 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the findi
         raise TrackdlError(f"{len(faults)} faults: {', '.join(faults)}")
 
 
-COMMANDS = (ledger, verify, doctor)
+def new(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The report's folder; it must be empty or new.")],
+    kinds: Annotated[
+        str, typer.Option("--from", metavar="KINDS", help="classify, transfer, grid, search, table; with commas.")
+    ] = "classify,grid,table",
+) -> None:
+    """Write a folder of commented experiment files, which run as they are, to state a report of your own."""
+    from trackdl.apps import new as command
+
+    command.show(folder, command.make(folder, kinds))
+
+
+COMMANDS = (ledger, verify, doctor, new)

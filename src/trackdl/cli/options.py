@@ -10,12 +10,14 @@ import typer
 
 from trackdl import spec
 from trackdl.errors import InputError
-from trackdl.system import paths
 
 File = Annotated[
-    str | None, typer.Option(help="Experiment file, or runs:/RUN_ID/experiment.yaml; experiments/TASK.yaml by default.")
+    str | None, typer.Option(help="Experiment file, or runs:/RUN_ID/experiment.yaml; by default the report's.")
 ]
 Resume = Annotated[str | None, typer.Option(metavar="RUN_ID", help="Continue this run from its last checkpoint.")]
+Seeds = Annotated[
+    int | None, typer.Option(help="Number of trainings, with seeds counted from --seed; gives intervals.")
+]
 Workers = Annotated[int | None, typer.Option(help="Number of single-threaded processes; by default one per core.")]
 EngineName = Annotated[str, typer.Option("--engine", help="local: this machine's processes; ray: a Ray cluster.")]
 Gpus = Annotated[float, typer.Option("--gpus-per-worker", help="With --engine ray: a fraction of a GPU, or several.")]
@@ -79,6 +81,11 @@ def _assignments(items: list[str]) -> dict[str, Any]:
     return keys
 
 
+def absolute(path: str | None) -> str | None:
+    """Return a path of the command line, which is relative to the working folder, as an experiment file may have it."""
+    return path and str(Path(path).expanduser().absolute())
+
+
 def chosen(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keys whose option was given."""
     return {key: value for key, value in given.items() if value is not None}
@@ -95,7 +102,7 @@ def resumable(resume: str | None, file: str | None, settings: dict[str, Any]) ->
     return f"runs:/{resume}/experiment.yaml" if resume else file
 
 
-def read(file: str | None, kind: type[spec.Spec], settings: dict[str, Any]) -> spec.Spec:
+def read(file: str | None, kind: type[spec.Spec], settings: dict[str, Any], name: str = "") -> spec.Spec:
     """Read an experiment from a file or a run, by default from the task's own file, and change single keys.
 
     Raises:
@@ -105,6 +112,20 @@ def read(file: str | None, kind: type[spec.Spec], settings: dict[str, Any]) -> s
         from trackdl.tracking import runs
 
         with runs.download(file) as path:
-            return spec.parse(path.read_text(encoding="utf-8"), file, kind, settings)
-    own = paths.project_root() / "experiments" / f"{spec.task_of(kind)}.yaml"
-    return spec.load(Path(file) if file else own, kind, settings)
+            return spec.parse(path.read_text(encoding="utf-8"), file, kind, settings, name)
+    name = name or spec.task_of(kind)
+    return spec.load(Path(file) if file else spec.experiment_file(name), kind, settings, name)
+
+
+def read_any(file: str, settings: dict[str, Any]) -> spec.Experiment:
+    """Do as `read`, for an experiment of any kind.
+
+    Raises:
+        InputError: As `read`.
+    """
+    if not file.startswith("runs:/"):
+        return spec.load_any(Path(file), settings)
+    from trackdl.tracking import runs
+
+    with runs.download(file) as path:
+        return spec.load_any(path, settings)

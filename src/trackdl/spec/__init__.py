@@ -1,57 +1,75 @@
 """Experiment files: their schema and how they are read. Imports nothing heavy."""
 
 from trackdl.spec.base import Augmentation, Optimizer, Printed, Reported, TrainedSpec, Training
+from trackdl.spec.classify import AfterEpochs, ClassifySpec
 from trackdl.spec.experiments import (
     KINDS,
     STEPS,
     TRAINED,
     DataSpec,
     Experiment,
-    MainSpec,
-    MnistSpec,
     Preprocessing,
-    Step,
     TransferSpec,
     digest,
     flatten,
     task_of,
     to_yaml,
 )
-from trackdl.spec.fashion import FashionSpec
-from trackdl.spec.files import MAX_BYTES, Spec, load, parse, value_of
+from trackdl.spec.files import (
+    MAX_BYTES,
+    Spec,
+    changed,
+    experiment_file,
+    experiments,
+    load,
+    load_any,
+    named,
+    parse,
+    report,
+    value_of,
+)
 from trackdl.spec.grid import GridSpec
-from trackdl.spec.heart import HeartSpec
+from trackdl.spec.images import ImageData
 from trackdl.spec.ledger import LedgerSpec
+from trackdl.spec.report import ReportSpec, Step
 from trackdl.spec.search import SearchSpec
+from trackdl.spec.table import TableSpec
 
 __all__ = [
     "KINDS",
     "MAX_BYTES",
     "STEPS",
     "TRAINED",
+    "AfterEpochs",
     "Augmentation",
+    "ClassifySpec",
     "DataSpec",
     "Experiment",
-    "FashionSpec",
     "GridSpec",
-    "HeartSpec",
+    "ImageData",
     "LedgerSpec",
-    "MainSpec",
-    "MnistSpec",
     "Optimizer",
     "Preprocessing",
     "Printed",
+    "ReportSpec",
     "Reported",
     "SearchSpec",
     "Spec",
     "Step",
+    "TableSpec",
     "TrainedSpec",
     "Training",
     "TransferSpec",
+    "changed",
     "digest",
+    "experiment_file",
+    "experiments",
     "flatten",
     "load",
+    "load_any",
+    "named",
     "parse",
+    "report",
     "task_of",
     "to_yaml",
     "value_of",

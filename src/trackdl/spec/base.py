@@ -3,20 +3,25 @@
 import csv
 import re
 from functools import cache, cached_property
-from typing import Any, Literal, Self
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from trackdl.errors import InputError
-from trackdl.system.paths import project_root
+from trackdl.system.paths import report_root
 
 Schedule = Literal["constant", "one_cycle", "cosine"]
-Unit = Literal["fraction", "nats", "squared error", "rank", "count"]
+# Units of published numbers; seconds are shown and never judged. Older files call the unit of a loss nats.
+Unit = Annotated[
+    Literal["fraction", "loss", "squared error", "rank", "count", "f1", "seconds"],
+    BeforeValidator(lambda unit: "loss" if unit == "nats" else unit),
+]
 Comparable = Literal["same protocol", "protocol unknown in part", "not measured in the report"]
 
 # Every number that the report's notebooks print: task, notebook cell, epoch, what, of, value. For a count, `of` is the
 # total; for a batch's loss, it is how many of the epoch's examples the network had seen before that batch.
-PRINTED = "experiments/report_printed.csv"
+PRINTED = "report_printed.csv"  # in the report's folder
 
 
 def like(pattern: str, what: str) -> AfterValidator:
@@ -44,27 +49,79 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
+class Named(Strict):
+    """What every experiment file has.
+
+    Attributes:
+        task: The kind of task, a module of `tasks`.
+        name: What the experiment is called in commands, tags and the ledger; by default the file's name.
+        title: What people read, e.g. "Task 1, MNIST"; by default the name.
+    """
+
+    task: str
+    name: Annotated[str, like(r"[a-z0-9][a-z0-9_-]{0,63}", "lower-case letters, digits, _ and -, at most 64")] = Field(
+        default_factory=lambda given: str(given.get("task", "experiment"))
+    )
+    title: str = added("")
+
+    @property
+    def label(self) -> str:
+        """What people read."""
+        return self.title or self.name
+
+
+# The optimisers, each with the settings that it takes besides `lr`.
+SETTINGS = {
+    "sgd": {"momentum", "nesterov", "dampening", "weight_decay", "l2"},
+    "adam": {"betas", "eps", "amsgrad", "l2"},
+    "adamw": {"betas", "eps", "amsgrad", "weight_decay"},
+    "rmsprop": {"momentum", "alpha", "eps", "l2"},
+}
+
+
 class Optimizer(Strict):
     """The optimiser and its settings; everything else is torch's default.
 
-    `weight_decay` shrinks every weight except biases and those of batch norm: for SGD as part of the gradient, for
-    AdamW decoupled from it. `nesterov` makes SGD's momentum Nesterov's.
+    Attributes:
+        name: One of `SETTINGS`.
+        lr: The learning rate.
+        momentum: Of SGD and RMSprop.
+        nesterov: Whether SGD's momentum is Nesterov's.
+        dampening: Of SGD's momentum.
+        betas: Adam's and AdamW's decay rates of the two moments; torch's are 0.9 and 0.999.
+        alpha: RMSprop's decay rate; torch's is 0.99.
+        eps: Added to the denominator; torch's is 1e-8.
+        amsgrad: Whether Adam and AdamW keep the largest second moment.
+        weight_decay: Shrinks every weight except biases and those of batch norm: for SGD as part of the gradient, for
+            AdamW decoupled from it.
+        l2: The L2 penalty that torch's SGD, Adam and RMSprop call weight_decay: `l2` times each parameter, biases
+            included, is added to its gradient.
     """
 
-    name: Literal["sgd", "adam", "adamw"]
+    name: Literal["sgd", "adam", "adamw", "rmsprop"]
     lr: float = Field(gt=0, le=100)
     momentum: float = Field(0.0, ge=0, lt=1)
     weight_decay: float = added(0.0, ge=0, le=10)
     nesterov: bool = added(False)
+    dampening: float = added(0.0, ge=0, le=1)
+    betas: list[Annotated[float, Field(ge=0, lt=1)]] | None = added(None, min_length=2, max_length=2)
+    alpha: float | None = added(None, ge=0, lt=1)
+    eps: float | None = added(None, gt=0, le=1)
+    amsgrad: bool = added(False)
+    l2: float = added(0.0, ge=0, le=10)
 
     @model_validator(mode="after")
     def _settings_fit_the_optimiser(self) -> "Optimizer":
-        if self.name != "sgd" and self.momentum:
-            raise ValueError(f"momentum is a setting of sgd; {self.name} has none")
-        if self.nesterov and not self.momentum:
-            raise ValueError("nesterov needs sgd with a momentum")
-        if self.name == "adam" and self.weight_decay:
-            raise ValueError("weight_decay is a setting of sgd and adamw; adam would scale it by the gradients")
+        for key, value in self:
+            usual = type(self).model_fields[key].default
+            if key not in ("name", "lr", *SETTINGS[self.name]) and value != usual:
+                others = " and ".join(name for name, settings in SETTINGS.items() if key in settings)
+                hint = "; its L2 penalty is `l2`" if key == "weight_decay" else ""
+                raise ValueError(f"{key} is a setting of {others}; {self.name} has none{hint}")
+        if self.nesterov and (not self.momentum or self.dampening):
+            raise ValueError("nesterov needs sgd with a momentum and no dampening")
+        if self.weight_decay and self.l2:
+            raise ValueError("weight_decay and l2 both shrink the weights: give one")
         return self
 
 
@@ -82,7 +139,8 @@ class Training(Strict):
     `shuffle` draws a new order of the examples each epoch; without it they keep the data set's order. `device: auto`
     prefers CUDA, then MPS, then the CPU; `precision: auto` is bfloat16 where the hardware supports it, else float32.
     The run records both choices. `schedule` changes the learning rate over the `epochs` (see `training.optim`).
-    `label_smoothing` spreads this share of each training target evenly over all classes.
+    `label_smoothing` spreads this share of each training target evenly over all classes. The `loss` squared_error is
+    the mean over the classes of the squared difference of probability and target, which is 1 for the right class.
     """
 
     epochs: int = Field(ge=1, le=100_000)
@@ -92,13 +150,40 @@ class Training(Strict):
     shuffle: bool = True
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    loss: Literal["cross_entropy", "squared_error"] = added("cross_entropy")
     schedule: Schedule = added("constant")
     label_smoothing: float = added(0.0, ge=0, lt=1)
     augmentation: Augmentation = added(Augmentation())
 
+    @model_validator(mode="after")
+    def _smoothing_is_of_cross_entropy(self) -> Self:
+        if self.label_smoothing and self.loss != "cross_entropy":
+            raise ValueError("label_smoothing needs the loss cross_entropy")
+        return self
+
+    def with_seed(self, seed: int) -> Self:
+        """Return the section with another seed."""
+        return self.model_copy(update={"seed": seed % 2**63})
+
 
 def _unit_of(item: dict[str, Any]) -> Unit:
-    return "fraction" if str(item.get("metric")).endswith("accuracy") else "nats"
+    return unit_of(str(item.get("metric")))
+
+
+def unit_of(metric: str) -> Unit:
+    """Return the unit that a metric has by its name."""
+    name = metric.rpartition("/")[2]
+    units: dict[str, Unit] = {
+        "accuracy": "fraction",
+        "auc": "fraction",
+        "brier": "squared error",
+        "f1": "f1",
+        "seconds": "seconds",
+        "rank": "rank",
+        "fits": "count",
+        "networks": "count",
+    }
+    return next((unit for part, unit in units.items() if part in name), "loss")
 
 
 class _Claim(Strict):
@@ -173,7 +258,11 @@ class Printed(_Claim):
         Raises:
             InputError: There are none.
         """
-        rows = [row for row in _table() if (row["task"], row["cell"], row["what"]) == (task, str(self.cell), self.what)]
+        rows = [
+            row
+            for row in _table(report_root() / PRINTED)
+            if (row["task"], row["cell"], row["what"]) == (task, str(self.cell), self.what)
+        ]
         if not rows:
             raise InputError(f"{PRINTED}: no row of task {task}, cell {self.cell}, what {self.what}")
         return rows
@@ -192,8 +281,7 @@ class Curve(Printed):
 
 
 @cache
-def _table() -> list[dict[str, str]]:
-    path = project_root() / PRINTED
+def _table(path: Path) -> list[dict[str, str]]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             return list(csv.DictReader(file))
@@ -211,27 +299,55 @@ def _value(row: dict[str, str]) -> tuple[float, str]:
     return float(value), f"{what} {value}"
 
 
-class TrainedSpec(Strict):
+class TrainedSpec(Named):
     """What every experiment that trains a network has.
 
-    `unknown` names what the report omits from the protocol behind all of its numbers. `reported` are numbers from its
-    text, or numbers that need an explanation; `printed` and `curves` come from its notebooks.
+    `unknown` names what the report omits from the protocol behind all of its numbers: in words, or as keys of the file,
+    each with the values that it may have. `reported` are numbers from its text, or numbers that need an explanation;
+    `printed` and `curves` come from its notebooks. `register` names the registered model; by default it is called by
+    the report's slug and the experiment's name.
     """
 
-    task: str
+    model_config = ConfigDict(serialize_by_alias=True)
+
     training: Training
-    unknown: str = ""
+    # A field called `register` would hide a method of pydantic's class.
+    register_as: Annotated[
+        str, like(r"[A-Za-z0-9][\w. -]{0,99}", "a registered model's name: letters, digits, _, ., - and spaces")
+    ] = added("", alias="register")
+    unknown: str | dict[str, Annotated[list[Any], Field(min_length=1)]] = ""
     reported: list[Reported] = []
     printed: list[Printed] = []
     curves: list[Curve] = []
 
+    @model_validator(mode="after")
+    def _what_is_unknown_can_be_so(self) -> Self:
+        unknown = self.unknown if isinstance(self.unknown, dict) else {}
+        for key, value in ((key, value) for key, values in unknown.items() for value in values):
+            content = self.model_dump(exclude={"unknown", "reported", "printed", "curves"})
+            *sections, last = key.split(".")
+            section = content
+            for name in sections:
+                section = section.setdefault(name, {})
+                if not isinstance(section, dict):
+                    raise ValueError(f"unknown: {key}: '{name}' is not a section")
+            section[last] = value
+            try:
+                self.model_validate(content)
+            except ValidationError as error:
+                raise ValueError(f"unknown: {key}: {value}: {error.errors()[0]['msg']}") from error
+        return self
+
+    @property
+    def unknown_words(self) -> str:
+        """What the report omits, in words."""
+        if isinstance(self.unknown, str):
+            return self.unknown
+        return "; ".join(f"{key} ({' or '.join(map(str, values))})" for key, values in self.unknown.items())
+
     def nth(self, number: int) -> Self:
-        """Return the experiment for another training: `number` is added to the file's seeds."""
-        content = self.model_dump()
-        for section, key in (("training", "seed"), ("data", "split_seed")):
-            if key in content.get(section, {}):
-                content[section][key] += number
-        return self.model_validate(content)
+        """Return the experiment for another training: `number` is added to its seed."""
+        return self.model_copy(update={"training": self.training.with_seed(self.training.seed + number)})
 
     @cached_property
     def numbers(self) -> list[Reported]:
@@ -240,4 +356,4 @@ class TrainedSpec(Strict):
         Raises:
             InputError: `printed` names rows that the table does not have.
         """
-        return [*(number for item in self.printed for number in item.numbers(self.task)), *self.reported]
+        return [*(number for item in self.printed for number in item.numbers(self.name)), *self.reported]

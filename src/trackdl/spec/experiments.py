@@ -2,136 +2,105 @@
 
 import hashlib
 import json
+import re
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field
 
-from trackdl.spec.base import Strict, TrainedSpec, added, like
-from trackdl.spec.fashion import FashionSpec
+from trackdl.spec.base import Named, Strict, TrainedSpec, added, like
+from trackdl.spec.classify import ClassifySpec
 from trackdl.spec.grid import GridSpec
-from trackdl.spec.heart import HeartSpec
 from trackdl.spec.ledger import LedgerSpec
+from trackdl.spec.report import ReportSpec
 from trackdl.spec.search import SearchSpec
+from trackdl.spec.table import TableSpec
 
 # Keys that record what the report says; they do not affect a run.
-PUBLISHED = {"reported", "printed", "curves", "unknown", "hypotheses"}
+PUBLISHED = {"reported", "reported_table", "printed", "curves", "unknown", "hypotheses"}
 
 Preprocessing = Literal["report", "mnist"]
 
 
-class MnistData(Strict):
-    """Task 1's data."""
-
-    dataset: Literal["mnist"]
-
-
-class MnistSpec(TrainedSpec):
-    """Task 1: the MNIST network.
-
-    `reload_after`: after this epoch the training is discarded and resumed from its checkpoint, as the report did after
-    its third epoch.
-    """
-
-    task: Literal["mnist"]
-    data: MnistData
-    reload_after: int | None = Field(None, ge=1)
-
-
 class GreekData(Strict):
-    """Task 3's data.
+    """The images of a transfer: `dataset: greek`, the seed report's 27 letters, or a folder.
 
-    `folder` is a folder of class folders to train on; without it the report's 27 letters are used. `test_folder` holds
-    letters that are only tested on at the end. Every letter is also predicted by a network that was not trained on it:
-    by leave-one-out, or by this many stratified `folds`, for when there are many letters.
+    `folder` is a folder of class folders to train on. `test_folder` holds images that are only tested on at the end.
+    `rename` gives classes other names. Every image is also predicted by a network that was not trained on it: by
+    leave-one-out, or by this many stratified `folds`, for when there are many images. `preprocessing` makes an image
+    like those that the source was trained on: `report` and `mnist` make digits of letters; by default it is the
+    source's own.
     """
 
-    dataset: Literal["greek"]
-    preprocessing: Preprocessing
+    dataset: Literal["greek"] | None = added(None)
+    preprocessing: Preprocessing | None = added(None)
+    rename: dict[str, Annotated[str, Field(min_length=1)]] = added({})
     folder: str | None = None
     test_folder: str | None = None
     folds: int | None = Field(None, ge=2)
 
 
 class TransferSpec(TrainedSpec):
-    """Task 3: the MNIST network from the registry learns Greek letters."""
+    """A registered image network learns other images: its head, the last linear layer, is replaced and trained.
+
+    Attributes:
+        source: The registered network to start from.
+        of: The experiment whose network that is: it is trained first if the registry has no champion of it yet.
+        data: The images.
+        frozen: What keeps the source's weights: the "body", which is all but the head, the "convolutions" or "nothing".
+        dropout_maps: The share of whole channels that the network drops while training, if not the source's.
+    """
 
     task: Literal["transfer"]
     source: Annotated[str, like(r"models:/[^/@]+(@[^/@]+|/[^/@]+)", "models:/NAME@ALIAS or models:/NAME/VERSION")]
+    of: str = added("")
     data: GreekData
+    frozen: Literal["body", "convolutions", "nothing"] = added("body")
+    dropout_maps: float | None = added(None, ge=0, lt=1)
 
 
-class DataSpec(Strict):
+class DataSpec(Named):
     """Fetching and checking data sets, by their names in `data.download.datasets`; by default all of them."""
 
     task: Literal["data"]
     datasets: list[str] | None = Field(None, min_length=1)
 
 
-class Step(Strict):
-    """One step of `main`: a task's own experiment file, with some keys overridden by `set`.
-
-    An `optional` step is skipped, with a message, if its data are not available.
-    """
-
-    task: str
-    set: dict[str, Any] = Field(default_factory=dict)
-    optional: bool = added(False)
-
-    @field_validator("task")
-    @classmethod
-    def _is_one(cls, task: str) -> str:
-        if task not in STEPS:
-            raise ValueError(f"must be one of {', '.join(STEPS)}")
-        return task
-
-
-class MainSpec(Strict):
-    """The whole report, step by step."""
-
-    task: Literal["main"]
-    steps: list[Step] = Field(min_length=1)
-
-
-Experiment = (
-    MnistSpec | FashionSpec | TransferSpec | HeartSpec | GridSpec | SearchSpec | DataSpec | LedgerSpec | MainSpec
-)
+Experiment = ClassifySpec | TransferSpec | TableSpec | GridSpec | SearchSpec | DataSpec | LedgerSpec | ReportSpec
 
 
 def task_of(kind: type[BaseModel]) -> str:
-    """Return the task whose experiments a class describes."""
+    """Return the kind of task whose experiments a class describes."""
     return str(get_args(kind.model_fields["task"].annotation)[0])
 
 
-# All tasks, each with the class of its experiment file, in the ledger's order.
+# The kinds of task, each with the class of its experiment files, in the ledger's order.
 KINDS: dict[str, type[Experiment]] = {task_of(kind): kind for kind in get_args(Experiment)}
 # Tasks that train the report's networks; the report's numbers belong to them.
 TRAINED: dict[str, type[TrainedSpec]] = {task: kind for task, kind in KINDS.items() if issubclass(kind, TrainedSpec)}
-# Tasks that `main` can run: their modules have `run(experiment)`, and `show`, which returns the result as one line.
-STEPS = [task for task in KINDS if task not in ("data", "grid", "main")]
+# Kinds that can be a step of `main`: their modules have `run(experiment)`, and `show`, which returns a line.
+STEPS = [task for task in KINDS if task not in ("data", "report")]
 
 
 def to_yaml(experiment: Experiment) -> str:
     """Return the experiment as the text of a file; `load` reads it back to an equal experiment."""
-    content = {"task": experiment.task, **experiment.model_dump(exclude_none=True)}
+    content = {"task": experiment.task, "name": experiment.name, **experiment.model_dump(exclude_none=True)}
     body = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
-    return (
-        f"# Resolved by trackdl: the whole of one run; `trackdl {experiment.task} --file THIS` runs it again.\n{body}"
-    )
+    return f"# Resolved by trackdl: the whole of one run; `trackdl run THIS` runs it again.\n{body}"
 
 
 def digest(experiment: BaseModel) -> str:
     """Return the SHA-256 (hex) of everything that affects the run: all keys except those that quote the report."""
-    content = experiment.model_dump(mode="json", exclude={*PUBLISHED, "margin"})
+    content = experiment.model_dump(mode="json", exclude={*PUBLISHED, "name", "title", "margin"})
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def flatten(experiment: BaseModel) -> dict[str, Any]:
-    """Return the settings by dotted key, as a run logs them as parameters."""
+    """Return the settings by dotted key, as a run logs them as parameters; keys that MLflow refuses are not dotted."""
 
     def walk(prefix: str, value: Any) -> dict[str, Any]:
-        if isinstance(value, dict):
+        if isinstance(value, dict) and all(re.fullmatch(r"[\w -]+", name) for name in value):
             return {k: v for name, inner in value.items() for k, v in walk(f"{prefix}{name}.", inner).items()}
         return {prefix[:-1]: value}
 
-    return walk("", experiment.model_dump(exclude={*PUBLISHED, "task"}, exclude_none=True))
+    return walk("", experiment.model_dump(exclude={*PUBLISHED, "task", "name", "title"}, exclude_none=True))

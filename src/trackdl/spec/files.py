@@ -7,15 +7,24 @@ reported at once.
 import difflib
 import re
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from typing_extensions import TypeAliasType
 
 from trackdl.errors import InputError, one_line
 from trackdl.spec.base import Curve, TrainedSpec
-from trackdl.spec.experiments import task_of
+from trackdl.spec.cells import reported_cells
+from trackdl.spec.classify import ClassifySpec
+from trackdl.spec.experiments import KINDS, PUBLISHED, STEPS, Experiment, task_of, to_yaml
+from trackdl.spec.grid import GridSpec
+from trackdl.spec.keys import set_key
+from trackdl.spec.report import ReportSpec
+from trackdl.system.paths import report_root
 
 MAX_BYTES = 1_000_000
 
@@ -60,38 +69,160 @@ _Loader.add_implicit_resolver(
 )
 
 
-def load(path: Path, kind: type[Spec], overrides: Mapping[str, Any] | None = None) -> Spec:
+def report() -> ReportSpec:
+    """Return the report whose folder is in use, as its `report.yaml` says; without that file, named after the folder.
+
+    Raises:
+        InputError: The file is not valid.
+    """
+    return _report(report_root().absolute())
+
+
+@cache
+def _report(folder: Path) -> ReportSpec:
+    path = folder / "report.yaml"
+    if path.is_file():
+        return load(path, ReportSpec)
+    slug = re.sub(r"[^a-z0-9]+", "-", folder.name.lower()).strip("-")[:40] or "report"
+    return ReportSpec(task="report", name="main", title=folder.name, slug=slug)
+
+
+def experiment_file(name: str) -> Path:
+    """Return the path of one of the report's experiment files."""
+    return report_root() / f"{name}.yaml"
+
+
+def named(name: str, overrides: Mapping[str, Any] | None = None) -> Experiment:
+    """Return one of the report's experiments, with some keys overridden.
+
+    Raises:
+        InputError: As `load_any`.
+    """
+    return load_any(experiment_file(name), overrides)
+
+
+def experiments() -> dict[str, Experiment]:
+    """Return the report's experiments by name: first in the order of its steps, then by kind and name.
+
+    Raises:
+        InputError: A file of the folder is not valid, or its experiment is not called as it is.
+    """
+    found: dict[str, Experiment] = {}
+    for path in sorted(report_root().glob("*.yaml")):
+        if path.stem in ("report", "ledger"):
+            continue
+        made = load_any(path)
+        if made.name != path.stem:
+            raise InputError(f"{path}: key 'name': must be that of the file, '{path.stem}', but is '{made.name}'")
+        if made.task in STEPS and made.task != "ledger":
+            found[made.name] = made
+    steps, kinds = [step.task for step in report().steps], list(KINDS)
+
+    def place(name: str) -> tuple[int, int, str]:
+        return steps.index(name) if name in steps else len(steps), kinds.index(found[name].task), name
+
+    return {name: found[name] for name in sorted(found, key=place)}
+
+
+def changed(experiment: Experiment, overrides: Mapping[str, Any]) -> Experiment:
+    """Return an experiment with some keys overridden.
+
+    Raises:
+        InputError: As `load`.
+    """
+    if not overrides:
+        return experiment
+    return parse(to_yaml(experiment), f"{experiment.name}.yaml", type(experiment), overrides)
+
+
+def load_any(path: Path, overrides: Mapping[str, Any] | None = None) -> Experiment:
+    """Do as `load`, for the kind of experiment that the file says it is.
+
+    Raises:
+        InputError: As `load`, or there is no such kind.
+    """
+    text = _text(path)
+    content = value_of(text, str(path))
+    task = content.get("task") if isinstance(content, dict) else None
+    if not isinstance(task, str) or task not in KINDS:
+        raise InputError(f"{path}: key 'task': must be one of {', '.join(KINDS)}, but is {task!r:.80}")
+    return parse(text, str(path), KINDS[task], overrides)
+
+
+def load(path: Path, kind: type[Spec], overrides: Mapping[str, Any] | None = None, name: str = "") -> Spec:
     """Read one experiment file, override some keys, and validate the result.
 
     Args:
         path: The YAML file.
         kind: The class that it must be an experiment of.
         overrides: Values by dotted key, e.g. `{"training.epochs": 10}`.
+        name: The experiment's, where the file gives none; by default the file's name.
 
     Raises:
         InputError: The file cannot be read, is not a YAML mapping, or has a wrong or unknown key; names file and key.
     """
-    return parse(_read(path), str(path), kind, overrides)
+    return parse(_text(path), str(path), kind, overrides, name)
 
 
-def parse(text: str, name: str, kind: type[Spec], overrides: Mapping[str, Any] | None = None) -> Spec:
-    """Do as `load`, with the text of a file; messages call it `name`."""
-    content = value_of(text, name)
+def parse(text: str, file: str, kind: type[Spec], overrides: Mapping[str, Any] | None = None, name: str = "") -> Spec:
+    """Do as `load`, with the text of a file, which messages call `file`."""
+    content = value_of(text, file)
     task = task_of(kind)
     if not isinstance(content, dict):
-        raise InputError(f"{name}: expected keys such as 'task: {task}', found {type(content).__name__}")
+        raise InputError(f"{file}: expected keys such as 'task: {task}', found {type(content).__name__}")
+    if task == "report":
+        content = {"task": task, "name": "main", **content}
     if content.get("task") != task:
-        raise InputError(f"{name}: key 'task': must be '{task}', but is {content.get('task')!r:.80}")
+        raise InputError(f"{file}: key 'task': must be '{task}', but is {content.get('task')!r:.80}")
+    content.setdefault("name", name or Path(file).stem)
     given = dict(overrides or {})
+    if "experiment" in kind.model_fields:
+        _embed(content, file, kind, given)
     for key, value in given.items():
-        _set(content, key, value, name)
+        try:
+            set_key(content, key, value)
+        except ValueError as error:
+            raise InputError(f"{file}: key '{key}' cannot be set: {error}") from error
     try:
         made = kind.model_validate(content)
     except ValidationError as error:
-        raise InputError("\n".join(_explain(name, kind, problem, given) for problem in error.errors())) from error
+        problems = (_explain(file, kind, content, problem, given) for problem in error.errors())
+        raise InputError("\n".join(dict.fromkeys(problems))) from error
     if isinstance(made, TrainedSpec):
-        _look_up(made, name)
+        _look_up(made, file)
+    if isinstance(made, GridSpec):
+        reported_cells(made)
     return made
+
+
+def _embed(content: dict[str, Any], file: str, kind: type[BaseModel], given: dict[str, Any]) -> None:
+    """Put in place of `of` the experiment that it names, with the keys of `set`; so a resolved file is whole.
+
+    Args:
+        content: The file's.
+        file: Its name in messages.
+        kind: Of the file.
+        given: Overrides; keys that the kind does not have are of the experiment, and are taken out.
+    """
+    own = {key: given.pop(key) for key in list(given) if key.partition(".")[0] not in kind.model_fields}
+    of, changes = content.pop("of", None), content.pop("set", None) or {}
+    if not isinstance(changes, dict):
+        raise InputError(f"{file}: key 'set': must be a section of keys, but is {changes!r:.80}")
+    if of is None and "experiment" in content:
+        given |= {f"experiment.{key}": value for key, value in {**changes, **own}.items()}
+        return
+    if not isinstance(of, str) or "experiment" in content:
+        raise InputError(f"{file}: key 'of': must be the name of an experiment in {report_root()}, but is {of!r:.80}")
+    try:
+        experiment = load(experiment_file(of), ClassifySpec).model_dump(exclude=PUBLISHED)
+        for key, value in {**changes, **own}.items():
+            set_key(experiment, key, value)
+        content["experiment"] = ClassifySpec.model_validate(experiment).model_dump()
+    except ValidationError as error:
+        problems = (_explain(f"{file}: set", ClassifySpec, experiment, problem, own) for problem in error.errors())
+        raise InputError("\n".join(dict.fromkeys(problems))) from error
+    except (InputError, ValueError) as error:
+        raise InputError(f"{file}: {'of' if isinstance(error, InputError) else 'set'}: {error}") from error
 
 
 def _look_up(experiment: TrainedSpec, name: str) -> None:
@@ -99,7 +230,7 @@ def _look_up(experiment: TrainedSpec, name: str) -> None:
     for key, items in (("printed", experiment.printed), ("curves", experiment.curves)):
         for number, item in enumerate(items):
             try:
-                _ = item.points(experiment.task) if isinstance(item, Curve) else item.numbers(experiment.task)
+                _ = item.points(experiment.name) if isinstance(item, Curve) else item.numbers(experiment.name)
             except (InputError, ValueError) as error:
                 raise InputError(f"{name}: key '{key}.{number}': {error}") from error
 
@@ -116,6 +247,11 @@ def value_of(text: str, name: str) -> Any:
         raise InputError(f"{name}: not valid YAML: {one_line(error, 300)}") from error
 
 
+def _text(path: Path) -> str:
+    """Return a file's text; a report's folder needs no `ledger.yaml` for a ledger of all of its numbers."""
+    return "task: ledger\n" if path == experiment_file("ledger") and not path.exists() else _read(path)
+
+
 def _read(path: Path) -> str:
     try:
         if path.stat().st_size > MAX_BYTES:
@@ -127,21 +263,14 @@ def _read(path: Path) -> str:
         raise InputError(f"{path}: not UTF-8 text (byte {error.start}); is this an experiment file?") from error
 
 
-def _set(content: dict[str, Any], key: str, value: Any, name: str) -> None:
-    *sections, last = key.split(".")
-    for section in sections:
-        content = content.setdefault(section, {})
-        if not isinstance(content, dict):
-            raise InputError(f"{name}: key '{key}' cannot be set: '{section}' is not a section")
-    content[last] = value
-
-
-def _explain(name: str, kind: type[BaseModel], problem: Any, given: Mapping[str, Any]) -> str:
-    key = ".".join(str(part) for part in problem["loc"])
+def _explain(name: str, kind: type[BaseModel], content: Any, problem: Any, given: Mapping[str, Any]) -> str:
+    missing, location = problem["type"] == "missing", problem["loc"]
+    key = ".".join(_keys(content, location, missing=missing))
     origin = " (set on the command line)" if key in given else ""
+    shown = "" if isinstance(problem["input"], dict | list) else f", but is {problem['input']!r:.80}"
     if problem["type"] == "extra_forbidden":
-        text = f"unknown key; {_known(kind, problem['loc'])}"
-    elif problem["type"] == "missing":
+        text = f"unknown key; {_known(kind, location)}"
+    elif missing:
         text = "missing"
     elif problem["type"] == "model_type":
         text = f"must be a section of keys, but is {problem['input']!r:.80}"
@@ -149,21 +278,57 @@ def _explain(name: str, kind: type[BaseModel], problem: Any, given: Mapping[str,
         text = _lower(problem["msg"].removeprefix("Value error, "))
         if not key:  # a check of several keys: the input would be the whole file
             return f"{name}: {text}"
-        text += f", but is {problem['input']!r:.80}"
+        text += shown
     return f"{name}: key '{key}'{origin}: {text}"
 
 
-def _known(model: Any, location: tuple[Any, ...]) -> str:
+def _keys(content: Any, location: tuple[Any, ...], *, missing: bool) -> list[str]:
+    """Return the keys of a place; pydantic's location also names the members of unions, which no file has."""
+    keys = []
+    for part in location:
+        known = part in content if isinstance(content, dict) else isinstance(content, list) and isinstance(part, int)
+        if known:
+            content = content[part]
+            keys.append(str(part))
+    return [*keys, str(location[-1])] if missing else keys
+
+
+def _known(model: type[BaseModel], location: tuple[Any, ...]) -> str:
     """Return which keys are allowed in place of an unknown one, and which was probably meant."""
+    sections = [model]
     for part in location[:-1]:
-        # The index of a list and the keys of a table of sections are not fields.
-        if part in model.model_fields:
-            model = model.model_fields[part].annotation
-            model = next((inner for inner in getattr(model, "__args__", ()) if hasattr(inner, "model_fields")), model)
-    keys = list(model.model_fields)
+        names = {field.alias or name: field for one in sections for name, field in one.model_fields.items()}
+        if part in names:
+            sections = _sections(names[part])
+        # What is no field is the index of a list, a key of a table of sections, or the member of a union.
+        elif chosen := [one for one in sections if part in _tags(one)]:
+            sections = chosen
+    keys = [field.alias or name for one in sections for name, field in one.model_fields.items()]
     close = difflib.get_close_matches(str(location[-1]), keys, n=1)
     meant = f"did you mean '{close[0]}'? " if close else ""
-    return f"{meant}The keys here are {', '.join(keys)}"
+    return f"{meant}The keys here are {', '.join(dict.fromkeys(keys))}"
+
+
+def _sections(annotation: Any) -> list[type[BaseModel]]:
+    """Return the sections that a field's type names, e.g. every member of a union."""
+    if isinstance(annotation, FieldInfo):
+        annotation = annotation.annotation
+    if isinstance(annotation, TypeAliasType):
+        annotation = annotation.__value__
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [section for inner in get_args(annotation) for section in _sections(inner)]
+
+
+def _tags(section: type[BaseModel]) -> set[str]:
+    """Return what pydantic may call a section as the member of a union: its class, or a tag of `spec.network`."""
+    family = section.model_fields.get("family")
+    families = get_args(family.annotation) if family else ("layers",)
+    return {
+        section.__name__,
+        f"{next(iter(section.model_fields), '')} layer",
+        *(f"{name} network" for name in families),
+    }
 
 
 def _lower(text: str) -> str:

@@ -4,16 +4,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from trackdl.spec.base import Reported, Strict, like
+from trackdl.spec.base import Named, Reported, Strict, added, like
 from trackdl.system.paths import UI
-
-Measuring = Literal["mnist", "fashion", "transfer", "heart", "grid", "search"]
 
 
 class Number(Strict):
-    """A reference to a published number: its task, metric and epoch, and which of the report's trainings it is from."""
+    """A reference to a published number: its experiment, metric and epoch, and which of the report's trainings."""
 
-    task: Measuring
+    task: str = Field(min_length=1)
     metric: str = Field(min_length=1)
     epoch: int | None = Field(None, ge=0)
     series: str = ""
@@ -27,20 +25,20 @@ class HeadItem(Strict):
 
 
 class Claimed(Reported):
-    """A published number that is in no task's own file."""
+    """A published number that is in no experiment's own file."""
 
-    task: Measuring
+    task: str = Field(min_length=1)
 
 
 class BeyondItem(Strict):
     """A number of ours that the report does not have.
 
-    `set` overrides keys of the task's experiment file; its runs must have the `tags`. `against` is the published number
-    for the same quantity. `lead` puts it among the page's headlines. `command` produces it, if not the task's own.
+    `set` overrides keys of the experiment's file; its runs must have the `tags`. `against` is the published number for
+    the same quantity. `lead` puts it among the page's headlines. `command` produces it, if not the experiment's own.
     """
 
     title: str = Field(min_length=1)
-    task: Measuring
+    task: str = Field(min_length=1)
     metric: str = Field(min_length=1)
     epoch: int | None = Field(None, ge=0)
     set: dict[str, Any] = Field(default_factory=dict)
@@ -51,19 +49,44 @@ class BeyondItem(Strict):
     lead: bool = True
 
 
-class LedgerSpec(Strict):
-    """The ledger.
+class Beside(Strict):
+    """A grid of ours whose verdicts are quoted beside those of the grid `of`; `words` say what is different in it."""
+
+    of: str = Field(min_length=1)
+    words: str = Field(min_length=1)
+
+
+class LedgerSpec(Named):
+    """The ledger; `task` everywhere in it is an experiment's name.
 
     With `seeds`, every training is needed for this many seeds, counted up from its file's, and missing ones are run;
     without it nothing is run, and the seeds that exist are used. Runs are linked to the address `ui`. `reported` are
-    numbers that are in no task's own file. `as_reported` overrides keys of a task's experiment where the report's
-    differed; the report's numbers are compared with such runs or, if there are none, with the task's own.
+    numbers that are in no experiment's own file. `as_reported` overrides keys of an experiment where the report's
+    differed; the report's numbers are compared with such runs or, if there are none, with the experiment's own. Without
+    `head` the ledger leads with the last numbers of each experiment. `beside` are variants of grids, by their names.
     """
 
     task: Literal["ledger"]
     seeds: int | None = Field(None, ge=1, le=100)
     ui: Annotated[str, like(r"https?://[^\s\"'<>]+", f"a page's address, e.g. {UI}")] = UI
-    as_reported: dict[Measuring, dict[str, Any]] = Field(default_factory=dict)
-    head: list[HeadItem] = Field(min_length=1)
-    beyond: list[BeyondItem]
+    as_reported: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    head: list[HeadItem] = Field(default_factory=list)
+    beyond: list[BeyondItem] = Field(default_factory=list)
     reported: list[Claimed] = Field(default_factory=list)
+    beside: dict[str, Beside] = added({})
+
+    def unknown_names(self, names: list[str]) -> list[str]:
+        """Return, in words, each key that names an experiment other than `names`."""
+        used = {f"as_reported.{name}": name for name in self.as_reported}
+        used |= {f"reported.{number}.task": item.task for number, item in enumerate(self.reported)}
+        used |= {f"head.{number}.of.task": item.of.task for number, item in enumerate(self.head)}
+        for number, item in enumerate(self.beyond):
+            used[f"beyond.{number}.task"] = item.task
+            used |= {f"beyond.{number}.against.task": item.against.task} if item.against else {}
+        for name, beside in self.beside.items():
+            used |= {f"beside.{name}": name, f"beside.{name}.of": beside.of}
+        return [
+            f"key '{key}': the report's folder has no experiment '{name}'; it has {', '.join(names) or 'none'}"
+            for key, name in used.items()
+            if name not in names
+        ]

@@ -14,7 +14,7 @@ adding one, keeps finished runs valid; changing how something is built, fed, tra
 
 import ast
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache, cached_property
 from pathlib import Path
 
@@ -29,8 +29,18 @@ Place = tuple[str, str]
 
 def words_of(parameters: Mapping[str, object]) -> frozenset[str]:
     """Return the words in an experiment's parameters (as `spec.flatten` returns them) that may name choices."""
-    values = (value if isinstance(value, list) else [value] for value in parameters.values())
-    return frozenset(str(item) for items in values for item in items)
+
+    def walk(value: object) -> Iterator[str]:
+        if isinstance(value, Mapping):
+            yield from value
+        for item in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
+            yield from walk(item)
+        if not isinstance(value, Mapping | list):
+            yield str(value)
+
+    # A list's own name may be a choice too: a network is a family or `layers`.
+    lists = {key.rpartition(".")[2] for key, value in parameters.items() if isinstance(value, list)}
+    return frozenset(lists.union(*map(walk, parameters.values())))
 
 
 @cache

@@ -15,6 +15,17 @@ def project_root() -> Path:
     return checkout if (checkout / "MLproject").is_file() else Path.cwd()
 
 
+def report_root() -> Path:
+    """Return the folder of the report's experiment files: `TRACKDL_REPORT` if it is set, else `experiments/`."""
+    named = os.environ.get("TRACKDL_REPORT")
+    return Path(named).expanduser() if named else project_root() / "experiments"
+
+
+def in_report(path: str) -> Path:
+    """Return a path that an experiment file names: a relative one is relative to the report's folder."""
+    return report_root() / Path(path).expanduser()
+
+
 def data_root() -> Path:
     """Return the data folder: `TRACKDL_DATA_DIR` if it is set, else `data/` in the project's root."""
     named = os.environ.get("TRACKDL_DATA_DIR")

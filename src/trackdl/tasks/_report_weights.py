@@ -6,23 +6,26 @@ for a training. The alias is separate from `champion`, and no training changes i
 
 import logging
 
+import torch
 import torch.nn.functional as F
 
-from trackdl.data.catalogue import MNIST
+from trackdl import spec
 from trackdl.data.download import report_weights
 from trackdl.data.download.datasets import DATASETS
-from trackdl.data.images import load_images, normalise
 from trackdl.errors import DataMissing, InputError
 from trackdl.networks.digit import DigitNet
-from trackdl.tasks import mnist
+from trackdl.spec import ClassifySpec
+from trackdl.tasks import classify
 from trackdl.tracking import runs, training_runs
 from trackdl.tracking.registry import files
+from trackdl.tracking.registry import register as registry
+from trackdl.training.image_splits import split_images
 from trackdl.training.trainer import Evaluation, outputs_of
 
 log = logging.getLogger(__name__)
 
-ALIAS = "report"
-URI = f"models:/{mnist.MODEL}@{ALIAS}"
+ALIAS, MODEL = "report", "mnist-cnn"
+URI = f"models:/{MODEL}@{ALIAS}"
 ORIGIN = {
     "trackdl.role": "report",
     "trackdl.weights_repository": "https://github.com/mahvashmaghrabi/CS6140_Project4",
@@ -44,21 +47,24 @@ def register() -> None:
         if found.tags.get("trackdl.weights_sha256") != report_weights.DIGEST:
             raise InputError(
                 f"{URI} is version {found.version}, which does not hold the report's weights: the alias "
-                f"was moved. Delete it on MLflow's page of {mnist.MODEL} and run again: the right one is registered"
+                f"was moved. Delete it on MLflow's page of {MODEL} and run again: the right one is registered"
             )
         return
     model = DigitNet()
     model.load_state_dict(report_weights.load_report_weights())
-    images = load_images("mnist")
+    experiment = spec.named("mnist")
+    if not isinstance(experiment, ClassifySpec) or registry.name_of(experiment) != MODEL:
+        raise InputError(f"{URI}: is the network of the seed's report; this report's folder does not train {MODEL}")
+    splits = split_images(experiment.data, torch.float32)
     log.info("registering the report's own MNIST network as %s", URI)
     with runs.start("transfer", name="the report's MNIST network") as run:
-        run.dataset(runs.describe_dataset("mnist-test", images.digest, MNIST.source), "testing")
-        run.tags({**ORIGIN, "trackdl.data_digest": images.digest})
-        outputs, targets = outputs_of(model, normalise(images.test_images, *MNIST.mean_std)), images.test_labels
+        classify.log_images(run, experiment.data.name, splits.images)
+        run.tags(ORIGIN)
+        outputs, targets = outputs_of(model, splits.test.inputs), splits.test.targets
         right = int((outputs.argmax(dim=1) == targets).sum())
         evaluation = Evaluation(F.nll_loss(outputs, targets).item(), right, len(targets), outputs)
         training_runs.log_predictions(run, "test", evaluation, targets)
-        mnist.register(run, model, 0, evaluation, images, ORIGIN, ALIAS)
+        classify.register(run, experiment, model, 0, {"test": evaluation}, splits, ORIGIN, ALIAS)
 
 
 def try_register() -> bool:

@@ -21,7 +21,7 @@ def run(experiment: DataSpec) -> None:
         TrackdlError: A data set is not available. This does not apply to the Greek letters, in whose place synthetic
             ones are rendered, nor to the report's weights, which nothing needs by default.
     """
-    wanted = experiment.datasets or list(sources.DATASETS)
+    wanted = experiment.datasets or [name for name, each in sources.DATASETS.items() if not each.on_demand]
     if unknown := [name for name in wanted if name not in sources.DATASETS]:
         names = ", ".join(sources.DATASETS)
         raise InputError(f"key 'datasets': there is no data set {unknown[0]!r:.80}; the data sets are {names}")

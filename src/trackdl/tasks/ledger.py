@@ -1,4 +1,4 @@
-"""The ledger: every number of the report next to ours, with its evidence; `reports/ledger.html` and `ledger.json`.
+"""The ledger: every number of the report next to ours, with its evidence; `ledger.html` and `ledger.json`.
 
 Finished runs are found by the digests of their experiment, data and code, and are not run again. Missing runs are
 started only if `seeds` is set.
@@ -13,15 +13,13 @@ from pathlib import Path
 from trackdl import __version__, spec
 from trackdl.data.greek.letters import load_letters
 from trackdl.errors import InputError, TrackdlError
-from trackdl.ledger import check, evidence, finder, page
-from trackdl.ledger import hypotheses as grid_hypotheses
-from trackdl.ledger.build import build
-from trackdl.ledger.model import HypothesisEntry, Ledger, Spread
-from trackdl.ledger.recipes import GRID_TABLE, PADDED_TABLE
+from trackdl.ledger import check, evidence, finder, folder, page
+from trackdl.ledger.build import build, curves_of, numbers_of
+from trackdl.ledger.model import Ledger, ReportFacts, Spread
 from trackdl.ledger.sources import FigureQuery, SeedRun, Sources, Stamp
-from trackdl.spec import GridSpec, LedgerSpec, TrainedSpec
+from trackdl.spec import Experiment, LedgerSpec, TrainedSpec, TransferSpec
 from trackdl.system.console import print_table, progress, say
-from trackdl.system.paths import project_root, whole_file
+from trackdl.system.paths import project_root, report_root, whole_file
 from trackdl.tasks import _report_weights, _start
 from trackdl.tracking import runs
 from trackdl.tracking.runs import Run
@@ -44,17 +42,16 @@ def run(experiment: LedgerSpec) -> Result:
     """Start what is missing, if seeds are asked for; collect, judge, and write the page and the data.
 
     Raises:
+        InputError: The ledger's file names what the report's folder does not have.
         TrackdlError: A run logged other metrics than its artifacts give.
     """
-    runs.close_abandoned("ledger")
-    tasks = published()
-    folder = project_root() / "reports"
-    data, html = folder / "ledger.json", folder / "ledger.html"
-    search = finder.Finder(experiment.seeds)
+    runs.close_abandoned(experiment.name)
+    search = finder.Finder(spec.experiments(), experiment.seeds)
+    data, html = (place() / name for name in ("ledger.json", "ledger.html"))
     with runs.start(experiment, name="ledger") as run:
         if experiment.seeds:
-            search.fill(_trainings(experiment), _start.start)
-        ledger = _collect(experiment, tasks, search, run)
+            search.fill(_trainings(experiment, search.experiments), _start.start)
+        ledger = _collect(experiment, search, run)
         if wrong := evidence.contradictions(ledger):
             raise TrackdlError("\n".join(["runs logged other numbers than their artifacts hold:", *wrong]))
         for file, text in (
@@ -69,16 +66,23 @@ def run(experiment: LedgerSpec) -> Result:
             {f"verdict_{name.replace(' ', '_')}": count for name, count in counts.items()}
             | {"settled": page.settled(counts), "settled_with_curves": page.settled(page.counts(ledger, points=True))}
         )
-    own = spec.load(finder.experiment_file("ledger"), LedgerSpec)
+    own = spec.load(spec.experiment_file("ledger"), LedgerSpec)
     changed = experiment.model_copy(update={"seeds": own.seeds, "ui": own.ui}) != own
+    report = "" if folder.is_default() else f"--report {report_root()} "
     option = f" --file runs:/{run.id}/experiment.yaml" if changed else ""
-    return Result(run, ledger, html, data, f"trackdl verify {data}{option}")
+    return Result(run, ledger, html, data, f"trackdl {report}verify {data}{option}")
+
+
+def place() -> Path:
+    """Return the folder of the ledger's files: reports/ for the project's own report, reports/SLUG for any other."""
+    own = project_root() / "reports"
+    return own if folder.is_default() else own / spec.report().slug
 
 
 def show(result: Result) -> str:
     """Print the ledger's head and where the page is; return a one-line summary."""
     ledger = result.ledger
-    print_table("The ledger: the report's numbers next to ours", *page.head_table(ledger))
+    print_table(f"The ledger of {spec.report().by}: its numbers next to ours", *page.head_table(ledger))
     counts, with_points = page.counts(ledger), page.counts(ledger, points=True)
     verdicts = ", ".join(f"{count} {name}" for name, count in counts.items())
     say(f"{len(ledger.entries)} published numbers judged one by one: {verdicts}")
@@ -102,72 +106,73 @@ def verify(file: Path, experiment: LedgerSpec | None = None) -> list[str]:
 
     Args:
         file: The ledger.
-        experiment: The experiment that made it; None for experiments/ledger.yaml.
+        experiment: The experiment that made it; None for the report's ledger.yaml.
 
     Returns:
         Each difference in words; empty if there is none.
 
     Raises:
-        InputError: The file is not a ledger.
+        InputError: The file is not a ledger, or another report's.
     """
-    ledger = check.load(file)
-    experiment = experiment or spec.load(finder.experiment_file("ledger"), LedgerSpec)
+    ledger, report = check.load(file), _report()
+    if ledger.report.slug != report.slug:
+        raise InputError(
+            f"{file}: is the ledger of “{ledger.report.title}” ({ledger.report.slug}), and {report_root()} is the "
+            f"folder of {report.slug}; `trackdl --report DIR verify {file}` names its folder"
+        )
+    experiment = experiment or spec.load(spec.experiment_file("ledger"), LedgerSpec)
     borrowed, today = check.borrowed(ledger), committed()
     if other := [key for key, spread in borrowed.items() if spread != today.get(key)]:
         log.warning("%d borrowed spreads are not those of docs/ledger/ledger.json today: %s", len(other), other[0])
-    store = (finder.facts, finder.fetch)
-    return check.differences(ledger, experiment, published(), *store, hypotheses(), borrowed, finder.spec_digests)
+    search = finder.Finder(spec.experiments())
+    store = (search.facts, search.fetch)
+    return check.differences(ledger, experiment, search.experiments, report, *store, borrowed, search.spec_digests)
 
 
-def published() -> dict[str, TrainedSpec]:
-    """Return the experiments whose published numbers the ledger holds, by task."""
-    return {task: finder.load(task, {}) for task in finder.TASKS}
-
-
-def hypotheses() -> list[HypothesisEntry]:
-    """Return the report's seven hypotheses, judged on the committed tables of the grid and the padded grid."""
-    grid, padded = (spec.load(finder.experiment_file(name), GridSpec) for name in ("grid", "grid-padded"))
-    return grid_hypotheses.judged(grid, project_root() / GRID_TABLE, padded, project_root() / PADDED_TABLE)
+def _report() -> ReportFacts:
+    return ReportFacts(**spec.report().model_dump(include=set(ReportFacts.model_fields)))
 
 
 def committed() -> dict[str, Spread]:
-    """Return each number's spread between seeds in the committed ledger; empty if there is no such ledger."""
+    """Return each number's spread between seeds in the committed ledger; empty if there is none of this report."""
     file = project_root() / "docs" / "ledger" / "ledger.json"
     try:
-        return check.spreads(check.load(file)) if file.is_file() else {}
+        ledger = check.load(file) if file.is_file() else None
+        return check.spreads(ledger) if ledger and ledger.report.slug == spec.report().slug else {}
     except InputError as error:
         # A ledger of another version must not prevent the one that replaces it.
         log.warning("spreads between seeds are not known: %s", error)
         return {}
 
 
-def _trainings(experiment: LedgerSpec) -> list[finder.Training]:
+def _trainings(experiment: LedgerSpec, experiments: Mapping[str, Experiment]) -> list[finder.Training]:
     """Return the trainings that the ledger's figures come from."""
-    trainings: list[finder.Training] = [(task, {}) for task in finder.TASKS]
-    trainings += [
-        (task, keys) for task, keys in experiment.as_reported.items() if task in finder.TASKS and _can_run(task, keys)
-    ]
-    trainings += [(item.task, item.set) for item in experiment.beyond if item.set and not item.tags]
-    if any(task == "transfer" for task, _ in trainings) and load_letters().origin != "report":
-        log.warning("the report's letters are not available: Task 3 is left out")
-        trainings = [item for item in trainings if item[0] != "transfer"]
+    trained = {name: one for name, one in experiments.items() if isinstance(one, TrainedSpec)}
+    trainings: list[finder.Training] = [(name, {}) for name, one in trained.items() if one.numbers or one.curves]
+    trainings += [(name, keys) for name, keys in experiment.as_reported.items() if name in trained and _can_run(keys)]
+    trainings += [(item.task, item.set) for item in experiment.beyond if item.task in trained and not item.tags]
+    greek = {name for name, one in trained.items() if isinstance(one, TransferSpec) and not one.data.folder}
+    if greek & {name for name, _ in trainings} and load_letters().origin != "report":
+        log.warning("the report's letters are not available: %s is left out", " and ".join(sorted(greek)))
+        trainings = [item for item in trainings if item[0] not in greek]
     return trainings
 
 
-def _can_run(task: str, keys: Mapping[str, object]) -> bool:
-    """Return whether a task can be run as the report had it: Task 3 needs the weights that the report published."""
-    return not (task == "transfer" and keys.get("source") == _report_weights.URI) or _report_weights.try_register()
+def _can_run(keys: Mapping[str, object]) -> bool:
+    """Return whether an experiment can be run as the report had it: it may need the weights that a report published."""
+    return keys.get("source") != _report_weights.URI or _report_weights.try_register()
 
 
-def _collect(experiment: LedgerSpec, tasks: Mapping[str, TrainedSpec], search: finder.Finder, run: Run) -> Ledger:
+def _collect(experiment: LedgerSpec, search: finder.Finder, run: Run) -> Ledger:
     stamp = Stamp(
+        report=_report(),
         version=__version__,
         commit=run.info.data.tags.get("mlflow.source.git.commit"),
         made=datetime.now(UTC).isoformat(timespec="seconds"),
         seeds=experiment.seeds,
-        current_code=finder.current_code(),
+        current_code=search.current_code,
     )
-    total = sum(len(task.numbers) + len(task.curves) for task in tasks.values())
+    total = sum(len(numbers_of(one)) + len(curves_of(one)) for one in search.experiments.values())
     total += len(experiment.reported) + len(experiment.beyond)
     with progress("ledger, numbers", total) as advance:
 
@@ -175,4 +180,4 @@ def _collect(experiment: LedgerSpec, tasks: Mapping[str, TrainedSpec], search: f
             advance(query.key)
             return search.pick(query)
 
-        return build(experiment, tasks, Sources(pick, finder.facts, finder.fetch), hypotheses(), committed(), stamp)
+        return build(experiment, search.experiments, Sources(pick, search.facts, search.fetch), committed(), stamp)

@@ -1,45 +1,51 @@
-"""Task 3: train an MNIST network from the registry on Greek letters, and register it as `greek-cnn`.
+"""Train a registered image network on other images, and register the result.
 
-As in the report, all weights are frozen, `fc2` is replaced, and the new head is trained on all letters. The report has
-no held-out results, so each letter is also predicted by a network that was not trained on it, next to two baselines.
+The head, its last linear layer, is replaced and trained on all images; the other weights are frozen unless the file
+says otherwise. Each image is also predicted by a network that was not trained on it, next to two baselines.
 """
 
 import logging
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor, nn
 
-from trackdl import ledger, spec
+from trackdl import ledger, serving, spec
 from trackdl.analysis.stats import exact_interval
-from trackdl.data.catalogue import MNIST
-from trackdl.data.greek.letters import Letters, load_letters
-from trackdl.data.preprocessing.digits import to_digits
-from trackdl.errors import InputError
-from trackdl.networks.digit import DigitNet
-from trackdl.networks.transfer import freeze, replace_head
+from trackdl.data.greek.letters import Letters, load_letters, read_folders
+from trackdl.errors import Diverged, InputError
+from trackdl.networks.build import arguments_of, build
+from trackdl.networks.head import Frozen, freeze, replace_head, set_dropout_of_maps
 from trackdl.plots import common as plots
-from trackdl.serving import ImageCard
-from trackdl.spec import MnistSpec, TransferSpec
+from trackdl.serving import ImageCard, ServedImages
+from trackdl.spec import ClassifySpec, TransferSpec
 from trackdl.system.console import print_table, progress, say
-from trackdl.system.paths import project_root
-from trackdl.tasks import _report_weights, mnist
+from trackdl.system.paths import in_report
+from trackdl.tasks import _report_weights, classify
 from trackdl.tracking import runs, training_runs
 from trackdl.tracking.registry import files
 from trackdl.tracking.registry import register as registry
 from trackdl.tracking.registry.register import Decision, FetchedModel, Score
 from trackdl.tracking.runs import Run
-from trackdl.training.held_out import HeldOut, hold_out_each, splits
+from trackdl.training.held_out import HeldOut, Split, hold_out_each, splits
+from trackdl.training.optim import Loss, loss_of
 from trackdl.training.trainer import EpochResult, Evaluation, Examples, Trainer
 
-TRAINS = ("_examples", "_trainer", "_train", "_hold_out")  # covered by the code digest, with all that they reach
+TRAINS = ("_inputs", "_trainer", "_train", "_hold_out")  # covered by the code digest, with all that they reach
 
 log = logging.getLogger(__name__)
 
-MODEL = "greek-cnn"
 SUBJECT = "transferred"
+MOST_DRAWN = 81
+
+
+@dataclass(frozen=True)
+class Source:
+    """The network from the registry, and its card."""
+
+    fetched: FetchedModel
+    card: ImageCard
 
 
 @dataclass(frozen=True)
@@ -56,36 +62,37 @@ class Result:
 
 
 def run(experiment: TransferSpec) -> Result:
-    """Fetch the MNIST network from the registry, train its new head, and register it.
+    """Fetch the source from the registry, train its new head, and register it.
 
-    If there is no champion yet, one is trained first; the report's own network is registered on first use.
+    If there is no champion of the experiment `of` yet, it is trained first; the network that the seed's report starts
+    from is registered on first use.
 
     Raises:
         InputError: The registry does not have this network, and trackdl cannot make it.
         DataMissing: The report's own network is asked for, and its weights are not available.
     """
-    runs.close_abandoned("transfer")
-    letters = load_letters(_folder(experiment.data.folder))
-    unseen = load_letters(_folder(experiment.data.test_folder)) if experiment.data.test_folder else None
-    if unseen and unseen.classes != letters.classes:
-        raise InputError(
-            f"{experiment.data.test_folder}: classes {', '.join(unseen.classes)}, "
-            f"but the network is trained on {', '.join(letters.classes)}"
-        )
-    source = _source(experiment.source)
-    name = f"transfer {experiment.data.preprocessing}" + (
-        " (synthetic letters)" if letters.origin == "synthetic" else ""
-    )
+    runs.close_abandoned(experiment.name)
+    registry.check_free(registry.name_of(experiment))
+    source = _source(experiment)
+    data, colour = experiment.data, source.card.colour
+    letters, unseen = _letters(experiment, colour=colour)
+    synthetic = " (synthetic letters)" if letters.origin == "synthetic" else ""
+    name = f"{experiment.name} {data.preprocessing or ''}".strip() + synthetic
     with runs.start(experiment, name=name) as run:
-        examples = _examples(letters, experiment)
-        _log_inputs(run, letters, source, unseen)
+        inputs = _inputs(letters, source.card, experiment)
+        examples = Examples(source.card.normalise(inputs), letters.labels)
+        _log_inputs(run, experiment, letters, source, unseen)
         trainer = _trainer(experiment, source, len(letters.classes))
         run.text(f"{trainer.model}\n", "network.txt")
         training_runs.log_setting(run, trainer)
         evaluation = _train(run, experiment, trainer, examples, letters)
+        _draw(run, letters, inputs, evaluation)
         held_out = _hold_out(run, experiment, source, examples, letters)
-        judged = _judge(run, trainer, _examples(unseen, experiment)) if unseen else None
-        decision = _register(run, experiment, trainer, evaluation, held_out[SUBJECT], letters, source)
+        judged = None
+        if unseen:
+            shown = source.card.normalise(_inputs(unseen, source.card, experiment))
+            judged = _judge(run, trainer, Examples(shown, unseen.labels))
+        decision = _register(run, experiment, trainer, evaluation, held_out[SUBJECT], letters, source, inputs)
         rows = ledger.compare(experiment.numbers, run.history)
     return Result(experiment, run, decision, rows, held_out, judged, letters.origin)
 
@@ -96,15 +103,17 @@ def show(result: Result) -> str:
     Returns:
         A one-line summary.
     """
-    how = result.experiment.data.preprocessing
-    letters = {"report": "the report's 27 letters", "own": "your letters", "synthetic": "SYNTHETIC letters"}[
+    experiment, label = result.experiment, result.experiment.label
+    how = f"preprocessing {experiment.data.preprocessing}, " if experiment.data.preprocessing else ""
+    count = len(next(iter(result.held_out.values())).outputs)
+    letters = {"report": f"the report's {count} letters", "own": f"{count} images", "synthetic": "SYNTHETIC letters"}[
         result.origin
     ]
-    if result.rows and how == "report" and result.origin == "report":
-        print_table("Task 3, Greek: the 27 training letters, as the report measured", *ledger.table(result.rows))
+    if result.rows and result.origin != "synthetic":
+        print_table(f"{label}: the images that it learnt from", *ledger.table(result.rows))
     folds = result.experiment.data.folds
     held_out = "leave-one-out" if folds is None else f"{folds} folds"
-    title = f"Task 3, Greek: letters held out ({held_out}), preprocessing {how}, {letters}"
+    title = f"{label}: images held out ({held_out}), {how}{letters}"
     rows = []
     for name, held in result.held_out.items():
         low, high = held.interval
@@ -114,62 +123,93 @@ def show(result: Result) -> str:
     if result.unseen:
         low, high = exact_interval(result.unseen.correct, result.unseen.total)
         right = f"{result.unseen.correct}/{result.unseen.total}"
-        say(f"letters of {result.experiment.data.test_folder}: {right} right, 95 % interval {low:.1%} to {high:.1%}")
+        say(f"images of {result.experiment.data.test_folder}: {right} right, 95 % interval {low:.1%} to {high:.1%}")
     say(f"run {result.run.id}: {result.decision}")
     right = ", ".join(f"{name} {held.correct} of {len(held.outputs)}" for name, held in result.held_out.items())
-    return f"Task 3, Greek, preprocessing {how}, {letters}, each held out (the report held out none): {right}."
+    return f"{label}, {how}{letters}, each held out: {right}."
 
 
-def _folder(named: str | None) -> Path | None:
-    return Path(named).expanduser() if named else None
+def _letters(experiment: TransferSpec, *, colour: bool) -> tuple[Letters, Letters | None]:
+    """Return the images to train on, and those that are only tested on, if there are any."""
+    data = experiment.data
+    folders = [in_report(named) for named in (data.folder, data.test_folder) if named]
+    if data.folder:
+        found = read_folders(folders, data.rename, colour=colour)
+        return found[0], found[1] if data.test_folder else None
+    letters = load_letters(colour=colour)
+    unseen = read_folders(folders, data.rename, colour=colour)[0] if folders else None
+    if unseen and unseen.classes != letters.classes:
+        classes = f"{', '.join(unseen.classes)}, but the network is trained on {', '.join(letters.classes)}"
+        raise InputError(f"{data.test_folder}: classes {classes}")
+    return letters, unseen
 
 
-def _source(uri: str) -> FetchedModel:
+def _source(experiment: TransferSpec) -> Source:
+    uri = experiment.source
     if uri == _report_weights.URI:
         _report_weights.register()
     elif not files.exists(uri):
-        if uri != f"models:/{mnist.MODEL}@champion":
+        before = spec.named(experiment.of) if experiment.of else None
+        if not isinstance(before, ClassifySpec) or uri != f"models:/{registry.name_of(before)}@champion":
             raise InputError(f"{uri}: the registry has no such version or alias; `trackdl models` lists them")
-        log.warning("the registry has no %s yet: training it first, with experiments/mnist.yaml", uri)
-        mnist.show(mnist.run(spec.load(project_root() / "experiments" / "mnist.yaml", MnistSpec)))
-    source = registry.fetch_model(uri)
-    if not isinstance(source.model, DigitNet):
-        raise InputError(f"{uri}: is a {type(source.model).__name__}; Task 3 transfers a DigitNet")
-    return source
+        log.warning("the registry has no %s yet: training it first, with %s.yaml", uri, before.name)
+        classify.show(classify.run(before))
+    found = registry.fetch_model(uri)
+    if not isinstance(found.card, ImageCard):
+        raise InputError(f"{uri}: is a model of table rows; a transfer starts from a model of images")
+    return Source(found, found.card)
 
 
-def _examples(letters: Letters, experiment: TransferSpec) -> Examples:
-    mean, std = MNIST.mean_std
-    digits = to_digits(letters.images, experiment.data.preprocessing, letters.names)
-    return Examples((digits - mean) / std, letters.labels)
+def _inputs(letters: Letters, card: ImageCard, experiment: TransferSpec) -> Tensor:
+    """Return the images as the source's network takes them, float32 [n, channels, size, size] in 0..1."""
+    how = experiment.data.preprocessing or card.preprocessing
+    shown = ServedImages(nn.Identity(), card.model_copy(update={"preprocessing": how}))
+    inputs = torch.empty(len(letters.images), 3 if card.colour else 1, card.size, card.size)
+    for place, (image, name) in enumerate(zip(letters.images, letters.names, strict=True)):
+        try:
+            inputs[place] = shown.to_input(image)
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from error
+    return inputs
 
 
-def _trainer(experiment: TransferSpec, source: FetchedModel, classes: int) -> Trainer:
-    return Trainer(partial(_network, source, classes, frozen=True), experiment.training, F.nll_loss)
+def _loss(experiment: TransferSpec, source: Source) -> Loss:
+    return loss_of(experiment.training, source.fetched.model)
 
 
-def _network(source: FetchedModel, classes: int, *, frozen: bool) -> nn.Module:
-    """Return the source's network with a new head, its other weights frozen or not."""
-    model = DigitNet(**source.card.arguments)
-    model.load_state_dict(source.model.state_dict())
-    if frozen:
-        freeze(model)
+def _trainer(experiment: TransferSpec, source: Source, classes: int) -> Trainer:
+    network = partial(_network, source, classes, experiment.frozen, experiment.dropout_maps)
+    return Trainer(network, experiment.training, _loss(experiment, source))
+
+
+def _network(
+    source: Source, classes: int, frozen: Frozen, dropout_maps: float | None, *, trained: bool = True
+) -> nn.Module:
+    """Return the source's network with a new head; `trained`: with its weights, else with random ones."""
+    model = build(source.card.network, source.card.arguments)
+    if trained:
+        model.load_state_dict(source.fetched.model.state_dict())
+    if dropout_maps is not None:
+        set_dropout_of_maps(model, dropout_maps)
+    freeze(model, frozen)
     replace_head(model, classes)
     return model
 
 
-def _random_network(classes: int) -> nn.Module:
-    """Return an untrained network, frozen except for its head."""
-    model = DigitNet()
-    freeze(model)
-    replace_head(model, classes)
-    return model
+def _origin(experiment: TransferSpec) -> str:
+    return experiment.data.folder or "greek letters"
 
 
-def _log_inputs(run: Run, letters: Letters, source: FetchedModel, unseen: Letters | None) -> None:
-    run.dataset(runs.describe_dataset(f"greek ({letters.origin})", letters.digest, "greek letters"), "training")
+def _log_inputs(run: Run, experiment: TransferSpec, letters: Letters, source: Source, unseen: Letters | None) -> None:
+    run.dataset(
+        runs.describe_dataset(f"{experiment.name} ({letters.origin})", letters.digest, _origin(experiment)),
+        "training",
+    )
     if unseen:
-        run.dataset(runs.describe_dataset("greek, unseen", unseen.digest, "greek letters"), "testing")
+        run.dataset(
+            runs.describe_dataset(f"{experiment.name}, unseen", unseen.digest, _origin(experiment)),
+            "testing",
+        )
     run.tags(
         {
             "trackdl.data_digest": letters.digest,
@@ -180,17 +220,17 @@ def _log_inputs(run: Run, letters: Letters, source: FetchedModel, unseen: Letter
     )
 
 
-def _lineage(source: FetchedModel) -> dict[str, str]:
+def _lineage(source: Source) -> dict[str, str]:
     return {
-        "trackdl.source_model": source.name,
-        "trackdl.source_version": source.version,
-        "trackdl.source_run": source.run_id,
+        "trackdl.source_model": source.fetched.name,
+        "trackdl.source_version": source.fetched.version,
+        "trackdl.source_run": source.fetched.run_id,
         "trackdl.source_weights_sha256": source.card.weights_sha256,
     }
 
 
 def _train(run: Run, experiment: TransferSpec, trainer: Trainer, examples: Examples, letters: Letters) -> Evaluation:
-    """Train on all letters. The report's "test" is on the same letters, so here it is logged as training accuracy."""
+    """Train on all images; what a report calls a test on the same images is logged as training accuracy."""
     log.info("%s", trainer.model)
 
     def measure() -> Evaluation:
@@ -204,40 +244,49 @@ def _train(run: Run, experiment: TransferSpec, trainer: Trainer, examples: Examp
     results: list[EpochResult] = []
     measure()
     run.metrics(measured[0], step=0)
-    with progress(f"transfer {experiment.data.preprocessing}, epochs", experiment.training.epochs) as advance:
+    with progress(f"{experiment.name}, epochs", experiment.training.epochs) as advance:
         for result in trainer.fit(examples, experiment.training.epochs):
             results.append(result)
             evaluation = measure()
             training_runs.log_epoch(run, trainer, result, measured[result.epoch])
-            advance(f"{evaluation.correct}/{evaluation.total} training letters, loss {evaluation.loss:.4f}")
+            advance(f"{evaluation.correct}/{evaluation.total} training images, loss {evaluation.loss:.4f}")
     training_runs.log_outputs(run, "train-epochs", outputs, examples.targets)
     training_runs.log_all_batches(run, results)
+    title = f"{experiment.label}: learning ({letters.origin} images)"
     tested = [(epoch * len(examples), loss) for epoch, loss in run.history("train_loss")]
-    curve = plots.loss_curves(run.history("batch_loss"), tested, f"Learning {letters.origin} letters", "All letters")
+    curve = plots.loss_curves(run.history("batch_loss"), tested, title, "All images")
     run.figure(curve, "pictures/training_curve.png")
-    captions = [letters.classes[index] for index in evaluation.outputs.argmax(dim=1)]
-    mean, std = MNIST.mean_std
-    shown = (examples.inputs[:, 0] * std + mean).numpy()
-    grid = plots.image_grid(shown, captions, f"Network inputs ({letters.origin} letters) and predictions", 9)
-    run.figure(grid, "pictures/letters.png")
     return evaluation
 
 
+def _draw(run: Run, letters: Letters, inputs: Tensor, evaluation: Evaluation) -> None:
+    captions = [letters.classes[index] for index in evaluation.outputs[:MOST_DRAWN].argmax(dim=1)]
+    title = f"Network inputs ({letters.origin} images) and predictions"
+    run.figure(plots.image_grid(serving.as_pixels(inputs[:MOST_DRAWN]), captions, title, 9), "pictures/letters.png")
+
+
 def _hold_out(
-    run: Run, experiment: TransferSpec, source: FetchedModel, examples: Examples, letters: Letters
+    run: Run, experiment: TransferSpec, source: Source, examples: Examples, letters: Letters
 ) -> dict[str, HeldOut]:
     """Predict every letter by a network that was not trained on it; the two baselines use the same splits."""
     classes = len(letters.classes)
     networks = {
-        SUBJECT: partial(_network, source, classes, frozen=True),
-        "random features": partial(_random_network, classes),
-        "all layers trained": partial(_network, source, classes, frozen=False),
+        SUBJECT: partial(_network, source, classes, experiment.frozen, experiment.dropout_maps),
+        "random features": partial(_network, source, classes, "body", experiment.dropout_maps, trained=False),
+        "all layers trained": partial(_network, source, classes, "nothing", experiment.dropout_maps),
     }
-    parts = splits(examples.targets, experiment.data.folds, experiment.training.seed)
+    parts, loss = _parts(examples, experiment), _loss(experiment, source)
     held_out = {}
-    with progress("letters held out, networks", len(networks)) as advance:
+    with progress("images held out, networks", len(networks)) as advance:
         for name, network in networks.items():
-            held = hold_out_each(network, experiment.training, F.nll_loss, examples, parts)
+            try:
+                held = hold_out_each(network, experiment.training, loss, examples, parts)
+            except Diverged as error:
+                if name == SUBJECT:
+                    raise
+                log.warning("the baseline %s is left out: %s", name, error)
+                run.tags({f"trackdl.diverged.{name.replace(' ', '_')}": str(error)})
+                continue
             held_out[name] = held
             suffix = "" if name == SUBJECT else "_" + name.replace(" ", "_")
             low, high = held.interval
@@ -257,13 +306,20 @@ def _hold_out(
         list(held_out),
         [held.accuracy for held in held_out.values()],
         [held.interval for held in held_out.values()],
-        f"Greek letters ({letters.origin}), preprocessing {experiment.data.preprocessing}",
+        f"{experiment.label} ({letters.origin} images)",
     )
     run.figure(bars, "pictures/held_out.png")
     run.tags(
         {"trackdl.validation": "leave-one-out" if experiment.data.folds is None else f"{experiment.data.folds}-fold"}
     )
     return held_out
+
+
+def _parts(examples: Examples, experiment: TransferSpec) -> list[Split]:
+    try:
+        return splits(examples.targets, experiment.data.folds, experiment.training.seed)
+    except ValueError as error:
+        raise InputError(f"key 'data.folds': {error}") from error
 
 
 def _judge(run: Run, trainer: Trainer, unseen: Examples) -> Evaluation:
@@ -282,17 +338,23 @@ def _register(
     evaluation: Evaluation,
     held_out: HeldOut,
     letters: Letters,
-    source: FetchedModel,
+    source: Source,
+    inputs: Tensor,
 ) -> Decision:
-    how = experiment.data.preprocessing
-    mean, std = MNIST.mean_std
-    classes = list(letters.classes)
-    arguments = {"classes": len(classes)}
-    card = ImageCard(network="DigitNet", arguments=arguments, classes=classes, mean=mean, std=std, preprocessing=how)
-    example = (to_digits(letters.images[:2], how)[:, 0] * 255).round().numpy()
+    model, how = trainer.model, experiment.data.preprocessing or source.card.preprocessing
+    changed = {"arguments": arguments_of(model), "classes": list(letters.classes), "preprocessing": how}
+    card = source.card.model_copy(update=changed)
+    example = (serving.as_pixels(inputs[:2]) * 255).round()
     final = {"train_loss": evaluation.loss, "train_accuracy": evaluation.accuracy, "val_accuracy": held_out.accuracy}
-    on = [(runs.describe_dataset(f"greek ({letters.origin})", letters.digest, "greek letters"), final)]
+    on = [
+        (
+            runs.describe_dataset(f"{experiment.name} ({letters.origin})", letters.digest, _origin(experiment)),
+            final,
+        )
+    ]
     why = "every letter is predicted by a network that was not trained on it"
     score = Score("val_accuracy", held_out.accuracy, why, letters.digest, synthetic=letters.origin == "synthetic")
-    lineage = {**_lineage(source), "trackdl.preprocessing": how}
-    return registry.log_and_register(MODEL, run, trainer.model, card, example, trainer.epoch, on, score, lineage)
+    lineage = {**_lineage(source), "trackdl.preprocessing": str(how)}
+    return registry.log_and_register(
+        registry.name_of(experiment), run, trainer.model, card, example, trainer.epoch, on, score, lineage
+    )

@@ -184,8 +184,8 @@ def start(experiment: Experiment | str, *, resume: Run | None = None, name: str 
     """
     made_by_caller = os.environ.pop("MLFLOW_RUN_ID", None)
     run_id = resume.id if resume else made_by_caller
-    task = experiment if isinstance(experiment, str) else experiment.task
-    tags = {"trackdl.task": task, "trackdl.host": socket.gethostname(), "trackdl.process": processes.tag()}
+    name_and_kind = {"trackdl.task": experiment} if isinstance(experiment, str) else _named(experiment)
+    tags = {**name_and_kind, "trackdl.host": socket.gethostname(), "trackdl.process": processes.tag()}
     mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_EVERY)  # type: ignore[no-untyped-call]
     nested = mlflow.active_run() is not None
     settings = {"nested": nested, "run_name": name, "tags": tags, "log_system_metrics": not nested}
@@ -213,6 +213,14 @@ def start(experiment: Experiment | str, *, resume: Run | None = None, name: str 
                 run.send()
             finally:
                 outbox.end(run.id, RunStatus.to_string(status))
+
+
+def _named(experiment: Experiment) -> dict[str, str]:
+    return {
+        "trackdl.task": experiment.name,
+        "trackdl.kind": experiment.task,
+        "trackdl.report": spec.report().slug,
+    }
 
 
 def _record(run: Run, experiment: Experiment | str) -> None:

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from trackdl.errors import InputError, TrackdlError
-from trackdl.spec import FashionSpec, MnistSpec
+from trackdl.spec import ClassifySpec
 from trackdl.tracking import runs
 from trackdl.tracking.runs import Run
 from trackdl.training.trainer import EpochResult, Evaluation, Trainer
@@ -28,7 +28,7 @@ LOGGED_EACH_EPOCH = (
 
 
 @contextmanager
-def training_run(experiment: MnistSpec | FashionSpec, trainer: Trainer, resume: str | None, name: str) -> Iterator[Run]:
+def training_run(experiment: ClassifySpec, trainer: Trainer, resume: str | None, name: str) -> Iterator[Run]:
     """Open the run that a training is logged in.
 
     Args:

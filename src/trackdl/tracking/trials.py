@@ -16,6 +16,7 @@ from mlflow.entities import RunStatus
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
+from trackdl import spec
 from trackdl.errors import TrackdlError
 from trackdl.system import processes
 from trackdl.system.paths import UI
@@ -31,8 +32,9 @@ _NO_SUCH_RUN = ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)
 
 
 def study_run(task: str, study: str) -> Run | None:
-    """Return the newest run of a study, the parent of its trials' runs."""
-    return next(iter(runs.find(task, f"tags.`trackdl.study` = '{study}'")), None)
+    """Return the report's newest run of a study, the parent of its trials' runs."""
+    found, slug = runs.find(task, f"tags.`trackdl.study` = '{study}'"), spec.report().slug
+    return next((run for run in found if run.info.data.tags.get("trackdl.report", slug) == slug), None)
 
 
 def open_trial(parent: Run, known: str | None, name: str, params: Mapping[str, Any], tags: Mapping[str, Any]) -> Run:

@@ -23,8 +23,9 @@ from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from mlflow.types.schema import AnyType, Map
 from torch import nn
 
-from trackdl import serving
-from trackdl.data.heart.schema import FEATURES
+from trackdl import serving, spec
+from trackdl.errors import InputError
+from trackdl.spec import TrainedSpec
 from trackdl.tracking.registry import versions
 from trackdl.tracking.registry.files import DIGESTS, digests, find, verified
 from trackdl.tracking.registry.versions import holder
@@ -56,7 +57,16 @@ _OUTPUTS = Schema(
 IMAGES = ModelSignature(inputs=Schema([TensorSpec(np.dtype(object), (-1,))]), outputs=_OUTPUTS)
 # Of any type: in a column of whole numbers MLflow turns 54.5 into 54 and true into 1. The model checks every cell.
 _ANY = AnyType()  # type: ignore[no-untyped-call]
-TABLE = ModelSignature(inputs=Schema([ColSpec(_ANY, column.name) for column in FEATURES]), outputs=_OUTPUTS)
+
+
+def signature_of(card: serving.Card) -> ModelSignature:
+    """Return the signature of a served model."""
+    if not isinstance(card, serving.TableCard):
+        return IMAGES
+    return ModelSignature(inputs=Schema([ColSpec(_ANY, column.name) for column in card.columns]), outputs=_OUTPUTS)
+
+
+OWNER = "trackdl.report"  # the tag of a registered model that names its report
 
 
 @dataclass(frozen=True)
@@ -149,7 +159,7 @@ def log_model(
         run: The open run.
         model: The network.
         card: Its model card; `weights_sha256` is filled in.
-        example: The model's input example: pixels [n, 28, 28], 0 to 255, or raw rows.
+        example: The model's input example: pixels [n, size, size], in colour [n, size, size, 3], 0 to 255, or raw rows.
         step: The epoch of the weights; MLflow links the run's metrics at this step to the model.
 
     Returns:
@@ -166,7 +176,7 @@ def log_model(
                 loader_module="trackdl.serving",
                 data_path=str(data),
                 code_paths=[str(Path(serving.__file__).parents[1])],
-                signature=TABLE if isinstance(card, serving.TableCard) else IMAGES,
+                signature=signature_of(card),
                 input_example=example.astype(np.float32) if isinstance(example, np.ndarray) else example,
                 pip_requirements=pins,
                 step=step,
@@ -214,9 +224,34 @@ def register(
     return Decision(name, str(made.version), alias, reason)
 
 
+def name_of(experiment: TrainedSpec) -> str:
+    """Return the name under which an experiment's network is registered."""
+    return experiment.register_as or f"{spec.report().slug}-{experiment.name}"
+
+
+def check_free(name: str) -> None:
+    """Check that a registered model is not another report's, since two reports never compete for one champion.
+
+    Raises:
+        InputError: It is.
+    """
+    with translate_errors(f"looking for the registered model {name}"):
+        try:
+            owner = client().get_registered_model(name).tags.get(OWNER)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return
+    if owner and owner != spec.report().slug:
+        raise InputError(
+            f"the registered model {name} is of the report {owner}, and this one is {spec.report().slug}: "
+            "give another name in the experiment's key 'register'"
+        )
+
+
 def _create_if_missing(name: str) -> None:
     try:
-        client().create_registered_model(name)
+        client().create_registered_model(name, tags={OWNER: spec.report().slug})
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

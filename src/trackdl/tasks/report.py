@@ -1,23 +1,25 @@
-"""Task `main`: the whole report, step by step; each step is a run of its own task below one parent run."""
+"""`trackdl main`: the whole report, step by step; each step is a run of its own experiment below one parent run."""
 
 from collections.abc import Callable
 
 from trackdl import spec
-from trackdl.errors import DataMissing
-from trackdl.spec import KINDS, MainSpec, Step
+from trackdl.errors import DataMissing, InputError
+from trackdl.spec import STEPS, ReportSpec, Step
 from trackdl.system.console import say
-from trackdl.system.paths import project_root
 from trackdl.tasks import _start
 from trackdl.tracking import runs
 
 
-def run(experiment: MainSpec) -> None:
+def run(experiment: ReportSpec) -> None:
     """Run every step, print its numbers next to the report's, and summarise; the ledger's headlines come last.
 
     The experiment files of all steps are read before the first step starts, so an invalid one is reported at once.
+
+    Raises:
+        InputError: An experiment file is not valid, or is of a kind that cannot be a step.
     """
-    steps = [(step, _prepare(step)) for step in experiment.steps]
-    runs.close_abandoned("main")
+    steps = [(step, _prepare(step)) for step in experiment.steps or _all_steps()]
+    runs.close_abandoned(experiment.name)
     sums: list[str] = []
     with runs.start(experiment, name="main"):
         for number, (step, start) in enumerate(steps, 1):
@@ -44,6 +46,12 @@ def _sum_up(sums: list[str]) -> None:
 
 def _prepare(step: Step) -> Callable[[], str]:
     """Read a step's experiment; return a function that runs it, prints its result and returns a one-line summary."""
-    path = project_root() / "experiments" / f"{step.task}.yaml"
-    experiment = spec.load(path, KINDS[step.task], step.set)
+    experiment = spec.named(step.task, step.set)
+    if experiment.task not in STEPS:
+        raise InputError(f"step {step.task}: is of the kind {experiment.task}; a step is one of {', '.join(STEPS)}")
     return lambda: _start.start(experiment)
+
+
+def _all_steps() -> list[Step]:
+    """Return every experiment of the report, and then the ledger."""
+    return [*(Step(task=name) for name in spec.experiments()), Step(task="ledger")]
