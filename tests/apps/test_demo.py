@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from support.browser import needs_browser
-from support.served import GREEK, ask, card, content, letter, network
+from support.served import GREEK, ask, card, colour_model, content, letter, network
 from tools.screens import draw, opened, served
 from trackdl.apps import demo
 from trackdl.apps.demo import DemoModel
@@ -124,6 +125,30 @@ def test_the_page_is_asked_by_its_own_name_only() -> None:
     assert ask(app, b"no picture", "image/png", "/look", headers=here)[0] == 400
     status, said = ask(app, b" " * (demo.MAX_BYTES + 1), "image/png", "/look", headers=here, chunk=2**20)
     assert (status, "20,971,520 bytes" in said["message"]) == (413, True)
+
+
+def test_each_model_is_shown_what_it_saw_at_its_own_size_and_colours() -> None:
+    both = [*models(), DemoModel("flags", "1", "", colour_model())]
+    app = demo.build(both, ["127.0.0.1"])
+    red = content(Image.new("RGB", (40, 40), (200, 10, 30)))
+    status, said = ask(app, red, "image/png", "/look", headers={"host": "127.0.0.1"})
+    assert status == 200
+    assert [(answer["name"], answer.get("size")) for answer in said if "shown" in answer][-1] == ("flags", 12)
+    assert said[-1]["shown"] == [200, 10, 30] * 144
+
+
+@needs_browser
+def test_the_page_paints_colours() -> None:
+    with served(demo.build([DemoModel("flags", "1", "", colour_model())], ["127.0.0.1"])) as address, opened() as page:
+        page.goto(address)
+        page.locator("article").first.wait_for()
+        draw(page, SEVEN)
+        shown = card_of(page, "flags")
+        shown.locator(".label").wait_for()
+        assert "12×12" in shown.inner_text()
+        size = shown.locator("canvas").evaluate("c => [c.width, c.height]")
+        assert size == [12, 12]
+        assert not page.errors
 
 
 def test_no_file_of_the_page_names_another_machine() -> None:

@@ -1,20 +1,29 @@
 """Whatever a model of pictures is asked: it answers pixels and pictures, and refuses everything else in one way."""
 
+import json
+import re
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
+from pydantic import TypeAdapter
 
-from support.served import b64, card, content, letter, network
+from support.served import b64, card, colour_model, content, letter, network
+from trackdl.data.images import load_images, normalise
 from trackdl.data.preprocessing.garments import to_garment
+from trackdl.data.preprocessing.image_files import read_image
+from trackdl.data.preprocessing.squares import to_square
 from trackdl.errors import InputError
 from trackdl.serving import ImageCard, ServedImages
 from trackdl.serving.requests import MAX_IMAGES, read_request
+from trackdl.spec.images import ImageData
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 28, 28))
 NUMERIC = ["u1", "i2", "u4", "i8", "f2", "f4", "f8"]
@@ -213,3 +222,81 @@ def test_many_pixels_are_answered_in_parts_as_if_at_once(served: ServedImages) -
     for index in (0, 511, 512, 599):
         (alone,) = served.records(many[index])
         assert alone["probabilities"] == pytest.approx(answers[index]["probabilities"], abs=1e-5)
+
+
+COLOURS = np.random.default_rng(1).integers(0, 256, (2, 12, 12, 3))
+
+
+def test_a_model_of_its_own_size_and_colour_takes_pixels_and_files_alike() -> None:
+    served = colour_model()
+    files = [b64(content(Image.fromarray(pixels.astype(np.uint8)))) for pixels in COLOURS]
+    assert served.records(COLOURS.tolist()) == served.records(files)
+    assert served.records(COLOURS[0])[0] == served.records(files[:1])[0]
+    (answer,) = served.records(b64(content(letter("L"))))
+    assert list(answer["probabilities"]) == ["red", "green", "blue"]
+
+
+def test_its_inputs_are_normalised_by_channel() -> None:
+    served = colour_model()
+    inputs = torch.from_numpy(COLOURS.astype(np.uint8)).permute(0, 3, 1, 2).contiguous()
+    with torch.inference_mode():
+        expected = served.model(normalise(inputs, served.card.mean, served.card.std)).softmax(1).double()
+    answers = served.records(COLOURS)
+    assert [list(answer["probabilities"].values()) for answer in answers] == [
+        pytest.approx(row, abs=1e-6) for row in expected.tolist()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (COLOURS[..., 0], "pixels of shape [2, 12, 12]: expected [n, 12, 12, 3] or [12, 12, 3]"),
+        (np.zeros((1, 28, 28)), "expected [n, 12, 12, 3] or [12, 12, 3]"),
+        (np.full((1, 12, 12, 3), 256), "image 1, row 1, column 1, channel 1 is 256"),
+        ([], "expected pixels [n, 12, 12, 3] or [12, 12, 3] from 0 to 255"),
+    ],
+)
+def test_what_does_not_fit_the_model_is_refused_with_its_own_size(wrong: object, words: str) -> None:
+    with pytest.raises(InputError, match=re.escape(words)):
+        colour_model().records(wrong)
+
+
+def test_a_file_is_made_square_as_the_images_of_a_folder_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACKDL_REPORT", str(tmp_path))
+    for name, mode in (("a", "RGB"), ("b", "RGBA")):
+        (tmp_path / name).mkdir()
+        letter(mode).resize((70, 31)).save(tmp_path / name / "1.png")
+    images = load_images(ImageData(folder=".", test_folder=".", size=12, colour=True))
+    for index, name in enumerate("ab"):
+        seen = colour_model().to_input(read_image(tmp_path / name / "1.png", colour=True))
+        assert torch.equal(seen, images.train_images[index].float() / 255)
+
+
+def test_the_whole_image_is_kept_in_proportion_on_its_borders_colour() -> None:
+    image = Image.new("RGB", (40, 20), (10, 200, 30))
+    image.paste((250, 0, 0), (10, 5, 30, 15))
+    square = np.asarray(to_square(image, 20))
+    assert square.shape == (20, 20, 3)
+    assert (square[:5] == (10, 200, 30)).all()
+    assert (square[15:] == (10, 200, 30)).all()
+    assert square[10, 10].tolist() == [250, 0, 0]
+
+
+def test_a_drawing_is_negated_for_a_model_of_light_signs() -> None:
+    digits = ImageCard(**(card(tuple("0123456789")).model_dump() | {"preprocessing": "square-dark"}))
+    served = ServedImages(network(), digits)
+    drawn = letter("L")
+    negative = Image.fromarray(255 - np.asarray(drawn))
+    assert torch.equal(served.to_input(drawn), served.to_input(negative))
+    assert served.to_input(drawn)[0, 0, 0] == 0
+    # In colour or not, read once.
+    assert torch.equal(served.to_input(drawn), served.to_input(drawn.convert("RGB")))
+
+
+def test_cards_of_before_still_load() -> None:
+    old = card(tuple("0123456789")).model_dump()
+    del old["size"], old["colour"]
+    read = TypeAdapter(ImageCard).validate_json(json.dumps(old))
+    assert (read.size, read.colour) == (28, False)
+    new = colour_model().card
+    assert TypeAdapter(ImageCard).validate_json(json.dumps(new.model_dump())) == new

@@ -5,12 +5,14 @@ import gzip
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from starlette.responses import JSONResponse
 
-from support.served import ROW, add_heart, add_pictures, ask, b64, content, letter
+from support.served import ROW, add_colour, add_heart, add_pictures, ask, b64, colour_model, content, letter
 from trackdl.serving import guard, server
 from trackdl.serving.guard import Guard, Limits
 from trackdl.tracking import store
@@ -30,8 +32,9 @@ def apps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Guard]:
         store.client.cache_clear()
         add_pictures("greek-cnn")
         add_heart()
+        add_colour()
         made = {}
-        for name in ("greek-cnn", "heart-mlp"):
+        for name in ("greek-cnn", "heart-mlp", "flags"):
             with artifacts.verified(artifacts.find(f"models:/{name}@champion")) as files:
                 made[name] = server.build(files, name, "1", Limits(body=200_000))
         store.client.cache_clear()
@@ -46,6 +49,18 @@ def greek(apps: dict[str, Guard]) -> Guard:
 @pytest.fixture
 def heart(apps: dict[str, Guard]) -> Guard:
     return apps["heart-mlp"]
+
+
+def test_a_model_of_its_own_size_and_colour_is_registered_and_served(apps: dict[str, Guard]) -> None:
+    pixels = [[[200, 10, 30]] * 12] * 12
+    file = b64(content(Image.new("RGB", (12, 12), (200, 10, 30))))
+    for asked in ({"inputs": pixels}, {"instances": [pixels]}, {"inputs": file}, {"dataframe_records": [{"x": file}]}):
+        status, answer = ask(apps["flags"], asked)
+        assert status == 200, answer
+        (said,) = answer["predictions"]
+        assert said == colour_model().records(np.array(pixels))[0] | {"model": "flags", "version": "1"}
+    status, answer = ask(apps["flags"], {"inputs": BLANK})
+    assert (status, "expected [n, 12, 12, 3] or [12, 12, 3]" in answer["message"]) == (400, True)
 
 
 def records(**change: Any) -> dict[str, Any]:

@@ -9,24 +9,26 @@ import pandas as pd
 import pytest
 import torch
 
-from trackdl.data.heart.inputs import Preparation
-from trackdl.data.heart.table import CLASSES, HeartTable, load_heart
+from support.tables import CLASSES, load_heart
+from trackdl.data.tables.heart import FEATURES
+from trackdl.data.tables.inputs import Preparation
+from trackdl.data.tables.table import Table
 from trackdl.errors import InputError, TrackdlError
 from trackdl.networks.heart import HeartNets
 from trackdl.serving import ServedTable, TableCard, serve, write_model
-from trackdl.spec.heart import HeartInputs
+from trackdl.spec.table import TableInputs
 from trackdl.training.trainer import seeded
 
 
 @pytest.fixture(scope="module")
-def report() -> HeartTable:
+def report() -> Table:
     return load_heart()
 
 
 @pytest.fixture
-def folder(report: HeartTable, tmp_path: Path) -> Path:
-    settings = HeartInputs(encoding="one-hot", missing_zeros=True, variance=0.95)
-    preparation = Preparation.fit(report.train_rows, settings)
+def folder(report: Table, tmp_path: Path) -> Path:
+    settings = TableInputs(encoding="one-hot", missing_zeros=True, variance=0.95)
+    preparation = Preparation.fit(report.train_rows, settings, FEATURES)
     with seeded(0):
         model = HeartNets(2, [10], inputs=preparation.width, logits=True)
     card = TableCard(network="HeartNets", arguments=model.arguments, classes=list(CLASSES), preparation=preparation)
@@ -42,7 +44,7 @@ def served(folder: Path) -> ServedTable:
 
 
 @pytest.fixture
-def rows(report: HeartTable) -> pd.DataFrame:
+def rows(report: Table) -> pd.DataFrame:
     return report.test_rows.drop(columns="HeartDisease").head(5).reset_index(drop=True)
 
 

@@ -77,9 +77,9 @@ def load() -> list[DemoModel]:
 
 
 def _order(model: DemoModel) -> tuple[bool, bool, str]:
-    """Sort models of digits and letters, which the page asks for, before those of garments, and unusable ones last."""
-    garments = model.served is not None and model.served.card.preprocessing == "fashion"
-    return model.served is None, garments, model.name
+    """Sort models of drawn signs, which the page asks for, before those of photographs, and unusable ones last."""
+    photographs = model.served is not None and model.served.card.preprocessing in ("fashion", "square")
+    return model.served is None, photographs, model.name
 
 
 def build(models: list[DemoModel], hosts: list[str]) -> Starlette:
@@ -132,8 +132,12 @@ def _description(model: DemoModel) -> dict[str, Any]:
 
 
 def _look(models: list[DemoModel], content: bytes) -> list[dict[str, Any]]:
-    """Return each model's answer to an image file: probabilities by class, and the 784 pixels of its input."""
-    image = read_image(content)
+    """Return each model's answer to an image file: probabilities by class, and its input, row by row.
+
+    In colour, a pixel is three numbers.
+    """
+    usable = [model.served for model in models if model.served]
+    image = read_image(content, colour=any(served.card.colour for served in usable))
     answers: list[dict[str, Any]] = []
     for model in models:
         if model.served is None:
@@ -144,8 +148,9 @@ def _look(models: list[DemoModel], content: bytes) -> list[dict[str, Any]]:
             answers.append({"name": model.name, "problem": str(error)})
             continue
         (answer,) = model.served.classify(pixels.unsqueeze(0))
-        tones = (pixels * 255).round().to(torch.uint8).flatten().tolist()
-        more = {"name": model.name, "shown": tones, "preprocessing": model.served.card.preprocessing}
+        tones = (pixels * 255).round().to(torch.uint8).permute(1, 2, 0).flatten().tolist()
+        card = model.served.card
+        more = {"name": model.name, "shown": tones, "size": card.size, "preprocessing": card.preprocessing}
         answers.append(answer | more)
     return answers
 

@@ -1,20 +1,18 @@
 """`trackdl predict`: a registered model's predictions for images or table rows, as a table or JSON."""
 
-import io
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor
 
 from trackdl import serving
-from trackdl.data.heart.schema import TARGET
 from trackdl.data.preprocessing.image_files import read_image
-from trackdl.errors import InputError, one_line
+from trackdl.data.tables.cells import read_cells
+from trackdl.errors import InputError
 from trackdl.serving import ServedImages, ServedTable
 from trackdl.system.console import print_table, say
 from trackdl.tracking.registry.files import find, verified
@@ -119,7 +117,8 @@ def _input(served: ServedImages, name: str) -> Tensor | dict[str, Any]:
     """Return the network's input for an image file, or {"error": message}."""
     label = "standard input" if name == _STDIN else name
     try:
-        image = read_image(sys.stdin.buffer.read() if name == _STDIN else Path(name), label)
+        content = sys.stdin.buffer.read() if name == _STDIN else Path(name)
+        image = read_image(content, label, colour=served.card.colour)
     except InputError as error:
         return {"error": str(error)}
     try:
@@ -129,26 +128,19 @@ def _input(served: ServedImages, name: str) -> Tensor | dict[str, Any]:
 
 
 def _rows(served: ServedTable, file: str) -> Iterator[dict[str, Any]]:
+    label = "standard input" if file == _STDIN else file
+    columns = {column.name for column in served.card.columns}
     try:
         content = sys.stdin.buffer.read() if file == _STDIN else Path(file).read_bytes()
-        answers = served.records(_records(content))
+        cells = read_cells(content, label)
+        # Columns that the training left out, the class among them, may stay in the file.
+        cells = cells.without([name for name in cells.header if name not in columns])
+        answers = served.records([dict(zip(cells.header, row, strict=True)) for row in cells.rows])
     except OSError as error:
         yield {"file": file, "error": f"{file}: cannot be read ({error.strerror})"}
     except InputError as error:
-        yield {"file": file, "error": f"{file}: {error}"}
+        words = str(error)
+        yield {"file": file, "error": words if words.startswith(label) else f"{label}: {words}"}
     else:
         for number, item in enumerate(answers, 1):
             yield {"file": file, "row": number} | item
-
-
-def _records(content: bytes) -> list[dict[str, Any]]:
-    """Return a CSV's rows, values as texts, without the column that the model predicts."""
-    try:
-        table = pd.read_csv(
-            io.BytesIO(content), dtype=str, keep_default_na=False, skipinitialspace=True, encoding="utf-8-sig"
-        )
-    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise InputError(f"not a CSV table: {one_line(error)}") from error
-    table.columns = table.columns.str.strip()
-    rows = table.drop(columns=TARGET.name, errors="ignore").to_dict("records")
-    return [{str(key): value for key, value in row.items()} for row in rows]

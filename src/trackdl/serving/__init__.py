@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trackdl.serving.cards import AnyCard, Card, ImageCard, TableCard, read_model, write_model
-from trackdl.serving.images import ServedImages
+from trackdl.serving.images import ServedImages, as_pixels
 from trackdl.serving.tables import ServedTable
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ __all__ = [
     "ServedImages",
     "ServedTable",
     "TableCard",
+    "as_pixels",
     "read_model",
     "serve",
     "write_model",

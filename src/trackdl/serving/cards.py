@@ -3,17 +3,21 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+import torch
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import nn
+from torch import Tensor, nn
 
-from trackdl.data.heart.inputs import Preparation
+from trackdl.data.catalogue import Preprocessing as OfDataSet
+from trackdl.data.tables.heart import FEATURES, HEART
+from trackdl.data.tables.inputs import Preparation
 from trackdl.errors import TrackdlError, one_line
 from trackdl.networks import build as models
 from trackdl.spec import Preprocessing
+from trackdl.spec.table import Column
 from trackdl.system.paths import whole_file
 
 
@@ -29,19 +33,38 @@ class _BaseCard(BaseModel):
 class ImageCard(_BaseCard):
     """The card of an image model.
 
-    `preprocessing` turns an image into 28×28 pixels: `fashion` by `data.preprocessing.garments`, the others by
-    `data.preprocessing.digits`. None means that the model takes only such pixels.
+    `preprocessing` turns an image into a square of `size` pixels: `fashion` by `data.preprocessing.garments`, `square`
+    by `data.preprocessing.squares`, `square-dark` so that its background is dark, the others by
+    `data.preprocessing.digits`. None means that the model takes only such pixels. Models that were registered before
+    there were other sizes and colours have neither key.
     """
 
-    mean: float
-    std: float
-    preprocessing: Preprocessing | Literal["fashion"] | None
+    mean: float | tuple[float, float, float]
+    std: float | tuple[float, float, float]
+    preprocessing: Preprocessing | OfDataSet | None
+    size: int = Field(default=28, ge=1, le=1024)
+    colour: bool = False
+
+    @property
+    def channels(self) -> int:
+        """The channels of the network's input."""
+        return 3 if self.colour else 1
+
+    def normalise(self, inputs: Tensor) -> Tensor:
+        """Return inputs in 0..1, float32 [n, channels, size, size], normalised for the network."""
+        mean, std = (torch.tensor(value).view(-1, 1, 1) for value in (self.mean, self.std))
+        return (inputs - mean) / std
 
 
 class TableCard(_BaseCard):
-    """The card of a model of the heart table; `preparation` turns rows into the network's inputs."""
+    """The card of a model of a table; `preparation` turns rows of `columns` into the network's inputs.
+
+    Older cards are of the heart table and do not name its columns.
+    """
 
     preparation: Preparation
+    columns: list[Column] = Field(default_factory=lambda: FEATURES)
+    target: str = str(HEART.target)
 
 
 # pydantic tells the kinds apart by their required keys, since it forbids unknown ones.

@@ -2,20 +2,28 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from trackdl.data.preprocessing.digits import SIDE, to_digit
+from trackdl.data.preprocessing.digits import to_digit
 from trackdl.data.preprocessing.garments import to_garment
+from trackdl.data.preprocessing.squares import square_pixels
 from trackdl.errors import InputError
 from trackdl.serving.cards import ImageCard
 from trackdl.serving.requests import read_request
 
 _BATCH = 512  # larger batches are no faster and take more memory
+
+
+def as_pixels(images: Tensor) -> NDArray[Any]:
+    """Return images, [n, channels, h, w] or [n, h, w], as requests have them: [n, h, w], in colour [n, h, w, 3]."""
+    channels_last = images.permute(0, 2, 3, 1) if images.ndim == 4 else images.unsqueeze(3)
+    return channels_last.numpy() if channels_last.shape[3] == 3 else channels_last[..., 0].numpy()
 
 
 @dataclass(frozen=True)
@@ -25,47 +33,60 @@ class ServedImages:
     model: nn.Module
     card: ImageCard
 
+    @property
+    def mode(self) -> Literal["L", "RGB"]:
+        """The mode of the images that the network takes."""
+        return "RGB" if self.card.colour else "L"
+
     def records(self, model_input: Any) -> list[dict[str, Any]]:
         """Return a label and the probabilities by class for each image of a request.
 
         Raises:
             InputError: As `read_request` and `to_inputs`.
         """
-        given = read_request(model_input)
+        given = read_request(model_input, self.card.size, colour=self.card.colour)
         if isinstance(given, list):
             return self.classify(self.to_inputs(given))
-        return self.classify(torch.from_numpy(given).unsqueeze(1) / 255)
+        pixels = torch.from_numpy(given)
+        return self.classify((pixels.permute(0, 3, 1, 2) if self.card.colour else pixels.unsqueeze(1)) / 255)
 
     def to_input(self, image: Image.Image) -> Tensor:
-        """Return the network's input for an image (mode L): float32 [1, 28, 28] in 0..1, not yet normalised.
+        """Return the network's input for an image (mode L or RGB): float32 [channels, size, size], not yet normalised.
+
+        Its values are in 0..1.
 
         Raises:
             InputError: The image is blank, or the model was trained without a preprocessing for images.
         """
         preprocessing = self.card.preprocessing
         if preprocessing is None:
-            raise InputError("this model takes 28×28 pixels only: it was trained without a preprocessing for images")
-        pixels = torch.from_numpy(to_garment(image)) if preprocessing == "fashion" else to_digit(image, preprocessing)
-        return pixels.unsqueeze(0)
+            size = f"{self.card.size}×{self.card.size}"
+            raise InputError(f"this model takes {size} pixels only: it was trained without a preprocessing for images")
+        image = image if image.mode == self.mode else image.convert(self.mode)
+        if preprocessing == "fashion":
+            return torch.from_numpy(to_garment(image)).unsqueeze(0)
+        if preprocessing == "report" or preprocessing == "mnist":
+            return to_digit(image, preprocessing).unsqueeze(0)
+        return torch.from_numpy(square_pixels(image, self.card.size, dark=preprocessing == "square-dark"))
 
     def to_inputs(self, images: Sequence[Image.Image]) -> Tensor:
-        """Return `to_input` of several images: float32 [n, 1, 28, 28].
+        """Return `to_input` of several images: float32 [n, channels, size, size].
 
         Raises:
             InputError: As `to_input`; the message counts the images from 1.
         """
-        inputs = torch.empty(len(images), 1, SIDE, SIDE)
+        inputs = []
         for index, image in enumerate(images):
             try:
-                inputs[index] = self.to_input(image)
+                inputs.append(self.to_input(image))
             except InputError as error:
                 raise InputError(f"image {index + 1}: {error}") from error
-        return inputs
+        return torch.stack(inputs)
 
     @torch.inference_mode()
     def classify(self, inputs: Tensor) -> list[dict[str, Any]]:
         """Return a label and the probabilities by class for each input, as `to_inputs` returns them."""
-        batches = torch.split((inputs - self.card.mean) / self.card.std, _BATCH)
+        batches = torch.split(self.card.normalise(inputs.contiguous()), _BATCH)
         outputs = torch.cat([self.model(batch) for batch in batches])
         probabilities = torch.softmax(outputs, dim=1).double().numpy()
         classes = self.card.classes

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from trackdl.data.preprocessing.digits import SIDE
 from trackdl.data.preprocessing.image_files import MAX_PIXELS, read_image
 from trackdl.errors import InputError
 
@@ -20,34 +19,51 @@ MAX_IMAGES = 65_536  # in one request: the largest data set fits
 # Pixels of all image files in one request: four of the largest, or a thousand of a scanner's.
 _MAX_DECODED = 4 * MAX_PIXELS
 
-_EXPECTED = f"expected pixels [n, {SIDE}, {SIDE}] or [{SIDE}, {SIDE}] from 0 to 255, or base64 texts of image files"
 _KINDS = {type(None): "null", dict: "an object", list: "lists of unequal length", bool: "true or false"}
 
 
-def read_request(given: Any) -> NDArray[np.float32] | list[Image.Image]:
+def read_request(given: Any, size: int = 28, *, colour: bool = False) -> NDArray[np.float32] | list[Image.Image]:
     """Return the images of a request.
 
     Args:
         given: An array of numbers or objects; nested lists; base64 texts, or bytes of image files.
+        size: The side of the pixels that the model takes.
+        colour: Whether it takes colour.
 
     Returns:
-        Pixels, float32 [n, 28, 28], 0 to 255; or, for texts and bytes, images of mode `L`.
+        Pixels, float32 [n, size, size] or [n, size, size, 3], 0 to 255; or, for texts and bytes, images of mode `L` or
+        `RGB`.
 
     Raises:
         InputError: The request is anything else, e.g. ragged, not finite or out of range; the message names the place.
     """
+    shape = (size, size, 3) if colour else (size, size)
+    forms = f"[n, {', '.join(map(str, shape))}] or {list(shape)}"
+    try:
+        return _read(given, shape, forms)
+    except _UnexpectedError as error:
+        raise InputError(f"{error}: expected pixels {forms} from 0 to 255, or base64 texts of image files") from error
+
+
+class _UnexpectedError(Exception):
+    """The request is of another form than any that is expected."""
+
+
+def _read(given: Any, shape: tuple[int, ...], forms: str) -> NDArray[np.float32] | list[Image.Image]:
     array = _array(given)
     if array.size == 0:
-        raise InputError(f"no images were given: {_EXPECTED}")
+        raise _UnexpectedError("no images were given")
     if array.dtype.kind in "OSU":
         flat = array.ravel().tolist()
         kinds = set(map(type, flat))
         if kinds <= {str, bytes}:
-            return _decode_all(array, flat)
+            return _decode_all(array, flat, colour=len(shape) == 3)
         array = _numbers(array, kinds)
     if array.dtype.kind not in "iuf":
-        raise InputError(f"{_kind(array.dtype)} among the pixels: {_EXPECTED}")
-    return _pixels(array)
+        raise _UnexpectedError(f"{_kind(array.dtype)} among the pixels")
+    if array.shape != shape and array.shape[1:] != shape:
+        raise InputError(f"pixels of shape {list(array.shape)}: expected {forms}")
+    return _pixels(array.reshape(-1, *shape))
 
 
 def _array(given: Any) -> NDArray[Any]:
@@ -56,7 +72,7 @@ def _array(given: Any) -> NDArray[Any]:
     try:
         return np.array(given, dtype=object)
     except ValueError as error:
-        raise InputError(f"lists of unequal length: {_EXPECTED}") from error
+        raise _UnexpectedError("lists of unequal length") from error
 
 
 def _kind(dtype: np.dtype[Any]) -> str:
@@ -68,25 +84,23 @@ def _numbers(array: NDArray[Any], kinds: set[type]) -> NDArray[Any]:
     wrong = [kind for kind in kinds if kind is bool or not issubclass(kind, int | float | np.integer | np.floating)]
     if wrong:
         words = sorted(_KINDS.get(kind, f"values of type {kind.__name__}") for kind in wrong)
-        raise InputError(f"{' and '.join(words)} among the pixels: {_EXPECTED}")
+        raise _UnexpectedError(f"{' and '.join(words)} among the pixels")
     try:
         return array.astype(np.float64)
     except OverflowError as error:
-        raise InputError("pixels must be numbers from 0 (paper) to 255 (ink); one is far beyond") from error
+        raise InputError("pixels must be numbers from 0 (black) to 255 (white); one is far beyond") from error
 
 
-def _pixels(array: NDArray[Any]) -> NDArray[np.float32]:
-    if array.shape[-2:] != (SIDE, SIDE) or array.ndim not in (2, 3):
-        raise InputError(f"pixels of shape {list(array.shape)}: expected [n, {SIDE}, {SIDE}] or [{SIDE}, {SIDE}]")
-    pixels = array.reshape(-1, SIDE, SIDE)
+def _pixels(pixels: NDArray[Any]) -> NDArray[np.float32]:
     _check_count(len(pixels))
     # NaN is found too, because no comparison with it is true.
     wrong = ~((pixels >= 0) & (pixels <= 255))
     if wrong.any():
         place = np.argwhere(wrong)[0]
         value = pixels[tuple(place)]
-        where = f"image {place[0] + 1}, row {place[1] + 1}, column {place[2] + 1}"
-        raise InputError(f"pixels must be numbers from 0 (paper) to 255 (ink); {where} is {value:g}")
+        names = zip(("image", "row", "column", "channel"), place + 1, strict=False)
+        where = ", ".join(f"{name} {number}" for name, number in names)
+        raise InputError(f"pixels must be numbers from 0 (black) to 255 (white); {where} is {value:g}")
     return pixels.astype(np.float32)
 
 
@@ -95,7 +109,7 @@ def _check_count(images: int) -> None:
         raise InputError(f"{images:,} images at once; at most {MAX_IMAGES:,} are allowed. Send fewer at a time.")
 
 
-def _decode_all(array: NDArray[Any], flat: list[Any]) -> list[Image.Image]:
+def _decode_all(array: NDArray[Any], flat: list[Any], *, colour: bool) -> list[Image.Image]:
     if array.ndim > 2 or (array.ndim == 2 and array.shape[1] != 1):
         raise InputError(f"texts of shape {list(array.shape)}: expected one base64 text per image, [n]")
     _check_count(len(flat))
@@ -103,7 +117,7 @@ def _decode_all(array: NDArray[Any], flat: list[Any]) -> list[Image.Image]:
     decoded = 0
     for number, item in enumerate(flat, 1):
         name = f"image {number}"
-        image = read_image(_decode(item, name) if isinstance(item, str) else item, name)
+        image = read_image(_decode(item, name) if isinstance(item, str) else item, name, colour=colour)
         decoded += image.width * image.height
         if decoded > _MAX_DECODED:
             raise InputError(f"{name}: more than {_MAX_DECODED:,} pixels in one request. Send fewer at a time.")

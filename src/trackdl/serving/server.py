@@ -19,6 +19,7 @@ from trackdl.serving.pyfunc import NamedModel, Refusal
 log = logging.getLogger(__name__)
 
 _LONGEST_MESSAGE = 2000
+_BYTES_OF_A_NUMBER = 20  # in JSON, at most, and a comma: one image of any size fits into a request
 
 
 class _Strict(PyFuncModel):
@@ -41,18 +42,21 @@ def build(artifact: Path, name: str, version: str, limits: Limits | None = None)
         artifact: The folder of a registered version, whose files were verified; no code of it is loaded.
         name: The model's registered name.
         version: Its version.
-        limits: The limits of a request.
+        limits: The limits of a request; by default, at least one image as pixels fits into it.
     """
     meta = Model.load(str(artifact))
-    served = NamedModel(serving.serve(artifact / "data" / "model"), name, version, frame=False)
-    model = _Strict(model_meta=meta, model_impl=served)
+    model = serving.serve(artifact / "data" / "model")
+    if limits is None and isinstance(model, serving.ServedImages):
+        limits = Limits(body=max(Limits.body, _BYTES_OF_A_NUMBER * model.card.channels * model.card.size**2))
+    served = NamedModel(model, name, version, frame=False)
+    strict = _Strict(model_meta=meta, model_impl=served)
     schema = meta.signature.inputs if meta.signature else None
 
     invocations: Any = scoring_server.invocations  # MLflow gives it no types
 
     def answer(given: Any, kind: str) -> Response:
         try:
-            done = invocations(_parse_csv(given) if kind == CSV else _without_index(given), JSON, model, schema)
+            done = invocations(_parse_csv(given) if kind == CSV else _without_index(given), JSON, strict, schema)
         except MlflowException as error:
             return _refusal(error)
         except Exception:
@@ -61,7 +65,7 @@ def build(artifact: Path, name: str, version: str, limits: Limits | None = None)
             return http_error(400, "the request could not be read; is it in one of MLflow's forms?")
         return Response(done.response, done.status, media_type=done.mimetype)
 
-    return Guard(answer, scoring_server.init(model), limits)
+    return Guard(answer, scoring_server.init(strict), limits)
 
 
 def _parse_csv(text: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A registered model of the heart table in use: raw rows in, labels and probabilities out."""
+"""A registered model of a table in use: raw rows in, labels and probabilities out."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from trackdl.data.heart.schema import check_rows
+from trackdl.data.tables.schema import check_rows
 from trackdl.errors import InputError
 from trackdl.serving.cards import TableCard
 
@@ -17,7 +17,7 @@ MAX_ROWS = 65_536  # in one request: every cell is checked, so a million rows wo
 
 @dataclass(frozen=True)
 class ServedTable:
-    """A registered model of the heart table in use: the network, in evaluation mode, and the card of its folder."""
+    """A registered model of a table in use: the network, in evaluation mode, and the card of its folder."""
 
     model: nn.Module
     card: TableCard
@@ -32,11 +32,18 @@ class ServedTable:
         rows = _rows(model_input)
         if len(rows) > MAX_ROWS:
             raise InputError(f"{len(rows):,} rows at once; at most {MAX_ROWS:,} are allowed. Send fewer at a time.")
-        inputs = self.card.preparation.apply(check_rows(rows))
-        classes = self.card.classes
+        inputs = self.card.preparation.apply(check_rows(rows, self.card.columns))
+        classes, each = self.card.classes, self.model(torch.from_numpy(inputs)).double()
+        if not each.isfinite().all():
+            number = int(each.reshape(len(each), -1).isfinite().all(dim=1).int().argmin()) + 1
+            raise InputError(f"row {number}: its numbers are too large for the network")
+        if each.ndim == 1:
+            each = torch.stack([1 - each, each], dim=1)
+        # Of two classes that are equally probable, the first.
+        labels = each.argmax(dim=1).tolist()
         return [
-            {"label": classes[value > 0.5], "probabilities": dict(zip(classes, (1 - value, value), strict=True))}
-            for value in self.model(torch.from_numpy(inputs)).double().tolist()
+            {"label": classes[label], "probabilities": dict(zip(classes, values, strict=True))}
+            for label, values in zip(labels, each.tolist(), strict=True)
         ]
 
 

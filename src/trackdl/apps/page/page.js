@@ -11,7 +11,8 @@ const spoken = document.getElementById("spoken");
 const dropping = document.getElementById("dropping");
 const cards = new Map();
 
-const WIDTH = 24; // of the pen; the paper is 392 wide, 14 times a network's input
+const WIDTH = 24; // of the pen; the paper is 392 wide, 14 times an MNIST network's input
+const SHOWN = 20; // classes of a model at most
 const STEP = 14; // of an arrow key, in pixels
 let strokes = []; // lists of points, oldest first
 let picture = null; // an image file that was given instead of a drawing
@@ -228,8 +229,12 @@ function percent(share) {
   return `${(share * 100).toFixed(share === 1 ? 0 : 1)} %`;
 }
 
+function first(names) {
+  return names.length > SHOWN ? `${names.slice(0, SHOWN).join(", ")}, and ${names.length - SHOWN} more` : names.join(", ");
+}
+
 function idle(card) {
-  if (!card.model.problem) card.body.replaceChildren(make("p", `Classes: ${card.model.classes.join(", ")}`, "idle"));
+  if (!card.model.problem) card.body.replaceChildren(make("p", `Classes: ${first(card.model.classes)}`, "idle"));
   card.classList.remove("waiting");
 }
 
@@ -239,22 +244,28 @@ function fill(card, answer) {
     return;
   }
   const seen = make("canvas");
-  seen.width = seen.height = 28;
+  const size = answer.size;
+  const channels = answer.shown.length / size ** 2;
+  seen.width = seen.height = size;
   seen.setAttribute("role", "img");
   seen.setAttribute("aria-label", `The input of ${answer.name}`);
   const context = seen.getContext("2d");
-  const image = context.createImageData(28, 28);
-  answer.shown.forEach((tone, index) => image.data.set([tone, tone, tone, 255], index * 4));
+  const image = context.createImageData(size, size);
+  for (let index = 0; index < size ** 2; index += 1) {
+    const tones = answer.shown.slice(index * channels, (index + 1) * channels);
+    image.data.set([tones[0], tones.at(1) ?? tones[0], tones.at(2) ?? tones[0], 255], index * 4);
+  }
   context.putImageData(image, 0, 0);
   const figure = make("figure");
-  figure.append(seen, make("figcaption", `the network's input (preprocessing: ${answer.preprocessing})`));
+  figure.append(seen, make("figcaption", `the network's input, ${size}×${size} (preprocessing: ${answer.preprocessing})`));
 
   const prediction = make("div");
   prediction.append(
     make("p", answer.label, answer.label.length > 3 ? "label long" : "label"),
     make("p", `probability ${percent(answer.probabilities[answer.label])}`, "sure"),
   );
-  const classes = Object.entries(answer.probabilities);
+  let classes = Object.entries(answer.probabilities);
+  if (classes.length > SHOWN) classes = classes.sort((one, other) => other[1] - one[1]).slice(0, SHOWN);
   const bars = make("ul", undefined, "bars");
   for (const [name, share] of classes) {
     const line = make("li", undefined, name === answer.label ? "best" : "");
