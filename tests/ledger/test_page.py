@@ -20,6 +20,11 @@ from trackdl.spec import GridSpec
 SHA = "a" * 64
 EVIL = "<script>alert('x')</script>"
 UI = "http://127.0.0.1:5000"
+REPORT = {"title": EVIL, "authors": EVIL, "source": "https://example.org/report", "year": 2024, "slug": "evil"}
+EXPERIMENTS = {
+    name: {"kind": kind, "title": EVIL, "command": f"trackdl run {name}.yaml"}
+    for name, kind in (("mnist", "classify"), ("grid", "grid"))
+}
 
 
 def figure(
@@ -44,7 +49,7 @@ def ledger() -> Ledger:
         {
             "task": "mnist", "metric": "test_accuracy", "epoch": epoch, "published": published,
             "figure": figure("r" * 32, 0.1 * epoch, epoch=epoch) if epoch < 5 else None, "spread": None,
-            "verdict": "reproduced" if epoch < 5 else None, "words": EVIL,
+            "verdict": "reproduced" if epoch < 5 else None, "words": EVIL if epoch < 5 else f"not run yet: {EVIL}",
         }
         for epoch in range(1, 7)
     ]  # fmt: skip
@@ -55,7 +60,7 @@ def ledger() -> Ledger:
         "code_digest": None, "command": "trackdl mnist", "artifacts": {"a": SHA, "b": SHA},
     }  # fmt: skip
     curve = {
-        "task": "mnist", "metric": "batch_losses", "published": published | {"unit": "nats"}, "epochs": [1, 1, 2, 2],
+        "task": "mnist", "metric": "batch_losses", "published": published | {"unit": "loss"}, "epochs": [1, 1, 2, 2],
         "seen": [0, 640, 0, 640], "size": 1280, "printed": [2.0, 1.0, 0.9, 0.8], "mean": [2.1, 1.1, 0.9, 0.7],
         "low": [1.9, 1.0, 0.8, 0.6], "high": [2.2, 1.2, 1.0, 0.8], "inside": 1.0, "parts": [1.5, 0.85],
         "evidence": [
@@ -63,16 +68,19 @@ def ledger() -> Ledger:
         ],
         "verdict": "differs", "words": EVIL,
     }  # fmt: skip
-    hypotheses = [{"dimension": EVIL, "quote": EVIL, "verdict": "supported", "words": EVIL, "figure": ""}]
+    hypotheses = [
+        {"task": "grid", "dimension": EVIL, "quote": EVIL, "verdict": "supported", "words": EVIL, "figure": ""}
+    ]
     return Ledger.model_validate(
         {
+            "report": REPORT, "experiments": EXPERIMENTS,
             "version": "0.1", "commit": None, "made": "2026-01-01T00:00:00", "seeds": 1,
             "head": [{"title": EVIL, "entry": 0}, {"title": "none yet", "entry": 5}], "entries": entries,
             "curves": [curve], "hypotheses": hypotheses,
             "faults": [{"title": EVIL, "task": "grid", "quote": EVIL, "words": "run `trackdl grid`", "runs": []}],
             "beyond": [
-                {"title": EVIL, "task": "mnist", "published": 0.5, "figure": figure("r" * 32, 0.9), "words": EVIL,
-                 "lead": True},
+                {"title": EVIL, "task": "mnist", "unit": "fraction", "published": 0.5,
+                 "figure": figure("r" * 32, 0.9), "words": EVIL, "lead": True},
             ],
             "runs": {"r" * 32: run},
         }
@@ -121,7 +129,7 @@ def test_the_page_is_whole_and_loads_nothing(ledger: Ledger) -> None:
     assert not {"script", "link", "iframe", "img"} & set(found.tags)
     assert not re.search(r"url\(|@import", text)
     for link in found.links:
-        assert link.startswith((f"{UI}/#/experiments/7/runs/", "#"))
+        assert link.startswith((f"{UI}/#/experiments/7/runs/", "#", "https://example.org/report"))
     assert {link[1:] for link in found.links if link.startswith("#")} <= set(found.ids)
     assert len(found.ids) == len(set(found.ids))
     assert len(text) < 5_000_000
@@ -148,12 +156,13 @@ def test_the_head_and_the_counts_say_what_is_missing(ledger: Ledger) -> None:
     assert page.settled({}) == 0
     columns, rows = page.head_table(ledger)
     assert len(columns) == len(rows[0])
-    assert rows[1][2:] == ["not run yet", "", "not run yet"]
+    assert rows[1][2:] == ["none", "", "not run yet"]
 
 
 def with_hypotheses(ledger: Ledger, *verdicts: str | None, words: str = "w") -> Ledger:
     made = [
-        {"dimension": "Filters", "quote": "q", "verdict": verdict, "words": words, "figure": ""} for verdict in verdicts
+        {"task": "grid", "dimension": "Filters", "quote": "q", "verdict": verdict, "words": words, "figure": ""}
+        for verdict in verdicts
     ]
     return Ledger.model_validate(ledger.model_dump() | {"hypotheses": made})
 
@@ -206,7 +215,7 @@ def test_every_chart_is_well_formed_and_inside_its_frame(
 ) -> None:
     report = [charts.Point(epoch, value) for epoch, value, _ in points]
     ours = [charts.Point(epoch, value, value * 0.9, value) for epoch, _, value in points]
-    tree = ElementTree.fromstring(charts.curves(EVIL, report, ours, "fraction" if percent else "nats", even=even))
+    tree = ElementTree.fromstring(charts.curves(EVIL, report, ours, "fraction" if percent else "loss", even=even))
     for mark in tree.iter("circle"):
         assert 0 <= float(mark.get("cx")) <= charts.WIDTH
         assert 0 <= float(mark.get("cy")) <= charts.HEIGHT

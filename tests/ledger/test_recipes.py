@@ -10,7 +10,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw
-from safetensors.numpy import save
+from safetensors.numpy import load, save
+from sklearn.metrics import f1_score
 
 from support import ROOT
 from trackdl import spec
@@ -18,16 +19,16 @@ from trackdl.errors import InputError, TrackdlError
 from trackdl.ledger import evidence
 from trackdl.ledger.formulas import CURVES, FORMULAS, compute, compute_curve
 from trackdl.ledger.recipes import recipe
-from trackdl.spec import FashionSpec, HeartSpec, MnistSpec, TransferSpec
-from trackdl.tasks import fashion, heart, mnist, transfer
+from trackdl.spec import ClassifySpec, TableSpec, TransferSpec
+from trackdl.tasks import classify, table, transfer
 from trackdl.tracking.runs import Run
 
 FILES = ROOT / "experiments"
 
 
-def agrees(task: str, metric: str, epoch: int | None, run: Run, seed: int = 1) -> None:
+def agrees(kind: str, metric: str, epoch: int | None, run: Run, seed: int = 1) -> None:
     """Check that a figure computed from the run's artifacts is the metric that the run logged."""
-    way = recipe(task, metric, epoch, seed)
+    way = recipe(kind, metric, epoch, seed)
     keeper = Run(evidence.models_below(run)[way.model]) if way.model else run
     files = [evidence.fetch(keeper.id, path) for path in way.artifacts]
     name, step = way.logged
@@ -35,9 +36,9 @@ def agrees(task: str, metric: str, epoch: int | None, run: Run, seed: int = 1) -
     assert compute(way.formula, files, way.select, seed).value == pytest.approx(logged, rel=1e-5), metric
 
 
-def curve_agrees(task: str, metric: str, epoch: int, run: Run, seed: int = 1) -> None:
+def curve_agrees(kind: str, metric: str, epoch: int, run: Run, seed: int = 1) -> None:
     """Check that a curve computed from the run's artifacts has the batch losses that the run logged."""
-    way = recipe(task, metric, epoch, seed)
+    way = recipe(kind, metric, epoch, seed)
     keeper = Run(evidence.models_below(run)[way.model]) if way.model else run
     files = [evidence.fetch(keeper.id, path) for path in way.artifacts]
     logged = keeper.history("batch_loss")
@@ -51,25 +52,33 @@ def curve_agrees(task: str, metric: str, epoch: int, run: Run, seed: int = 1) ->
 
 @pytest.mark.usefixtures("tracking", "tiny_fashion")
 def test_fashion() -> None:
-    short = {"training.epochs": 3, "model.filters": 4, "model.dense_nodes": 16, "test_after": 2}
-    run = fashion.run(spec.load(FILES / "fashion.yaml", FashionSpec, short)).run
+    short = {"training.epochs": 3, "network.filters": 4, "network.dense_nodes": 16, "test": {"after": [2]}}
+    run = classify.run(spec.load(FILES / "fashion.yaml", ClassifySpec, short)).run
     for epoch in (1, 2, 3):
         for metric in ("train_loss", "train_accuracy", "val_loss", "val_accuracy"):
-            agrees("fashion", metric, epoch, run)
+            agrees("classify", metric, epoch, run)
     for metric in ("test_loss", "test_accuracy"):
-        agrees("fashion", metric, 2, run)
-    for metric in (*fashion.KEPT, "val_loss_dropout", "val_accuracy_dropout"):
-        agrees("fashion", metric, 3, run)
+        agrees("classify", metric, 2, run)
+    way = recipe("classify", "fit_seconds", 2, 1)
+    seconds = compute(way.formula, [evidence.fetch(run.id, way.artifacts[0])], way.select, 1).value
+    assert seconds == dict(run.history("fit_seconds"))[2]
+    way = recipe("classify", "best_test_f1", 3, 1)
+    file = evidence.fetch(run.id, way.artifacts[0])
+    said = load(file)
+    expected = f1_score(said["targets"], said["outputs"].argmax(1), average="macro")
+    assert compute(way.formula, [file], "", 1).value == pytest.approx(expected)
+    for metric in (*classify.KEPT, "val_loss_dropout", "val_accuracy_dropout"):
+        agrees("classify", metric, 3, run)
 
 
 @pytest.mark.usefixtures("tracking", "tiny_mnist")
 def test_mnist_and_transfer(tmp_path: Path) -> None:
-    run = mnist.run(spec.load(FILES / "mnist.yaml", MnistSpec, {"training.epochs": 2})).run
+    run = classify.run(spec.load(FILES / "mnist.yaml", ClassifySpec, {"training.epochs": 2})).run
     for epoch in (0, 1, 2):
         for metric in ("test_loss", "test_accuracy"):
-            agrees("mnist", metric, epoch, run)
-    agrees("mnist", "train_loss", 2, run)
-    curve_agrees("mnist", "batch_losses", 2, run)
+            agrees("classify", metric, epoch, run)
+    agrees("classify", "train_loss", 2, run)
+    curve_agrees("classify", "batch_losses", 2, run)
     for name, box in {"bar": (60, 20, 72, 110), "dash": (20, 60, 110, 72)}.items():
         (tmp_path / "letters" / name).mkdir(parents=True)
         for number in range(4):
@@ -90,21 +99,21 @@ def test_mnist_and_transfer(tmp_path: Path) -> None:
 def test_heart() -> None:
     short = {"training.epochs": 2, "ablation": [], "seeds": 2, "folds": 3, "repeats": 1}
     short |= {"networks": [{"name": "architecture-1", "hidden": [10]}]}
-    run = heart.run(spec.load(FILES / "heart.yaml", HeartSpec, short)).run
+    run = table.run(spec.load(FILES / "heart.yaml", TableSpec, short)).run
     for seed in (47, 48):
-        agrees("heart", "as-reported/architecture-1/test_accuracy", None, run, seed)
-    agrees("heart", "improved/architecture-1/cv_accuracy", None, run, 47)
-    agrees("heart", "baselines/logistic-regression/test_accuracy", None, run, 47)
-    curve_agrees("heart", "as-reported/architecture-1/batch_losses", 2, run, 47)
-    way = recipe("heart", "as-reported/architecture-1/test_loss", None, 47)
-    content = evidence.fetch(evidence.models_below(run)[way.model], way.artifacts[0])
-    said = pd.read_csv(io.BytesIO(content)).query("seed == 47")
+        agrees("table", "as-reported/architecture-1/test_accuracy", None, run, seed)
+    agrees("table", "improved/architecture-1/cv_accuracy", None, run, 47)
+    agrees("table", "baselines/logistic-regression/test_accuracy", None, run, 47)
+    curve_agrees("table", "as-reported/architecture-1/batch_losses", 2, run, 47)
+    way = recipe("table", "as-reported/architecture-1/test_loss", None, 47)
+    files = [evidence.fetch(evidence.models_below(run)[way.model], path) for path in way.artifacts]
+    said = pd.read_csv(io.BytesIO(files[0])).query("seed == 47")
     batches = [said.iloc[place : place + 10] for place in range(0, len(said), 10)]
     by_hand = sum(
         float(np.mean([(a - b) ** 2 for a in batch.probability for b in batch.target])) for batch in batches
     ) / len(said)
-    assert compute(way.formula, [content], "", 47).value == pytest.approx(by_hand)
-    way = recipe("heart", "as-reported/architecture-1/batch_loss", None, 47)
+    assert compute(way.formula, files, "", 47).value == pytest.approx(by_hand)
+    way = recipe("table", "as-reported/architecture-1/batch_loss", None, 47)
     content = evidence.fetch(evidence.models_below(run)[way.model], way.artifacts[0])
     found = compute(way.formula, [content], way.select, 47)
     assert found.value == pytest.approx(run.info.data.metrics["as-reported/architecture-1/batch_loss"])
@@ -147,8 +156,8 @@ def test_artifacts_that_a_curve_does_not_read_are_told(formula: str, content: by
 
 
 def test_what_no_run_keeps_is_refused() -> None:
-    for task, metric in (("mnist", "auc"), ("heart", "x/y/auc"), ("grid", "train_loss"), ("transfer", "test_loss")):
-        with pytest.raises(InputError, match=metric.rpartition("/")[2]):
-            recipe(task, metric, 1, 1)
+    for kind, metric in (("classify", "auc"), ("table", "x/y/rmse"), ("grid", "train_loss"), ("transfer", "bleu")):
+        with pytest.raises(InputError, match=f"{metric.rpartition('/')[2]}.*its metrics are .*accuracy"):
+            recipe(kind, metric, 1, 1)
     with pytest.raises(TrackdlError, match="no formula is called"):
         compute("guess", [json.dumps({}).encode()], "", 1)

@@ -36,7 +36,7 @@ def test_accuracies(published: float, values: list[float], expected: str) -> Non
 
 
 def test_the_margin_of_a_loss_is_a_tenth_and_a_difference_has_its_side() -> None:
-    loss = Claim(0.5, "nats")
+    loss = Claim(0.5, "loss")
     below, above = judge(loss, [0.30, 0.31, 0.29]), judge(loss, [0.70, 0.71, 0.69])
     assert (below.name, above.name) == ("differs", "differs")
     assert "Ours is 0.2000 lower" in below.words
@@ -103,7 +103,7 @@ def test_mirrored_numbers_have_the_same_verdict(published: float, values: list[f
 
 @given(published=LOSSES, values=st.lists(LOSSES, min_size=3, max_size=8))
 def test_verdicts_mean_what_they_say(published: float, values: list[float]) -> None:
-    found = judge(Claim(published, "nats"), values).name
+    found = judge(Claim(published, "loss"), values).name
     difference = abs(sum(values) / len(values) - published)
     if found == "differs":
         assert difference > verdict.SHARE * published
@@ -137,7 +137,7 @@ def curves(count: int, points: int = 200, seed: int = 0, level: float = 0.0) -> 
 
 
 def judged(printed: list[float], ours: list[list[float]], **more: object) -> verdict.Verdict:
-    return judge_curve(Claim(float(np.mean(printed)), "nats", **more), printed, ours)  # type: ignore[arg-type]
+    return judge_curve(Claim(float(np.mean(printed)), "loss", **more), printed, ours)  # type: ignore[arg-type]
 
 
 def test_a_curve_is_reproduced_by_curves_of_the_same_training() -> None:

@@ -4,33 +4,38 @@ The same function makes a ledger and checks one. To make it, `pick` finds runs i
 the runs that the ledger names, and what is built must be the ledger.
 """
 
+import difflib
+import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trackdl.analysis.stats import exact_interval, mean_interval
-from trackdl.errors import TrackdlError
+from trackdl.errors import InputError, TrackdlError
+from trackdl.ledger.folder import command_of
 from trackdl.ledger.formulas import Computed, compute, compute_curve
+from trackdl.ledger.hypotheses import judged
 from trackdl.ledger.model import (
     Beyond,
     CurveEntry,
     CurveEvidence,
     Entry,
     Evidence,
+    ExperimentFacts,
     Fault,
     Figure,
     Headline,
-    HypothesisEntry,
     IntervalOf,
     Ledger,
     Published,
     SeedEvidence,
     Spread,
 )
-from trackdl.ledger.recipes import COMMANDS, Recipe, recipe
+from trackdl.ledger.recipes import Recipe, recipe
 from trackdl.ledger.rule import (
     DIGITS,
     FEWEST,
@@ -43,10 +48,15 @@ from trackdl.ledger.rule import (
     rounded,
 )
 from trackdl.ledger.sources import FigureQuery, Sources, Stamp
-from trackdl.spec.base import Comparable, Curve, Reported, TrainedSpec, Unit
-from trackdl.spec.ledger import BeyondItem, LedgerSpec
+from trackdl.ledger.words import cell_words, metric_words
+from trackdl.spec import Experiment, GridSpec
+from trackdl.spec.base import Comparable, Curve, Reported, TrainedSpec, Unit, unit_of
+from trackdl.spec.cells import reported_cells
+from trackdl.spec.ledger import BeyondItem, LedgerSpec, Number
 
 DRAWN = 5  # digits of a curve's points, which are only drawn
+LEADING = 3  # numbers of an experiment that a ledger leads with if its file does not say
+NO_EVIDENCE = "no evidence"
 
 T = TypeVar("T")
 # How far a number can be compared with ours, and what the report leaves out of its protocol.
@@ -61,9 +71,8 @@ def key_of(task: str, metric: str, epoch: int | None, series: str = "") -> str:
 
 def build(
     experiment: LedgerSpec,
-    tasks: Mapping[str, TrainedSpec],
+    experiments: Mapping[str, Experiment],
     sources: Sources,
-    hypotheses: Sequence[HypothesisEntry],
     known: Mapping[str, Spread],
     stamp: Stamp,
 ) -> Ledger:
@@ -71,78 +80,157 @@ def build(
 
     Args:
         experiment: The headline numbers, and what goes beyond the report.
-        tasks: The experiments whose published numbers are in it, by task.
+        experiments: The report's, by name.
         sources: Where ours come from.
-        hypotheses: The report's, judged or open.
         known: Spreads between seeds by `key_of`, for verdicts on too few seeds.
         stamp: How the ledger is made.
 
     Raises:
-        TrackdlError: The ledger's file names a number that no experiment file has.
+        InputError: The ledger's file names an experiment that there is not, or a number that no file has.
     """
-    as_reported: dict[str, dict[str, object]] = {str(task): keys for task, keys in experiment.as_reported.items()}
-    entries, curves = [], []
-    for task, spec in tasks.items():
-        changes = as_reported.get(task, {})
-        entries += [_entry(task, item, item.protocol(spec.unknown), sources, known, changes) for item in spec.numbers]
-        curves += [_curve(task, item, item.protocol(spec.unknown), sources, changes) for item in spec.curves]
-    entries += [
-        _entry(item.task, item, item.protocol(), sources, known, as_reported.get(item.task, {}))
-        for item in experiment.reported
-    ]
+    if wrong := experiment.unknown_names(list(experiments)):
+        raise InputError("\n".join(f"{experiment.name}.yaml: {words}" for words in wrong))
+    entries: list[Entry] = []
+    curves: list[CurveEntry] = []
+    for name, one in experiments.items():
+        how = _How(one, sources, experiment.as_reported.get(name, {}))
+        of_all = one.unknown_words if isinstance(one, TrainedSpec) else ""
+        entries += [_entry(how, item, item.protocol(of_all), known) for item in numbers_of(one)]
+        curves += [_curve(how, item, item.protocol(of_all)) for item in curves_of(one)]
+    for claimed in experiment.reported:
+        how = _How(experiments[claimed.task], sources, experiment.as_reported.get(claimed.task, {}))
+        entries.append(_entry(how, claimed, claimed.protocol(), known))
     places = {key_of(e.task, e.metric, e.epoch, e.published.series): index for index, e in enumerate(entries)}
-    head = [
-        Headline(title=item.title, entry=_place(places, key_of(**item.of.model_dump()))) for item in experiment.head
-    ]
+    if len(places) < len(entries):
+        raise InputError(f"a number is published twice: {_twice(entries)}; `series` tells two trainings apart")
     beyond = []
     for item in experiment.beyond:
-        against = item.against and entries[_place(places, key_of(**item.against.model_dump()))]
-        beyond.append(_beyond(item, against or None, sources))
+        against = item.against and entries[_place(places, item.against, f"{experiment.name}.yaml")]
+        beyond.append(_beyond(_How(experiments[item.task], sources, item.set), item, against or None))
+    hypotheses = judged(experiments, experiment.beside, sources)
+    used = [item for part in (entries, curves) for one in part for item in _evidence(one)]
+    used += [item for extra in beyond if extra.figure for item in extra.figure.evidence]
+    used += [item for one in hypotheses for item in one.evidence.values()]
     return Ledger(
-        **asdict(stamp),
-        head=head,
+        **vars(stamp),
+        experiments={
+            name: ExperimentFacts(kind=one.task, title=one.label, command=command_of(one))
+            for name, one in experiments.items()
+        },
+        head=[
+            Headline(title=item.title, entry=_place(places, item.of, f"{experiment.name}.yaml"))
+            for item in experiment.head
+        ]
+        or _head(experiments, entries),
         entries=entries,
         curves=curves,
-        hypotheses=list(hypotheses),
-        faults=_faults([*entries, *curves]),
+        hypotheses=hypotheses,
+        faults=[*_faults([*entries, *curves]), *_remarks(experiments, entries)],
         beyond=beyond,
-        runs=sources.runs,
+        runs=sources.runs_of(used),
     )
 
 
-def _place(places: Mapping[str, int], key: str) -> int:
+def numbers_of(experiment: Experiment) -> Sequence[Reported]:
+    """Return the numbers that the report prints for an experiment and that are judged one by one."""
+    if isinstance(experiment, TrainedSpec):
+        return experiment.numbers
+    if not isinstance(experiment, GridSpec):
+        return []
+    of_cells = [
+        Reported(
+            metric=f"{cell_words(one.cell)}/{one.metric}",
+            epoch=None,
+            value=one.value,
+            quote=f"{experiment.reported_table}, line {one.row}: {one.text}",
+        )
+        for one in reported_cells(experiment)
+    ]
+    return [*experiment.reported, *of_cells]
+
+
+def curves_of(experiment: Experiment) -> Sequence[Curve]:
+    """Return the curves that the report prints for an experiment."""
+    return experiment.curves if isinstance(experiment, TrainedSpec) else []
+
+
+@dataclass(frozen=True)
+class _How:
+    """An experiment, where its figures come from, and its keys that are set otherwise for them."""
+
+    experiment: Experiment
+    sources: Sources
+    changes: Mapping[str, object]
+
+    @property
+    def name(self) -> str:
+        return self.experiment.name
+
+    @property
+    def remark(self) -> str:
+        """What is wrong with every figure of the experiment: a grid that was judged on test images."""
+        return self.experiment.remark if isinstance(self.experiment, GridSpec) else ""
+
+    def query(self, key: str, metric: str, epoch: int | None, **more: Any) -> FigureQuery:
+        """Return the query of a figure; without an epoch, a figure of a training is of the last one."""
+        if epoch is None and isinstance(self.experiment, TrainedSpec) and self.experiment.task != "table":
+            epoch = int(str(self.changes.get("training.epochs", self.experiment.training.epochs)))
+        choice = self.experiment.choice_cell if isinstance(self.experiment, GridSpec) else None
+        chosen = json.dumps(choice, sort_keys=True) if choice else ""
+        return FigureQuery(key, self.name, self.experiment.task, metric, epoch, self.changes, choice=chosen, **more)
+
+
+def _twice(entries: Sequence[Entry]) -> str:
+    keys = Counter(key_of(e.task, e.metric, e.epoch, e.published.series) for e in entries)
+    return keys.most_common(1)[0][0]
+
+
+def _place(places: Mapping[str, int], number: Number, file: str) -> int:
+    key = key_of(**number.model_dump())
     if key not in places:
-        raise TrackdlError(f"experiments/ledger.yaml names '{key}', but no experiment file has published it")
+        close = difflib.get_close_matches(key, places, n=1)
+        meant = f"; did you mean '{close[0]}'?" if close else ""
+        raise InputError(f"{file} names '{key}', but no experiment file has published it{meant}")
     return places[key]
 
 
-def _entry(
-    task: str,
-    item: Reported,
-    protocol: Protocol,
-    sources: Sources,
-    spreads: Mapping[str, Spread],
-    changes: Mapping[str, object],
-) -> Entry:
-    key = key_of(task, item.metric, item.epoch, item.series)
-    query = FigureQuery(key, task, item.metric, item.epoch, changes, or_own=True)
-    figure, missing = _figure(query, item.unit, sources)
-    comparable, unknown = _as_run(query, figure.evidence if figure else [], sources, protocol)
+def _head(experiments: Mapping[str, Experiment], entries: Sequence[Entry]) -> list[Headline]:
+    """Return what a ledger leads with if its file does not say: of each experiment, the last of its first numbers."""
+    last: dict[str, dict[tuple[str, str], int]] = {}
+    for index, entry in enumerate(entries):
+        last.setdefault(entry.task, {})[entry.metric, entry.published.series] = index
+    found = []
+    for index in (index for of_one in last.values() for index in list(of_one.values())[:LEADING]):
+        entry, one = entries[index], experiments[entries[index].task]
+        after = "" if entry.epoch is None else f" after epoch {entry.epoch}"
+        words = metric_words(one.task, entry.metric, entry.published.series)
+        found.append(Headline(title=f"{one.label}: {words}{after}", entry=index))
+    return found
+
+
+def _entry(how: _How, item: Reported, protocol: Protocol, spreads: Mapping[str, Spread]) -> Entry:
+    key = key_of(how.name, item.metric, item.epoch, item.series)
+    figure, missing = _figure(how, how.query(key, item.metric, item.epoch, or_own=True), item.unit)
+    comparable, unknown = _as_run(how, figure.evidence if figure else [], protocol)
     verdict, spread = None, None
     if figure:
         claim = Claim(item.value, item.unit, comparable, unknown, item.fault)
         verdict = judge(claim, [seed.value for seed in figure.evidence], spreads.get(key))
         spread = spreads.get(key) if len(figure.evidence) < FEWEST else None
     return Entry(
-        task=task,
+        task=how.name,
         metric=item.metric,
         epoch=item.epoch,
         published=_published(item, item.value, item.quote, (comparable, unknown)),
         figure=figure,
         spread=spread,
         verdict=verdict.name if verdict else None,
-        words=verdict.words if verdict else missing,
+        words=" ".join(filter(None, (verdict.words, _sentence(how.remark)))) if verdict else missing,
     )
+
+
+def _sentence(words: str) -> str:
+    return f"{words[:1].upper()}{words[1:]}." if words else ""
 
 
 def _published(item: Reported | Curve, value: float, quote: str, protocol: Protocol) -> Published:
@@ -150,28 +238,29 @@ def _published(item: Reported | Curve, value: float, quote: str, protocol: Proto
     return Published(value=rounded(value), quote=quote, comparable=protocol[0], unknown=protocol[1], **kept)
 
 
-def _as_run(query: FigureQuery, evidence: Sequence[SeedEvidence], sources: Sources, protocol: Protocol) -> Protocol:
+def _as_run(how: _How, evidence: Sequence[SeedEvidence], protocol: Protocol) -> Protocol:
     """Return how far ours can be compared: less if the runs do not start from the network that the report had."""
-    source = query.set.get("source")
-    if source is None or all(sources.facts(item.run).source == source for item in evidence):
+    source = how.changes.get("source")
+    if source is None or all(how.sources.facts(item.run).source == source for item in evidence):
         return protocol
-    unknown = f"ours starts from our own network; `trackdl transfer --source {source}` starts from the report's"
+    command = f"{command_of(how.experiment)} --set source={source}"
+    unknown = f"ours starts from our own network; `{command}` starts from the report's"
     return "protocol unknown in part", "; ".join(filter(None, (protocol[1], unknown)))
 
 
-def _curve(task: str, item: Curve, protocol: Protocol, sources: Sources, changes: Mapping[str, object]) -> CurveEntry:
-    epochs, seen, printed = (list(column) for column in zip(*item.points(task), strict=True))
-    key = key_of(task, item.metric, max(epochs), item.series)
-    query = FigureQuery(key, task, item.metric, max(epochs), changes, or_own=True)
+def _curve(how: _How, item: Curve, protocol: Protocol) -> CurveEntry:
+    epochs, seen, printed = (list(column) for column in zip(*item.points(how.name), strict=True))
+    key = key_of(how.name, item.metric, max(epochs), item.series)
+    query = how.query(key, item.metric, max(epochs), or_own=True)
     places = list(zip(epochs, seen, strict=True))
-    found, missing = _by_seed(query, sources, lambda how, files, seed: compute_curve(how.formula, files, seed, places))
+    found, missing = _by_seed(how, query, lambda one, files, seed: compute_curve(one.formula, files, seed, places))
     evidence = [
         CurveEvidence(
             mean=rounded(float(curve.losses.mean())), parts=_rounded(parts_of(curve.losses.tolist())), **traced
         )
         for traced, _, curve in found
     ]
-    comparable, unknown = _as_run(query, evidence, sources, protocol)
+    comparable, unknown = _as_run(how, evidence, protocol)
     claim = Claim(float(np.mean(printed)), item.unit, comparable, unknown, item.fault)
     ours = np.array([curve.losses for *_, curve in found])
     verdict = judge_curve(claim, printed, ours.tolist()) if found else None
@@ -189,7 +278,7 @@ def _curve(task: str, item: Curve, protocol: Protocol, sources: Sources, changes
             f"{form_difference(item.unit, float(gaps[nearest]))} a point on average."
         )
     return CurveEntry(
-        task=task,
+        task=how.name,
         metric=item.metric,
         published=_published(item, claim.value, quote, (comparable, unknown)),
         epochs=epochs,
@@ -208,35 +297,41 @@ def _curve(task: str, item: Curve, protocol: Protocol, sources: Sources, changes
 
 
 def _by_seed(
-    query: FigureQuery, sources: Sources, compute_seed: Callable[[Recipe, list[bytes], int], T]
+    how: _How, query: FigureQuery, compute_seed: Callable[[Recipe, list[bytes], int], T]
 ) -> tuple[list[tuple[dict[str, Any], Recipe, T]], str]:
     """Return what is computed from each seed's run, with the fields of its `SeedEvidence`; or none, and why."""
-    found, seed_runs = [], sources.pick(query)
+    found = []
     try:
-        for picked in seed_runs:
-            how = recipe(query.task, query.metric, query.epoch, picked.seed)
-            computed = compute_seed(how, sources.read(picked.run, how.artifacts), picked.seed)
-            traced = {**asdict(picked), "artifacts": list(how.artifacts), "formula": how.formula}
-            found.append((traced, how, computed))
+        recipe(query.kind, query.metric, query.epoch, 0)
+    except InputError as error:
+        return [], str(error)
+    if "choice" in query.metric and query.kind == "grid" and not query.choice:
+        return [], f"no formula: {query.metric!r} needs `choice` in the grid's file, the cell that the report chose"
+    try:
+        for picked in how.sources.pick(query):
+            one = recipe(query.kind, query.metric, query.epoch, picked.seed, query.choice)
+            computed = compute_seed(one, how.sources.read(picked.run, one.artifacts), picked.seed)
+            traced = {**asdict(picked), "artifacts": list(one.artifacts), "formula": one.formula}
+            found.append((traced, one, computed))
     except TrackdlError as error:
-        return [], f"no evidence: {error}"
-    return found, "" if found else _not_run(query)
+        return [], f"{NO_EVIDENCE}: {error}"
+    return found, "" if found else how.sources.lacking.get(query.key) or _not_run(how, query)
 
 
 def _rounded(values: NDArray[np.float64], digits: int = DIGITS) -> list[float]:
     return [rounded(float(value), digits) for value in values]
 
 
-def _not_run(query: FigureQuery) -> str:
-    letters = " on the report's letters (`TRACKDL_GREEK_DIR`)" if query.task == "transfer" else ""
-    return f"not run yet{letters}: {query.command or COMMANDS.get(query.task, f'`trackdl {query.task}`')}"
+def _not_run(how: _How, query: FigureQuery) -> str:
+    data = getattr(how.experiment, "data", None)
+    greek = getattr(data, "dataset", None) == "greek" and not getattr(data, "folder", None)
+    letters = " on the report's letters (`TRACKDL_GREEK_DIR`)" if greek else ""
+    return f"not run yet{letters}: {query.command or f'`{command_of(how.experiment)}`'}"
 
 
-def _figure(
-    query: FigureQuery, unit: Unit, sources: Sources, *, over_examples: bool = False
-) -> tuple[Figure | None, str]:
+def _figure(how: _How, query: FigureQuery, unit: Unit, *, over_examples: bool = False) -> tuple[Figure | None, str]:
     """Return a figure of ours, or None and what to do about it; `over_examples` as in `_interval`."""
-    found, missing = _by_seed(query, sources, lambda how, files, seed: compute(how.formula, files, how.select, seed))
+    found, missing = _by_seed(how, query, lambda one, files, seed: compute(one.formula, files, one.select, seed))
     if not found:
         return None, missing
     first = found[0][2]
@@ -255,7 +350,7 @@ def _figure(
         low=bounds and rounded(bounds[0]),
         high=bounds and rounded(bounds[1]),
         interval=interval,
-        evidence=[Evidence(select=how.select, value=rounded(one.value), **traced) for traced, how, one in found],
+        evidence=[Evidence(select=one.select, value=rounded(made.value), **traced) for traced, one, made in found],
     ), ""
 
 
@@ -286,14 +381,27 @@ def _faults(claims: Sequence[Entry | CurveEntry]) -> list[Fault]:
         title, _, rest = fault.partition(": ")
         faults.append(
             Fault(
-                title=f"{title[:1].upper()}{title[1:]}",
+                title=_sentence(title)[:-1],
                 task=same[0].task,
                 quote=same[0].published.quote,
-                words=f"{rest[:1].upper()}{rest[1:]}." + ("" if runs else f" ({same[0].words})"),
+                words=_sentence(rest) + ("" if runs else f" ({same[0].words})"),
                 runs=runs,
             )
         )
     return faults
+
+
+def _remarks(experiments: Mapping[str, Experiment], entries: Sequence[Entry]) -> list[Fault]:
+    """Return the remarks on all figures of a grid as faults, each with the runs of its figures."""
+    found = []
+    for name, one in experiments.items():
+        own = [entry for entry in entries if entry.task == name]
+        if own and isinstance(one, GridSpec) and one.remark:
+            title, _, rest = one.remark.partition(": ")
+            runs = list(dict.fromkeys(item.run for entry in own for item in _evidence(entry)))
+            quote = own[0].published.quote
+            found.append(Fault(title=_sentence(title)[:-1], task=name, quote=quote, words=_sentence(rest), runs=runs))
+    return found
 
 
 def _evidence(one: Entry | CurveEntry) -> Sequence[SeedEvidence]:
@@ -302,14 +410,16 @@ def _evidence(one: Entry | CurveEntry) -> Sequence[SeedEvidence]:
     return one.figure.evidence if one.figure else []
 
 
-def _beyond(item: BeyondItem, against: Entry | None, sources: Sources) -> Beyond:
-    query = FigureQuery(item.title, item.task, item.metric, item.epoch, item.set, item.tags, item.command)
-    unit: Unit = "fraction" if item.metric.endswith("accuracy") or "accuracy_" in item.metric else "nats"
-    figure, missing = _figure(query, unit, sources, over_examples=True)
+def _beyond(how: _How, item: BeyondItem, against: Entry | None) -> Beyond:
+    unit = unit_of(item.metric)
+    query = how.query(item.title, item.metric, item.epoch, tags=item.tags, command=item.command)
+    figure, missing = _figure(how, query, unit, over_examples=True)
     words = item.words if figure else missing
     published = against.published.value if against else None
     if figure and published is not None:
         gain = form_difference(unit, abs(figure.mean - published))
         side = "above" if figure.mean > published else "below"
         words = "; ".join(filter(None, (f"{gain} {side} the report's number", words)))
-    return Beyond(title=item.title, task=item.task, published=published, figure=figure, words=words, lead=item.lead)
+    return Beyond(
+        title=item.title, task=item.task, unit=unit, published=published, figure=figure, words=words, lead=item.lead
+    )

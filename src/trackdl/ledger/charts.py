@@ -102,7 +102,7 @@ def dense(
         return [(x(place), y(value)) for place, value in zip(places, values, strict=True)]
 
     epochs = [int(tick) for tick in ticks(first, last, 8, whole=True)]
-    parts = [_y_axis(0.0, top, "nats"), _x_axis(epochs, x, even=True)]
+    parts = [_y_axis(0.0, top, "loss"), _x_axis(epochs, x, even=True)]
     if low and high:
         parts.append(_band(placed(low), placed(high)))
     if ours:

@@ -1,6 +1,6 @@
 """Checks a ledger: builds it again from what its runs keep, and compares the result with the file digit by digit."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +8,13 @@ import numpy as np
 from pydantic import ValidationError
 
 from trackdl.errors import InputError, TrackdlError
-from trackdl.ledger.build import build, key_of
-from trackdl.ledger.model import Entry, Figure, HypothesisEntry, Ledger, RunFacts, Spread
+from trackdl.ledger.build import NO_EVIDENCE, build, key_of
+from trackdl.ledger.hypotheses import query_of
+from trackdl.ledger.model import CurveEntry, Entry, Figure, Ledger, ReportFacts, RunFacts, Spread
 from trackdl.ledger.recipes import recipe
 from trackdl.ledger.rule import FEWEST, rounded
 from trackdl.ledger.sources import FigureQuery, SeedRun, Sources, Stamp
-from trackdl.spec.base import TrainedSpec
+from trackdl.spec import Experiment
 from trackdl.spec.ledger import LedgerSpec
 
 MAX_BYTES = 50_000_000
@@ -61,23 +62,32 @@ def borrowed(ledger: Ledger) -> dict[str, Spread]:
 def differences(
     ledger: Ledger,
     experiment: LedgerSpec,
-    tasks: Mapping[str, TrainedSpec],
+    experiments: Mapping[str, Experiment],
+    report: ReportFacts,
     facts: Callable[[str], RunFacts],
     fetch: Callable[[str, str], bytes],
-    hypotheses: Sequence[HypothesisEntry],
     known: Mapping[str, Spread],
     digests: Callable[[FigureQuery, int], Collection[str]],
 ) -> list[str]:
     """Build a ledger again from the runs that it names, and return each difference in words, the ledger's side first.
 
-    `facts` and `fetch` are as in `Sources`, and `digests` returns the digests of the experiments that a figure's run
-    with a seed may have run, empty if it may have run any. The others are as in `build`; `hypotheses` are judged again.
+    Why a number had no evidence when the ledger was made is taken from the ledger.
+
+    Args:
+        ledger: The ledger.
+        experiment: As in `build`, like `experiments` and `known`.
+        experiments: The report's, by name.
+        report: What its `report.yaml` says.
+        facts: As in `Sources`, like `fetch`.
+        fetch: Returns an artifact of a run.
+        known: Spreads between seeds.
+        digests: Returns the digests of the experiments that a figure's run with a seed may have run; empty for any.
     """
     named = _named(ledger)
-    sources = Sources(lambda query: named.get(query.key, []), facts, fetch)
-    stamp = Stamp(ledger.version, ledger.commit, ledger.made, ledger.seeds, ledger.current_code)
+    sources = Sources(lambda query: named.get(query.key, []), facts, fetch, _lacking(ledger))
+    stamp = Stamp(report, ledger.version, ledger.commit, ledger.made, ledger.seeds, ledger.current_code)
     try:
-        rebuilt = build(experiment, tasks, sources, hypotheses, known, stamp)
+        rebuilt = build(experiment, experiments, sources, known, stamp)
     except TrackdlError as error:
         return [str(error)]
     # A plot's bytes depend on the fonts and versions of a machine; the data it is drawn from are compared.
@@ -94,9 +104,23 @@ def _named(ledger: Ledger) -> dict[str, list[SeedRun]]:
     """Return the runs that a ledger names, by the key of their figure."""
     named = {_key_of(entry): _seed_runs(entry.figure) for entry in ledger.entries}
     for curve in ledger.curves:
-        key = key_of(curve.task, curve.metric, max(curve.epochs), curve.published.series)
-        named[key] = [SeedRun(item.run, item.seed) for item in curve.evidence]
+        named[_curve_key(curve)] = [SeedRun(item.run, item.seed) for item in curve.evidence]
+    for one in ledger.hypotheses:
+        named |= {query_of(grid).key: [SeedRun(item.run, item.seed)] for grid, item in one.evidence.items()}
     return named | {extra.title: _seed_runs(extra.figure) for extra in ledger.beyond}
+
+
+def _curve_key(curve: CurveEntry) -> str:
+    return key_of(curve.task, curve.metric, max(curve.epochs), curve.published.series)
+
+
+def _lacking(ledger: Ledger) -> dict[str, str]:
+    """Return why figures and hypotheses had no evidence, by their keys."""
+    found = {_key_of(entry): entry.words for entry in ledger.entries}
+    found |= {_curve_key(curve): curve.words for curve in ledger.curves}
+    found |= {extra.title: extra.words for extra in ledger.beyond}
+    found |= {query_of(one.task).key: one.words for one in ledger.hypotheses if not one.evidence}
+    return {key: words for key, words in found.items() if words.startswith((NO_EVIDENCE, "not judged"))}
 
 
 def _seed_runs(figure: Figure | None) -> list[SeedRun]:
@@ -115,7 +139,7 @@ def _strangers(ledger: Ledger, sources: Sources, digests: Callable[[FigureQuery,
             if run is None:
                 continue  # It could not be read: that is a difference already.
             is_of = (run.task, run.model, seed if run.seed is None else run.seed)
-            wanted = (query.task, recipe(query.task, query.metric, query.epoch, seed).model, seed)
+            wanted = (query.task, recipe(query.kind, query.metric, query.epoch, seed).model, seed)
             if is_of != wanted:
                 found.append(f"{query.key}: run {run_id} is of {is_of}, not of {wanted}")
             if (allowed := digests(query, seed)) and run.spec_digest not in allowed:

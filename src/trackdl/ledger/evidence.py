@@ -1,5 +1,6 @@
 """Finished runs as evidence: searching them, what is known of them, and their artifacts as bytes."""
 
+import json
 import math
 import tempfile
 from collections.abc import Mapping
@@ -8,9 +9,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from trackdl import spec
 from trackdl.errors import TrackdlError
 from trackdl.ledger.model import Ledger, RunFacts
-from trackdl.ledger.recipes import recipe
+from trackdl.ledger.recipes import LOGGED, recipe
 from trackdl.tracking import runs
 from trackdl.tracking.runs import Run
 from trackdl.tracking.store import client, every, every_experiment, translate_errors
@@ -20,10 +22,14 @@ from trackdl.tracking.trials import PARENT
 CLOSE = 1e-4
 
 
-def finished(task: str, tags: Mapping[str, str]) -> list[Run]:
-    """Return the finished runs of a task with these tags, newest first."""
+def finished(name: str, tags: Mapping[str, str]) -> list[Run]:
+    """Return the finished runs of one of the report's experiments with these tags, newest first.
+
+    Runs of before reports had names count for any report.
+    """
     conditions = ["attributes.status = 'FINISHED'", *(f"tags.`{key}` = '{value}'" for key, value in tags.items())]
-    return runs.find(task, " and ".join(conditions))
+    found, slug = runs.find(name, " and ".join(conditions)), spec.report().slug
+    return [run for run in found if run.info.data.tags.get("trackdl.report", slug) == slug]
 
 
 def models_below(run: Run) -> dict[str, str]:
@@ -60,7 +66,7 @@ def facts(run_id: str) -> RunFacts:
     if lacking:
         raise TrackdlError(f"run {run_id} is no evidence: it lacks the tags {', '.join(lacking)}")
     model = _model(tags) if "trackdl.network" in tags else ""
-    seed = None if model else info.data.params.get("training.seed")
+    seed = None if model or tags.get("trackdl.kind") == "grid" else info.data.params.get("training.seed")
     return RunFacts(
         task=tags["trackdl.task"],
         name=info.info.run_name or "",
@@ -75,7 +81,7 @@ def facts(run_id: str) -> RunFacts:
         spec_digest=tags["trackdl.spec_digest"],
         data_digest=tags["trackdl.data_digest"],
         code_digest=tags.get("trackdl.code_digest"),
-        command=f"trackdl {tags['trackdl.task']} --file runs:/{run_id}/experiment.yaml",
+        command=f"trackdl run runs:/{run_id}/experiment.yaml",
         artifacts={},
     )
 
@@ -84,11 +90,17 @@ def _model(tags: Mapping[str, str]) -> str:
     return f"{tags['trackdl.protocol']}/{tags['trackdl.network']}"
 
 
-def facts_of_table(task: str, path: str, origin: Mapping[str, Any]) -> RunFacts:
-    """Return what is known of a committed table that replaces runs; `origin` is the content of `grid.json`."""
+def facts_of_table(grid: str, origin: Mapping[str, Any], command: str) -> RunFacts:
+    """Return what is known of a grid's committed table, which replaces runs.
+
+    Args:
+        grid: The grid's name.
+        origin: How the table was made (`folder.origin_of`).
+        command: The command that makes it, if the origin has none.
+    """
     return RunFacts(
-        task=task,
-        name=f"{path}, in the checkout",
+        task=grid,
+        name=f"results/{grid}.csv, in the report's folder",
         model="",
         seed=None,
         source="",
@@ -100,19 +112,22 @@ def facts_of_table(task: str, path: str, origin: Mapping[str, Any]) -> RunFacts:
         spec_digest=None,
         data_digest=origin.get("data"),
         code_digest=origin.get("code"),
-        command=origin.get("command") or f"trackdl {task}",
+        command=origin.get("command") or command,
         artifacts={},
     )
 
 
 def fetch(run_id: str, path: str) -> bytes:
-    """Return an artifact's bytes.
+    """Return an artifact's bytes; those of `logged/METRIC` are the metric's values, as JSON, by epoch.
 
     Raises:
         TrackdlError: The run has no such artifact, or it cannot be read.
     """
     with tempfile.TemporaryDirectory() as folder:
         try:
+            if path.startswith(LOGGED):
+                points = dict(Run(run_id).history(path.removeprefix(LOGGED)))
+                return json.dumps(points, sort_keys=True).encode()
             return Run(run_id).fetch(path, Path(folder)).read_bytes()
         except (TrackdlError, OSError) as error:
             raise TrackdlError(f"run {run_id}: the artifact {path} is not available: {error}") from error
@@ -124,7 +139,8 @@ def contradictions(ledger: Ledger) -> list[str]:
     found = []
     for figure in ledger.figures:
         for item in figure.evidence:
-            metric, step = recipe(figure.task, figure.metric, figure.epoch, item.seed).logged or (None, 0)
+            kind = ledger.experiments[figure.task].kind
+            metric, step = recipe(kind, figure.metric, figure.epoch, item.seed).logged or (None, 0)
             logged = history(item.run, metric).get(step) if metric else None
             if logged is not None and not math.isclose(logged, item.value, rel_tol=CLOSE, abs_tol=CLOSE):
                 name = f"{figure.task} {figure.metric} epoch {figure.epoch}, run {item.run}, seed {item.seed}"

@@ -1,41 +1,41 @@
 """Finds the finished runs that figures are computed from, and starts those that are missing.
 
-A run counts if it ran the same experiment on today's data by today's code; the newest of several is taken. The grid's
+A run counts if it ran the same experiment on today's data by today's code; the newest of several is taken. A grid's
 committed table replaces hours of runs: it counts while its data are today's, whichever code made it.
 """
 
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache, cached_property
-from pathlib import Path
+from functools import cache
 from typing import Any
 
 from trackdl import spec
 from trackdl.data.download.datasets import DATASETS
-from trackdl.data.heart.table import load_heart
+from trackdl.data.greek.letters import read_folders
+from trackdl.data.readers import digest_of
+from trackdl.data.tables.table import load_table
 from trackdl.errors import TrackdlError
-from trackdl.ledger import evidence
+from trackdl.ledger import evidence, folder
 from trackdl.ledger.model import RunFacts
-from trackdl.ledger.recipes import GRID_ORIGIN, GRID_TABLE, recipe
+from trackdl.ledger.recipes import recipe
 from trackdl.ledger.sources import FigureQuery, SeedRun
-from trackdl.spec import TRAINED, GridSpec, HeartSpec, TrainedSpec, TransferSpec
+from trackdl.ledger.words import is_cell
+from trackdl.spec import ClassifySpec, Experiment, GridSpec, SearchSpec, TableSpec, TrainedSpec, TransferSpec
 from trackdl.system.code_digest import code_digest, words_of
-from trackdl.system.paths import project_root
+from trackdl.system.paths import in_report
 from trackdl.tracking.registry import files
 from trackdl.tracking.registry import register as registry
 from trackdl.tracking.runs import Run
+from trackdl.training.image_splits import grid_with_size, with_size
 
 log = logging.getLogger(__name__)
 
-TASKS = tuple(TRAINED)
-# The id of a committed table, which is used in place of a run.
-CHECKOUT = "checkout"
 SOURCE = "trackdl.source_weights_sha256"
 # The most seeds looked for if no number is given.
 MOST_SEEDS = 100
 
-# A task, and the keys of its experiment that are set otherwise.
+# An experiment's name, and the keys that are set otherwise.
 Training = tuple[str, Mapping[str, object]]
 
 
@@ -43,30 +43,35 @@ class Finder:
     """Finds the runs of figures by experiment, data and code.
 
     Args:
+        experiments: The report's, by name.
         seeds: How many seeds of each training; None takes all that exist.
     """
 
-    def __init__(self, seeds: int | None) -> None:
+    def __init__(self, experiments: Mapping[str, Experiment], seeds: int | None = None) -> None:
+        self.experiments = experiments
         self.seeds = seeds
         self._seed_runs = cache(self._find)
         self._models = cache(lambda run_id: evidence.models_below(Run(run_id)))
+        self._digest = cache(lambda name: data_digest(experiments[name]))
+        self._committed_counts = cache(self._is_of_todays_data)
 
     def pick(self, query: FigureQuery) -> Sequence[SeedRun]:
         """Return the runs that a figure is computed from, by seed; empty if there are none."""
-        if query.task == "grid":
-            files = recipe(query.task, query.metric, query.epoch, 0).artifacts
-            exist = all((project_root() / path).is_file() for path in files)
-            return [SeedRun(CHECKOUT, 0)] if exist and self._grid_counts else []
-        if query.task not in TASKS:
-            return []
+        experiment = self.experiments[query.task]
         if query.tags:
-            return _tagged(query)
+            return self._tagged(query)
+        if isinstance(experiment, GridSpec):
+            return self._of_grid(query, experiment)
         found = (self._seed_runs(query.task, _key(changes)) for changes in _alternatives(query))
         seed_runs = next((item for item in found if item), [])
-        if query.task != "heart" or not seed_runs:
+        model = recipe(query.kind, query.metric, query.epoch, 0).model
+        if not model:
             return seed_runs
-        model = recipe(query.task, query.metric, query.epoch, 0).model
-        return [SeedRun(self._models(seed_run.run)[model], seed_run.seed) for seed_run in seed_runs]
+        below = [(self._models(seed_run.run), seed_run.seed) for seed_run in seed_runs]
+        for models, _ in below:
+            if model not in models:
+                raise TrackdlError(f"the run has no model {model}; it has {', '.join(sorted(models)) or 'none'}")
+        return [SeedRun(models[model], seed) for models, seed in below]
 
     def fill(self, trainings: Iterable[Training], start: Callable[[TrainedSpec], object]) -> None:
         """Start every training that is missing for the seeds that were asked for.
@@ -75,125 +80,156 @@ class Finder:
             trainings: The trainings; duplicates are started once.
             start: Runs an experiment to its end.
         """
-        unique = {(TASKS.index(task), _key(changes)): task for task, changes in trainings}
-        for (_, changes), task in sorted(unique.items()):
-            for experiment in self._by_seed(task, changes):
-                # Looked up for each seed: training MNIST's seeds may have moved the champion that Task 3 starts from.
+        places = list(self.experiments)
+        unique = {(places.index(name), _key(changes)): name for name, changes in trainings}
+        for (_, changes), name in sorted(unique.items()):
+            for experiment in self._by_seed(name, changes):
+                # Looked up for each seed: an earlier training may have moved the champion that a transfer starts from.
                 source = _champion(experiment) if isinstance(experiment, TransferSpec) else {}
-                if _newest(experiment, source) is None:
-                    log.info("%s, seed %d is missing: running it", task, experiment.training.seed)
+                if self._newest(experiment, source) is None:
+                    log.info("%s, seed %d is missing: running it", name, experiment.training.seed)
                     start(experiment)
         self._seed_runs.cache_clear()
 
-    @cached_property
-    def _grid_counts(self) -> bool:
-        """Whether the grid's committed table was made from today's data."""
-        grid = spec.load(experiment_file("grid"), GridSpec)
-        counts = bool(_grid_origin().get("data") == DATASETS[grid.data.dataset].digest)
+    def spec_digests(self, query: FigureQuery, seed: int) -> set[str]:
+        """Return the digests of the experiments that a figure's run may have run; empty for any experiment."""
+        bases = [] if query.tags else [self._base(query.task, changes) for changes in _alternatives(query)]
+        return {
+            spec.digest(base if _has_seeds(base) else base.nth(seed - base.training.seed))
+            for base in bases
+            if isinstance(base, TrainedSpec)
+        }
+
+    def facts(self, run: str) -> RunFacts:
+        """Return what is known of a run, or of a grid's committed table."""
+        if not run.startswith(folder.COMMITTED):
+            return evidence.facts(run)
+        grid = run.removeprefix(folder.COMMITTED)
+        return evidence.facts_of_table(grid, folder.origin_of(grid), folder.command_of(self.experiments[grid]))
+
+    def fetch(self, run: str, path: str) -> bytes:
+        """Return an artifact of a run, or of a committed table.
+
+        Raises:
+            TrackdlError: It cannot be read.
+        """
+        return folder.read_committed(run, path) if run.startswith(folder.COMMITTED) else evidence.fetch(run, path)
+
+    @property
+    def current_code(self) -> dict[str, str]:
+        """Today's code digest of each experiment whose figures may come from other code: of grids with a table."""
+        return {
+            name: str(code_digest(grid.task, words_of(spec.flatten(grid))))
+            for name, grid in self.experiments.items()
+            if isinstance(grid, GridSpec) and folder.committed_file(name, folder.TABLE).is_file()
+        }
+
+    def _of_grid(self, query: FigureQuery, experiment: GridSpec) -> list[SeedRun]:
+        """Return the table of a grid, once for each training of a cell that is not judged by the mean of folds."""
+        run = self._table(query, experiment)
+        of_cells = is_cell(query.metric) and experiment.judge.by != "folds"
+        return [SeedRun(run, seed) for seed in (range(1, experiment.fits + 1) if of_cells else [0])] if run else []
+
+    def _table(self, query: FigureQuery, experiment: GridSpec) -> str:
+        """Return the committed table of a grid or, without one, its newest finished run; empty if there is none."""
+        if folder.committed_file(query.task, folder.TABLE).is_file():
+            needed = recipe(query.kind, query.metric, query.epoch, 0).artifacts
+            exist = all(folder.committed_file(query.task, artifact).is_file() for artifact in needed)
+            counts = exist and self._committed_counts(query.task)
+            return f"{folder.COMMITTED}{query.task}" if counts else ""
+        run = self._newest(grid_with_size(experiment), {})
+        return run.id if run else ""
+
+    def _is_of_todays_data(self, grid: str) -> bool:
+        counts = bool(folder.origin_of(grid).get("data") == self._digest(grid))
         if not counts:
-            log.warning("%s is left out: it was made from other data than today's", GRID_TABLE)
+            log.warning("results/%s.csv is left out: it was made from other data than today's", grid)
         return counts
 
-    def _by_seed(self, task: str, changes: str) -> Iterator[TrainedSpec]:
-        """Yield the experiment with each seed; Task 4 trains its seeds within one run."""
-        base = load(task, json.loads(changes))
+    def _base(self, name: str, changes: Mapping[str, object]) -> Experiment:
+        """Return an experiment with single keys set otherwise, of one seed if each has a run of its own."""
+        base = spec.changed(self.experiments[name], changes)
+        return base.model_copy(update={"seeds": 1}) if isinstance(base, ClassifySpec) else base
+
+    def _by_seed(self, name: str, changes: str) -> Iterator[TrainedSpec]:
+        """Yield the experiment with each seed; a table's experiment trains its seeds within one run."""
+        base = self._base(name, json.loads(changes))
+        if not isinstance(base, TrainedSpec):
+            return
         yield base
-        if not isinstance(base, HeartSpec):
+        if not _has_seeds(base):
             for number in range(1, self.seeds or MOST_SEEDS):
                 yield base.nth(number)
 
-    def _find(self, task: str, changes: str) -> list[SeedRun]:
+    def _find(self, name: str, changes: str) -> list[SeedRun]:
         seed_runs: list[SeedRun] = []
         source: dict[str, str] = {}
-        for experiment in self._by_seed(task, changes):
-            run = _newest(experiment, source)
+        for experiment in self._by_seed(name, changes):
+            run = self._newest(experiment, source)
             if run is None:
                 # Seeds are counted without a gap, so that nobody chooses among them.
                 break
             if isinstance(experiment, TransferSpec):
                 # All seeds start from one network, the newest run's.
                 source = {SOURCE: run.info.data.tags[SOURCE]}
-            within = experiment.seeds if isinstance(experiment, HeartSpec) else 1
+            within = experiment.seeds if isinstance(experiment, TableSpec) else 1
             seed_runs += [SeedRun(run.id, experiment.training.seed + number) for number in range(within)]
         return seed_runs
 
+    def _tagged(self, query: FigureQuery) -> list[SeedRun]:
+        """Return the newest run for each seed, by today's code, that has the tags and ran the newest's experiment."""
+        tags = {**query.tags, "trackdl.data_digest": self._digest(query.task)}
+        found = [run for run in evidence.finished(query.task, tags) if _by_todays_code(run)]
+        newest: dict[int, str] = {}
+        for run in found:
+            if _without_seed(run) == _without_seed(found[0]):
+                newest.setdefault(int(run.info.data.params.get("training.seed", 0)), run.id)
+        return [SeedRun(newest[seed], seed) for seed in sorted(newest)]
 
-def spec_digests(query: FigureQuery, seed: int) -> set[str]:
-    """Return the digests of the experiments that a figure's run with a seed may have run; empty for any experiment."""
-    if query.task not in TASKS or query.tags:
-        return set()
-    bases = [load(query.task, changes) for changes in _alternatives(query)]
-    return {spec.digest(base if isinstance(base, HeartSpec) else base.nth(seed - base.training.seed)) for base in bases}
-
-
-def facts(run: str) -> RunFacts:
-    """Return what is known of a run, or of the grid's committed table."""
-    return evidence.facts_of_table("grid", GRID_TABLE, _grid_origin()) if run == CHECKOUT else evidence.facts(run)
-
-
-def fetch(run: str, path: str) -> bytes:
-    """Return an artifact of a run, or one of the grid's committed files.
-
-    Raises:
-        TrackdlError: It cannot be read.
-    """
-    if run != CHECKOUT:
-        return evidence.fetch(run, path)
-    if path not in (GRID_TABLE, GRID_ORIGIN):
-        raise TrackdlError(f"{path} is not a committed table")
-    try:
-        return (project_root() / path).read_bytes()
-    except OSError as error:
-        raise TrackdlError(f"{path} cannot be read: {error.strerror}") from error
+    def _newest(self, experiment: Experiment | TrainedSpec, tags: Mapping[str, str]) -> Run | None:
+        """Return the newest finished run, with these tags, of exactly this experiment on today's data, today's code."""
+        digests = {
+            "trackdl.spec_digest": spec.digest(experiment),
+            "trackdl.code_digest": str(code_digest(experiment.task, words_of(spec.flatten(experiment)))),
+            "trackdl.data_digest": self._digest(experiment.name),
+        }
+        return next(iter(evidence.finished(experiment.name, {**tags, **digests})), None)
 
 
-def current_code() -> dict[str, str]:
-    """Return today's code digest of each task whose figures may come from other code: of the grid."""
-    grid = spec.load(experiment_file("grid"), GridSpec)
-    return {"grid": str(code_digest("grid", words_of(spec.flatten(grid))))}
+def data_digest(experiment: Experiment) -> str:
+    """Return the digest of an experiment's data, as its runs have it."""
+    if isinstance(experiment, TransferSpec):
+        data = experiment.data
+        if data.folder is None:
+            return DATASETS["greek"].digest
+        return read_folders([in_report(data.folder)], data.rename)[0].digest
+    if isinstance(experiment, TableSpec):
+        return load_table(experiment.data, experiment.training.seed).digest
+    if isinstance(experiment, GridSpec | SearchSpec):
+        return digest_of(with_size(experiment.experiment).data)
+    if isinstance(experiment, ClassifySpec):
+        return digest_of(experiment.data)
+    raise TypeError(f"an experiment of the kind {experiment.task} has no data")
 
 
-@cache
-def data_digest(task: str) -> str:
-    """Return the digest of the data set that the report used."""
-    if task == "heart":
-        return load_heart().digest
-    return DATASETS["greek" if task == "transfer" else task].digest
-
-
-def experiment_file(name: str) -> Path:
-    """Return the path of a committed experiment file."""
-    return project_root() / "experiments" / f"{name}.yaml"
-
-
-def load(task: str, changes: Mapping[str, object]) -> TrainedSpec:
-    """Return a task's own experiment with single keys set otherwise."""
-    return spec.load(experiment_file(task), TRAINED[task], changes)
+def _has_seeds(experiment: Experiment) -> bool:
+    """Return whether a run of the experiment holds all of its seeds."""
+    return isinstance(experiment, TableSpec)
 
 
 def _key(changes: Mapping[str, object]) -> str:
     return json.dumps(changes, sort_keys=True)
 
 
-def _alternatives(query: FigureQuery) -> list[dict[str, object]]:
+def _alternatives(query: FigureQuery) -> list[dict[str, Any]]:
     """Return the changed keys of the experiments whose runs a figure can be computed from, the preferred first."""
     return [dict(query.set), {}] if query.or_own and query.set else [dict(query.set)]
 
 
-def _tagged(query: FigureQuery) -> list[SeedRun]:
-    """Return the newest run for each seed, by today's code, that has the tags and ran the newest run's experiment."""
-    tags = {**query.tags, "trackdl.data_digest": data_digest(query.task)}
-    found = [run for run in evidence.finished(query.task, tags) if _by_todays_code(run)]
-    newest: dict[int, str] = {}
-    for run in found:
-        if _without_seed(run) == _without_seed(found[0]):
-            newest.setdefault(int(run.info.data.params.get("training.seed", 0)), run.id)
-    return [SeedRun(newest[seed], seed) for seed in sorted(newest)]
-
-
 def _by_todays_code(run: Run) -> bool:
     data = run.info.data
-    return data.tags["trackdl.code_digest"] == code_digest(data.tags["trackdl.task"], words_of(data.params))
+    kind = data.tags.get("trackdl.kind", data.tags["trackdl.task"])
+    return data.tags["trackdl.code_digest"] == code_digest(kind, words_of(data.params))
 
 
 def _without_seed(run: Run) -> dict[str, str]:
@@ -205,24 +241,3 @@ def _champion(experiment: TransferSpec) -> dict[str, str]:
     """Return the tag of runs that start from the network that a new run would start from; empty if there is none."""
     source = experiment.source
     return {SOURCE: registry.fetch_model(source).card.weights_sha256} if files.exists(source) else {}
-
-
-def _newest(experiment: TrainedSpec, tags: Mapping[str, str]) -> Run | None:
-    """Return the newest finished run, with these tags, of exactly this experiment on today's data by today's code."""
-    task = experiment.task
-    digests = {
-        "trackdl.spec_digest": spec.digest(experiment),
-        "trackdl.code_digest": str(code_digest(task, words_of(spec.flatten(experiment)))),
-        "trackdl.data_digest": data_digest(task),
-    }
-    return next(iter(evidence.finished(task, {**tags, **digests})), None)
-
-
-def _grid_origin() -> dict[str, Any]:
-    """Return what `grid.json` holds on how the grid's table was made; empty without the file."""
-    file = project_root() / GRID_ORIGIN
-    try:
-        origin: dict[str, Any] = json.loads(file.read_bytes()) if file.is_file() else {}
-    except (OSError, ValueError) as error:
-        raise TrackdlError(f"{GRID_ORIGIN} cannot be read: {error}") from error
-    return origin

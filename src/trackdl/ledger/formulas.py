@@ -17,10 +17,11 @@ from safetensors.numpy import load
 from scipy.special import logsumexp
 
 from trackdl.analysis import grid_table
-from trackdl.analysis.contrasts import REPORT, epochs_of
+from trackdl.analysis.scores import mean_loss, score
 from trackdl.analysis.stats import corrected_estimate
 from trackdl.errors import TrackdlError
-from trackdl.spec.grid import DIMENSIONS
+from trackdl.ledger.words import cell_words
+from trackdl.spec.grid import REPORT
 
 F = TypeVar("F")
 T = TypeVar("T")
@@ -94,6 +95,15 @@ def _accuracy(outputs: NDArray[Any], targets: NDArray[Any]) -> Computed:
     return Computed(float((outputs.argmax(axis=-1) == targets).mean()), len(targets))
 
 
+def _macro_f1(outputs: NDArray[Any], targets: NDArray[Any]) -> Computed:
+    """Return the mean F1 score of the classes that occur among the targets or the predictions."""
+    labels = outputs.argmax(axis=-1)
+    classes = np.unique(np.concatenate([labels, targets]))
+    right = np.array([((labels == one) & (targets == one)).sum() for one in classes])
+    named = np.array([(labels == one).sum() + (targets == one).sum() for one in classes])
+    return Computed(float((2 * right / named).mean()))
+
+
 def _cross_entropy(outputs: NDArray[Any], targets: NDArray[Any]) -> Computed:
     """Return the mean cross-entropy of logits; of log-probabilities, whose logsumexp is 0, the same."""
     chosen = outputs[np.arange(len(targets)), targets]
@@ -140,6 +150,27 @@ def _of_seed(content: bytes, seed: int) -> pd.DataFrame:
 def _table_accuracy(content: bytes, seed: int) -> Computed:
     rows = _of_seed(content, seed)
     return Computed(float((rows["label"] == rows["target"]).mean()), len(rows))
+
+
+def _probabilities(rows: pd.DataFrame) -> NDArray[np.float64]:
+    """Return the probabilities of the second of two classes, [n], or of each of more, [n, classes]."""
+    if "probability" in rows:
+        return rows["probability"].to_numpy(np.float64)
+    return rows.filter(regex="^probability_").to_numpy(np.float64)
+
+
+def _table_score(content: bytes, name: str, seed: int) -> Computed:
+    rows = _of_seed(content, seed)
+    found = score(rows["target"].to_numpy(), rows["label"].to_numpy(), _probabilities(rows))
+    return Computed(float(getattr(found, name)))
+
+
+def _table_loss(content: bytes, training: bytes, seed: int) -> Computed:
+    """Return the mean loss by which the network was trained; of the broadcast one, what the test loop printed."""
+    loss, rows = json.loads(training)["loss"], _of_seed(content, seed)
+    if loss == "broadcast":
+        return _broadcast_loss(content, seed)
+    return Computed(mean_loss(loss, rows["target"].to_numpy(), _probabilities(rows)))
 
 
 def _folds_accuracy(content: bytes) -> Computed:
@@ -197,29 +228,44 @@ def _tenth_losses(content: bytes, seed: int, places: Sequence[Place]) -> Compute
     return ComputedCurve(np.array([found[place] for place in places]), size)
 
 
-def _cells(content: bytes) -> "pd.Series[float]":
-    """Return each configuration's mean accuracy over the folds, after the last epoch, in the report's grid."""
+def _cells(content: bytes) -> pd.DataFrame:
+    """Return the report's grid with a row for each cell; `score` is its fits' mean accuracy after the last epoch."""
     fits, _ = grid_table.read(content)
-    report = fits[fits["grid"] == REPORT]
-    cells = report.groupby(list(DIMENSIONS))[f"val_accuracy_{epochs_of(fits)}"]
+    report = fits[fits["grid"] == REPORT].assign(score=grid_table.last(fits, "held_accuracy"))
+    cells = report.groupby(grid_table.dimensions(fits))["score"]
     if report.empty or (cells.count() != report["fold"].nunique()).any():
         raise ValueError("no configurations, or some without all folds")
-    return cells.mean()
+    return cells.mean().reset_index()
 
 
-def _score(cells: "pd.Series[float]", cell: Mapping[str, Any]) -> float:
-    return float(cells.loc[tuple(cell[name] for name in DIMENSIONS)])
+def _score(cells: pd.DataFrame, cell: Mapping[str, Any]) -> float:
+    return float(cells.loc[grid_table.is_cell(cells, cell), "score"].iloc[0])
+
+
+def _cell_number(content: bytes, select: str, seed: int) -> Computed:
+    """Return a metric of a cell of the report's grid after its last epoch: of its nth training, or 0: of their mean."""
+    words, _, metric = select.rpartition("/")
+    fits, _ = grid_table.read(content)
+    names = grid_table.dimensions(fits)
+    report = fits[fits["grid"] == REPORT].sort_values("fold")
+    values = report[metric] if metric in report else grid_table.last(report, metric)
+    found = [
+        value for value, cell in zip(values, report[names].to_dict("records"), strict=True) if cell_words(cell) == words
+    ]
+    if not found:
+        raise ValueError(f"no cell {words}")
+    return Computed(float(np.mean(found) if seed == 0 else found[seed - 1]))
 
 
 def _cell_rank(content: bytes, select: str) -> Computed:
     cells = _cells(content)
-    return Computed(float((cells > _score(cells, json.loads(select))).sum() + 1))
+    return Computed(float((cells["score"] > _score(cells, json.loads(select))).sum() + 1))
 
 
 def _fresh(origin: bytes, table: bytes) -> Computed:
     """Return the mean test accuracy of the table's best cell over new seeds."""
     fresh, cells = json.loads(origin)["fresh"], _cells(table)
-    if _score(cells, fresh["best_cell"]) < cells.max():
+    if _score(cells, fresh["best_cell"]) < cells["score"].max():
         raise ValueError("the cell that was trained again is not the table's best")
     return Computed(float(np.mean(fresh["best"])), int(fresh["test_pictures"]))
 
@@ -235,6 +281,8 @@ Formula = Callable[[Sequence[bytes], str, int], Computed]
 FORMULAS: dict[str, Formula] = {
     "accuracy": lambda files, _, __: _accuracy(*_outputs(files[0])),
     "cross-entropy": lambda files, _, __: _cross_entropy(*_outputs(files[0])),
+    "macro F1": lambda files, _, __: _macro_f1(*_outputs(files[0])),
+    "logged value of an epoch": lambda files, select, _: Computed(float(json.loads(files[0])[select])),
     "accuracy of the best epoch": lambda files, _, __: _best(files, _accuracy),
     "cross-entropy of the best epoch": lambda files, _, __: _best(files, _cross_entropy),
     "accuracy of an epoch": lambda files, select, _: _accuracy(*_at_epoch(files[0], select)),
@@ -244,13 +292,16 @@ FORMULAS: dict[str, Formula] = {
     "accuracy of a column": lambda files, select, _: _rows_accuracy(files[0], select),
     "accuracy of a seed's rows": lambda files, _, seed: _table_accuracy(files[0], seed),
     "mean accuracy of the folds": lambda files, _, __: _folds_accuracy(files[0]),
+    "number of a cell": lambda files, select, seed: _cell_number(files[0], select, seed),
     "rank of a cell": lambda files, select, _: _cell_rank(files[0], select),
     "accuracy of a cell": lambda files, select, _: Computed(_score(_cells(files[0]), json.loads(select))),
-    "accuracy of the best cell": lambda files, _, __: Computed(float(_cells(files[0]).max())),
+    "accuracy of the best cell": lambda files, _, __: Computed(float(_cells(files[0])["score"].max())),
     "accuracy of the best cell trained again": lambda files, _, __: _fresh(*files),
     "cells that are networks": lambda files, _, __: Computed(float(len(_cells(files[0])))),
     "failed fits of a group": lambda files, select, _: _failed_fits(files[0], select),
     "last batch's loss": lambda files, _, seed: Computed(float(_first_member(files[0], seed)["batch_losses"][-1][1])),
+    "score of a seed's rows": lambda files, select, seed: _table_score(files[0], select, seed),
+    "loss of a seed's rows": lambda files, _, seed: _table_loss(files[0], files[1], seed),
     "broadcast loss by rows": lambda files, _, seed: _broadcast_loss(files[0], seed),
 }
 

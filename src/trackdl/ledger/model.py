@@ -17,12 +17,31 @@ VerdictName = Literal["reproduced", "differs", "fault in the report", "not compa
 IntervalOf = Literal["seeds", "examples", "folds", "none"]
 
 
+class ReportFacts(Strict):
+    """Whose numbers these are: what `report.yaml` says; what it does not say is empty or null."""
+
+    title: str
+    authors: str
+    source: str
+    year: int | None
+    slug: str
+
+
+class ExperimentFacts(Strict):
+    """One of the report's experiments: its kind, what people call it, and the command that runs it."""
+
+    kind: str
+    title: str
+    command: str
+
+
 class RunFacts(Strict):
     """A run that the ledger rests on: where it is, what it ran, and the SHA-256 of each artifact that is read.
 
-    `model` names the model if the task judges several, each in its own run; `seed` is the training's, null if the run
-    has several; `source` is the registered network that it starts from, if any. A committed table that stands for hours
-    of runs is listed here too, without an experiment; what is not known of its making is empty or null.
+    `task` is the experiment's name; `model` names the model if the experiment judges several, each in its own run;
+    `seed` is the training's, null if the run has several; `source` is the registered network that it starts from, if
+    any. A committed table that stands for hours of runs is listed here too, without an experiment; what is not known of
+    its making is empty or null.
     """
 
     task: str
@@ -78,7 +97,7 @@ class Figure(Strict):
 
 
 class Published(Strict):
-    """What the report prints; as in the task's experiment file."""
+    """What the report prints; as in the experiment's file."""
 
     value: float
     unit: Unit
@@ -154,18 +173,21 @@ class Headline(Strict):
 
 
 class HypothesisEntry(Strict):
-    """One of the report's hypotheses.
+    """One of the report's hypotheses, of the grid `task`.
 
     `verdict` is null while it is open, and `words` say what to run. `margin` is the difference in points of accuracy
-    below which two configurations are alike in practice. `figure` is a PNG or SVG as a data URI, or empty.
+    below which two configurations are alike in practice. `figure` is a PNG or SVG as a data URI, or empty. `evidence`
+    has the tables that it is judged by: the grid's, and those of variants that are quoted beside it.
     """
 
+    task: str
     dimension: str
     quote: str
     verdict: Literal["supported", "contradicted", "no practical difference", "not decidable"] | None
     words: str
     margin: float = Field(GridSpec.model_fields["margin"].default, gt=0)
     figure: str = Field("", pattern=r"^(data:image/(png|svg\+xml);base64,[A-Za-z0-9+/]+=*)?$")
+    evidence: dict[str, SeedEvidence] = Field(default_factory=dict)
 
 
 class Fault(Strict):
@@ -186,6 +208,7 @@ class Beyond(Strict):
 
     title: str
     task: str
+    unit: Unit
     published: float | None
     figure: Figure | None
     words: str
@@ -196,10 +219,13 @@ class Ledger(Strict):
     """The whole ledger.
 
     `made` is UTC. `seeds` is how many were asked for, null if all existing ones were taken. `current_code` has the
-    code digest, when the ledger was made, of each task whose figures may rest on other code.
+    code digest, when the ledger was made, of each experiment whose figures may rest on other code. `experiments` are
+    those that the ledger speaks of, by the names that `task` has everywhere in it.
     """
 
-    format: Literal[2] = 2
+    format: Literal[3] = 3
+    report: ReportFacts
+    experiments: dict[str, ExperimentFacts]
     version: str
     commit: str | None
     made: str

@@ -10,61 +10,37 @@ from markupsafe import Markup
 from trackdl.analysis.hypotheses import SCOPE
 from trackdl.ledger import charts
 from trackdl.ledger.model import CurveEntry, Entry, Figure, HypothesisEntry, Ledger, RunFacts, SeedEvidence, VerdictName
-from trackdl.ledger.recipes import COMMANDS
 from trackdl.ledger.rule import form
+from trackdl.ledger.words import is_cell, metric_words
 
-ORDER = (*get_args(VerdictName), "not run yet")
+# What a number without figures of ours is: its words begin so.
+OPEN = ("not run yet", "no evidence", "no formula")
+ORDER = (*get_args(VerdictName), *OPEN)
 SIGNS = {
     "reproduced": "✓",
     "differs": "≠",
     "fault in the report": "✕",
     "not comparable": "–",
     "inconclusive": "?",
-    "not run yet": "…",
+    **dict.fromkeys(OPEN, "…"),
     "supported": "✓",
     "contradicted": "✕",
     "no practical difference": "≈",
     "not decidable": "?",
     "not judged": "…",
 }
-TITLES = {
-    "mnist": "Task 1, MNIST",
-    "fashion": "Task 2, Fashion-MNIST",
-    "grid": "Task 2, the grid",
-    "search": "Task 2, the search",
-    "transfer": "Task 3, Greek letters",
-    "heart": "Task 4, heart disease",
-}
-METRICS = {
-    "train_loss": "training loss",
-    "train_accuracy": "training accuracy",
-    "val_loss": "validation loss",
-    "val_accuracy": "validation accuracy",
-    "test_loss": "test loss",
-    "test_accuracy": "test accuracy",
-    "best_val_loss": "validation loss of the best epoch",
-    "best_val_accuracy": "validation accuracy of the best epoch",
-    "best_test_accuracy": "test accuracy of the weights kept",
-    "batch_loss": "loss of the last batch",
-    "batch_losses": "loss per batch",
-    "rank_of_choice": "rank of the \u201cbest\u201d among the grid's networks",
-    "failed_fits": "fits of the report's grid search that failed",
-    "networks": "configurations of the report's grid, all of which it takes for networks",
-}
-# For letters that were trained on, "training" is what the report calls test; held out they are validated.
-HELD_OUT = {("transfer", "val_accuracy"): "accuracy on letters held out"}
 # The fewest points that make a learning curve.
 CURVE = 4
 
 
 def counts(ledger: Ledger, *, points: bool = False) -> dict[str, int]:
-    """Return how many published numbers have each verdict that occurs, in the page's order.
+    """Return how many published numbers have each verdict that occurs, in the page's order; times are not judged.
 
     Args:
         ledger: The ledger.
         points: Count the points of curves too, each with its curve's verdict.
     """
-    found = Counter(map(_verdict, ledger.entries))
+    found = Counter(_verdict(entry) for entry in ledger.entries if entry.published.unit != "seconds")
     for curve in ledger.curves if points else ():
         found[_verdict(curve)] += len(curve.printed)
     return _ordered(found)
@@ -109,6 +85,9 @@ def render(ledger: Ledger, ui: str) -> str:
     def code(evidence: Sequence[SeedEvidence]) -> str:
         return ", ".join(dict.fromkeys(_code(ledger, ledger.runs[item.run]) for item in evidence))
 
+    def title(task: str) -> str:
+        return ledger.experiments[task].title
+
     def short(run: str) -> str:
         return f"run {run[:7]}" if ledger.runs[run].experiment_id else ledger.runs[run].name
 
@@ -122,20 +101,22 @@ def render(ledger: Ledger, ui: str) -> str:
         "some": lambda count, one, several: f"{count} {one if count == 1 else several}",
         "standing": _standing,
         "tally": lambda entries: _ordered(Counter(map(_verdict, entries))).items(),
-        "titles": TITLES,
+        "place": _place,
+        "title": title,
         "verdict": _verdict,
     }
-    numbers, with_points, numbers_of = counts(ledger), counts(ledger, points=True), _groups(ledger.entries)
+    numbers, with_points, numbers_of = counts(ledger), counts(ledger, points=True), _groups(ledger)
     return environment.get_template("page.html.j2").render(
         ledger=ledger,
         counts=numbers,
+        judged=sum(numbers.values()),
         share_settled=settled(numbers),
         every_number=sum(with_points.values()),
         every_settled=settled(with_points),
         standings=Counter(map(_standing, ledger.hypotheses)),
         head=[(item.title, ledger.entries[item.entry]) for item in ledger.head],
         share=_svg(charts.shares("Verdicts on all numbers", list(numbers.items()))),
-        charts=_charts(numbers_of),
+        charts=_charts(ledger, numbers_of),
         curves=_curves(ledger),
         beyond_chart=_beyond_chart(ledger),
         groups=numbers_of,
@@ -168,12 +149,12 @@ def _code(ledger: Ledger, run: RunFacts) -> str:
     words = f"by code {run.code_digest[:8]}…" if run.code_digest else "by code that is not known"
     if not _is_of_other_code(ledger, run):
         return words
-    command = COMMANDS.get(run.task, f"`trackdl {run.task}`")
-    return f"{words}, not today's {ledger.current_code[run.task][:8]}…; {command} renews it"
+    command = ledger.experiments[run.task].command
+    return f"{words}, not today's {ledger.current_code[run.task][:8]}…; `{command}` renews it"
 
 
 def _verdict(entry: Entry | CurveEntry) -> str:
-    return entry.verdict or "not run yet"
+    return entry.verdict or next(name for name in OPEN if entry.words.startswith(name))
 
 
 def _standing(item: HypothesisEntry) -> str:
@@ -184,18 +165,20 @@ def _standing(item: HypothesisEntry) -> str:
 def _ours(figure: Figure | None) -> tuple[str, str]:
     """Return a figure and its interval as text."""
     if figure is None:
-        return "not run yet", ""
+        return "none", ""
     if figure.low is None or figure.high is None:
         return form(figure.unit, figure.mean), ""
     return form(figure.unit, figure.mean), f"{form(figure.unit, figure.low)} to {form(figure.unit, figure.high)}"
 
 
-def _name(task: str, metric: str, series: str) -> str:
-    """Return what a number measures, in words: the model's name if there are several, the metric, the series."""
-    model, _, last = metric.rpartition("/")
-    words = HELD_OUT.get((task, last)) or METRICS.get(last, last.replace("_", " "))
-    words = f"{words}, {series}" if series else words
-    return f"{model.replace('/', ', ')}: {words}" if model else words
+def _place(entry: Entry) -> str:
+    """Return which of several numbers of a kind this is: of which cell or epoch."""
+    cell = entry.metric.rpartition("/")[0]
+    if is_cell(cell):
+        return cell
+    if entry.epoch is None:
+        return "last" if entry.metric.endswith("loss") else "in the end"
+    return f"epoch {entry.epoch}"
 
 
 def _seeds(ledger: Ledger) -> str:
@@ -206,17 +189,20 @@ def _seeds(ledger: Ledger) -> str:
     return f"{found[0]} seed{'s' * (found[0] > 1)}" if len(found) == 1 else f"{found[0]} to {found[-1]} seeds"
 
 
-def _groups(entries: Sequence[Entry]) -> dict[str, dict[str, list[Entry]]]:
-    """Return the entries by task, and within a task by what they measure."""
+def _words(ledger: Ledger, one: Entry | CurveEntry) -> str:
+    return metric_words(ledger.experiments[one.task].kind, one.metric, one.published.series)
+
+
+def _groups(ledger: Ledger) -> dict[str, dict[str, list[Entry]]]:
+    """Return the entries by experiment, and within one by what they measure."""
     grouped: dict[str, dict[str, list[Entry]]] = {}
-    for entry in entries:
-        name = _name(entry.task, entry.metric, entry.published.series)
-        grouped.setdefault(entry.task, {}).setdefault(name, []).append(entry)
+    for entry in ledger.entries:
+        grouped.setdefault(entry.task, {}).setdefault(_words(ledger, entry), []).append(entry)
     return grouped
 
 
-def _charts(groups: Mapping[str, Mapping[str, Sequence[Entry]]]) -> dict[str, list[tuple[str, Markup]]]:
-    """Return the learning curves by task: every metric that the report prints at several epochs."""
+def _charts(ledger: Ledger, groups: Mapping[str, Mapping[str, Sequence[Entry]]]) -> dict[str, list[tuple[str, Markup]]]:
+    """Return the learning curves by experiment: every metric that the report prints at several epochs."""
     drawn: dict[str, list[tuple[str, Markup]]] = {}
     for task, by_name in groups.items():
         for name, group in by_name.items():
@@ -230,7 +216,8 @@ def _charts(groups: Mapping[str, Mapping[str, Sequence[Entry]]]) -> dict[str, li
             ours = [_point(epoch, entry.figure) for epoch, entry in entries if entry.figure]
             epochs = [epoch for epoch, _ in entries]
             uneven = max(epochs) - min(epochs) >= 2 * len(epochs)
-            chart = charts.curves(f"{TITLES[task]}: {title}", report, ours, group[0].published.unit, even=uneven)
+            whole = f"{ledger.experiments[task].title}: {title}"
+            chart = charts.curves(whole, report, ours, group[0].published.unit, even=uneven)
             drawn.setdefault(task, []).append((title, _svg(chart)))
     return drawn
 
@@ -239,7 +226,7 @@ def _curves(ledger: Ledger) -> list[tuple[str, CurveEntry, Markup]]:
     """Return the curves of losses per batch, each with its name and its chart."""
     drawn = []
     for curve in ledger.curves:
-        name = f"{TITLES[curve.task]}: {_name(curve.task, curve.metric, curve.published.series)}"
+        name = f"{ledger.experiments[curve.task].title}: {_words(ledger, curve)}"
         size = curve.size or max(curve.seen) + 1
         places = [epoch - 1 + seen / size for epoch, seen in zip(curve.epochs, curve.seen, strict=True)]
         chart = charts.dense(name, places, curve.printed, curve.mean, curve.low, curve.high)

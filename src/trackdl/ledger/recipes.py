@@ -1,27 +1,33 @@
 """Which artifacts of a run a figure is computed from, and by which formula."""
 
-import json
 from dataclasses import dataclass
-from functools import cache
 
-from trackdl import spec
 from trackdl.errors import InputError
-from trackdl.spec import GridSpec
-from trackdl.system.paths import project_root
+from trackdl.ledger.folder import ORIGIN, TABLE
+from trackdl.ledger.words import is_cell
 
-# The grid's figures come from its committed table, whose cells were fitted once, for hours.
-GRID_TABLE = "experiments/results/grid.csv"
-# How the table was made, and the accuracies of its best cell and of the report's choice when trained again.
-GRID_ORIGIN = "experiments/results/grid.json"
-# The table of our grid with padding: it is quoted with the hypotheses, no figure comes from it.
-PADDED_TABLE = "experiments/results/grid-padded.csv"
-# The commands that make a task's figures, if not the task's own command.
-COMMANDS = {"grid": "`trackdl grid --export experiments/results`"}
 GRID = {
     "rank_of_choice": "rank of a cell",
-    "choice_cv_accuracy": "accuracy of a cell",
-    "best_cv_accuracy": "accuracy of the best cell",
+    **{f"choice_{part}_accuracy": "accuracy of a cell" for part in ("cv", "val", "test")},
+    **{f"best_{part}_accuracy": "accuracy of the best cell" for part in ("cv", "val", "test")},
 }
+# Of each cell, after its last epoch.
+CELLS = (*(f"{part}_{what}" for part in ("train", "val", "test") for what in ("loss", "accuracy")), "seconds")
+# The metrics that have a formula, in words, by kind.
+METRICS = {
+    "classify": "test_loss, test_accuracy, test_f1, the same of val and val_dropout, train_loss, train_accuracy, "
+    "best_val_loss, best_val_accuracy, best_test_loss, best_test_accuracy, best_test_f1, fit_seconds, and of curves "
+    "batch_losses",
+    "transfer": "train_loss, train_accuracy, val_accuracy, val_accuracy_random_features, "
+    "val_accuracy_all_layers_trained, test_loss, test_accuracy, fit_seconds, and of curves batch_losses",
+    "table": "test_accuracy, test_loss, test_auc, test_brier, test_f1, test_f1_macro, cv_accuracy, batch_loss, and of "
+    "curves batch_losses, each behind PROTOCOL/NETWORK/ or baselines/NAME/",
+    "grid": "rank_of_choice, choice_cv_accuracy, best_cv_accuracy (or with val or test, by which it is judged), "
+    "fresh_test_accuracy, networks, failed_fits, and of cells those of `reported_table`",
+}
+F1 = "macro F1"
+# A metric that a run has logged, read as if it were an artifact: what no artifact keeps.
+LOGGED = "logged/"
 
 
 @dataclass(frozen=True)
@@ -44,55 +50,54 @@ class Recipe:
     logged: tuple[str, int] | None = None
 
 
-def recipe(task: str, metric: str, epoch: int | None, seed: int) -> Recipe:
-    """Return how a task's figure is computed.
+def recipe(kind: str, metric: str, epoch: int | None, seed: int, choice: str = "") -> Recipe:
+    """Return how a figure of an experiment is computed.
 
     Args:
-        task: The run's task; a search's finalist keeps what `fashion` keeps.
-        metric: As the task logs it, preceded by the model's name for Task 4, and by the group's for failed fits.
+        kind: The experiment's; a search's finalist keeps what `classify` keeps.
+        metric: As the task logs it, preceded by the model's name for a table, and by the group's for failed fits.
         epoch: The figure's epoch.
         seed: The training's.
+        choice: As JSON, the cell of a grid that the report calls the best.
 
     Raises:
-        InputError: The task keeps nothing that such a figure could be computed from.
+        InputError: An experiment of this kind keeps nothing that such a figure could be computed from.
     """
     found = None
-    if task == "heart":
-        found = _of_heart(metric, seed)
-    elif task == "grid":
-        found = _of_grid(metric)
-    elif task == "transfer":
+    if kind == "table":
+        found = _of_table(metric, seed)
+    elif kind == "grid":
+        found = _of_grid(metric, choice)
+    elif kind == "transfer":
         found = _of_transfer(metric, epoch)
-    elif task in ("mnist", "fashion", "search"):
+    else:
         found = _of_classifier(metric, epoch)
     if found is None:
-        raise InputError(f"task {task}, metric {metric!r}: no run keeps what this could be computed from")
+        known = METRICS.get(kind, METRICS["classify"])
+        raise InputError(f"no formula: {metric!r} is no metric of a {kind} experiment; its metrics are {known}")
     return found
 
 
-@cache
-def _choice() -> str:
-    """Return, as JSON, the configuration that the report calls the best: its grid's first."""
-    grid = spec.load(project_root() / "experiments" / "grid.yaml", GridSpec)
-    return json.dumps(grid.cells("report")[0], sort_keys=True)
-
-
-def _of_grid(metric: str) -> Recipe | None:
+def _of_grid(metric: str, choice: str) -> Recipe | None:
     group, _, name = metric.rpartition("/")
+    if is_cell(group) and name in CELLS:
+        return Recipe((TABLE,), "number of a cell", metric)
     if metric in GRID:
-        return Recipe((GRID_TABLE,), GRID[metric], _choice())
+        return Recipe((TABLE,), GRID[metric], choice)
     if metric == "fresh_test_accuracy":
-        return Recipe((GRID_ORIGIN, GRID_TABLE), "accuracy of the best cell trained again")
+        return Recipe((ORIGIN, TABLE), "accuracy of the best cell trained again")
     if metric == "networks":
-        return Recipe((GRID_TABLE,), "cells that are networks")
-    return Recipe((GRID_ORIGIN,), "failed fits of a group", group or "all") if name == "failed_fits" else None
+        return Recipe((TABLE,), "cells that are networks")
+    return Recipe((ORIGIN,), "failed fits of a group", group or "all") if name == "failed_fits" else None
 
 
-def _of_heart(metric: str, seed: int) -> Recipe | None:
+def _of_table(metric: str, seed: int) -> Recipe | None:
     model, _, name = metric.rpartition("/")
     if name == "test_accuracy":
         logged = ("test_accuracy_by_seed", seed)
         return Recipe(("predictions/test.csv",), "accuracy of a seed's rows", model=model, logged=logged)
+    if name in ("test_auc", "test_brier", "test_f1", "test_f1_macro"):
+        return Recipe(("predictions/test.csv",), "score of a seed's rows", name.removeprefix("test_"), model)
     if name == "cv_accuracy":
         logged = ("cv_accuracy", 0)
         return Recipe(("predictions/cross_validation.csv",), "mean accuracy of the folds", model=model, logged=logged)
@@ -100,18 +105,22 @@ def _of_heart(metric: str, seed: int) -> Recipe | None:
         return Recipe(("training.json",), "last batch's loss", model=model)
     if name == "batch_losses":
         return Recipe(("training.json",), "losses of every tenth batch", model=model)
-    if name == "test_loss" and model.startswith("as-reported/"):
-        return Recipe(("predictions/test.csv",), "broadcast loss by rows", model=model)
+    if name == "test_loss":
+        return Recipe(("predictions/test.csv", "training.json"), "loss of a seed's rows", model=model)
     return None
 
 
 def _of_transfer(metric: str, epoch: int | None) -> Recipe | None:
     logged = (metric, epoch or 0)
+    if metric == "fit_seconds":
+        return Recipe((f"{LOGGED}{metric}",), "logged value of an epoch", str(_needed(epoch)))
     if metric == "batch_losses":
         return Recipe(("history/batches.safetensors",), "losses of all epochs' batches")
     if metric in ("train_loss", "train_accuracy"):
         formula = f"{_kind(metric)} of an epoch"
-        return Recipe(("predictions/train-epochs.safetensors",), formula, str(epoch), logged=logged)
+        return Recipe(("predictions/train-epochs.safetensors",), formula, str(_needed(epoch)), logged=logged)
+    if metric in ("test_loss", "test_accuracy"):
+        return Recipe(("predictions/test.safetensors",), _kind(metric), logged=logged if epoch else None)
     if metric.startswith("val_accuracy"):
         name = metric.removeprefix("val_accuracy").strip("_").replace("_", " ") or "transferred"
         return Recipe(("predictions/held_out.json",), "accuracy of a column", name, logged=logged)
@@ -120,24 +129,32 @@ def _of_transfer(metric: str, epoch: int | None) -> Recipe | None:
 
 def _of_classifier(metric: str, epoch: int | None) -> Recipe | None:
     kind, logged = _kind(metric), (metric, epoch or 0)
+    if metric == "fit_seconds":
+        return Recipe((f"{LOGGED}{metric}",), "logged value of an epoch", str(_needed(epoch)))
     if metric == "batch_losses" and epoch:
         return Recipe(_of_epochs("history/epoch", epoch), "losses of each epoch's batches")
-    if metric in ("best_test_loss", "best_test_accuracy"):
-        return Recipe(("predictions/test.safetensors",), kind, logged=logged)
-    if metric in ("best_val_loss", "best_val_accuracy") and epoch:
-        return Recipe(_of_epochs("predictions/val-epoch", epoch), f"{kind} of the best epoch", logged=logged)
+    if metric in ("best_test_loss", "best_test_accuracy", "best_test_f1"):
+        return Recipe(("predictions/test.safetensors",), kind, logged=None if kind == F1 else logged)
+    if metric in ("best_val_loss", "best_val_accuracy"):
+        return Recipe(_of_epochs("predictions/val-epoch", _needed(epoch)), f"{kind} of the best epoch", logged=logged)
     if metric in ("train_loss", "train_accuracy"):
         formula = "accuracy of the batches" if kind == "accuracy" else "mean loss of the batches"
-        return Recipe((f"history/epoch-{epoch:05d}.safetensors",), formula, logged=logged)
-    outputs = metric.replace("_loss", "").replace("_accuracy", "")
+        return Recipe((f"history/epoch-{_needed(epoch):05d}.safetensors",), formula, logged=logged)
+    outputs = metric.replace("_loss", "").replace("_accuracy", "").replace("_f1", "")
     if outputs in ("val", "test", "val_dropout") and outputs != metric:
-        path = f"predictions/{outputs.replace('_', '-')}-epoch-{epoch:05d}.safetensors"
-        return Recipe((path,), kind, logged=logged)
+        path = f"predictions/{outputs.replace('_', '-')}-epoch-{_needed(epoch):05d}.safetensors"
+        return Recipe((path,), kind, logged=None if kind == F1 else logged)
     return None
 
 
+def _needed(epoch: int | None) -> int:
+    if epoch is None:
+        raise InputError("no formula: the number needs its epoch")
+    return epoch
+
+
 def _kind(metric: str) -> str:
-    return "accuracy" if "accuracy" in metric else "cross-entropy"
+    return "accuracy" if "accuracy" in metric else F1 if metric.endswith("f1") else "cross-entropy"
 
 
 def _of_epochs(name: str, last: int) -> tuple[str, ...]:

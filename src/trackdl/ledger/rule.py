@@ -53,8 +53,8 @@ class Verdict:
 
 
 def margin_of(unit: Unit, value: float) -> float:
-    """Return the difference that does not matter: half a point of accuracy, a tenth of a loss, no rank, no count."""
-    if unit == "fraction":
+    """Return the difference that does not matter: half a point of accuracy or F1, a tenth of a loss, else none."""
+    if unit in ("fraction", "f1"):
         return POINTS
     return 0.0 if unit in WHOLE else SHARE * abs(value)
 
@@ -161,6 +161,8 @@ def _verdict(claim: Claim, ours: str, name: VerdictName, reason: str) -> Verdict
         return Verdict("fault in the report", f"{fault}. {ours}{words}.")
     if claim.comparable == "not measured in the report":
         return Verdict("not comparable", f"The report has not measured this. {ours}.")
+    if claim.unit == "seconds":
+        return Verdict("not comparable", f"Time depends on the machine, and is not judged. {ours}.")
     if claim.unknown and name == "differs":
         reason += f" A possible reason is what is unknown: {claim.unknown}."
     return Verdict(name, f"{ours}; the report {form(claim.unit, claim.value)}. {reason}")
@@ -208,9 +210,11 @@ def _mean_words(claim: Claim, values: Sequence[float]) -> str:
 
 
 def form(unit: Unit, value: float) -> str:
-    """Return a number as text: an accuracy in per cent, a loss to four digits, ranks and counts as whole numbers."""
+    """Return a number as text: an accuracy in per cent, losses and F1 to four digits, ranks and counts whole."""
     if unit == "fraction":
         return f"{100 * value:.2f}\u00a0%"
+    if unit == "seconds":
+        return f"{value:,.1f}\u00a0s"
     if unit == "count":
         return f"{value:.0f}"
     return f"no. {value:.0f}" if unit == "rank" else f"{value:.4f}"

@@ -1,11 +1,11 @@
 """Where a ledger's figures come from: runs, what is known of them, and their artifacts, passed in as functions."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from trackdl.ledger.model import RunFacts
+from trackdl.ledger.model import ReportFacts, RunFacts, SeedEvidence
 
 
 @dataclass(frozen=True)
@@ -20,24 +20,28 @@ class SeedRun:
 class FigureQuery:
     """A figure whose runs are looked for.
 
-    `key` is its name in the ledger; `set`, `tags` and `command` are as in `BeyondItem`. With `or_own` the task's own
-    experiment counts if the one with the keys of `set` has no run.
+    `key` is its name in the ledger, `task` the experiment's and `kind` its kind; `set`, `tags` and `command` are as in
+    `BeyondItem`. With `or_own` the experiment's own runs count if the one with the keys of `set` has none. `choice` is
+    as in `recipes.recipe`.
     """
 
     key: str
     task: str
+    kind: str
     metric: str
     epoch: int | None
     set: Mapping[str, object] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
     or_own: bool = False
+    choice: str = ""
 
 
 @dataclass(frozen=True)
 class Stamp:
-    """How a ledger was made; the fields are those of `model.Ledger`."""
+    """How a ledger was made, and of which report; the fields are those of `model.Ledger`."""
 
+    report: ReportFacts
     version: str
     commit: str | None
     made: str
@@ -52,6 +56,7 @@ class Sources:
         pick: Returns the runs of a figure; empty if there are none.
         facts: Returns what is known of a run, without its artifacts.
         fetch: Returns an artifact of a run; raises TrackdlError if it cannot be read.
+        lacking: Why figures without evidence had none when the ledger was made, by their keys.
     """
 
     def __init__(
@@ -59,8 +64,10 @@ class Sources:
         pick: Callable[[FigureQuery], Sequence[SeedRun]],
         facts: Callable[[str], RunFacts],
         fetch: Callable[[str, str], bytes],
+        lacking: Mapping[str, str] | None = None,
     ) -> None:
         self._pick = pick
+        self.lacking = lacking or {}
         self._fetch = lru_cache(maxsize=128)(fetch)
         self.facts = lru_cache(maxsize=None)(facts)
         self._digests: dict[str, dict[str, str]] = {}
@@ -86,10 +93,12 @@ class Sources:
             digests[path] = hashlib.sha256(contents[-1]).hexdigest()
         return contents
 
-    @property
-    def runs(self) -> dict[str, RunFacts]:
-        """All runs that were read, each with its artifacts."""
+    def runs_of(self, used: Iterable[SeedEvidence]) -> dict[str, RunFacts]:
+        """Return the runs that evidence names, each with the digests of the artifacts that it names."""
+        named: dict[str, set[str]] = {}
+        for item in used:
+            named.setdefault(item.run, set()).update(item.artifacts)
         return {
-            run: self.facts(run).model_copy(update={"artifacts": dict(sorted(digests.items()))})
-            for run, digests in sorted(self._digests.items())
+            run: self.facts(run).model_copy(update={"artifacts": {path: self._digests[run][path] for path in paths}})
+            for run, paths in ((run, sorted(named[run])) for run in sorted(named))
         }

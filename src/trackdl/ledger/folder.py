@@ -1,0 +1,68 @@
+"""The report's folder: where its files are, by which command one is run, and the committed tables of its grids."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from trackdl.errors import TrackdlError
+from trackdl.spec import Experiment
+from trackdl.system.paths import in_report, project_root, report_root
+
+# A committed table is used in place of a run; this, and the grid's name, is its id.
+COMMITTED = "committed-"
+# What a grid's run keeps: the table, and how it was made. Committed, they are results/NAME.csv and results/NAME.json.
+TABLE, ORIGIN = "grid.csv", "grid.json"
+
+
+def is_default() -> bool:
+    """Return whether the folder in use is the project's own, `experiments/`."""
+    return report_root().absolute() == project_root().absolute() / "experiments"
+
+
+def shown_path() -> str:
+    """Return the folder's path as commands show it: from the project's root, or its name if it is elsewhere."""
+    root, folder = project_root().absolute(), report_root().absolute()
+    return folder.relative_to(root).as_posix() if folder.is_relative_to(root) else folder.name
+
+
+def command_of(experiment: Experiment) -> str:
+    """Return the command that runs an experiment."""
+    file = f"{shown_path()}/{experiment.name}.yaml"
+    if experiment.task != "grid" or not committed_file(experiment.name, TABLE).is_file():
+        return f"trackdl run {file}"
+    report = "" if is_default() else f"--report {shown_path()} "
+    return f"trackdl {report}grid --file {file} --export {shown_path()}/results"
+
+
+def committed_file(grid: str, artifact: str) -> Path:
+    """Return where the committed copy of an artifact of a grid's run is."""
+    return in_report(f"results/{grid}{Path(artifact).suffix}")
+
+
+def origin_of(grid: str) -> dict[str, Any]:
+    """Return how a grid's committed table was made; empty if that is not known.
+
+    Raises:
+        TrackdlError: The file cannot be read.
+    """
+    file = committed_file(grid, ORIGIN)
+    try:
+        origin: dict[str, Any] = json.loads(file.read_bytes()) if file.is_file() else {}
+    except (OSError, ValueError) as error:
+        raise TrackdlError(f"results/{file.name} cannot be read: {error}") from error
+    return origin
+
+
+def read_committed(run: str, artifact: str) -> bytes:
+    """Return the committed copy of an artifact; `run` is the table's id.
+
+    Raises:
+        TrackdlError: It cannot be read.
+    """
+    file = committed_file(run.removeprefix(COMMITTED), artifact)
+    if artifact not in (TABLE, ORIGIN):
+        raise TrackdlError(f"{artifact} is not a committed table")
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise TrackdlError(f"results/{file.name} cannot be read: {error.strerror}") from error
