@@ -24,12 +24,14 @@ REPORT_EPOCHS = {"mnist": 8, "fashion": 10, "tracking": 8}
 # Reading the data is a fixed cost of trackdl's and the plain loop's fit, which weighs more with fewer epochs.
 SHORT_EPOCHS = {"mnist": 3, "fashion": 3, "tracking": 8}
 SIDES = {
-    "mnist": ["trackdl", "plain"],
-    "fashion": ["trackdl", "plain", "skorch", "lightning"],
+    "mnist": ["trackdl", "layers", "plain"],
+    "fashion": ["trackdl", "layers", "plain", "skorch", "lightning"],
     "tracking": ["tracked", "untracked"],
 }
 # trackdl's rate over each side's; the requirement that the last column quotes.
 WANTED = {
+    ("mnist", "layers"): 1.0,  # the same network as a list of layers
+    ("fashion", "layers"): 1.0,
     ("mnist", "plain"): 2.4,
     ("fashion", "plain"): 3.5,
     ("fashion", "skorch"): 2.5,
@@ -86,7 +88,7 @@ def _compare(work: str, side: str, rounds: dict[str, list[Any]], machine: dict[s
     rate = median(one["images"] / one["seconds"]["fit"] for one in theirs)
     # The fits of a round ran one after the other: a machine that is slow for a while slows both.
     ratios = [their["seconds"]["fit"] / our["seconds"]["fit"] for our, their in zip(ours, theirs, strict=True)]
-    precision = machine["precision"] if side == "trackdl" else "float32"
+    precision = machine["precision"] if side in ("trackdl", "layers") else "float32"
     gflops = rate * machine["mflop_per_image"][work] / 1e3
     return {
         "work": work,

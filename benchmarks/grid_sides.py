@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,10 @@ from torch import nn
 from torch.utils.data import DataLoader, Subset
 from torchvision import datasets, transforms
 
-from trackdl.data.catalogue import FASHION
+from trackdl.data.catalogue import CATALOGUE
 from trackdl.data.download.datasets import fetch
 from trackdl.data.images import load_images, normalise, validation_split
-from trackdl.spec import GridSpec
-from trackdl.spec.grid import Space
+from trackdl.spec import GridSpec, ImageData
 from trackdl.studies.grid.fits import FoldResult, FoldTask, fit_fold
 from trackdl.training.trainer import Examples
 
@@ -47,16 +47,17 @@ WORKERS = 2
 FOLDS = 3
 BATCH = 100
 RATE = 0.001
-SPACE = Space(
-    activation=["relu"],
-    filter_size=[3, 5],
-    dense_nodes=[128],
-    dropout=[0.1],
-    filters=[16, 32],
-    conv_layers=[2, 3],
-    pool_size=[2],
-)
-CELLS = SPACE.cells()
+MEAN_STD = CATALOGUE["fashion"].mean_std
+SPACE = {
+    "activation": ["relu"],
+    "filter_size": [3, 5],
+    "dense_nodes": [128],
+    "dropout": [0.1],
+    "filters": [16, 32],
+    "conv_layers": [2, 3],
+    "pool_size": [2],
+}
+CELLS = [dict(zip(SPACE, values, strict=True)) for values in product(*SPACE.values())]
 TIMES = "TRACKDL_BENCHMARK_TIMES"  # the folder that trackdl's workers note their times in
 
 
@@ -88,7 +89,7 @@ class Fit:
 
 def first_fold(job: Job) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the indices, among the training images, that the first fold trains on and that it holds out."""
-    labels = load_images("fashion").train_labels
+    labels = load_images(ImageData(dataset="fashion")).train_labels
     kept = validation_split(len(labels), job.validation, 1)[0].numpy()
     learn, held = next(iter(StratifiedKFold(FOLDS).split(np.zeros(len(kept)), labels[kept].numpy())))
     return kept[learn], kept[held]
@@ -101,7 +102,7 @@ def _plain_data(job: Job) -> tuple[Subset[Any], Subset[Any]]:
         raw.mkdir(parents=True)
         for file in fetch("fashion").iterdir():
             (raw / file.name).symlink_to(file.resolve())
-        prepare = transforms.Compose([transforms.ToTensor(), transforms.Normalize(*([v] for v in FASHION.mean_std))])
+        prepare = transforms.Compose([transforms.ToTensor(), transforms.Normalize(*([v] for v in MEAN_STD))])
         train = datasets.FashionMNIST(root, train=True, transform=prepare)  # it reads everything at once
     learn, held = first_fold(job)
     return Subset(train, learn.tolist()), Subset(train, held.tolist())
@@ -130,11 +131,11 @@ def fit_report(cell: dict[str, Any], job: Job) -> Fit:
 
 @cache
 def _ready(job: Job) -> tuple[Examples, Examples]:
-    images = load_images("fashion")
+    images = load_images(ImageData(dataset="fashion"))
     learn, held = (torch.from_numpy(places) for places in first_fold(job))
     return (
-        Examples(normalise(images.train_images[learn], *FASHION.mean_std), images.train_labels[learn]),
-        Examples(normalise(images.train_images[held], *FASHION.mean_std), images.train_labels[held]),
+        Examples(normalise(images.train_images[learn], *MEAN_STD), images.train_labels[learn]),
+        Examples(normalise(images.train_images[held], *MEAN_STD), images.train_labels[held]),
     )
 
 
@@ -183,7 +184,7 @@ def timed_fit(task: FoldTask) -> FoldResult:
     began = time.monotonic()
     result = fit_fold(task)
     ended = time.monotonic()
-    name = "-".join(str(value) for value in [*(getattr(task.model, key) for key in CELLS[0]), task.fold])
+    name = "-".join(str(value) for value in [*(getattr(task.experiment.network, key) for key in CELLS[0]), task.fold])
     times = [began, ended, os.getpid(), torch.get_num_threads()]
     (Path(os.environ[TIMES]) / name).write_text(json.dumps(times), encoding="utf-8")
     return result
@@ -217,22 +218,26 @@ def experiment(job: Job) -> GridSpec:
     return GridSpec.model_validate(
         {
             "task": "grid",
-            "data": {"dataset": "fashion", "validation": job.validation, "split_seed": 1},
-            "folds": FOLDS,
-            "training": {
-                "epochs": job.epochs,
-                "batch_size": BATCH,
-                "optimizer": {"name": "adam", "lr": RATE},
-                "seed": job.seed,
+            "experiment": {
+                "task": "classify",
+                "data": {"dataset": "fashion", "validation": job.validation, "split_seed": 1},
+                "network": {"family": "conv", **CELLS[0]},
+                "training": {
+                    "epochs": job.epochs,
+                    "batch_size": BATCH,
+                    "optimizer": {"name": "adam", "lr": RATE},
+                    "seed": job.seed,
+                },
             },
-            "grids": {"report": SPACE.model_dump()},
+            "judge": {"folds": FOLDS},
+            "space": {f"network.{name}": values for name, values in SPACE.items()},
         }
     )
 
 
 def images_of(job: Job, fold: int) -> int:
     """Return how many images a fold trains on."""
-    labels = load_images("fashion").train_labels
+    labels = load_images(ImageData(dataset="fashion")).train_labels
     kept = validation_split(len(labels), job.validation, 1)[0]
     parts = list(StratifiedKFold(FOLDS).split(np.zeros(len(kept)), labels[kept].numpy()))
     return len(parts[fold][0])

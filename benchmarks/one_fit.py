@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from trackdl.data.images import load_images, normalise
+from trackdl.spec import ImageData
 from trackdl.system import processes
 from trackdl.training.devices import resolve_precision
 
@@ -32,13 +33,13 @@ def run(job: Job) -> dict[str, Any]:
     """
     if job.side == "machine":
         return describe_machine()
-    if job.side in ("trackdl", "tracked", "untracked"):
+    if job.side in ("trackdl", "layers", "tracked", "untracked"):
         processes.keep_memory()  # as the command line does
     clock = Clock()
     model = _side(job.side)(job, clock)
     # Kilobytes on Linux. A process starts with its parent's peak, which is small: fit.py imports no library.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    images = load_images(job.work)
+    images = load_images(ImageData(dataset=job.work))
     trained = len(images.train_labels[: job.limit]) * job.epochs
     inputs = normalise(images.test_images, *WORKS[job.work].mean_std)
     with torch.inference_mode():
@@ -52,7 +53,13 @@ def _side(name: str) -> Callable[[Job, Clock], nn.Module]:
         import tracked  # MLflow takes seconds and memory: only these sides load it
 
         return tracked.fit_tracked if name == "tracked" else tracked.fit_untracked
-    return {"trackdl": fit_trackdl, "plain": fit_plain, "skorch": fit_skorch, "lightning": fit_lightning}[name]
+    return {
+        "trackdl": fit_trackdl,
+        "layers": fit_trackdl,
+        "plain": fit_plain,
+        "skorch": fit_skorch,
+        "lightning": fit_lightning,
+    }[name]
 
 
 def describe_machine() -> dict[str, Any]:

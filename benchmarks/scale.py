@@ -90,11 +90,11 @@ def measure_store(kind: str, workers: int, seconds: float, trials: int, parts: i
 
         search_file = spec.load(HERE.parent / "experiments" / "search.yaml", spec.SearchSpec)
         content = search_file.model_dump(exclude_unset=True, mode="json")
-        content["training"]["epochs"] = parts
+        content["experiment"]["training"]["epochs"] = parts
         content["study"] = {"trials": trials, "pruner": "none"}
         content["first"] = []
         for key in ("conv_layers", "convs_per_pool", "pool_early", "pool_size"):
-            del content["space"][f"model.{key}"]  # some of their values leave no pixels, and are refused untrained
+            del content["space"][f"network.{key}"]  # some of their values leave no pixels, and are refused untrained
         experiment = spec.SearchSpec.model_validate(content)
         times: list[float] = []
         asleep = 0.0

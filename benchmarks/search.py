@@ -33,8 +33,7 @@ from optuna.trial import TrialState
 
 from trackdl import spec
 from trackdl.analysis import grid_table
-from trackdl.analysis.contrasts import REPORT, epochs_of
-from trackdl.spec.grid import DIMENSIONS
+from trackdl.spec.grid import REPORT
 from trackdl.spec.search import StudySettings
 from trackdl.system.console import print_table
 
@@ -64,11 +63,12 @@ class Table:
     def of(cls, table: pd.DataFrame) -> "Table":
         """Take the report's configurations, which must be all combinations, from the fits of the grid's table."""
         report = table[table["grid"] == REPORT]
-        columns = [f"val_accuracy_{epoch}" for epoch in range(1, epochs_of(table) + 1)]
-        seen = report[report["fold"] == SPLIT].set_index(list(DIMENSIONS))
-        means = report.groupby(list(DIMENSIONS))[columns[-1]].mean()
+        names = grid_table.dimensions(table)
+        columns = [f"val_accuracy_{epoch}" for epoch in grid_table.history(table, "val_accuracy").columns]
+        seen = report[report["fold"] == SPLIT].set_index(names)
+        means = report.groupby(names)[columns[-1]].mean()
         curves = dict(zip(seen.index.tolist(), seen[columns].to_numpy(np.float64), strict=True))
-        values = {name: sorted(report[name].unique().tolist()) for name in DIMENSIONS}
+        values = {name: sorted(report[name].unique().tolist()) for name in names}
         return cls(values, curves, means.to_dict(), IMAGES * len(columns) * len(report))
 
 

@@ -19,10 +19,10 @@ from mlflow.types import Schema, TensorSpec
 from PIL import Image, ImageDraw
 
 from trackdl import spec
-from trackdl.data.catalogue import MNIST
+from trackdl.data.catalogue import CATALOGUE
 from trackdl.networks.digit import DigitNet
 from trackdl.serving import ImageCard
-from trackdl.spec import MnistSpec, Preprocessing
+from trackdl.spec import ClassifySpec, Preprocessing
 from trackdl.system.paths import project_root
 from trackdl.tracking import runs
 from trackdl.tracking.registry import register as registry
@@ -55,7 +55,7 @@ def drawings(count: int) -> list[Image.Image]:
 
 def prepare(folder: Path, preprocessing: Preprocessing) -> dict[str, str]:
     """Register the models in the store of MLFLOW_TRACKING_URI, write the requests; return the models by server."""
-    mean, std = MNIST.mean_std
+    mean, std = CATALOGUE["mnist"].mean_std
     with seeded(0):
         model = DigitNet().eval()
     drawn = pictures(BATCH)
@@ -68,7 +68,7 @@ def prepare(folder: Path, preprocessing: Preprocessing) -> dict[str, str]:
         std=std,
         preprocessing=preprocessing,
     )
-    with runs.start(spec.load(project_root() / "experiments" / "mnist.yaml", MnistSpec)) as run:
+    with runs.start(spec.load(project_root() / "experiments" / "mnist.yaml", ClassifySpec)) as run:
         model_id, _ = registry.log_model(run, model, card, drawn[:2], 1)
         registry.register(NAME, run, model_id, Score("test_accuracy", 0.0, "a benchmark", ""), {})
         signature = ModelSignature(inputs=Schema([TensorSpec(np.dtype("float32"), (-1, 1, 28, 28))]))

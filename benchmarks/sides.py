@@ -21,13 +21,14 @@ from torch.utils.data import DataLoader, Subset, TensorDataset
 from torchvision import datasets, transforms
 
 from trackdl import spec
-from trackdl.data.catalogue import FASHION, MNIST
+from trackdl.data.catalogue import CATALOGUE
 from trackdl.data.download.datasets import fetch
 from trackdl.data.images import load_images, normalise
 from trackdl.networks.digit import DigitNet
 from trackdl.networks.fashion import FashionNet
-from trackdl.spec import Training
-from trackdl.spec.fashion import FashionModel
+from trackdl.networks.layers import LayerNet
+from trackdl.spec import ImageData, Training
+from trackdl.spec.network import ConvNetwork, LayerNetwork
 from trackdl.training.trainer import Examples, Loss, Trainer
 
 
@@ -79,7 +80,7 @@ def plain_fashion_net(conv_layers: int = 2, filter_size: int = 3, filters: int =
 def first_fashion_net() -> FashionNet:
     """Return trackdl's network of the same layers as `plain_fashion_net()`."""
     return FashionNet(
-        FashionModel(
+        ConvNetwork(
             conv_layers=2,
             filter_size=3,
             filters=16,
@@ -91,13 +92,32 @@ def first_fashion_net() -> FashionNet:
     )
 
 
+def layers(*listed: str | dict[str, object]) -> Callable[[], nn.Module]:
+    """Return what makes the network of a list of layers, as an experiment file states it."""
+    network = LayerNetwork.model_validate({"layers": list(listed)})
+    return lambda: LayerNet(network, 1, 28, 10)
+
+
+digit_layers = layers(
+    *({"conv": 10, "size": 5}, {"pool": 2}, "relu"),
+    *({"conv": 20, "size": 5}, {"dropout_maps": 0.5}, {"pool": 2}, "relu"),
+    *("flatten", {"dense": 50}, "relu", {"dropout": 0.5}, {"dense": "classes"}),
+)
+fashion_layers = layers(
+    *({"conv": 16, "size": 3, "padding": "same"}, "relu", {"pool": 2}),
+    *({"conv": 16, "size": 3, "padding": "same"}, "relu", {"pool": 2}),
+    *("flatten", {"dense": 128}, "relu", {"dropout": 0.1}, {"dense": "classes"}),
+)
+
+
 @dataclass(frozen=True)
 class Work:
-    """What is fitted: the data, trackdl's network and the plain one, the loss, and the report's settings."""
+    """What is fitted: the data, trackdl's network, as a family and as layers, the plain one, loss and settings."""
 
     dataset: type[datasets.MNIST]
-    mean_std: tuple[float, float]
+    mean_std: tuple[float, ...]
     network: Callable[[], nn.Module]
+    layers: Callable[[], nn.Module]
     plain: Callable[[], nn.Module]
     loss: Loss
     batch_size: int
@@ -106,11 +126,12 @@ class Work:
 
 WORKS = {
     "mnist": Work(
-        *(datasets.MNIST, MNIST.mean_std, DigitNet, PlainNet, F.nll_loss, 64),
+        *(datasets.MNIST, CATALOGUE["mnist"].mean_std, DigitNet, digit_layers, PlainNet, F.nll_loss, 64),
         spec.Optimizer(name="sgd", lr=0.01, momentum=0.5),
     ),
     "fashion": Work(
-        *(datasets.FashionMNIST, FASHION.mean_std, first_fashion_net, plain_fashion_net, F.cross_entropy, 100),
+        *(datasets.FashionMNIST, CATALOGUE["fashion"].mean_std, first_fashion_net, fashion_layers),
+        *(plain_fashion_net, F.cross_entropy, 100),
         spec.Optimizer(name="adam", lr=0.001, momentum=0.0),
     ),
 }
@@ -140,12 +161,14 @@ class Clock:
 
 
 def fit_trackdl(job: Job, clock: Clock) -> nn.Module:
-    """Read, verify, normalise and fit by trackdl, as its tasks do."""
+    """Read, verify, normalise and fit by trackdl, as its tasks do: a family, or on the side "layers" such a list."""
     work = WORKS[job.work]
+    network = work.layers if job.side == "layers" else work.network
+    loss = F.cross_entropy if job.side == "layers" else work.loss  # a list of layers returns logits
     with clock("fit"):
-        images = load_images(job.work)
+        images = load_images(ImageData(dataset=job.work))
         settings = Training(epochs=job.epochs, batch_size=work.batch_size, optimizer=work.optimizer, seed=job.seed)
-        trainer = Trainer(work.network, settings, work.loss)
+        trainer = Trainer(network, settings, loss)
         pixels, labels = images.train_images[: job.limit], images.train_labels[: job.limit]
         for _ in trainer.fit(Examples(normalise(pixels, *work.mean_std, dtype=trainer.dtype), labels), job.epochs):
             pass
@@ -240,6 +263,6 @@ def fit_lightning(job: Job, clock: Clock) -> nn.Module:
 
 def ready(job: Job) -> Examples:
     """Return the training examples as float32 tensors."""
-    images = load_images(job.work)
+    images = load_images(ImageData(dataset=job.work))
     pixels, labels = images.train_images[: job.limit], images.train_labels[: job.limit]
     return Examples(normalise(pixels, *WORKS[job.work].mean_std), labels)

@@ -51,7 +51,7 @@ def test_the_plain_network_is_the_same_function(name: str) -> None:
 
 @pytest.mark.usefixtures("tiny_data")
 @pytest.mark.parametrize("work", ["mnist", "fashion"])
-@pytest.mark.parametrize("side", ["trackdl", "plain"])
+@pytest.mark.parametrize("side", ["trackdl", "layers", "plain"])
 def test_each_side_learns(side: str, work: str) -> None:
     epochs = {"mnist": 25, "fashion": 6}[work]
     result = in_this_process({"side": side, "work": work, "epochs": epochs, "seed": 1})
@@ -75,7 +75,9 @@ def test_a_run_prints_one_json_object(monkeypatch: pytest.MonkeyPatch, capsys: p
     options = ["--only", "mnist", "tracking", "--epochs", "1", "--rounds", "1", "--train-limit", "64", "--json"]
     fit.main(options, in_this_process)
     said = json.loads(capsys.readouterr().out)
-    assert [(row["work"], row["side"]) for row in said["fits"]] == [("mnist", "trackdl"), ("mnist", "plain")]
+    assert [(row["work"], row["side"]) for row in said["fits"]] == [
+        ("mnist", side) for side in ("trackdl", "layers", "plain")
+    ]
     assert said["options"] == {"epochs": {"mnist": 1, "tracking": 1}, "rounds": 1, "train_limit": 64}
     assert said["machine"]["mflop_per_image"]["fashion"] == pytest.approx(3.77, abs=0.01)
     tracked, untracked = (said["results"]["tracking"][side][0] for side in ("tracked", "untracked"))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from support import ROOT
-from support.nets import fashion_net, model_of
+from support.nets import fashion_net
 from trackdl.studies.grid import fits as crossfit
 from trackdl.studies.grid.fits import FoldTask, fit_fold
 
@@ -43,7 +43,7 @@ def test_the_sample() -> None:
 @pytest.fixture
 def clean_caches() -> Iterator[None]:
     """Forget the data of the tests before, and leave none to those that follow."""
-    functions = (grid_sides._plain_data, grid_sides._ready, crossfit._folds)
+    functions = (grid_sides._plain_data, grid_sides._ready, crossfit._parts)
     for function in functions:
         function.cache_clear()
     yield
@@ -71,7 +71,7 @@ def test_trackdls_side_notes_when_it_fitted(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv(grid_sides.TIMES, str(times))
     job = Job(epochs=2, validation=0.2, seed=1)
     experiment = grid_sides.experiment(job)
-    task = FoldTask(model_of(**CELLS[0]), experiment.training, experiment.data, experiment.folds, 0)
+    task = FoldTask(experiment.of_cell(CELLS[0]), experiment.judge, 0)
     result = grid_sides.timed_fit(task)
     again = fit_fold(task)
     assert result.history == again.history

@@ -15,14 +15,13 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from pydantic import BaseModel
 
 from support import ROOT
 from support.pictures import idx
+from support.tables import own
 from trackdl import serving, spec
-from trackdl.data.heart.schema import parse_table
-from trackdl.data.images import read_idx
 from trackdl.data.preprocessing.image_files import read_image
+from trackdl.data.readers import read_idx
 from trackdl.errors import InputError, TrackdlError
 from trackdl.ledger import check, formulas
 from trackdl.networks.digit import DigitNet
@@ -110,12 +109,14 @@ TABLE = (ROOT / "data" / "heart" / "heart.csv").read_bytes()[:2000].rpartition(b
 
 
 @EXAMPLES
-@given(st.one_of(st.binary(max_size=200), damaged(TABLE), st.text(max_size=200).map(str.encode)))
-@example(TABLE.replace(b"40", b"1e400"))
-@example(TABLE.splitlines()[0] + b"\n" + b'"' * 100_000)
-@example(TABLE + b"," * 1_000_000)
-def test_tables(content: bytes) -> None:
-    answers(lambda: parse_table(content, "a table"))
+@given(content=st.one_of(st.binary(max_size=200), damaged(TABLE), st.text(max_size=200).map(str.encode)))
+@example(content=TABLE.replace(b"40", b"1e400"))
+@example(content=TABLE.splitlines()[0] + b"\n" + b'"' * 100_000)
+@example(content=TABLE + b"," * 1_000_000)
+def test_tables(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.getbasetemp() / "a table.csv"
+    for keys in ({"dataset": "heart", "target": None}, {"target": "HeartDisease"}):
+        answers(lambda keys=keys: own(path, content, **keys), InputError)
 
 
 @pytest.fixture(scope="module")
@@ -294,14 +295,7 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
 
 
 def kind_of(name: str) -> Any:
-    return next(kind for kind in vars(spec).values() if isinstance(kind, type) and is_task(kind, name))
-
-
-def is_task(kind: type, name: str) -> bool:
-    try:
-        return issubclass(kind, BaseModel) and "task" in kind.model_fields and spec.task_of(kind) == name
-    except (AttributeError, IndexError, TypeError):
-        return False
+    return spec.ReportSpec if name == "report" else type(spec.load_any(KINDS[name]))
 
 
 @pytest.mark.parametrize("name", [name for name in KINDS if name not in ("data", "grid-padded")])
@@ -331,10 +325,10 @@ def test_experiment_files_of_other_values(name: str, data: st.DataObject) -> Non
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("last", ["task: *a9", "task: mnist\nextra: *a9", "task: mnist\ntraining: *a9", "*a9"])
+@pytest.mark.parametrize("last", ["task: *a9", "task: classify\nextra: *a9", "task: classify\ntraining: *a9", "*a9"])
 def test_an_experiment_file_that_grows_when_it_is_read(last: str) -> None:
     with pytest.raises(InputError):
-        spec.parse(BOMB + last, "a file", spec.MnistSpec)
+        spec.parse(BOMB + last, "a file", spec.ClassifySpec)
 
 
 @pytest.mark.timeout(60)
@@ -344,4 +338,34 @@ def test_an_experiment_file_that_grows_when_it_is_read(last: str) -> None:
 )
 def test_experiment_files_that_are_deep_or_long(text: str) -> None:
     with pytest.raises(InputError):
-        spec.parse(text, "a file", spec.MnistSpec)
+        spec.parse(text, "a file", spec.ClassifySpec)
+
+
+LISTED = {"layers": [{"conv": "n", "size": 3}, {"repeat": 2, "layers": ["relu"]}, "flatten", {"dense": "classes"}]}
+
+
+@settings(EXAMPLES, max_examples=50)
+@given(data=st.data())
+def test_lists_of_layers(data: st.DataObject) -> None:
+    """Any value anywhere in a list of layers is a network or an error of its own."""
+    content = yaml.safe_load(KINDS["mnist"].read_text(encoding="utf-8"))
+    content["network"] = {**json.loads(json.dumps(LISTED)), "with": {"n": 4}}
+    at: Any = content["network"]
+    for _ in range(data.draw(st.integers(0, 4))):
+        key = data.draw(st.sampled_from(sorted(at, key=str) if isinstance(at, dict) else list(range(len(at)))))
+        if not isinstance(at[key], dict | list) or not at[key]:
+            break
+        at = at[key]
+    key = data.draw(st.sampled_from(sorted(at, key=str) if isinstance(at, dict) else list(range(len(at)))))
+    at[key] = data.draw(values | st.integers() | st.floats() | st.sampled_from(["9*n", "n/9", "features", "same"]))
+    text = yaml.safe_dump(content, allow_unicode=True)
+    answers(lambda: spec.parse(text, "a file", spec.ClassifySpec), InputError)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("depth", [50, 400])
+def test_repeats_in_repeats(depth: int) -> None:
+    layers = "{repeat: 2, layers: [" * depth + "relu" + "]}" * depth
+    text = f"task: classify\ndata: {{dataset: mnist}}\nnetwork: {{layers: [{layers}, {{dense: classes}}]}}\n"
+    with pytest.raises(InputError, match="a file"):
+        spec.parse(text, "a file", spec.ClassifySpec)

@@ -16,12 +16,12 @@ from support.grid_fits import afresh, timed
 from support.grid_fits import made_up as folds
 from support.search_fits import made_up as epochs
 from trackdl import spec
-from trackdl.tasks import grid, mnist, search
+from trackdl.tasks import classify, grid, search
 from trackdl.tracking import runs
 
 pytestmark = pytest.mark.usefixtures("tracking", "own_studies")
 
-MNIST = spec.load(ROOT / "experiments" / "mnist.yaml", spec.MnistSpec, {"training.batch_size": 32})
+MNIST = spec.load(ROOT / "experiments" / "mnist.yaml", spec.ClassifySpec, {"training.batch_size": 32})
 
 
 def run_grid() -> object:
@@ -78,7 +78,7 @@ def test_a_model_is_logged_and_registered_whole(
     with monkeypatch.context() as patch:
         patch.setattr(owner, call, interrupted)
         with pytest.raises(KeyboardInterrupt):
-            mnist.run(MNIST)
+            classify.run(MNIST)
     assert {run.info.info.status for run in every_run("mnist")} == {"KILLED"}
     logged = runs.client().search_logged_models(runs.every_experiment())
     assert [str(model.status) for model in logged] == ["READY"]
@@ -88,7 +88,7 @@ def test_a_model_is_logged_and_registered_whole(
         assert runs.client().get_model_version_by_alias("mnist-cnn", "champion").version == version.version
     else:
         assert versions == []
-    assert mnist.run(MNIST).run.info.info.status == "FINISHED"
+    assert classify.run(MNIST).run.info.info.status == "FINISHED"
 
 
 def every_run(task: str) -> list[runs.Run]:

@@ -21,7 +21,7 @@ import torch
 
 from support import ROOT
 from support import registered as models
-from support.grid_fits import afresh, made_up, never, slow, timed
+from support.grid_fits import afresh, made_up, model, never, slow, timed
 from support.grid_runs import calls, experiment, here, kept_folds, stands_once
 from support.openers import four_at_once
 from support.ray_fits import fetching
@@ -112,7 +112,7 @@ def fill(folder: Path) -> Path:
 @pytest.mark.fault("disk full while a checkpoint is written", times=2, recovery="the next command")
 def test_the_disk_is_full_while_a_checkpoint_is_written(small_disk: Path) -> None:
     first, second = small_disk / "1.safetensors", small_disk / "2.safetensors"
-    tensors = {"model.w": torch.arange(100_000.0)}
+    tensors = {"network.w": torch.arange(100_000.0)}
     checkpoints.write(first, tensors, {"epoch": "1"})
     filler = fill(small_disk)
     with pytest.raises(TrackdlError, match="Is the disk full"):
@@ -197,7 +197,7 @@ def test_the_disk_is_full_while_a_model_is_logged(
 def spec_of_mnist() -> Any:
     from trackdl import spec
 
-    return spec.load(ROOT / "experiments" / "mnist.yaml", spec.MnistSpec)
+    return spec.load(ROOT / "experiments" / "mnist.yaml", spec.ClassifySpec)
 
 
 @pytest.mark.fault("disk full under the studies", lost="the folds under way", recovery="the next command")
@@ -225,7 +225,7 @@ def test_the_disk_of_the_studies_is_full_and_the_same_command_goes_on(
 
 def greedy(task: FoldTask) -> FoldResult:
     """FigureQuery more memory than this process may have, in one of the folds."""
-    if (task.model.dropout, task.model.activation, task.fold) == (0.3, "relu", 1):
+    if (model(task).dropout, model(task).activation, task.fold) == (0.3, "relu", 1):
         now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (now + 2**26, resource.RLIM_INFINITY))
         with Path(os.environ["GRID_TEST"], "greedy").open("a") as file:

@@ -28,7 +28,7 @@ from trackdl.tracking.runs import Run
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]  # a server takes its time on a busy machine
 
-EXPERIMENT = spec.load(ROOT / "experiments" / "mnist.yaml", spec.MnistSpec)
+EXPERIMENT = spec.load(ROOT / "experiments" / "mnist.yaml", spec.ClassifySpec)
 LONGEST = 5.0  # seconds that an outage may add to a training
 
 

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,14 @@ import yaml
 
 from support import ROOT
 from tools import readme
+from trackdl import spec
+from trackdl.apps import new
 from trackdl.cli.app import app
 
 COMMANDS = typer.main.get_command(app).commands
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "benchmarks" / "README.md"])
+DOCUMENTS = sorted(
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*/*.md"), ROOT / "benchmarks" / "README.md"]
+)
 NAMED = re.compile(r"(?:`|^ {4,}|\| )(?:\.venv/bin/)?trackdl ([a-z]+)([^`|\n]*)", re.MULTILINE)
 
 
@@ -57,6 +62,21 @@ def test_other_programs_are_given_what_exists(path: Path) -> None:
         )
         if "benchmarks" in file.parts:
             assert {word for word in words if word.startswith("--")} <= set(known), f"{path.name}: {' '.join(words)}"
+
+
+def test_the_experiments_in_the_page_on_reports_are_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ROOT / "docs" / "reports.md").read_text(encoding="utf-8")
+    blocks = [textwrap.dedent(block) for block in re.findall(r"(?:^ {4}.*\n|^\n(?= {4}))+", text, re.MULTILINE)]
+    files = {re.findall("task: (.*)", block)[0]: block for block in blocks if block.lstrip().startswith("task:")}
+    assert set(files) == set(new.TEMPLATES)
+    files["letters"] = files.pop("classify")
+    (report,) = [block for block in blocks if block.lstrip().startswith("title:")]
+    for name, block in (files | {"report": report}).items():
+        (tmp_path / f"{name}.yaml").write_text(block, encoding="utf-8")
+    (tmp_path / "cells.csv").write_text("filters,batch_size,test_acc,test_loss,seconds\n8,32,0.5,1.0,9\n")
+    monkeypatch.setenv("TRACKDL_REPORT", str(tmp_path))
+    assert set(spec.experiments()) == set(files)
+    assert spec.report().slug == "project-3"
 
 
 def test_the_readmes_table_is_the_committed_ledgers_head() -> None:

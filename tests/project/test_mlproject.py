@@ -1,52 +1,52 @@
-"""A task has one name in five places, and there is one list of pins."""
+"""Entry points, commands, files and kinds have the same names, and there is one list of pins."""
 
 import importlib.util
 import inspect
-from typing import get_args
 
 import pytest
 import yaml
-from pydantic import ValidationError
 
 from support import ROOT
 from tools import conda_env
 from trackdl import spec
 from trackdl.cli.app import app
-from trackdl.ledger import page
-from trackdl.spec.ledger import Measuring
+from trackdl.errors import InputError
+from trackdl.ledger.recipes import recipe
 
 ENTRIES = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]
 
 
-def test_one_name_in_all_places() -> None:
-    names = set(ENTRIES)
-    files = {path.stem for path in (ROOT / "experiments").glob("*.yaml")}
-    assert names <= files
-    assert {stem.partition("-")[0] for stem in files} == names  # behind a hyphen: another experiment of the task
-    assert {path.stem for path in (ROOT / "src/trackdl/tasks").glob("[a-z]*.py")} == names
-    assert {spec.task_of(kind) for kind in spec.Experiment.__args__} == names
+def test_entry_points_are_commands_and_those_of_experiments_have_files() -> None:
     commands = {command.name or command.callback.__name__ for command in app.registered_commands}
-    assert names <= commands
+    assert set(ENTRIES) <= commands
+    files = {path.stem for path in (ROOT / "experiments").glob("*.yaml")}
+    assert set(ENTRIES) - {"main", "run"} <= files
+    assert {stem.partition("-")[0] for stem in files - {"report"}} == set(ENTRIES) - {"main", "run"}
 
 
-@pytest.mark.parametrize("name", spec.STEPS)
-def test_what_main_can_run_has_a_run_and_a_show(name: str) -> None:
-    module = importlib.import_module(f"trackdl.tasks.{name}")
+def test_a_kind_has_a_module_and_a_class() -> None:
+    kinds = {spec.task_of(kind) for kind in spec.Experiment.__args__}
+    assert kinds == set(spec.KINDS)
+    assert {path.stem for path in (ROOT / "src/trackdl/tasks").glob("[a-z]*.py")} == kinds
+
+
+@pytest.mark.parametrize("kind", spec.STEPS)
+def test_what_main_can_run_has_a_run_and_a_show(kind: str) -> None:
+    module = importlib.import_module(f"trackdl.tasks.{kind}")
     needed = [item for item in inspect.signature(module.run).parameters.values() if item.default is item.empty]
     assert len(needed) == 1
     assert inspect.signature(module.show).return_annotation is str
 
 
-def test_what_the_ledger_tells_of_has_a_title_and_a_class() -> None:
-    assert set(spec.TRAINED) <= set(get_args(Measuring)) == set(page.TITLES)
-    assert list(spec.TRAINED)[:4] == ["mnist", "fashion", "transfer", "heart"]
-    with pytest.raises(ValidationError, match="mnist, fashion"):
-        spec.Step(task="grid")
+def test_the_ledger_knows_what_every_kind_measures() -> None:
+    for kind in set(spec.STEPS) - {"ledger"}:
+        with pytest.raises(InputError, match=f"'bleu' is no metric of a {kind} experiment; its metrics are "):
+            recipe(kind, "bleu", 1, 1)
 
 
 def test_entry_points_run_the_working_tree() -> None:
     for name, entry in ENTRIES.items():
-        assert entry["command"] == f"python src/trackdl {name}"
+        assert entry["command"] == f"python src/trackdl {name}" + (" {file}" if name == "run" else "")
 
 
 def test_conda_env_is_made_from_the_lock() -> None:

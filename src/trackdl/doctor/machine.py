@@ -66,6 +66,8 @@ def data(root: Path) -> list[Finding]:
     named = os.environ.get("TRACKDL_GREEK_DIR")
     found = []
     for name, dataset in sources.DATASETS.items():
+        if dataset.on_demand and not (root / name).exists():
+            continue
         if name == "greek" and named:
             found.append(_letters(Path(named).expanduser()))
         elif name == report_weights.NAME and os.environ.get(report_weights.VARIABLE):
@@ -100,7 +102,7 @@ def _data_set(name: str, dataset: sources.Dataset, folder: Path) -> Finding:
     if not there:
         return Finding(check, "warn", f"not in {folder}", "`trackdl data` fetches it, and so does a task that needs it")
     faults = first_few(f"{file} {fault}" for file, fault in wrong.items())
-    return Finding(check, "fault", f"{folder}: {faults}", "`trackdl data` replaces what is wrong")
+    return Finding(check, "fault", f"{folder}: {faults}", "move what is wrong away, and `trackdl data` fetches it")
 
 
 def reachable(
@@ -112,7 +114,7 @@ def reachable(
 
     A web address counts as reached if its host accepts a connection, a package if its client is installed.
     """
-    chosen = sources.DATASETS if datasets is None else datasets
+    chosen = datasets or {name: each for name, each in sources.DATASETS.items() if not each.on_demand}
     return [_sources(name, dataset, root / name, connect) for name, dataset in chosen.items()]
 
 
