@@ -185,7 +185,9 @@ FIGURE = {
     ],
 }
 WHOLE_LEDGER: dict[str, Any] = {
-    "format": 2,
+    "format": 3,
+    "report": {"title": "A report", "authors": "", "source": "", "year": None, "slug": "a-report"},
+    "experiments": {"mnist": {"kind": "classify", "title": "Task 1", "command": "trackdl mnist"}},
     "version": "0.1.0",
     "commit": None,
     "made": "2026-01-01T00:00:00Z",
@@ -196,7 +198,15 @@ WHOLE_LEDGER: dict[str, Any] = {
     "hypotheses": [],
     "faults": [],
     "beyond": [
-        {"title": "Beyond", "task": "mnist", "published": 0.5, "figure": FIGURE, "words": "", "lead": True},
+        {
+            "title": "Beyond",
+            "task": "mnist",
+            "unit": "fraction",
+            "published": 0.5,
+            "figure": FIGURE,
+            "words": "",
+            "lead": True,
+        },
     ],
     "runs": {
         RUN: {
@@ -256,7 +266,8 @@ def test_ledgers(how: str, data: st.DataObject, tmp_path_factory: pytest.TempPat
 
     def verify() -> None:
         found = check.load(file)
-        check.differences(found, experiment, {}, no_run, no_run, [], check.spreads(found), lambda *_: None)
+        spreads = check.spreads(found)
+        check.differences(found, experiment, {}, found.report, no_run, no_run, spreads, lambda *_: set())
 
     answers(verify)
 

@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import shutil
 import signal
 import socket
 import sqlite3
@@ -27,15 +26,15 @@ from support import search_runs as searches
 from support.forked import start_driver, wait_until_gone
 from support.grid_fits import afresh, made_up, timed
 from support.grid_runs import calls, experiment, here, stands_once
-from support.ledger_files import DIGITS, MINE
+from support.ledger_files import DIGITS
 from trackdl.studies import store as studies
 from trackdl.tasks import grid, search
 from trackdl.tracking import runs
 
 pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("tracking", "own_studies")]
 
-LARGER = grids.SPACE | {"filters": [1, 2, 3, 4, 5], "dense_nodes": [7, 8]}  # 40 cells
-SMALLER = grids.SPACE | {"filters": [1, 2, 3]}  # 12 cells
+LARGER = grids.SPACE | {"network.filters": [1, 2, 3, 4, 5], "network.dense_nodes": [7, 8]}  # 40 cells
+SMALLER = grids.SPACE | {"network.filters": [1, 2, 3]}  # 12 cells
 
 
 def wait_for_calls(tmp_path: Path, count: int, alive: Callable[[], bool]) -> None:
@@ -72,7 +71,7 @@ def test_kill_9_at_20_random_moments_loses_nothing(
     tmp_path: Path, start: Callable[[Any], BaseProcess], record_property: Callable[..., None]
 ) -> None:
     moments = random.Random(7)
-    told = experiment(grids={"report": LARGER})
+    told = experiment(space=LARGER)
     # A worker's death is the most frequent fault, and the cheapest to try: a driver brings two new workers along.
     kinds = ["worker"] * 12 + ["driver"] * 4 + ["group"] * 4
     moments.shuffle(kinds)
@@ -206,10 +205,10 @@ if os.environ["STAND_IN"] in ("data", "digits"):
         slow = sources.Dataset(files, lambda: [Mirror(f"http://127.0.0.1:{number}/")], "nothing: it is a test's")
         patch.setitem(sources.DATASETS, "mnist", slow)
     if what == "ledger":
-        from trackdl.ledger import finder
+        from trackdl.ledger import folder
+        from trackdl.system import paths
         from trackdl.tasks import ledger
-        ledger.project_root = finder.project_root = lambda: Path(place)
-        finder.TASKS = ("mnist",)
+        ledger.project_root = folder.project_root = paths.project_root = lambda: Path(place)
 print("ready", flush=True)
 cli.main()
 """
@@ -260,21 +259,21 @@ def test_ctrl_c_keeps_the_state_and_ends_with_130(
     record_property: Callable[..., None],
 ) -> None:
     task = command.partition(" ")[0]
-    told = experiment(grids={"report": SMALLER})
+    told = experiment(space=SMALLER)
     file = tmp_path / f"{task}.yaml"
     if task == "ledger":
         (tmp_path / "experiments").mkdir()
         alone = DIGITS.replace("curves:\n  - {cell: 5, what: batch_loss, metric: batch_losses}\n", "")
         assert alone != DIGITS  # the table that the command reads does not print this curve
         (tmp_path / "experiments" / "mnist.yaml").write_text(alone.replace("epochs: 2", "epochs: 9999"))
-        shutil.copy(ROOT / "experiments" / "grid.yaml", tmp_path / "experiments")
-        file.write_text(MINE.replace("task: ledger", "task: ledger\nseeds: 1"))
-        shutil.copy(file, tmp_path / "experiments")
+        file.write_text("task: ledger\nseeds: 1\n")
     else:
         content = told.model_dump(mode="json") if task == "grid" else searches.CONTENT
         file.write_text(yaml.safe_dump(content))
     words = command.replace("FILE", str(file)).split()
     environment = os.environ | {"COMMAND": json.dumps(words), "STAND_IN": stand_in}
+    if task == "ledger":
+        environment["TRACKDL_REPORT"] = str(tmp_path / "experiments")
     paths = [str(ROOT / "src"), str(ROOT / "tests")]
     line = [sys.executable, "-c", COMMAND, str(tmp_path), str(silent_server.getsockname()[1]), *paths]
     log = tmp_path / "log"

@@ -204,7 +204,7 @@ def test_a_grid_whose_server_stays_away_says_what_waits_and_the_same_command_goe
                 monkeypatch.setattr(outages, "PATIENCE", 0.5)
             yield pair
 
-    protocol = grids.experiment(folds=2)
+    protocol = grids.experiment(judge={"folds": 2})
     said = r"opening a trial's run: .*does not answer. \d+ records of .* wait in .* a study by the same command"
     with pytest.raises(TrackdlError, match=said):
         grid.run(protocol, 1, None, made_up, afresh, timed, killed)

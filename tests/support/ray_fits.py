@@ -34,7 +34,7 @@ class Counted:
 
 
 def where(task: FoldTask) -> None:
-    note("where", json.dumps([task.model.model_dump(), task.fold, os.environ["TRACKDL_DATA_DIR"]]))
+    note("where", json.dumps([task.experiment.network.model_dump(), task.fold, os.environ["TRACKDL_DATA_DIR"]]))
 
 
 def fetching(task: FoldTask) -> FoldResult:
