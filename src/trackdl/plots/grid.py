@@ -145,7 +145,7 @@ def _heat(axes: Axes, values: NDArray[np.float64], labels: tuple[list[str], list
 def strongest(table: pd.DataFrame) -> str:
     """Return the dimension whose values' mean scores in the report's grid are the furthest apart, the first of equals.
 
-    Dimensions with more values than can be told apart in a figure count only if there are no others.
+    A dimension with more values than there are markers is chosen only if all dimensions have that many.
     """
     found = scores(table[table["grid"] == REPORT])
     means = {name: found.groupby(name)["score"].mean() for name in dimensions(found)}

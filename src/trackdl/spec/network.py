@@ -1,6 +1,7 @@
 """The networks that an experiment file can state: a family, or a list of layers; their shapes, without torch."""
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
@@ -63,16 +64,16 @@ class Layer:
         return int(self.before[0] * self.after[0] * size)
 
 
-class _Network(Strict):
+class _Network(Strict, ABC):
     """What every section `network` can tell of itself."""
 
+    @abstractmethod
     def steps(self, channels: int, side: int, classes: int) -> list[Layer]:
         """Return the layers for images of `channels` and `side`, with all values as numbers.
 
         Raises:
             ValueError: A layer cannot take what is left for it; names layer, shape and reason.
         """
-        raise NotImplementedError
 
     def shapes(self, channels: int, side: int, classes: int = 10) -> list[Shape]:
         """Return the shapes of the layers' results, or raise as `steps`."""
@@ -96,8 +97,9 @@ class _Family(_Network):
         self._check(channels, side)
         return self.as_layers().steps(channels, side, classes)
 
+    @abstractmethod
     def _layers(self) -> list[Any]:
-        raise NotImplementedError
+        """Return the layers before the last, as a file would list them."""
 
     def _check(self, channels: int, side: int) -> None:
         pass
