@@ -3,6 +3,7 @@
 Each network has `arguments`, the JSON values from which `build` makes it again.
 """
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,9 @@ from trackdl.networks.fashion import FashionNet
 from trackdl.networks.heart import HeartNets
 from trackdl.networks.layers import LayerNet
 from trackdl.spec.network import ConvNetwork, DigitNetwork, LayerNetwork, MlpNetwork
+
+# With an even filter size, `same` pads one pixel more at one side, as torch does it; that is no news to warn of.
+warnings.filterwarnings("ignore", "Using padding='same' with even kernel", UserWarning)
 
 ImageNet = DigitNet | FashionNet | LayerNet
 
