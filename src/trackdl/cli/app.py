@@ -206,9 +206,12 @@ def run_file(
     *,
     settings: dict[str, Any],
 ) -> None:
-    """Run any experiment file; its folder is the report's, unless --report names another."""
+    """Run any experiment file, or a whole report.yaml; its folder is the report's, unless --report names another."""
     if not file.startswith("runs:/"):
         os.environ.setdefault("TRACKDL_REPORT", str(Path(file).absolute().parent))
+    if Path(file).name == "report.yaml":
+        main_task(file)
+        return
     experiment = options.read_any(options.resumable(resume, None, settings) or file, settings)
     from trackdl.tasks import _start
 
