@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw
 from safetensors.numpy import load, save
-from sklearn.metrics import f1_score
+from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_support
 
 from support import ROOT
 from trackdl import spec
@@ -34,6 +34,13 @@ def agrees(kind: str, metric: str, epoch: int | None, run: Run, seed: int = 1) -
     name, step = way.logged
     logged = dict(keeper.history(name))[step]
     assert compute(way.formula, files, way.select, seed).value == pytest.approx(logged, rel=1e-5), metric
+
+
+def measured(kind: str, metric: str, epoch: int | None, run: Run, seed: int = 1) -> float:
+    """Return a figure that is computed from the run's artifacts."""
+    way = recipe(kind, metric, epoch, seed)
+    keeper = Run(evidence.models_below(run)[way.model]) if way.model else run
+    return compute(way.formula, [evidence.fetch(keeper.id, path) for path in way.artifacts], way.select, seed).value
 
 
 def curve_agrees(kind: str, metric: str, epoch: int, run: Run, seed: int = 1) -> None:
@@ -67,6 +74,23 @@ def test_fashion() -> None:
     said = load(file)
     expected = f1_score(said["targets"], said["outputs"].argmax(1), average="macro")
     assert compute(way.formula, [file], "", 1).value == pytest.approx(expected)
+    truth, predicted = said["targets"], said["outputs"].argmax(1)
+    names = json.loads(evidence.fetch(run.id, "classes.json"))
+    table = confusion_matrix(truth, predicted, labels=range(10))
+    each = dict(
+        zip(
+            ("precision", "recall", "f1"),
+            precision_recall_fscore_support(truth, predicted, labels=range(10), zero_division=0.0),
+            strict=False,
+        )
+    )
+    for label, name in enumerate(names):
+        for measure, values in each.items():
+            assert measured("classify", f"best_test_{measure}[{name}]", 3, run) == pytest.approx(values[label])
+        for other, taken in enumerate(names):
+            assert measured("classify", f"best_test_confusion[{name}, {taken}]", 3, run) == table[label, other]
+    with pytest.raises(TrackdlError, match="there is no 'tie'; there are T-shirt/top, "):
+        measured("classify", "test_recall[tie]", 2, run)
     for metric in (*classify.KEPT, "val_loss_dropout", "val_accuracy_dropout"):
         agrees("classify", metric, 3, run)
 
@@ -105,6 +129,11 @@ def test_heart() -> None:
     agrees("table", "improved/architecture-1/cv_accuracy", None, run, 47)
     agrees("table", "baselines/logistic-regression/test_accuracy", None, run, 47)
     curve_agrees("table", "as-reported/architecture-1/batch_losses", 2, run, 47)
+    model = Run(evidence.models_below(run)["baselines/logistic-regression"])
+    said = pd.read_csv(io.BytesIO(evidence.fetch(model.id, "predictions/test.csv"))).query("seed == 48")
+    names = json.loads(evidence.fetch(model.id, "classes.json"))
+    found = measured("table", f"baselines/logistic-regression/test_recall[{names[1]}]", None, run, 48)
+    assert found == (said.label[said.target == 1] == 1).mean()
     way = recipe("table", "as-reported/architecture-1/test_loss", None, 47)
     files = [evidence.fetch(evidence.models_below(run)[way.model], path) for path in way.artifacts]
     said = pd.read_csv(io.BytesIO(files[0])).query("seed == 47")

@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, TypeVar
 
 import numpy as np
@@ -102,6 +103,43 @@ def _macro_f1(outputs: NDArray[Any], targets: NDArray[Any]) -> Computed:
     right = np.array([((labels == one) & (targets == one)).sum() for one in classes])
     named = np.array([(labels == one).sum() + (targets == one).sum() for one in classes])
     return Computed(float((2 * right / named).mean()))
+
+
+def _of_class(select: str, classes: bytes, labels: NDArray[Any], targets: NDArray[Any]) -> Computed:
+    """Return a class's recall, precision or F1 score; or how many examples of one class were taken for another.
+
+    Args:
+        select: "recall/NAME", or another of `words.OF_CLASS`; "confusion/TRUE, PREDICTED".
+        classes: The classes' names, as JSON.
+        labels: The predicted classes, [n].
+        targets: The true ones, [n].
+    """
+    measure, _, select = select.partition("/")
+    names: list[str] = json.loads(classes)
+    if measure == "confusion":
+        pairs = {f"{true}, {taken}": place for place, (true, taken) in enumerate(product(names, repeat=2))}
+        true, taken = divmod(_known(select, pairs), len(names))
+        return Computed(float(((targets == true) & (labels == taken)).sum()))
+    one = _known(select, {name: place for place, name in enumerate(names)})
+    right, actual, named = ((targets == one) & (labels == one)).sum(), (targets == one).sum(), (labels == one).sum()
+    of = {"recall": actual, "precision": named, "f1": (actual + named) / 2}[measure]
+    return Computed(float(right / of) if of else 0.0, int(actual) if measure == "recall" else None)
+
+
+def _labels(file: bytes) -> tuple[NDArray[Any], NDArray[Any]]:
+    outputs, targets = _outputs(file)
+    return outputs.argmax(axis=-1), targets
+
+
+def _row_labels(file: bytes, seed: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    rows = _of_seed(file, seed)
+    return rows["label"].to_numpy(), rows["target"].to_numpy()
+
+
+def _known(name: str, places: Mapping[str, int]) -> int:
+    if name not in places:
+        raise ValueError(f"there is no {name!r}; there are {', '.join(list(places)[:12])}")
+    return places[name]
 
 
 def _cross_entropy(outputs: NDArray[Any], targets: NDArray[Any]) -> Computed:
@@ -302,6 +340,10 @@ FORMULAS: dict[str, Formula] = {
     "last batch's loss": lambda files, _, seed: Computed(float(_first_member(files[0], seed)["batch_losses"][-1][1])),
     "score of a seed's rows": lambda files, select, seed: _table_score(files[0], select, seed),
     "loss of a seed's rows": lambda files, _, seed: _table_loss(files[0], files[1], seed),
+    "measure of a class": lambda files, select, _: _of_class(select, files[1], *_labels(files[0])),
+    "measure of a class, of a seed's rows": lambda files, select, seed: _of_class(
+        select, files[1], *_row_labels(files[0], seed)
+    ),
     "broadcast loss by rows": lambda files, _, seed: _broadcast_loss(files[0], seed),
 }
 

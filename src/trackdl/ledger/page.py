@@ -173,7 +173,7 @@ def _ours(figure: Figure | None) -> tuple[str, str]:
 
 def _place(entry: Entry) -> str:
     """Return which of several numbers of a kind this is: of which cell or epoch."""
-    cell = entry.metric.rpartition("/")[0]
+    cell = entry.metric.partition("[")[0].rpartition("/")[0]
     if is_cell(cell):
         return cell
     if entry.epoch is None:

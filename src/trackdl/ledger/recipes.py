@@ -1,10 +1,11 @@
 """Which artifacts of a run a figure is computed from, and by which formula."""
 
+import re
 from dataclasses import dataclass
 
 from trackdl.errors import InputError
 from trackdl.ledger.folder import ORIGIN, TABLE
-from trackdl.ledger.words import is_cell
+from trackdl.ledger.words import OF_CLASS, is_cell
 
 GRID = {
     "rank_of_choice": "rank of a cell",
@@ -16,16 +17,19 @@ CELLS = (*(f"{part}_{what}" for part in ("train", "val", "test") for what in ("l
 # The metrics that have a formula, in words, by kind.
 METRICS = {
     "classify": "test_loss, test_accuracy, test_f1, the same of val and val_dropout, train_loss, train_accuracy, "
-    "best_val_loss, best_val_accuracy, best_test_loss, best_test_accuracy, best_test_f1, fit_seconds, and of curves "
-    "batch_losses",
+    "best_val_loss, best_val_accuracy, best_test_loss, best_test_accuracy, best_test_f1, test_recall[CLASS], the same "
+    "of precision and f1, test_confusion[TRUE CLASS, PREDICTED CLASS], fit_seconds, and of curves batch_losses",
     "transfer": "train_loss, train_accuracy, val_accuracy, val_accuracy_random_features, "
-    "val_accuracy_all_layers_trained, test_loss, test_accuracy, fit_seconds, and of curves batch_losses",
-    "table": "test_accuracy, test_loss, test_auc, test_brier, test_f1, test_f1_macro, cv_accuracy, batch_loss, and of "
-    "curves batch_losses, each behind PROTOCOL/NETWORK/ or baselines/NAME/",
+    "val_accuracy_all_layers_trained, test_loss, test_accuracy, test_recall[CLASS] and the like, fit_seconds, and of "
+    "curves batch_losses",
+    "table": "test_accuracy, test_loss, test_auc, test_brier, test_f1, test_f1_macro, test_recall[CLASS], the same of "
+    "precision and f1, test_confusion[TRUE CLASS, PREDICTED CLASS], cv_accuracy, batch_loss, and of curves "
+    "batch_losses, each behind PROTOCOL/NETWORK/ or baselines/NAME/",
     "grid": "rank_of_choice, choice_cv_accuracy, best_cv_accuracy (or with val or test, by which it is judged), "
     "fresh_test_accuracy, networks, failed_fits, and of cells those of `reported_table`",
 }
 F1 = "macro F1"
+_OF_CLASS = re.compile(rf"(?P<outputs>\w+)_(?P<measure>{'|'.join(OF_CLASS)})\[(?P<classes>.+)\]")
 # A metric that a run has logged, read as if it were an artifact: what no artifact keeps.
 LOGGED = "logged/"
 
@@ -91,8 +95,16 @@ def _of_grid(metric: str, choice: str) -> Recipe | None:
     return Recipe((ORIGIN,), "failed fits of a group", group or "all") if name == "failed_fits" else None
 
 
+def _of_class(path: str, found: re.Match[str], rows: str = "", model: str = "") -> Recipe:
+    """Return the recipe of a measure of one class, whose name may hold any sign."""
+    select = f"{found['measure']}/{found['classes']}"
+    return Recipe((path, "classes.json"), f"measure of a class{rows}", select, model)
+
+
 def _of_table(metric: str, seed: int) -> Recipe | None:
-    model, _, name = metric.rpartition("/")
+    model, _, name = metric.partition("[")[0].rpartition("/")
+    if (found := _OF_CLASS.fullmatch(metric.removeprefix(f"{model}/"))) and found["outputs"] == "test":
+        return _of_class("predictions/test.csv", found, ", of a seed's rows", model)
     if name == "test_accuracy":
         logged = ("test_accuracy_by_seed", seed)
         return Recipe(("predictions/test.csv",), "accuracy of a seed's rows", model=model, logged=logged)
@@ -112,6 +124,8 @@ def _of_table(metric: str, seed: int) -> Recipe | None:
 
 def _of_transfer(metric: str, epoch: int | None) -> Recipe | None:
     logged = (metric, epoch or 0)
+    if (found := _OF_CLASS.fullmatch(metric)) and found["outputs"] == "test":
+        return _of_class("predictions/test.safetensors", found)
     if metric == "fit_seconds":
         return Recipe((f"{LOGGED}{metric}",), "logged value of an epoch", str(_needed(epoch)))
     if metric == "batch_losses":
@@ -140,10 +154,13 @@ def _of_classifier(metric: str, epoch: int | None) -> Recipe | None:
     if metric in ("train_loss", "train_accuracy"):
         formula = "accuracy of the batches" if kind == "accuracy" else "mean loss of the batches"
         return Recipe((f"history/epoch-{_needed(epoch):05d}.safetensors",), formula, logged=logged)
-    outputs = metric.replace("_loss", "").replace("_accuracy", "").replace("_f1", "")
+    found = _OF_CLASS.fullmatch(metric)
+    if found and found["outputs"] == "best_test":
+        return _of_class("predictions/test.safetensors", found)
+    outputs = found["outputs"] if found else metric.replace("_loss", "").replace("_accuracy", "").replace("_f1", "")
     if outputs in ("val", "test", "val_dropout") and outputs != metric:
         path = f"predictions/{outputs.replace('_', '-')}-epoch-{_needed(epoch):05d}.safetensors"
-        return Recipe((path,), kind, logged=None if kind == F1 else logged)
+        return _of_class(path, found) if found else Recipe((path,), kind, logged=None if kind == F1 else logged)
     return None
 
 

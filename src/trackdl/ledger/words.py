@@ -20,6 +20,8 @@ METRICS = {
     "failed_fits": "fits of the report's grid search that failed",
     "networks": "configurations of the report's grid that are networks",
 }
+# Measures of single classes: test_recall[CLASS], and test_confusion[TRUE CLASS, PREDICTED CLASS], a count of examples.
+OF_CLASS = ("recall", "precision", "f1", "confusion")
 # For letters that were trained on, "training" is what a report calls test; held out they are validated.
 HELD_OUT = {("transfer", "val_accuracy"): "accuracy on letters held out"}
 
@@ -32,8 +34,10 @@ def metric_words(kind: str, metric: str, series: str = "") -> str:
         metric: As in `recipes.recipe`.
         series: Which of the report's trainings.
     """
-    model, _, last = metric.rpartition("/")
+    before, bracket, classes = metric.partition("[")
+    model, _, last = before.rpartition("/")
     words = HELD_OUT.get((kind, last)) or METRICS.get(last, last.replace("_", " "))
+    words = f"{words} of {classes.removesuffix(']')}" if bracket else words
     words = f"{words}, {series}" if series else words
     return f"{model.replace('/', ', ')}: {words}" if model and not is_cell(model) else words
 

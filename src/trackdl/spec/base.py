@@ -172,9 +172,14 @@ def _unit_of(item: dict[str, Any]) -> Unit:
 
 def unit_of(metric: str) -> Unit:
     """Return the unit that a metric has by its name."""
-    name = metric.rpartition("/")[2]
+    before, bracket, _ = metric.partition("[")
+    name = before.rpartition("/")[2] + bracket
     units: dict[str, Unit] = {
         "accuracy": "fraction",
+        "_f1[": "f1",
+        "_recall[": "fraction",
+        "_precision[": "fraction",
+        "_confusion[": "count",
         "auc": "fraction",
         "brier": "squared error",
         "f1": "f1",

@@ -181,6 +181,7 @@ def _train_seed(experiment: ClassifySpec, resume: str | None) -> tuple[Run, Deci
         if experiment.found_by:
             run.tags({"trackdl.role": "finalist", "trackdl.found_by": experiment.found_by})
         run.text(f"{trainer.model}\n", "network.txt")
+        run.table(splits.images.classes, "classes.json")
         trainer, tested = _train(run, experiment, trainer, splits)
         if splits.validation is None:
             measured = {"test": tested}

@@ -183,6 +183,7 @@ def _log_models(
             for name in (name for name in names if name.startswith(f"{group}/")):
                 with runs.start(experiment, name=name) as model_run:
                     model_run.tags({"trackdl.protocol": group, "trackdl.network": name.partition("/")[2]})
+                    model_run.table(table.schema.classes, "classes.json")
                     found: dict[str, float] = {}
                     if name in tested:
                         by_seed = dict(zip(seeds, tested[name], strict=True))

@@ -84,6 +84,7 @@ def run(experiment: TransferSpec) -> Result:
         _log_inputs(run, experiment, letters, source, unseen)
         trainer = _trainer(experiment, source, len(letters.classes))
         run.text(f"{trainer.model}\n", "network.txt")
+        run.table(letters.classes, "classes.json")
         training_runs.log_setting(run, trainer)
         evaluation = _train(run, experiment, trainer, examples, letters)
         _draw(run, letters, inputs, evaluation)
