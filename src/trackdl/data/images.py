@@ -14,7 +14,7 @@ from torch import Tensor
 
 from trackdl.data.catalogue import CATALOGUE, Preprocessing
 from trackdl.data.preprocessing.squares import border
-from trackdl.data.readers import read_pixels
+from trackdl.data.readers import Pixels, read_pixels
 from trackdl.errors import InputError
 from trackdl.spec.images import ImageData
 
@@ -25,28 +25,16 @@ Constant = float | tuple[float, float, float]  # a mean or standard deviation: o
 
 
 @dataclass(frozen=True, eq=False)
-class ImageSet:
-    """The tensors of an image data set, and what a network and its card need to know of it.
+class ImageSet(Pixels):
+    """The images of a data set, and what a network and its card need to know of them.
 
     Attributes:
-        train_images: The training images, uint8 `[n, side, side]`, or in colour `[n, 3, side, side]`.
-        train_labels: Their labels, int64 `[n]`, indices of `classes`.
-        test_images: The test images.
-        test_labels: Their labels.
-        classes: The classes' names.
-        digest: SHA-256, hex, of all files and of the keys by which they were read.
         mean: The mean that inputs are normalised by, of pixels as fractions of 255.
         std: The standard deviation.
         source: The data set's home page, or where the files are.
         preprocessing: How a served model makes an image file like these images; see `serving.cards`.
     """
 
-    train_images: Tensor
-    train_labels: Tensor
-    test_images: Tensor
-    test_labels: Tensor
-    classes: tuple[str, ...]
-    digest: str
     mean: Constant
     std: Constant
     source: str
@@ -88,7 +76,7 @@ def load_images(data: ImageData, root: Path | None = None) -> ImageSet:
     elif not data.colour and np.median(border(pixels.train_images.numpy().transpose(1, 2, 0))) < _DARK:
         preprocessing = "square-dark"
     source = known.source if known else str(getattr(data, data.source))
-    return ImageSet(*pixels, mean, std, source, preprocessing)
+    return ImageSet(**vars(pixels), mean=mean, std=std, source=source, preprocessing=preprocessing)
 
 
 def _constants(data: ImageData, pixels: Tensor, usual: tuple[float, ...]) -> tuple[Constant, Constant]:

@@ -14,8 +14,9 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,8 +43,18 @@ _READING = {"size", "colour", "rename", "per_class", "classes", "test_share", "t
 _Arrays = list[NDArray[Any]]  # training images and labels, test images and labels
 
 
-class Pixels(NamedTuple):
-    """What a reader returns: images, uint8 [n, side, side] or [n, 3, side, side], labels, class names, and a digest."""
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """The images of a data set.
+
+    Attributes:
+        train_images: The training images, uint8 `[n, side, side]`, or in colour `[n, 3, side, side]`.
+        train_labels: Their labels, int64 `[n]`, indices of `classes`.
+        test_images: The test images.
+        test_labels: Their labels.
+        classes: The classes' names.
+        digest: SHA-256, hex, of all files and of the keys by which they were read.
+    """
 
     train_images: Tensor
     train_labels: Tensor
@@ -59,9 +70,6 @@ def read_pixels(data: ImageData, root: Path | None = None) -> Pixels:
     Args:
         data: Its section `data`.
         root: The folder of named data sets; `None` is `paths.data_root()`.
-
-    Returns:
-        The images. Their digest is SHA-256 (hex) of what was read and of the keys by which it was read.
 
     Raises:
         InputError: Files are missing or wrong, or they do not fit the keys.
@@ -79,7 +87,7 @@ def read_pixels(data: ImageData, root: Path | None = None) -> Pixels:
         found = _of_arrays(data, _npz(path) if data.npz else _idx(path), str(path))
     if not 2 <= len(found.classes) <= MAX_CLASSES:
         raise InputError(f"key 'data': {len(found.classes):,} classes; there may be 2 to {MAX_CLASSES:,}")
-    return found._replace(digest=_with_keys(found.digest, data))
+    return replace(found, digest=_with_keys(found.digest, data))
 
 
 def digest_of(data: ImageData) -> str:
