@@ -84,7 +84,10 @@ def test_a_table_is_not_trained_as_pictures_are(key: str) -> None:
         (("epochs: 8", "epochs: eight"), ["'training.epochs'", "valid integer", "'eight'"]),
         (("epochs: 8", "epochs: 0"), ["'training.epochs'", "greater than or equal to 1"]),
         (("epochs: 8", "epochs: true"), ["'training.epochs'", "valid integer", "True"]),
-        (("name: sgd", "name: sdg"), ["'training.optimizer.name'", "'sgd', 'adam', 'adamw' or 'rmsprop'", "'sdg'"]),
+        (
+            ("name: sgd", "name: sdg"),
+            ["'training.optimizer.name'", "'sgd', 'adam', 'adamw', 'rmsprop', 'adadelta' or 'adagrad'", "'sdg'"],
+        ),
         (("name: sgd", "name: adam"), ["'training.optimizer'", "momentum is a setting of sgd and rmsprop"]),
         (("lr: 1e-2, momentum: 0.5", "lr: 1e-2, nesterov: true"), ["nesterov needs sgd with a momentum"]),
         (

@@ -10,22 +10,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import nn
+from torch.optim import lr_scheduler
 
 from trackdl.networks.digit import DigitNet
 from trackdl.spec import Optimizer, Training
+from trackdl.spec.base import StepSchedule
 from trackdl.training.optim import loss_of, make_optimizer, rate, smoothed
 
 
 @given(st.floats(0, 1))
 def test_rates_stay_between_nothing_and_the_whole(progress: float) -> None:
-    assert rate("constant", progress) == 1
+    assert rate("constant", progress, 7) == 1
     for schedule in ("one_cycle", "cosine"):
-        assert 0 <= rate(schedule, progress) <= 1
+        assert 0 <= rate(schedule, progress, 7) <= 1
 
 
 def test_a_cosine_falls_and_one_cycle_rises_first() -> None:
     steps = [i / 40 for i in range(41)]
-    cosine, cycle = [rate("cosine", s) for s in steps], [rate("one_cycle", s) for s in steps]
+    cosine, cycle = [rate("cosine", s, 7) for s in steps], [rate("one_cycle", s, 7) for s in steps]
     assert cosine == sorted(cosine, reverse=True)
     assert cosine[0] == 1
     assert cosine[20] == pytest.approx(0.5)
@@ -35,6 +37,33 @@ def test_a_cosine_falls_and_one_cycle_rises_first() -> None:
     assert cycle[top:] == sorted(cycle[top:], reverse=True)
     assert cycle[0] == pytest.approx(1 / 25)
     assert cosine[-1] == cycle[-1] == 0
+
+
+@pytest.mark.parametrize(
+    ("schedule", "plain"),
+    [
+        (StepSchedule(every=1, factor=0.7), partial(lr_scheduler.StepLR, step_size=1, gamma=0.7)),
+        (StepSchedule(every=3, factor=0.5), partial(lr_scheduler.StepLR, step_size=3, gamma=0.5)),
+        (StepSchedule(at=[2, 5], factor=0.1), partial(lr_scheduler.MultiStepLR, milestones=[2, 5], gamma=0.1)),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("batches", [1, 7, 469])
+def test_steps_are_torchs(schedule: StepSchedule, plain: Callable[..., Any], batches: int) -> None:
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    theirs = plain(optimizer)
+    for epoch in range(9):
+        for batch in range(batches):
+            ours = rate(schedule, (epoch + batch / batches) / 9, 9)
+            assert ours == pytest.approx(theirs.get_last_lr()[0])
+        optimizer.step()
+        theirs.step()
+
+
+@pytest.mark.parametrize("keys", [{}, {"every": 2, "at": [3]}, {"every": 0}, {"at": [0]}])
+def test_a_schedule_of_steps_says_when(keys: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=r"give every|greater than or equal to 1"):
+        StepSchedule(factor=0.5, **keys)
 
 
 @pytest.mark.parametrize("loss", [F.cross_entropy, F.nll_loss], ids=["logits", "log-probabilities"])
@@ -96,6 +125,12 @@ LIST = nn.Sequential(nn.BatchNorm2d(1), nn.Conv2d(1, 2, 3), nn.Tanh(), nn.Flatte
             partial(torch.optim.RMSprop, lr=0.01, momentum=0.5, alpha=0.9, eps=1e-4, weight_decay=0.1),
         ),
         ({"name": "rmsprop", "alpha": 0.0}, partial(torch.optim.RMSprop, lr=0.01, alpha=0.0)),
+        ({"name": "adadelta"}, partial(torch.optim.Adadelta, lr=0.01)),
+        (
+            {"name": "adadelta", "rho": 0.5, "l2": 0.1},
+            partial(torch.optim.Adadelta, lr=0.01, rho=0.5, weight_decay=0.1),
+        ),
+        ({"name": "adagrad", "eps": 1e-4}, partial(torch.optim.Adagrad, lr=0.01, eps=1e-4)),
     ],
     ids=str,
 )
@@ -123,7 +158,7 @@ def test_each_optimiser_is_the_plain_one(keys: dict[str, Any], plain: Callable[.
         ({"name": "adam", "momentum": 0.9}, "momentum is a setting of sgd and rmsprop; adam has none"),
         ({"name": "sgd", "betas": [0.9, 0.99]}, "betas is a setting of adam and adamw; sgd has none"),
         ({"name": "sgd", "alpha": 0.9}, "alpha is a setting of rmsprop; sgd has none"),
-        ({"name": "adamw", "l2": 0.1}, "l2 is a setting of sgd and adam and rmsprop; adamw has none"),
+        ({"name": "adamw", "l2": 0.1}, "l2 is a setting of sgd, adam, rmsprop, adadelta and adagrad; adamw has none"),
         ({"name": "adam", "weight_decay": 0.1}, "adam has none; its L2 penalty is `l2`"),
         ({"name": "rmsprop", "nesterov": True}, "nesterov is a setting of sgd; rmsprop has none"),
         ({"name": "adam", "alpha": 0.0}, "alpha is a setting of rmsprop; adam has none"),

@@ -20,6 +20,7 @@ from trackdl.training.trainer import Examples, Trainer, seeded
 SGD = Optimizer(name="sgd", lr=0.05, momentum=0.5)
 ADAM = Optimizer(name="adam", lr=0.001)
 AMSGRAD = Optimizer(name="adam", lr=0.001, betas=[0.8, 0.9], amsgrad=True, l2=0.001)
+ADADELTA, ADAGRAD = Optimizer(name="adadelta", lr=1.0), Optimizer(name="adagrad", lr=0.01)
 RMSPROP = Optimizer(name="rmsprop", lr=0.001, momentum=0.5, alpha=0.9, l2=0.001)
 RECIPE = {"label_smoothing": 0.1, "augmentation": Augmentation(flip=True, shift=2, cutout=4)}
 
@@ -60,7 +61,7 @@ def test_training_leaves_the_callers_random_numbers_alone(examples: Examples) ->
     assert torch.equal(torch.rand(3), expected)
 
 
-@pytest.mark.parametrize("optimizer", [SGD, ADAM, AMSGRAD, RMSPROP], ids=["sgd", "adam", "amsgrad", "rmsprop"])
+@pytest.mark.parametrize("optimizer", [SGD, ADAM, AMSGRAD, RMSPROP, ADADELTA, ADAGRAD], ids=lambda one: one.name)
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_stopped_and_resumed_ends_in_the_same_weights(
     examples: Examples, tmp_path: Path, optimizer: Optimizer, precision: str

@@ -6,12 +6,21 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from trackdl.errors import InputError
 from trackdl.system.paths import report_root
 
-Schedule = Literal["constant", "one_cycle", "cosine"]
 # Units of published numbers; seconds are shown and never judged. Older files call the unit of a loss nats.
 Unit = Annotated[
     Literal["fraction", "loss", "squared error", "rank", "count", "f1", "seconds"],
@@ -76,6 +85,8 @@ SETTINGS = {
     "adam": {"betas", "eps", "amsgrad", "l2"},
     "adamw": {"betas", "eps", "amsgrad", "weight_decay"},
     "rmsprop": {"momentum", "alpha", "eps", "l2"},
+    "adadelta": {"rho", "eps", "l2"},
+    "adagrad": {"eps", "l2"},
 }
 
 
@@ -90,15 +101,16 @@ class Optimizer(Strict):
         dampening: Of SGD's momentum.
         betas: Adam's and AdamW's decay rates of the two moments; torch's are 0.9 and 0.999.
         alpha: RMSprop's decay rate; torch's is 0.99.
-        eps: Added to the denominator; torch's is 1e-8.
+        rho: Adadelta's decay rate; torch's is 0.9.
+        eps: Added to the denominator; torch's is 1e-8, Adadelta's 1e-6, Adagrad's 1e-10.
         amsgrad: Whether Adam and AdamW keep the largest second moment.
         weight_decay: Shrinks every weight except biases and those of batch norm: for SGD as part of the gradient, for
             AdamW decoupled from it.
-        l2: The L2 penalty that torch's SGD, Adam and RMSprop call weight_decay: `l2` times each parameter, biases
+        l2: The L2 penalty that torch's optimisers except AdamW call weight_decay: `l2` times each parameter, biases
             included, is added to its gradient.
     """
 
-    name: Literal["sgd", "adam", "adamw", "rmsprop"]
+    name: Literal["sgd", "adam", "adamw", "rmsprop", "adadelta", "adagrad"]
     lr: float = Field(gt=0, le=100)
     momentum: float = Field(0.0, ge=0, lt=1)
     weight_decay: float = added(0.0, ge=0, le=10)
@@ -106,6 +118,7 @@ class Optimizer(Strict):
     dampening: float = added(0.0, ge=0, le=1)
     betas: list[Annotated[float, Field(ge=0, lt=1)]] | None = added(None, min_length=2, max_length=2)
     alpha: float | None = added(None, ge=0, lt=1)
+    rho: float | None = added(None, ge=0, lt=1)
     eps: float | None = added(None, gt=0, le=1)
     amsgrad: bool = added(False)
     l2: float = added(0.0, ge=0, le=10)
@@ -115,7 +128,8 @@ class Optimizer(Strict):
         for key, value in self:
             usual = type(self).model_fields[key].default
             if key not in ("name", "lr", *SETTINGS[self.name]) and value != usual:
-                others = " and ".join(name for name, settings in SETTINGS.items() if key in settings)
+                *most, last = (name for name, settings in SETTINGS.items() if key in settings)
+                others = " and ".join(filter(None, (", ".join(most), last)))
                 hint = "; its L2 penalty is `l2`" if key == "weight_decay" else ""
                 raise ValueError(f"{key} is a setting of {others}; {self.name} has none{hint}")
         if self.nesterov and (not self.momentum or self.dampening):
@@ -131,6 +145,26 @@ class Augmentation(Strict):
     flip: bool = False
     shift: int = Field(default=0, ge=0, le=8)
     cutout: int = Field(default=0, ge=0, le=20)
+
+
+class StepSchedule(Strict):
+    """A learning rate that is multiplied by `factor` after every `every` epochs, or after each of the epochs `at`."""
+
+    factor: float = Field(gt=0, le=1)
+    every: int | None = Field(None, ge=1)
+    at: list[Annotated[int, Field(ge=1)]] = []
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if bool(self.every) == bool(self.at):
+            raise ValueError("give every: EPOCHS, or at: [EPOCH, ...], and factor")
+        return self
+
+
+Schedule = Annotated[
+    Annotated[Literal["constant", "one_cycle", "cosine"], Tag("a word")] | Annotated[StepSchedule, Tag("a section")],
+    Discriminator(lambda given: "a section" if isinstance(given, dict | StepSchedule) else "a word"),
+]
 
 
 class Training(Strict):

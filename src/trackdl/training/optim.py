@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trackdl.spec.base import SETTINGS, Optimizer, Schedule, Training
+from trackdl.spec.base import SETTINGS, Optimizer, Schedule, StepSchedule, Training
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -16,7 +16,7 @@ WARM_UP = 0.25  # the share of a one-cycle training during which the learning ra
 FIRST = 0.04  # the first learning rate of a one-cycle training, relative to its highest; as torch's OneCycleLR
 
 
-def rate(schedule: Schedule, progress: float) -> float:
+def rate(schedule: Schedule, progress: float, epochs: int) -> float:
     """Return the factor by which a step's learning rate differs from the settings' learning rate.
 
     A function rather than torch's schedulers: those have state that checkpoints would have to hold, and that would be
@@ -25,9 +25,14 @@ def rate(schedule: Schedule, progress: float) -> float:
     Args:
         schedule: "constant": always 1. "cosine": from 1 to 0 along half a cosine (Loshchilov and Hutter, 2017).
             "one_cycle": linearly from 1/25 to 1 over the first quarter, then as "cosine" (after Smith and Topin, 2018,
-            but with constant momentum).
+            but with constant momentum). A `StepSchedule` as torch's StepLR and MultiStepLR, stepped after each epoch.
         progress: The fraction of all steps already taken, 0 to 1.
+        epochs: Of the whole training.
     """
+    if isinstance(schedule, StepSchedule):
+        done = math.floor(progress * epochs + 1e-9)  # whole epochs, of a fraction that is rounded
+        times = done // schedule.every if schedule.every else sum(epoch <= done for epoch in schedule.at)
+        return float(schedule.factor**times)
     if schedule == "constant":
         return 1.0
     if schedule == "one_cycle":
@@ -50,6 +55,14 @@ def smoothed(loss: Loss, share: float) -> Loss:
     return lambda outputs, targets: F.cross_entropy(outputs, targets, label_smoothing=share)
 
 
+_FUSED: dict[str, Any] = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+_OTHERS: dict[str, Any] = {
+    "rmsprop": torch.optim.RMSprop,
+    "adadelta": torch.optim.Adadelta,
+    "adagrad": torch.optim.Adagrad,
+}
+
+
 def make_optimizer(model: nn.Module, settings: Optimizer) -> torch.optim.Optimizer:
     """Return an optimiser of the model's trainable weights."""
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -62,10 +75,12 @@ def make_optimizer(model: nn.Module, settings: Optimizer) -> torch.optim.Optimiz
         ]
     taken = SETTINGS[settings.name] - {"weight_decay", "l2"}
     given: dict[str, Any] = {key: value for key, value in settings if key in taken and value is not None}
-    if settings.name == "rmsprop":
-        return torch.optim.RMSprop(groups, lr=settings.lr, weight_decay=settings.l2, **given)
-    kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.name]
-    made: torch.optim.Optimizer = kind(groups, lr=settings.lr, weight_decay=settings.l2, fused=True, **given)
+    kind = _FUSED.get(settings.name)
+    if kind:
+        given["fused"] = True
+    made: torch.optim.Optimizer = (kind or _OTHERS[settings.name])(
+        groups, lr=settings.lr, weight_decay=settings.l2, **given
+    )
     return made
 
 

@@ -206,7 +206,7 @@ class Trainer:
             ValueError: The schedule ends before epoch `epochs`.
             Diverged: The loss became NaN or infinite; the trainer cannot be used any further.
         """
-        if self.settings.schedule != "constant" and epochs > self.settings.epochs:
+        if self.settings.schedule in ("one_cycle", "cosine") and epochs > self.settings.epochs:
             raise ValueError(f"epoch {epochs}: the learning rate's schedule ends with epoch {self.settings.epochs}")
         ready = train.to(self.device, self.dtype)
         while self.epoch < epochs:
@@ -267,7 +267,7 @@ class Trainer:
     def _set_rate(self, progress: float) -> None:
         """Set the learning rate of the next step; `progress` is the fraction of all steps already taken, 0 to 1."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.optimizer.lr * rate(self.settings.schedule, progress)
+            group["lr"] = self.settings.optimizer.lr * rate(self.settings.schedule, progress, self.settings.epochs)
 
     def _check(self, losses: list[Tensor]) -> None:
         """Raise Diverged if the loss of one of the epoch's batches is NaN or infinite."""
