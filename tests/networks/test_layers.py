@@ -287,7 +287,7 @@ def test_values_by_name() -> None:
         (END, {"same": 3}, "with: a name is"),
         ([{"repeat": 10_000, "layers": ["relu"]}, *END], {}, "layers: more than 500 layers"),
         ([{"repeat": 99, "layers": [{"repeat": 99, "layers": ["relu"]}]}, *END], {}, "layers: more than 500 layers"),
-        (["relu"] * 10_000 + END, {}, "layers: more than 500 layers"),
+        (["relu"] * 10_000 + END, {}, "more than 500 layers"),
         ([{"repeat": "features", "layers": ["relu"]}, *END], {}, "repeat: the name features is not known here"),
     ],
 )  # fmt: skip

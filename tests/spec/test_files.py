@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -137,8 +138,47 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="larger than"):
         spec.load(tmp_path / "large", spec.ClassifySpec)
     (tmp_path / "list").write_text("[1, 2]")
-    with pytest.raises(InputError, match="found list"):
+    with pytest.raises(InputError, match="found a list"):
         spec.load(tmp_path / "list", spec.ClassifySpec)
+
+
+def test_what_is_no_file_is_refused_unread(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for path in (tmp_path / "pipe", tmp_path / "zero"):
+        with pytest.raises(InputError, match="cannot be read: not an ordinary file"):
+            spec.load(path, spec.ClassifySpec)
+    with pytest.raises(InputError, match="cannot be read: File name too long"):
+        spec.load(tmp_path / ("x" * 5000), spec.ClassifySpec)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (r'title: "\ud800"', "invalid Unicode character"),
+        (f"title: {'[' * 50}{']' * 50}", "more than 40 levels"),
+        ("title: &a x", "an alias .* or anchor"),
+        ("reported: [{metric: test_accuracy, value: 98.2, quote: q}]", r"is a fraction, .*for 98.2 % write 0.982"),
+        ("reported: [{metric: fit_seconds, value: -1, quote: q}]", "cannot be less than 0"),
+    ],
+)
+def test_lines_that_are_refused(line: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        parse(f"{GOOD}{line}\n")
+
+
+def test_a_number_without_end_is_text() -> None:
+    assert parse(f"{GOOD}found_by: 0x{'f' * 90_000}\n").found_by.startswith("0xfff")
+
+
+def test_one_fault_is_one_line_and_many_are_counted() -> None:
+    with pytest.raises(InputError) as nan:
+        parse(GOOD + "reported: [{metric: test_accuracy, value: .nan, quote: q}]\n")
+    assert str(nan.value).count("\n") == 0
+    with pytest.raises(InputError) as many:
+        parse(GOOD + "".join(f"k{number}: 1\n" for number in range(500)))
+    assert str(many.value).splitlines()[-1] == "and 488 more"
+    assert len(str(many.value).splitlines()) == 13
 
 
 def test_an_unknown_key_in_a_list_names_its_neighbours() -> None:

@@ -144,7 +144,7 @@ def test_too_many_cells_are_refused_before_any_is_made(monkeypatch: pytest.Monke
     values = list(range(1, 101))
     space = f"{{training.epochs: {values}, training.batch_size: {values}, network.with.hidden: {values}}}"
     assert said(f"task: grid\nof: signs\nspace: {space}\n") == (
-        "grid.yaml: space: 1,000,000 cells; there may be 100,000"
+        "grid.yaml: space: 1,000,000 cells; there may be 10,000"
     )
 
 

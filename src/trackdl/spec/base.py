@@ -263,6 +263,15 @@ class Reported(_Claim):
     quote: str = Field(min_length=1)
     unit: Unit = Field(default_factory=_unit_of)
 
+    @model_validator(mode="after")
+    def _value_fits_the_unit(self) -> Self:
+        if self.unit in ("fraction", "f1") and not 0 <= self.value <= 1:
+            meant = f"; for {self.value:g} % write {self.value / 100:g}" if 1 < self.value <= 100 else ""
+            raise ValueError(f"value: {self.value:g}: {self.metric} is a fraction, from 0 to 1{meant}")
+        if self.unit in ("count", "seconds") and self.value < 0:
+            raise ValueError(f"value: {self.value:g}: {self.metric} cannot be less than 0")
+        return self
+
 
 class Printed(_Claim):
     """Numbers that one cell of the report's notebook prints: the rows of `PRINTED` with this `cell` and `what`.

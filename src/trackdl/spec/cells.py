@@ -9,7 +9,7 @@ from typing import Any
 from trackdl.errors import InputError
 from trackdl.spec.grid import REPORT, Cell, GridSpec
 from trackdl.spec.keys import meant
-from trackdl.system.paths import in_report
+from trackdl.system.paths import in_report, read_bounded
 
 # Columns of metrics, by what reports call them; and those that name a row and are not read.
 METRICS = {
@@ -18,6 +18,7 @@ METRICS = {
     for short, kind in (("acc", "accuracy"), ("accuracy", "accuracy"), ("loss", "loss"))
 } | {"seconds": "seconds"}
 NAMES_OF_ROWS = ("run", "run_id", "id", "cell", "row", "note")
+MAX_BYTES = 5_000_000
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ def reported_cells(experiment: GridSpec) -> list[CellNumber]:
     """Read the numbers of `reported_table`; none without one.
 
     The columns are the dimensions, by key or by short name, of which those with one value may be missing, and metrics,
-    e.g. test_acc, test_loss, seconds. An empty field is no number.
+    e.g. test_acc, test_loss, seconds. An empty field is no number. Names of rows, e.g. run, and columns whose name
+    begins with _ are passed over.
 
     Raises:
         InputError: The file cannot be read, a column or value is wrong, or a row is no cell of the grid; names file,
@@ -53,8 +55,8 @@ def reported_cells(experiment: GridSpec) -> list[CellNumber]:
         return []
     path = in_report(experiment.reported_table)
     try:
-        rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = list(csv.reader(read_bounded(path, MAX_BYTES).decode("utf-8-sig").splitlines()))
+    except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
     columns = _columns(experiment, rows[0] if rows else [], path)
     cells = {_known_as(cell.values()): cell for cell in experiment.cells(REPORT)}
@@ -89,10 +91,11 @@ def _columns(experiment: GridSpec, header: list[str], path: Path) -> list[str]:
         try:
             known = METRICS.get(name) or experiment.short(name)
         except ValueError as error:
-            if name not in NAMES_OF_ROWS:
+            if name not in NAMES_OF_ROWS and not name.startswith("_"):
                 may = [*experiment.names, *METRICS]
                 near = meant(name, may)
-                raise InputError(f"{path}: column '{name}': {near}It may be one of {', '.join(may)}") from error
+                words = f"It may be one of {', '.join(may)}; a name that begins with _ is passed over"
+                raise InputError(f"{path}: unknown column '{name}': {near}{words}") from error
             known = ""
         if known and known in columns:
             raise InputError(f"{path}: column '{name}' is there twice")

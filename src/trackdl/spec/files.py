@@ -24,22 +24,18 @@ from trackdl.spec.experiments import KINDS, PUBLISHED, STEPS, Experiment, task_o
 from trackdl.spec.grid import GridSpec
 from trackdl.spec.keys import set_key
 from trackdl.spec.report import ReportSpec
-from trackdl.system.paths import report_root
+from trackdl.system.paths import read_bounded, report_root
 
-MAX_BYTES = 1_000_000
-
+MAX_BYTES = 500_000
+MOST_DIGITS = 100  # of a number
+MOST_DEPTH = 40  # sections and lists within each other
+MOST_ERRORS = 12  # shown of one file
 
 Spec = TypeVar("Spec", bound=BaseModel)
 
 
-class _Loader(yaml.SafeLoader):
-    """Strict YAML: no duplicate keys, no anchors, and `1e-2` is a number."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()  # type: ignore[no-untyped-call]  # PyYAML types it not
-            raise yaml.MarkedYAMLError(problem="an alias (*name); write the value out", problem_mark=event.start_mark)
-        return super().compose_node(parent, index)
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # libyaml's is ten times as fast
+    """Strict YAML: no duplicate keys, and `1e-2` is a number; `value_of` refuses anchors and deep nesting."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -50,12 +46,15 @@ class _Loader(yaml.SafeLoader):
             if key in seen:
                 raise yaml.MarkedYAMLError(problem=f"the key {key!r} occurs twice", problem_mark=key_node.start_mark)
             seen.add(key)
-        return super().construct_mapping(node, deep=deep)
+        made: dict[Any, Any] = super().construct_mapping(node, deep=deep)
+        return made
 
 
 def _plain_number(construct: Callable[[yaml.SafeLoader, Any], Any]) -> Callable[[yaml.SafeLoader, Any], Any]:
-    """Read YAML 1.1's base-60 numbers as strings: nobody means one, and a long one takes quadratic time."""
-    return lambda loader, node: node.value if ":" in node.value else construct(loader, node)
+    """Read base-60 numbers of YAML 1.1 and endless ones as strings: nobody means them, and they take quadratic time."""
+    return lambda loader, node: (
+        node.value if ":" in node.value or len(node.value) > MOST_DIGITS else construct(loader, node)
+    )
 
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _plain_number(yaml.SafeLoader.construct_yaml_int))
@@ -143,7 +142,9 @@ def load_any(path: Path, overrides: Mapping[str, Any] | None = None) -> Experime
     """
     text = _text(path)
     content = value_of(text, str(path))
-    task = content.get("task") if isinstance(content, dict) else None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected keys, the first of which is task: KIND; found {_found(content)}")
+    task = content.get("task")
     if not isinstance(task, str) or task not in KINDS:
         raise InputError(f"{path}: key 'task': must be one of {', '.join(KINDS)}, but is {task!r:.80}")
     return parse(text, str(path), KINDS[task], overrides)
@@ -169,7 +170,7 @@ def parse(text: str, file: str, kind: type[Spec], overrides: Mapping[str, Any] |
     content = value_of(text, file)
     task = task_of(kind)
     if not isinstance(content, dict):
-        raise InputError(f"{file}: expected keys such as 'task: {task}', found {type(content).__name__}")
+        raise InputError(f"{file}: expected keys such as 'task: {task}', found {_found(content)}")
     if task == "report":
         content = {"task": task, "name": "main", **content}
     if content.get("task") != task:
@@ -186,13 +187,16 @@ def parse(text: str, file: str, kind: type[Spec], overrides: Mapping[str, Any] |
     try:
         made = kind.model_validate(content)
     except ValidationError as error:
-        problems = (_explain(file, kind, content, problem, given) for problem in error.errors())
-        raise InputError("\n".join(dict.fromkeys(problems))) from error
+        raise InputError(_problems(file, kind, content, error, given)) from error
     if isinstance(made, TrainedSpec):
         _look_up(made, file)
     if isinstance(made, GridSpec):
         reported_cells(made)
     return made
+
+
+def _found(content: Any) -> str:
+    return "an empty file" if content is None else "a list" if isinstance(content, list) else f"{content!r:.40}"
 
 
 def _embed(content: dict[str, Any], file: str, kind: type[BaseModel], given: dict[str, Any]) -> None:
@@ -219,8 +223,7 @@ def _embed(content: dict[str, Any], file: str, kind: type[BaseModel], given: dic
             set_key(experiment, key, value)
         content["experiment"] = ClassifySpec.model_validate(experiment).model_dump()
     except ValidationError as error:
-        problems = (_explain(f"{file}: set", ClassifySpec, experiment, problem, own) for problem in error.errors())
-        raise InputError("\n".join(dict.fromkeys(problems))) from error
+        raise InputError(_problems(f"{file}: set", ClassifySpec, experiment, error, own)) from error
     except (InputError, ValueError) as error:
         raise InputError(f"{file}: {'of' if isinstance(error, InputError) else 'set'}: {error}") from error
 
@@ -242,9 +245,24 @@ def value_of(text: str, name: str) -> Any:
         InputError: It is not valid YAML; the message calls it `name`.
     """
     try:
+        _check_events(text)
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader, made stricter
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"{name}: not valid YAML: {one_line(error, 300)}") from error
+
+
+def _check_events(text: str) -> None:
+    """Refuse anchors, by which a short text can stand for a huge one, and nesting that no experiment file needs."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        problem = ""
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            problem = "an alias (*name) or anchor (&name); write the value out"
+        elif depth > MOST_DEPTH:
+            problem = f"more than {MOST_DEPTH} levels"
+        if problem:
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)  # type: ignore[arg-type]
 
 
 def _text(path: Path) -> str:
@@ -254,18 +272,24 @@ def _text(path: Path) -> str:
 
 def _read(path: Path) -> str:
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise InputError(f"{path}: larger than {MAX_BYTES:,} bytes; an experiment file is a page of YAML")
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+        return read_bounded(path, MAX_BYTES).decode()
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text (byte {error.start}); is this an experiment file?") from error
 
 
-def _explain(name: str, kind: type[BaseModel], content: Any, problem: Any, given: Mapping[str, Any]) -> str:
+def _problems(name: str, kind: type[BaseModel], content: Any, error: ValidationError, given: Mapping[str, Any]) -> str:
+    """Return what is wrong with a file: a line for each key, of which a union's members may each have complained."""
+    found: dict[str, str] = {}
+    for problem in error.errors():
+        key = ".".join(_keys(content, problem["loc"], missing=problem["type"] == "missing"))
+        if problem["type"] != "default_factory_not_called":  # because of another problem, which is told
+            found.setdefault(key or problem["msg"], _explain(name, kind, key, problem, given))
+    lines = list(found.values())
+    return "\n".join([*lines[:MOST_ERRORS], *([f"and {len(lines) - MOST_ERRORS:,} more"] * (len(lines) > MOST_ERRORS))])
+
+
+def _explain(name: str, kind: type[BaseModel], key: str, problem: Any, given: Mapping[str, Any]) -> str:
     missing, location = problem["type"] == "missing", problem["loc"]
-    key = ".".join(_keys(content, location, missing=missing))
     origin = " (set on the command line)" if key in given else ""
     shown = "" if isinstance(problem["input"], dict | list) else f", but is {problem['input']!r:.80}"
     if problem["type"] == "extra_forbidden":

@@ -16,7 +16,7 @@ from trackdl.spec.hypotheses import Hypothesis
 from trackdl.spec.keys import Scalar, among, meant, reason, set_key, short_names, try_value, value_of_key, with_keys
 
 REPORT = "report"  # what the report's own space is called; any other is ours
-MAX_CELLS = 100_000
+MAX_CELLS, MAX_VALUES = 10_000, 500  # of a space, and of one of its keys
 # Columns of the grid's table that no dimension may be called: see `analysis.grid_table`.
 COLUMNS = ("grid", "fold", "seed", "precision", "parameters", "impossible", "score", "spread", "cost")
 TIMES = ("fit_seconds", "cpu_seconds", "seconds", "batch_ms")
@@ -141,6 +141,8 @@ class GridSpec(Named):
 
     def _check_size(self, where: str, space: Mapping[str, list[Any]]) -> None:
         lengths = [len(values) for values in space.values()]
+        if max(lengths) > MAX_VALUES:
+            raise ValueError(f"{where}: {max(lengths):,} values of one key; there may be {MAX_VALUES:,}")
         count = math.prod(lengths) if self.strategy == "exhaustive" else 1 + sum(lengths) - len(lengths)
         if count > MAX_CELLS:
             raise ValueError(f"{where}: {count:,} cells; there may be {MAX_CELLS:,}")

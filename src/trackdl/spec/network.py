@@ -1,5 +1,6 @@
 """The networks that an experiment file can state: a family, or a list of layers; their shapes, without torch."""
 
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -27,6 +28,7 @@ Padding = Literal["none", "same"] | Annotated[int, Field(ge=0, le=64)]
 Shape = tuple[int, int] | tuple[int]
 
 MOST_LAYERS = 500
+MOST_VALUES = 50_000_000  # of all layers' results for one image: 200 MB
 MOST_WEIGHTS = 500_000_000  # 2 GB of float32: larger networks are a mistake in a key
 _NAME = r"[a-z][a-z0-9_]*"
 _TERM = re.compile(rf"(?:(?P<times>\d{{1,6}})\s*\*\s*)?(?P<name>{_NAME})(?:\s*/\s*(?P<over>[1-9]\d{{0,5}}))?")
@@ -250,9 +252,18 @@ def _layer(layer: Any) -> Any:
         if unknown := [key for key in layer if key not in (kind, *_KEYS[kind])]:
             raise ValueError(f"{kind} has no key {unknown[0]!r:.40}; its keys are {', '.join((kind, *_KEYS[kind]))}")
         return _MAPPINGS[kind].model_validate(layer)
+    if layer == "softmax":
+        raise ValueError("is no layer of its own: the softmax is part of the loss; leave it out")
     meant = f" without its number, e.g. {{{layer}: 2}}" if isinstance(layer, str) and layer in _MAPPINGS else ""
     words, others = ", ".join(_WORDS), ", ".join(_MAPPINGS)
     raise ValueError(f"is no layer{meant}; layers are the words {words}, and with a value {others}")
+
+
+def _not_too_many(layers: Any) -> Any:
+    """Refuse a list of too many layers before each is looked at."""
+    if isinstance(layers, list) and len(layers) > MOST_LAYERS:
+        raise ValueError(f"more than {MOST_LAYERS} layers")
+    return layers
 
 
 _Value = Annotated[Any, BeforeValidator(_value)]
@@ -268,7 +279,7 @@ _KEYS: dict[str, dict[str, Any]] = {
     "dropout": {},
     "dropout_maps": {},
     "dense": {"bias": _BIAS},
-    "repeat": {"layers": (list[_Layer], Field(min_length=1))},
+    "repeat": {"layers": (Annotated[list[_Layer], BeforeValidator(_not_too_many)], Field(min_length=1))},
 }
 _MAPPINGS: dict[str, type[Strict]] = {
     kind: create_model(kind, __base__=Strict, **{kind: (_Value, ...), **keys}) for kind, keys in _KEYS.items()
@@ -291,8 +302,8 @@ class LayerNetwork(_Network):
 
     model_config = ConfigDict(serialize_by_alias=True)
 
-    layers: list[_Layer] = Field(min_length=1)
-    named: dict[str, Annotated[int | float, Field(ge=0, le=1_000_000)]] = added({}, alias="with")
+    layers: Annotated[list[_Layer], BeforeValidator(_not_too_many), Field(min_length=1)]
+    named: dict[str, Annotated[float | int, Field(ge=0, le=1_000_000)]] = added({}, alias="with")
 
     @property
     def family(self) -> str:
@@ -348,6 +359,8 @@ class LayerNetwork(_Network):
             shape = after
         if sum(layer.weights for layer in found) > MOST_WEIGHTS:
             raise ValueError(f"the layers have more than {MOST_WEIGHTS:,} weights")
+        if sum(math.prod((*layer.after, *layer.after[1:])) for layer in found) > MOST_VALUES:
+            raise ValueError(f"the layers' results for one image are more than {MOST_VALUES:,} numbers")
         return found
 
 

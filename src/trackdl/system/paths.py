@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from trackdl.errors import InputError
+
 UI = "http://127.0.0.1:5000"  # where `trackdl ui` shows runs; links to runs lead there
 
 
@@ -22,14 +24,40 @@ def report_root() -> Path:
 
 
 def in_report(path: str) -> Path:
-    """Return a path that an experiment file names: a relative one is relative to the report's folder."""
-    return report_root() / Path(path).expanduser()
+    """Return a path that an experiment file names: a relative one is relative to the report's folder.
+
+    Raises:
+        InputError: It begins with the home folder of a user that this machine has not.
+    """
+    try:
+        return report_root() / Path(path).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def data_root() -> Path:
     """Return the data folder: `TRACKDL_DATA_DIR` if it is set, else `data/` in the project's root."""
     named = os.environ.get("TRACKDL_DATA_DIR")
     return Path(named).expanduser() if named else project_root() / "data"
+
+
+def read_bounded(path: Path, most: int) -> bytes:
+    """Return the content of an ordinary file of at most `most` bytes; a pipe or device could go on for ever.
+
+    Raises:
+        InputError: It is missing, no ordinary file, too large, or cannot be read.
+    """
+    try:
+        if not path.is_file():
+            found = "not an ordinary file" if path.exists() else "No such file or directory"
+            raise InputError(f"{path}: cannot be read: {found}")
+        with path.open("rb") as file:
+            content = file.read(most + 1)
+    except OSError as error:
+        raise InputError(f"{path!s:.200}: cannot be read: {error.strerror}") from error
+    if len(content) > most:
+        raise InputError(f"{path}: larger than {most:,} bytes, the limit for such a file")
+    return content
 
 
 @contextmanager
