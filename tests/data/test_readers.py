@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import io
+import os
 import struct
 import zipfile
 from collections.abc import Callable
@@ -87,7 +88,8 @@ def test_the_split_depends_on_its_seed_only(tmp_path: Path) -> None:
 
 def test_grey_is_what_pillow_makes_of_the_colours(tmp_path: Path) -> None:
     folders(tmp_path / "train")
-    images = load(folder="train", test_folder="train")
+    folders(tmp_path / "val")
+    images = load(folder="train", test_folder="val")
     expected = [Image.new("RGB", (1, 1), COLOURS[name]).convert("L").getpixel((0, 0)) for name in images.classes]
     assert images.train_images[::5, 0, 0].tolist() == expected
 
@@ -101,6 +103,20 @@ def test_a_test_folder_may_spell_a_class_otherwise(tmp_path: Path) -> None:
     assert images.classes == ("leaf", "rose", "sea")
     refused("val: there is no class 'sea'", "rename:", folder="train", test_folder="val")
     refused("no class 'tou'", folder="train", test_folder="val", rename={"tou": "tau"})
+
+
+def test_nobody_is_tested_on_what_was_learnt(tmp_path: Path) -> None:
+    folders(tmp_path / "train")
+    refused("is folder and test_folder", folder="train", test_folder="../" + tmp_path.name + "/train")
+
+
+def test_a_pipe_is_no_image(tmp_path: Path) -> None:
+    folders(tmp_path / "train")
+    os.mkfifo(tmp_path / "train" / "rose" / "pipe.png")
+    refused("pipe.png: cannot be read: not an ordinary file", folder="train")
+    (tmp_path / "train" / "rose" / "pipe.png").unlink()
+    (tmp_path / "train" / "rose" / "\udcff.png").touch()
+    refused("is no UTF-8; rename it", folder="train")
 
 
 def test_two_classes_never_have_one_name(tmp_path: Path) -> None:
@@ -121,7 +137,8 @@ def test_a_size_scales_every_image_and_without_one_all_must_be_alike(tmp_path: P
 
 def test_at_most_so_many_images_of_a_class_are_read(tmp_path: Path) -> None:
     folders(tmp_path / "train", each=6)
-    images = load(folder="train", test_folder="train", per_class=2)
+    folders(tmp_path / "val", each=6)
+    images = load(folder="train", test_folder="val", per_class=2)
     assert images.train_labels.tolist() == [0, 0, 1, 1, 2, 2]
     assert len(images.test_labels) == 18
 
@@ -252,6 +269,28 @@ def test_classes_are_named_counted_and_renamed(tmp_path: Path) -> None:
     assert load(npz="a.npz", classes=5).classes == ("0", "1", "2", "3", "4")
     refused("training image 3 has the label 2", "it may be 0 to 1", npz="a.npz", classes=2)
     refused("two classes are called 'a'", npz="a.npz", classes=["a", "b", "c"], rename={"b": "a"})
+
+
+def test_labels_may_begin_with_any_number(tmp_path: Path) -> None:
+    """EMNIST's letters are published as 1 to 26: a class 0 without an image must not come of it."""
+    made = arrays()
+    npz(tmp_path / "a.npz", y_train=made["y_train"] + 1, y_test=made["y_test"] + 1)
+    images = load(npz="a.npz")
+    assert images.classes == ("1", "2", "3")
+    assert images.train_labels.tolist() == made["y_train"].tolist()
+    assert images.test_labels.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("classes", [None, 3, ["a", "b", "c"]])
+def test_a_test_image_of_a_class_that_was_not_learnt_is_refused(classes: Any, tmp_path: Path) -> None:
+    npz(tmp_path / "a.npz", y_train=np.arange(9) % 2)
+    refused("test image 3 has the label 2; no training image has it", npz="a.npz", classes=classes)
+
+
+def test_an_archive_is_bounded_before_it_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "MAX_PIXELS", 10_000)
+    np.savez_compressed(tmp_path / "bomb.npz", **(arrays() | {"y_train": np.zeros(100_000, np.int64)}))
+    refused("more than 10,000 values", npz="bomb.npz")
 
 
 @pytest.mark.parametrize(

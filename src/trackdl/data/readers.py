@@ -26,12 +26,12 @@ from torch import Tensor
 
 from trackdl.data.catalogue import CATALOGUE
 from trackdl.data.download.datasets import DATASETS, read
-from trackdl.data.preprocessing.image_files import FORMATS, read_image
+from trackdl.data.preprocessing.image_files import FORMATS, MAX_BYTES, read_image
 from trackdl.data.preprocessing.squares import to_square
 from trackdl.errors import InputError, TrackdlError, one_line
 from trackdl.spec.images import MAX_CLASSES, ImageData
 from trackdl.system.findings import first_few
-from trackdl.system.paths import in_report
+from trackdl.system.paths import in_report, read_bounded
 
 MAX_PIXELS = 1_000_000_000  # of all images, training and test, three for a pixel in colour
 _UNSIGNED_BYTE = 0x08  # the IDX format's code for the type of the items
@@ -181,7 +181,8 @@ def _digits(data: ImageData) -> _Arrays:
 def _idx(folder: Path) -> _Arrays:
     """Read the four IDX files of a folder."""
     found: dict[tuple[str, str], Path] = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():  # an unpacked file comes before its .gz
+    files = [path for path in _visible(folder) if path.is_file()] if folder.is_dir() else []
+    for path in files:  # an unpacked file comes before its .gz
         if (match := _IDX.fullmatch(path.name)) and path.name != f"{found.get(_part(match), path).name}.gz":
             if _part(match) in found:
                 raise InputError(f"{folder}: {found[_part(match)].name} and {path.name} are the same part. Keep one")
@@ -195,8 +196,11 @@ def _idx(folder: Path) -> _Arrays:
     for path in (found[part] for part in _PARTS):
         try:
             with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-                content = file.read(MAX_PIXELS + 17)  # one more than the limit and an IDX header
-            _check_limit(len(content) - 16, str(path))
+                head = file.read(16)
+                axes = min(3, int.from_bytes(head[3:4], "big"))
+                claimed = math.prod(int.from_bytes(head[at : at + 4], "big") for at in (4, 8, 12)[:axes])
+                content = head + file.read(min(claimed, MAX_PIXELS + 1) + 1)
+            _check_limit(len(content) - 17, str(path))
             arrays.append(read_idx(content, str(path)))
         except InputError:
             raise
@@ -214,7 +218,7 @@ def _npz(path: Path) -> _Arrays:
         if names is None:
             wanted = " or ".join(map(", ".join, _NPZ))
             raise InputError(f"{path}: its arrays are {first_few(sorted(sizes))}; expected {wanted}")
-        _check_limit(sizes[names[0]] + sizes[names[2]] - 256, str(path))
+        _check_limit(sum(sizes[name] for name in names) - 512, str(path))
         with np.load(path, allow_pickle=False) as loaded:
             return [loaded[name] for name in names]
     except OSError as error:
@@ -256,13 +260,19 @@ def _of_arrays(
     _check_size(data, len(train) + len(test), side, where)
     targets = [torch.from_numpy(numbers.ravel().astype(np.int64)) for numbers in arrays[1::2]]
     names = data.classes if isinstance(data.classes, list) else classes
-    if names is None:
-        names = tuple(map(str, range(data.classes or min(int(torch.cat(targets).max()) + 1, MAX_CLASSES))))
+    names = names or tuple(map(str, range(int(str(data.classes or 0)))))
+    most = len(names) or MAX_CLASSES
+    trained = torch.from_numpy(np.unique(targets[0].numpy()))
     for part, numbers in zip(("training", "test"), targets, strict=True):
-        if (wrong := (numbers < 0) | (numbers >= len(names))).any():
+        outside = (numbers < 0) | (numbers >= most)
+        if (wrong := outside if outside.any() else ~torch.isin(numbers, trained)).any():
             place = int(wrong.int().argmax())
-            allowed = f"with {len(names):,} classes it may be 0 to {len(names) - 1}"
-            raise InputError(f"{where}: {part} image {place + 1:,} has the label {numbers[place]}; {allowed}")
+            may = f"with {most:,} classes it may be 0 to {most - 1}" if outside.any() else "no training image has it"
+            raise InputError(f"{where}: {part} image {place + 1:,} has the label {numbers[place]}; {may}")
+    # Without names the classes are the training labels, whatever number they begin with.
+    known = torch.arange(len(names)) if names else trained
+    names = names or tuple(map(str, trained.tolist()))
+    targets = [torch.searchsorted(known, numbers) for numbers in targets]
     _check_renamed(data.rename, names)
     renamed = _renamed(data.rename, names, where)
     if data.per_class:
@@ -354,6 +364,8 @@ def _sha256_of(lines: Sequence[str]) -> str:
 def _folder(data: ImageData, root: Path) -> Pixels:
     """Read class folders, each file once, by as many threads as there are cores."""
     roots = [root, in_report(data.test_folder)] if data.test_folder else [root]
+    if data.test_folder and roots[0].resolve() == roots[1].resolve():
+        raise InputError(f"{root}: is folder and test_folder; a network cannot be tested on what it has learnt")
     named = class_folders(roots, data.rename)
     names = list(named[0])
     files = [[(file, label) for label, name in enumerate(names) for file in classes[name]] for classes in named]
@@ -426,6 +438,8 @@ def _visible(folder: Path) -> list[Path]:
         found = sorted(folder.iterdir())
     except OSError as error:
         raise InputError(f"{folder}: cannot be read ({error.strerror})") from error
+    if strange := [path.name for path in found if path.name.encode(errors="replace").decode() != path.name]:
+        raise InputError(f"{folder}: the name {strange[0]!r} is no UTF-8; rename it")
     return [path for path in found if not path.name.startswith(".") and path.name.lower() not in _NO_IMAGES]
 
 
@@ -439,10 +453,7 @@ def _decoded(data: ImageData, files: Sequence[Path], root: Path) -> tuple[Tensor
     _check_size(data, len(files), side, str(root))
 
     def decode(file: Path) -> tuple[NDArray[np.uint8], str]:
-        try:
-            content = file.read_bytes()
-        except OSError as error:
-            raise InputError(f"{file}: cannot be read ({error.strerror})") from error
+        content = read_bounded(file, MAX_BYTES)
         image = read_image(content, str(file), colour=data.colour)
         if not data.size and image.size != (side, side):
             beside = f", and {files[0]} has {first.width}×{first.height}" if file != files[0] else ""

@@ -90,6 +90,10 @@ class TableData(Strict):
             raise ValueError("test_csv needs csv, the table to train on")
         if self.sklearn and self.csv:
             raise ValueError("csv is a table of its own; leave out sklearn")
+        if self.test_csv and self.test_csv == self.csv:
+            raise ValueError("test_csv is csv; a network cannot be tested on rows that it has learnt")
+        if self.target in self.text:
+            raise ValueError(f"text names the target, {self.target}; its values are names of classes anyway")
         if self.test_csv and self.test_rows:
             raise ValueError("the test rows are those of test_csv or of test_rows, not of both")
         if not given and not self.target:

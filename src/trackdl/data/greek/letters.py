@@ -14,9 +14,10 @@ from torch import Tensor
 
 from trackdl.data.download.datasets import DATASETS, fetch
 from trackdl.data.greek.synthetic import render_letters
-from trackdl.data.preprocessing.image_files import read_image
+from trackdl.data.preprocessing.image_files import MAX_BYTES, read_image
 from trackdl.data.readers import class_folders
-from trackdl.errors import InputError, TrackdlError
+from trackdl.errors import TrackdlError
+from trackdl.system.paths import read_bounded
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ def read_folders(folders: Sequence[Path], rename: Mapping[str, str], *, colour: 
 
 def _read(folder: Path, classes: Mapping[str, Sequence[Path]], *, colour: bool) -> Letters:
     files = [file for of_class in classes.values() for file in of_class]
-    contents = {file.relative_to(folder).as_posix(): _content(file) for file in files}
+    contents = {file.relative_to(folder).as_posix(): read_bounded(file, MAX_BYTES) for file in files}
     digest = _digest(contents)
     return Letters(
         images=tuple(read_image(data, str(folder / name), colour=colour) for name, data in contents.items()),
@@ -87,13 +88,6 @@ def _read(folder: Path, classes: Mapping[str, Sequence[Path]], *, colour: bool) 
         origin="report" if digest == DATASETS["greek"].digest else "own",
         digest=digest,
     )
-
-
-def _content(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror}).") from error
 
 
 def _synthetic() -> Letters:

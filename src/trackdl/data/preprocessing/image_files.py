@@ -18,7 +18,7 @@ from trackdl.errors import InputError
 # and so are containers of other images (ICO, ICNS, PSD, FITS and the like).
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "TIFF", "WEBP")
 MAX_PIXELS = 80_000_000  # a phone's 50 megapixels pass; what Pillow would warn of (89 million) does not
-_MAX_BYTES = 256 * 2**20  # 80 million pixels of three bytes, and a header
+MAX_BYTES = 256 * 2**20  # 80 million pixels of three bytes, and a header
 
 
 def read_image(source: Path | bytes, name: str | None = None, *, colour: bool = False) -> Image.Image:
@@ -43,8 +43,8 @@ def read_image(source: Path | bytes, name: str | None = None, *, colour: bool = 
     size = len(source) if isinstance(source, bytes) else _file_size(source, name)
     if size == 0:
         raise InputError(f"{name}: the file is empty. Give an image ({', '.join(FORMATS)}).")
-    if size > _MAX_BYTES:
-        raise InputError(f"{name}: {size:,} bytes; an image may have {_MAX_BYTES:,}. Scale it down.")
+    if size > MAX_BYTES:
+        raise InputError(f"{name}: {size:,} bytes; an image may have {MAX_BYTES:,}. Scale it down.")
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:

@@ -3,12 +3,14 @@
 import csv
 import io
 import re
+from collections import Counter
 from dataclasses import dataclass
 from itertools import chain
 
 from trackdl.errors import InputError, one_line
 from trackdl.system.findings import first_few
 
+MAX_COLUMNS = 2_000
 SEPARATORS = ",;\t|"
 _COMMA, _POINT = re.compile(r"[-+]?\d+,\d+(?:[eE][-+]?\d+)?"), re.compile(r"[-+]?\d*\.\d+(?:[eE][-+]?\d+)?")
 _THOUSANDS = re.compile(r"[-+]?\d{1,3},\d{3}")
@@ -32,7 +34,7 @@ class Cells:
             raise InputError(f"{self.name}: no column {unknown[0]!r} to drop. The columns are {', '.join(self.header)}")
         kept = [place for place, column in enumerate(self.header) if column not in columns]
         header = [self.header[place] for place in kept]
-        if twice := sorted({column for column in header if header.count(column) > 1}):
+        if twice := sorted(column for column, count in Counter(header).items() if count > 1):
             raise InputError(
                 f"{self.name}: duplicate column {first_few(map(repr, twice))}; every column needs its own name"
             )
@@ -69,6 +71,8 @@ def read_cells(content: bytes, name: str) -> Cells:
     except csv.Error as error:
         raise InputError(f"{name}: not a CSV table: {one_line(error)}") from error
     header, *rows = [line for line in lines if any(line)] or [[]]
+    if len(header) > MAX_COLUMNS:
+        raise InputError(f"{name}: {len(header):,} columns; a table may have {MAX_COLUMNS:,}")
     if not header:
         raise InputError(f"{name}: not a CSV table: it is empty")
     if wrong := [(number, len(row)) for number, row in enumerate(rows, 1) if len(row) != len(header)]:

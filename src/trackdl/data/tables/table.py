@@ -18,12 +18,13 @@ from trackdl.data.tables.schema import Schema, check_header, check_target, class
 from trackdl.errors import InputError
 from trackdl.spec.table import Column, TableData
 from trackdl.system.findings import first_few
-from trackdl.system.paths import in_report
+from trackdl.system.paths import in_report, read_bounded
 
 log = logging.getLogger(__name__)
 
 # Among more rows an audit does not look for near duplicates, and pairs each duplicate with the first of its kind alone.
 MOST_COMPARED = 2_000
+MAX_BYTES = 200_000_000  # of a CSV file
 
 Places = NDArray[np.int64]
 
@@ -142,10 +143,7 @@ def _warn(frame: pd.DataFrame, columns: list[Column], name: str) -> None:
 
 def _read(named: str) -> Cells:
     path = in_report(named)
-    try:
-        return read_cells(path.read_bytes(), str(path))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    return read_cells(read_bounded(path, MAX_BYTES), str(path))
 
 
 def _of_sklearn(data: TableData) -> tuple[Cells, TableData]:
@@ -171,10 +169,7 @@ def _joined(parts: list[Cells]) -> Cells:
 def _split(data: TableData, cells: Cells, targets: Places, classes: list[str], seed: int) -> tuple[Places, Places]:
     if data.test_rows:
         path = in_report(data.test_rows)
-        try:
-            test = _numbers(path.read_bytes(), str(path))
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+        test = _numbers(read_bounded(path, MAX_BYTES), str(path))
         if len(set(test.tolist())) < len(test) or not len(test) or test.min() < 0 or test.max() >= len(targets):
             raise InputError(
                 f"{path}: expected numbers of test rows, each once, from 0 to {len(targets) - 1}, one a line"
