@@ -100,7 +100,7 @@ class GridDriver(Driver):
         }
         accuracy = f"{self.experiment.part}_accuracy"
         last = [fold["history"][accuracy][-1] for fold in folds]
-        cell.run.png(png, "pictures/folds.png")
+        cell.run.content(png, "pictures/folds.png")
         curves = {name: list(enumerate(values, 1)) for name, values in means.items()}
         single = {
             **({f"{accuracy}_std": float(np.std(last, ddof=1))} if len(last) > 1 else {}),

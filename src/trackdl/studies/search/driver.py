@@ -147,7 +147,7 @@ class SearchDriver(Driver):
             self.close_run(opened.run, STATUS[state])
 
     def _close(self, run: Run, status: str, png: bytes) -> None:
-        run.png(png, "pictures/learning_curve.png")
+        run.content(png, "pictures/learning_curve.png")
         self.close_run(run, status)
 
     def finish(self) -> None:
