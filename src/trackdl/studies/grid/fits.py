@@ -149,9 +149,6 @@ def _parts(data: ImageData, judge: Judge, dtype: torch.dtype) -> tuple[ImageSet,
 
     Training examples are of `dtype`, judging ones float32. The folds are those of `GridSearchCV(cv=3)`: stratified, in
     the images' order.
-
-    Raises:
-        InputError: A class has fewer images than there are folds.
     """
     if judge.by != "folds":
         splits = _split(data, judge, dtype)

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from optuna.importance import FanovaImportanceEvaluator
 from optuna.pruners import NopPruner
 from optuna.samplers import RandomSampler
 from optuna.study import StudyDirection
@@ -139,19 +138,12 @@ class GridStudy(Study):
         self.study.set_user_attr(MEASURED.format(what, key), value)
 
     def importances(self, seed: int) -> dict[str, float]:
-        """Return each dimension's own share of the scores' variance, by fANOVA (Hutter et al., 2014).
+        """Return each dimension's own share of the scores' variance.
 
-        What the shares lack of 1 is due to interactions. They are shares of the whole space: the forest extrapolates
-        into combinations that are not cells of the grid. The evaluator is called directly, because
-        `get_param_importances` scales the sum to 1, and its option not to is experimental. Empty if all scores are
-        equal.
+        They are shares of the whole space: the forest extrapolates into combinations that are not cells of the grid.
         """
-        complete = self.in_state(TrialState.COMPLETE)
         varied = [name for name, values in self.space.items() if len(values) > 1]
-        if len({trial.value for trial in complete}) < 2 or not varied:
-            return {}
-        evaluator = FanovaImportanceEvaluator(seed=seed)
-        return dict(evaluator.evaluate(self.study, params=varied))
+        return self._shares(seed, 2, varied) if varied else {}
 
     def complete(self, trial: Trial, value: float) -> None:
         """End a trial that has all its folds."""

@@ -3,7 +3,6 @@
 from collections import Counter
 from dataclasses import asdict
 
-from optuna.importance import FanovaImportanceEvaluator
 from optuna.pruners import BasePruner, HyperbandPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import StudyDirection
@@ -84,16 +83,8 @@ class SearchStudy(Study):
         return sorted(found, key=lambda trial: -trial.values[0])
 
     def importances(self) -> dict[str, float]:
-        """Return each key's own share of the accuracy's variance, by fANOVA (Hutter et al., 2014).
-
-        What the shares lack of 1 is due to interactions. Empty if there are fewer than four complete
-        trials, or all have the same accuracy.
-        """
-        complete = self.in_state(TrialState.COMPLETE)
-        if len(complete) < 4 or len({trial.values[0] for trial in complete}) < 2:
-            return {}
-        evaluator = FanovaImportanceEvaluator(seed=self.spec.experiment.training.seed)
-        return dict(evaluator.evaluate(self.study, target=lambda trial: trial.values[0]))
+        """Return each key's own share of the accuracy's variance; empty with fewer than four complete trials."""
+        return self._shares(self.spec.experiment.training.seed, fewest=4)
 
 
 def histories(trial: Trial | FrozenTrial) -> list[Epoch]:
