@@ -17,7 +17,7 @@ from support.grid_fits import made_up as folds
 from support.search_fits import made_up as epochs
 from trackdl import spec
 from trackdl.tasks import classify, grid, search
-from trackdl.tracking import runs
+from trackdl.tracking import runs, store
 
 pytestmark = pytest.mark.usefixtures("tracking", "own_studies")
 
@@ -80,7 +80,7 @@ def test_a_model_is_logged_and_registered_whole(
         with pytest.raises(KeyboardInterrupt):
             classify.run(MNIST)
     assert {run.info.info.status for run in every_run("mnist")} == {"KILLED"}
-    logged = runs.client().search_logged_models(runs.every_experiment())
+    logged = runs.client().search_logged_models(store.every_experiment())
     assert [str(model.status) for model in logged] == ["READY"]
     versions = runs.client().search_model_versions("name = 'mnist-cnn'")
     if call == "create_model_version":
@@ -93,6 +93,6 @@ def test_a_model_is_logged_and_registered_whole(
 
 def every_run(task: str) -> list[runs.Run]:
     """Return the task's runs, and those which were not given their task's name."""
-    found = runs.client().search_runs(["0", *runs.every_experiment()], "")
+    found = runs.client().search_runs(["0", *store.every_experiment()], "")
     assert {run.data.tags.get("trackdl.task", task) for run in found} == {task}
     return [runs.Run(run.info.run_id) for run in found]

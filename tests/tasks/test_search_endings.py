@@ -5,14 +5,14 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import Trial, TrialState
 
 from support.search_fits import made_up
 from support.search_runs import CONTENT, OF, experiment, here, stopped_after, study_of
 from trackdl.errors import DataMissing
 from trackdl.studies import store
 from trackdl.studies.search.segments import SegmentResult, SegmentTask
-from trackdl.studies.search.study import RUN, SearchTrial
+from trackdl.studies.study import RUN
 from trackdl.tasks import search
 from trackdl.tracking import runs
 from trackdl.workers.figures import Studio
@@ -88,15 +88,15 @@ def test_a_run_that_its_trial_never_learnt_of_is_the_trials_own_at_the_next_comm
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A process may be killed between making a trial's run and noting it with the trial."""
-    note, told = SearchTrial.note, experiment(study={"trials": 3, "pruner": "none"})
+    note, told = Trial.set_user_attr, experiment(study={"trials": 3, "pruner": "none"})
 
-    def killed(trial: SearchTrial, key: str, value: object) -> None:
+    def killed(trial: Trial, key: str, value: object) -> None:
         if key == RUN and trial.number == 1:
             raise SystemExit
         note(trial, key, value)
 
     with monkeypatch.context() as patch:
-        patch.setattr(SearchTrial, "note", killed)
+        patch.setattr(Trial, "set_user_attr", killed)
         with pytest.raises(SystemExit):
             search.run(told, 1, made_up, here)
     result = search.run(told, 1, made_up, here)

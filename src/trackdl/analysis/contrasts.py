@@ -4,26 +4,21 @@ The table has a row for each configuration and fold, as `grid_table` writes it. 
 validation accuracy, the mean over the folds, as `GridSearchCV` scores. Where it was trained from several seeds, they
 take the folds' place; from one, nothing is known of errors: intervals are infinite, and no contrast is decidable.
 
-**What the intervals are over.** The pairs of a dimension are all pairs in the grid, not a sample of pairs: the mean
-over them is the effect in this grid. What is random is what a second run would change: the images that are drawn for
-training and validation, and the seed. Both change with the fold and are the same for all configurations within one, so
-a thousand pairs in three folds are still three draws. An interval over the pairs would ignore their common part: in
-simulations with a common part as large as the seeds', it covers the true effect in 77 % of cases, not 95 %.
+**What the intervals are over.** The pairs are all in the grid, not a sample: the mean over them is the effect in this
+grid. What is random is what a second run would change: the images that are drawn, and the seed. Both change with the
+fold and are the same for all configurations within one, so a thousand pairs in three folds are still three draws. An
+interval over pairs would cover the true effect in 77 % of cases, in simulations, not in 95 %.
 
 **The method.** Each fold gives one mean difference over the pairs. Their variance, inflated after Nadeau and Bengio
-(2003) because the folds' training sets overlap, is the error; but with three folds it has two degrees of freedom, and
-hardly any effect is decidable. So the variance is built from two parts: the scatter of a contrast's pairs within folds,
-known to many degrees of freedom, times a factor for what the folds have in common, which is taken as equal for all
-contrasts and estimated from all of them together (the sum of levels less one, each with two degrees of freedom); and it
-is never less than the contrast's own variance between folds. The analysis of a blocked factorial pools errors over the
-contrasts of one design too; the factor only drops its assumption that blocks do not affect differences.
+(2003) because the folds' training sets overlap, is the error; but three folds leave it two degrees of freedom, and
+hardly any effect is decidable. So the variance is the scatter of a contrast's pairs within folds, known to many degrees
+of freedom, times a factor for what the folds have in common, which is estimated from all contrasts together; and it is
+never less than the contrast's own variance between folds.
 
-**Its limits.** In simulations of nine contrasts that share one factor, the intervals cover the true effect in 98 % of
-cases and more. In the padded grid, which ran first, the contrasts' own ratios were far apart: from 0.25 to 10 (sigmoid
-against relu) when two of its three activations were done. There the interval of the contrast with the largest ratio
-covers the true effect in about 90 % of cases, and those with small ratios always: they stay undecided more often than
-necessary. The rule was declared before the table and stays; each contrast states its ratio, the factor, and the
-interval by its own folds alone.
+**Its limits.** In simulations of contrasts that share one factor, the intervals cover the true effect in 98 % of cases
+and more. In the padded grid, which ran first, the contrasts' own ratios were from 0.25 to 10. There the interval of the
+contrast with the largest covers it in about 90 % of cases, and those with small ones always. The rule was declared
+before the table and stays; each contrast states its ratio, the factor, and the interval by its own folds alone.
 """
 
 import math
@@ -38,10 +33,9 @@ from numpy.typing import NDArray
 from scipy.stats import t
 
 from trackdl.analysis.grid_table import cost, dimensions, history, last
-from trackdl.analysis.stats import Estimate, corrected_estimate, holm, residual_variance
+from trackdl.analysis.stats import CONFIDENCE, Estimate, corrected_estimate, holm, residual_variance, t_estimate
 from trackdl.spec.grid import REPORT
 
-CONFIDENCE = 0.95
 MOST = 20  # values of a dimension of which each is compared with each; of more, only with the next
 
 Floats = NDArray[np.float64]
@@ -53,11 +47,9 @@ class Contrast:
     """One value of a dimension against another, all else equal; differences are `high` less `low`.
 
     Attributes:
-        low: The value that is subtracted.
-        high: The other value, larger or later in the alphabet.
+        high: The larger value, or the later in the alphabet.
         ours: Whether it needs configurations outside the report's grid.
-        pairs: The number of pairs of configurations.
-        ahead: The number of pairs in which `high` scores more.
+        ahead: In how many of the pairs of configurations `high` scores more.
         accuracy: The difference in points, hundredths of accuracy.
         p_holm: The p-value of no difference, corrected over all contrasts.
         p_equal: The p-value of a difference of at least the margin (two one-sided tests), corrected likewise.
@@ -113,13 +105,10 @@ def _twins(table: pd.DataFrame, dimension: str, low: Any, high: Any, values: "pd
 
 
 def compare(table: pd.DataFrame, margin: float) -> list[Contrast]:
-    """Return every contrast that the table holds: all pairs of values of each dimension.
+    """Return every contrast that a whole table holds: all pairs of values of each dimension.
 
-    If the report's grid has a single value of a dimension, its contrasts use our configurations too.
-
-    Args:
-        table: A whole table: every configuration has every fold once.
-        margin: Points of accuracy; a smaller difference is none in practice.
+    If the report's grid has a single value of a dimension, its contrasts use our configurations too. A difference of
+    less than `margin`, in points of accuracy, is none in practice.
 
     Raises:
         ValueError: A fold is missing, occurs twice or has no result; or the margin is not positive.
@@ -157,7 +146,7 @@ def compare(table: pd.DataFrame, margin: float) -> list[Contrast]:
             seconds=_geometric_mean(seconds[place].mean(axis=1)),
             overfitting=gaps[place][0],
             # 1 / (folds - 1): test rows divided by training rows.
-            alone=corrected_estimate(accuracy[place].mean(axis=0), 1 / (folds - 1), CONFIDENCE)
+            alone=corrected_estimate(accuracy[place].mean(axis=0), 1 / (folds - 1))
             if folds > 1
             else estimates[place][0],
             ratio=ratios[place],
@@ -235,7 +224,7 @@ def _estimates(differences: Sequence[Floats], independent: int) -> list[tuple[Es
         variance = max(factor * residual_variance(one), _between(one)) / pairs
         error = float(np.sqrt((1 / folds + 1 / (folds - 1)) * variance))
         freedom = independent * (folds - 1)
-        found.append((_estimate(float(one.mean()), error, freedom), error, freedom))
+        found.append((t_estimate(float(one.mean()), error, freedom), error, freedom))
     return found
 
 
@@ -254,12 +243,6 @@ def _between(differences: Floats) -> float:
     return float(len(differences) * differences.mean(axis=0).var(ddof=1))
 
 
-def _estimate(mean: float, error: float, freedom: int) -> Estimate:
-    half = float(t.ppf((1 + CONFIDENCE) / 2, freedom)) * error
-    p = float(2 * t.sf(abs(mean) / error, freedom)) if error else float(mean == 0)
-    return Estimate(mean, mean - half, mean + half, p)
-
-
 def _equivalence(mean: float, error: float, freedom: int, margin: float) -> float:
     """Return the p-value of the two one-sided tests (Schuirmann, 1987) that the mean lies within the margin."""
     if not error or math.isinf(error):
@@ -271,5 +254,5 @@ def _geometric_mean(logarithms: Floats) -> Estimate:
     count = len(logarithms)
     # One pair says nothing about its error: the interval is then infinite.
     error = float(logarithms.std(ddof=1)) / count**0.5 if count > 1 else float("inf")
-    found = _estimate(float(logarithms.mean()), error, max(1, count - 1))
+    found = t_estimate(float(logarithms.mean()), error, max(1, count - 1))
     return Estimate(float(np.exp(found.mean)), float(np.exp(found.low)), float(np.exp(min(found.high, 700))), found.p)

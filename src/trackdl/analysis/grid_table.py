@@ -72,13 +72,9 @@ def to_csv(experiment: GridSpec, fits: pd.DataFrame) -> str:
 
 
 def read(table: Path | bytes) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Read a table; older ones have no column `impossible`.
+    """Read the fits, and the impossible combinations: their grid, dimensions, and reason in the column `impossible`.
 
-    Args:
-        table: The file, or its content.
-
-    Returns:
-        The fits, without the column `impossible`; and the impossible combinations: grid, dimensions, `impossible`.
+    Older tables have no such column.
 
     Raises:
         ValueError, TypeError, KeyError: It is not such a table.
@@ -153,11 +149,7 @@ def fold_rows(
 ) -> Iterable[dict[str, Any]]:
     """Yield a finished cell's rows, one per fit: its grid, parameters and results, with a column per epoch.
 
-    Args:
-        grid: The name of one of the experiment's grids.
-        cell: The parameters.
-        folds: `fits.FoldResult` of each fit, as JSON values.
-        batch_ms: Milliseconds per training step, from `measurements.time_cells`.
+    `folds` are `fits.FoldResult` of each fit, as JSON values; `batch_ms` is from `measurements.time_cells`.
     """
     for fold, result in sorted(folds.items()):
         kept = {key: result[key] for key in ("seed", "precision", "parameters")}

@@ -78,15 +78,8 @@ def judge(
     """Return the verdict on a hypothesis.
 
     Of several contrasts (for three values and more) one that supports is enough if none contradicts, and vice versa;
-    there is no practical difference if no contrast has one.
-
-    Args:
-        hypothesis: The report's; its dimension is that of the contrasts.
-        contrasts: Of any dimensions, as `contrasts.compare` returned them for `margin`.
-        margin: Points of accuracy.
-        within: The contrasts among the configurations of each value of the dimension `group`, as
-            `contrasts.compare_within` returned them; they are quoted and decide nothing.
-        group: That dimension.
+    there is no practical difference if no contrast has one. The contrasts are all that `compare` returned for `margin`;
+    those that `compare_within` returned for the dimension `group`, `within`, are quoted and decide nothing.
     """
     own = tuple(contrast for contrast in contrasts if contrast.dimension == hypothesis.dimension)
     if hypothesis.accuracy == "best":
@@ -100,7 +93,11 @@ def judge(
         unsure = [one for one in own if one.finding == "open" and not math.isinf(one.accuracy.high)]
         words += "".join(f" {_alone_words(one, contrasts)}" for one in unsure)
     words += "".join(_within_words(one, within or {}, group, several=len(own) > 1) for one in own)
-    words += _other_words(hypothesis, own)
+    # What the verdict is not about.
+    if own and hypothesis.overfitting != "not said":
+        words += f" {_overfitting_words(hypothesis.overfitting, own)}"
+    if own and hypothesis.time != "not said":
+        words += f" The report expects training to take {hypothesis.time}."
     return HypothesisVerdict(hypothesis, decision, own, words)
 
 
@@ -187,16 +184,6 @@ def _within_words(contrast: Contrast, within: Mapping[Any, Sequence[Contrast]], 
     of = f", {contrast.high} against {contrast.low}" if several else ""
     means = ", ".join(f"{value} {mean:+.2f}" for value, mean in found.items())
     return f" By {label(group).lower()}{of}: {means} points (exploratory)."
-
-
-def _other_words(hypothesis: Hypothesis, contrasts: Sequence[Contrast]) -> str:
-    """Return what the report expects of overfitting and training time, which the verdict is not about."""
-    words = ""
-    if hypothesis.overfitting != "not said" and contrasts:
-        words += f" {_overfitting_words(hypothesis.overfitting, contrasts)}"
-    if hypothesis.time != "not said" and contrasts:
-        words += f" The report expects training to take {hypothesis.time}."
-    return words
 
 
 def _overfitting_words(expected: Literal["more", "less"], contrasts: Sequence[Contrast]) -> str:

@@ -31,12 +31,9 @@ class Scores:
 
 
 def score(targets: NDArray[np.int64], labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> Scores:
-    """Score predictions.
+    """Score predicted classes, `labels`, of `targets`, among which there must be two classes.
 
-    Args:
-        targets: The true classes, [n], among which there must be two.
-        labels: The predicted classes, [n].
-        probabilities: Of the second of two classes, [n], or of each of more, [n, classes].
+    The probabilities are of the second of two classes, [n], or of each of more, [n, classes].
     """
     many = probabilities.ndim == 2
     each = probabilities if many else np.stack([1 - probabilities, probabilities], axis=1)

@@ -7,6 +7,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest, sem, t
 
+CONFIDENCE = 0.95
+BINS = 10  # of probabilities
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -27,41 +30,37 @@ class Bin:
     count: int
 
 
-def exact_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the exact (Clopper and Pearson, 1934) interval of a proportion.
-
-    Args:
-        successes: 0 to `trials`.
-        trials: At least 1.
-        confidence: The interval's coverage is at least this, 0 to 1.
-
-    Returns:
-        Lower and upper bound, both fractions.
+def exact_interval(successes: int, trials: int) -> tuple[float, float]:
+    """Return the exact (Clopper and Pearson, 1934) interval of a proportion: its lower and upper bound, as fractions.
 
     Raises:
         ValueError: The counts do not fit together.
     """
-    interval = binomtest(successes, trials).proportion_ci(confidence, method="exact")
+    interval = binomtest(successes, trials).proportion_ci(CONFIDENCE, method="exact")
     return float(interval.low), float(interval.high)
 
 
-def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
     """Return Student's t interval, lower and upper bound, of the mean of independent results, such as those of seeds.
-
-    Args:
-        values: The results, at least two.
-        confidence: The interval's coverage, 0 to 1, for results that are about normally distributed.
 
     Raises:
         ValueError: There are fewer than two results: one says nothing about their spread.
     """
     if len(values) < 2:
         raise ValueError(f"an interval needs at least two results, got {len(values)}")
-    mean, half = float(np.mean(values)), float(t.ppf((1 + confidence) / 2, len(values) - 1) * sem(values))
-    return mean - half, mean + half
+    found = t_estimate(float(np.mean(values)), float(sem(values)), len(values) - 1)
+    return found.low, found.high
 
 
-def corrected_estimate(values: ArrayLike, test_share: float, confidence: float = 0.95) -> Estimate:
+def t_estimate(mean: float, error: float, freedom: int) -> Estimate:
+    """Return the estimate of a mean with a standard error of so many degrees of freedom."""
+    half = float(t.ppf((1 + CONFIDENCE) / 2, freedom)) * error
+    # Without an error there is no doubt: either no difference at all, or one without exception.
+    p = float(2 * t.sf(abs(mean) / error, freedom)) if error else float(mean == 0)
+    return Estimate(mean, mean - half, mean + half, p)
+
+
+def corrected_estimate(values: ArrayLike, test_share: float) -> Estimate:
     """Return the mean of repeated cross-validation's results, corrected for training sets that overlap.
 
     Folds share most of their training rows, so their results are not independent, and the usual interval is far too
@@ -71,7 +70,6 @@ def corrected_estimate(values: ArrayLike, test_share: float, confidence: float =
     Args:
         values: A result, or a difference of two, for each fold of each repeat; at least two.
         test_share: Test rows divided by training rows of a fold: 1/9 for ten folds.
-        confidence: The interval's, 0 to 1.
 
     Raises:
         ValueError: There are too few values, or the share is not positive.
@@ -79,13 +77,8 @@ def corrected_estimate(values: ArrayLike, test_share: float, confidence: float =
     results = np.asarray(values, np.float64)
     if results.ndim != 1 or len(results) < 2 or not test_share > 0:
         raise ValueError(f"expected two values or more and a positive share, got {results.shape} and {test_share}")
-    mean = float(results.mean())
     error = float(np.sqrt((1 / len(results) + test_share) * results.var(ddof=1)))
-    freedom = len(results) - 1
-    half = float(t.ppf((1 + confidence) / 2, freedom)) * error
-    # Equal values leave no doubt: either no difference at all, or one without exception.
-    p = float(2 * t.sf(abs(mean) / error, freedom)) if error else float(mean == 0)
-    return Estimate(mean, mean - half, mean + half, p)
+    return t_estimate(float(results.mean()), error, len(results) - 1)
 
 
 def holm(values: Sequence[float]) -> list[float]:
@@ -98,11 +91,7 @@ def holm(values: Sequence[float]) -> list[float]:
 
 
 def residual_variance(values: NDArray[np.float64]) -> float:
-    """Return the variance that row and column means leave unexplained; 0 for a single row.
-
-    Args:
-        values: [rows, columns], of at least two columns.
-    """
+    """Return the variance that row and column means leave unexplained in a table; 0 for a single row."""
     rows, columns = values.shape
     if rows < 2:
         return 0.0
@@ -110,15 +99,9 @@ def residual_variance(values: NDArray[np.float64]) -> float:
     return float((rest**2).sum() / ((rows - 1) * (columns - 1)))
 
 
-def reliability(targets: NDArray[np.int64], probabilities: NDArray[np.float64], bins: int = 10) -> list[Bin]:
-    """Return the reliability table: probabilities in equally wide bins, empty ones left out.
-
-    Args:
-        targets: 0 or 1, [n].
-        probabilities: Of 1, [n].
-        bins: How many.
-    """
-    places = np.minimum((probabilities * bins).astype(np.int64), bins - 1)
+def reliability(targets: NDArray[np.int64], probabilities: NDArray[np.float64]) -> list[Bin]:
+    """Return the reliability table of targets, 0 or 1, and probabilities of 1: equally wide bins without empty ones."""
+    places = np.minimum((probabilities * BINS).astype(np.int64), BINS - 1)
     table = []
     for place in np.unique(places):
         chosen = places == place
@@ -126,7 +109,7 @@ def reliability(targets: NDArray[np.int64], probabilities: NDArray[np.float64], 
     return table
 
 
-def calibration_error(targets: NDArray[np.int64], probabilities: NDArray[np.float64], bins: int = 10) -> float:
+def calibration_error(targets: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
     """Return the expected calibration error: the bins' mean distance of predicted and observed, weighted by count."""
-    table = reliability(targets, probabilities, bins)
+    table = reliability(targets, probabilities)
     return sum(abs(item.predicted - item.observed) * item.count for item in table) / len(targets)

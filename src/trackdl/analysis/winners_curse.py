@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from scipy.integrate import quad
 from scipy.stats import norm, ttest_ind
 
-from trackdl.analysis.contrasts import CONFIDENCE
 from trackdl.analysis.grid_table import best_cells, dimensions, is_cell, last
-from trackdl.analysis.stats import Estimate, mean_interval, residual_variance
+from trackdl.analysis.stats import CONFIDENCE, Estimate, mean_interval, residual_variance
 from trackdl.spec.grid import REPORT
 
 CROSS_VALIDATION = "in cross-validation"
@@ -55,17 +54,14 @@ class WinnersCurse:
     """The grid's winner and the report's choice: as selected, and trained again. Accuracies are fractions.
 
     Attributes:
-        winner: The winner's dimensions.
-        score: Its score in the grid.
+        winner: The winner's dimensions; `score` is its score in the grid, `fresh` its accuracies with fresh seeds.
         report_score: That of the report's choice; None if the report has none, as what follows of it.
         report_rank: Its rank among all, 1 for the best.
         configurations: How many there are.
         optimism: How much luck is in the winner's score; None if each was trained once, which says nothing of it.
-        fresh: The winner's accuracies with fresh seeds.
         difference: The difference of their means, winner less report's, in points, by Welch's t test: over seeds, on
             the same training and test images, so it does not extend to other images.
-        choice_words: What the report's choice is called.
-        judged: On what the scores were measured.
+        choice_words: What the report's choice is called; `judged`, on what the scores were measured.
     """
 
     winner: dict[str, Any]
@@ -121,7 +117,7 @@ class WinnersCurse:
 
 
 def _mean_words(values: Sequence[float]) -> str:
-    low, high = mean_interval(values, CONFIDENCE)
+    low, high = mean_interval(values)
     return f"{np.mean(values):.2%} ({len(values)} seeds, 95 % interval {low:.2%} to {high:.2%})"
 
 
@@ -142,15 +138,14 @@ def optimism(table: pd.DataFrame, group: str = "", seed: int = 0) -> Optimism | 
 
     None if each configuration was trained once: nothing is known of errors then.
 
-    A score's error is estimated from the variance that the means of folds and configurations leave unexplained,
-    inflated after Nadeau and Bengio (2003) for the training images that the folds share. True accuracies are unknown
-    and scatter less than the scores. So each is taken as its score, shrunk towards the prediction of a linear model of
-    all dimensions and their pairs, by the share of error in the scatter around the model (empirical Bayes; Efron and
-    Morris, 1973). Both are estimated for each value of the dimension `group` by itself, if there is one: in the
-    first grid sigmoid's scores have larger errors than other activations' and scatter more. Errors are taken as normal.
+    A score's error, taken as normal, is estimated from the variance that the means of folds and configurations leave
+    unexplained, inflated after Nadeau and Bengio (2003) for the training images that the folds share. True accuracies
+    scatter less than the scores: each is taken as its score, shrunk towards a linear model of all dimensions and their
+    pairs by the share of error in the scatter around it (empirical Bayes; Efron and Morris, 1973). Both are estimated
+    for each value of the dimension `group` by itself, if there is one.
 
-    The inflation and the division into groups were added after the table was seen, because a single error for all
-    had failed. The result describes the grid; no verdict depends on it.
+    The inflation and the groups were added after the table was seen, because a single error for all had failed. No
+    verdict depends on the result.
     """
     report = table[table["grid"] == REPORT]
     winner, _ = best_cell(table)
@@ -208,14 +203,10 @@ def curse(
     report_fresh: Sequence[float],
     group: str = "",
 ) -> WinnersCurse:
-    """Return the winner's lead in the grid and with fresh seeds.
+    """Return the winner's lead in a grid, and with seeds that the grid has not used: `fresh`, at least two accuracies.
 
-    Args:
-        table: The grid's.
-        report_cell: The dimensions of the report's choice, if it has one.
-        fresh: Test accuracies of the winner, trained with seeds that the grid has not used; at least two.
-        report_fresh: Those of the report's choice.
-        group: As `optimism`.
+    `report_cell` has the dimensions of the report's choice, if it has one, and `report_fresh` its accuracies; `group`
+    is as in `optimism`.
 
     Raises:
         ValueError: The report's choice is not in its grid, or there are too few seeds.

@@ -34,6 +34,7 @@ from trackdl.ledger.model import (
     Published,
     SeedEvidence,
     Spread,
+    key_of,
 )
 from trackdl.ledger.recipes import Recipe, recipe
 from trackdl.ledger.rule import (
@@ -63,12 +64,6 @@ T = TypeVar("T")
 Protocol = tuple[Comparable, str]
 
 
-def key_of(task: str, metric: str, epoch: int | None, series: str = "") -> str:
-    """Return the name of a published number: unique in the ledger."""
-    after = "" if epoch is None else f" after epoch {epoch}"
-    return f"{task} {metric}{after}" + (f", {series}" if series else "")
-
-
 def build(
     experiment: LedgerSpec,
     experiments: Mapping[str, Experiment],
@@ -76,14 +71,9 @@ def build(
     known: Mapping[str, Spread],
     stamp: Stamp,
 ) -> Ledger:
-    """Build the ledger.
+    """Build the ledger of the report's experiments, by name, from what runs keep, and what `stamp` says of its making.
 
-    Args:
-        experiment: The headline numbers, and what goes beyond the report.
-        experiments: The report's, by name.
-        sources: Where ours come from.
-        known: Spreads between seeds by `key_of`, for verdicts on too few seeds.
-        stamp: How the ledger is made.
+    `known` are spreads between seeds by `Entry.key`, for verdicts on too few seeds.
 
     Raises:
         InputError: The ledger's file names an experiment that there is not, or a number that no file has.
@@ -100,16 +90,17 @@ def build(
     for claimed in experiment.reported:
         how = _How(experiments[claimed.task], sources, experiment.as_reported.get(claimed.task, {}))
         entries.append(_entry(how, claimed, claimed.protocol(), known))
-    places = {key_of(e.task, e.metric, e.epoch, e.published.series): index for index, e in enumerate(entries)}
+    places = {entry.key: index for index, entry in enumerate(entries)}
     if len(places) < len(entries):
-        raise InputError(f"a number is published twice: {_twice(entries)}; `series` tells two trainings apart")
+        ((twice, _),) = Counter(entry.key for entry in entries).most_common(1)
+        raise InputError(f"a number is published twice: {twice}; `series` tells two trainings apart")
     beyond = []
     for item in experiment.beyond:
         against = item.against and entries[_place(places, item.against, f"{experiment.name}.yaml")]
         beyond.append(_beyond(_How(experiments[item.task], sources, item.set), item, against or None))
     hypotheses = judged(experiments, experiment.beside, sources)
-    used = [item for part in (entries, curves) for one in part for item in _evidence(one)]
-    used += [item for extra in beyond if extra.figure for item in extra.figure.evidence]
+    claims: list[Entry | CurveEntry | Beyond] = [*entries, *curves, *beyond]
+    used = [item for one in claims for item in one.evidence]
     used += [item for one in hypotheses for item in one.evidence.values()]
     return Ledger(
         **vars(stamp),
@@ -178,11 +169,6 @@ class _How:
         choice = self.experiment.choice_cell if isinstance(self.experiment, GridSpec) else None
         chosen = json.dumps(choice, sort_keys=True) if choice else ""
         return FigureQuery(key, self.name, self.experiment.task, metric, epoch, self.changes, choice=chosen, **more)
-
-
-def _twice(entries: Sequence[Entry]) -> str:
-    keys = Counter(key_of(e.task, e.metric, e.epoch, e.published.series) for e in entries)
-    return keys.most_common(1)[0][0]
 
 
 def _place(places: Mapping[str, int], number: Number, file: str) -> int:
@@ -373,41 +359,32 @@ def _interval(
 
 
 def _faults(claims: Sequence[Entry | CurveEntry]) -> list[Fault]:
-    """Return the faults of numbers and curves, each once, with the runs that show it."""
-    faults = []
-    for fault in dict.fromkeys(one.published.fault for one in claims if one.published.fault):
-        same = [one for one in claims if one.published.fault == fault]
-        runs = list(dict.fromkeys(item.run for one in same for item in _evidence(one)))
-        title, _, rest = fault.partition(": ")
-        faults.append(
-            Fault(
-                title=_sentence(title)[:-1],
-                task=same[0].task,
-                quote=same[0].published.quote,
-                words=_sentence(rest) + ("" if runs else f" ({same[0].words})"),
-                runs=runs,
-            )
-        )
-    return faults
+    """Return the faults of numbers and curves, each once."""
+    by_fault: dict[str, list[Entry | CurveEntry]] = {}
+    for one in claims:
+        if one.published.fault:
+            by_fault.setdefault(one.published.fault, []).append(one)
+    return [_fault(fault, same, f" ({same[0].words})") for fault, same in by_fault.items()]
 
 
 def _remarks(experiments: Mapping[str, Experiment], entries: Sequence[Entry]) -> list[Fault]:
-    """Return the remarks on all figures of a grid as faults, each with the runs of its figures."""
-    found = []
-    for name, one in experiments.items():
-        own = [entry for entry in entries if entry.task == name]
-        if own and isinstance(one, GridSpec) and one.remark:
-            title, _, rest = one.remark.partition(": ")
-            runs = list(dict.fromkeys(item.run for entry in own for item in _evidence(entry)))
-            quote = own[0].published.quote
-            found.append(Fault(title=_sentence(title)[:-1], task=name, quote=quote, words=_sentence(rest), runs=runs))
-    return found
+    """Return the remarks on all figures of a grid as faults."""
+    remarks = {name: one.remark for name, one in experiments.items() if isinstance(one, GridSpec) and one.remark}
+    own = {name: [entry for entry in entries if entry.task == name] for name in remarks}
+    return [_fault(remark, own[name]) for name, remark in remarks.items() if own[name]]
 
 
-def _evidence(one: Entry | CurveEntry) -> Sequence[SeedEvidence]:
-    if isinstance(one, CurveEntry):
-        return one.evidence
-    return one.figure.evidence if one.figure else []
+def _fault(text: str, claims: Sequence[Entry | CurveEntry], without_runs: str = "") -> Fault:
+    """Return a fault with the runs that show it; `text` is its title and, after a colon, the rest."""
+    runs = list(dict.fromkeys(item.run for one in claims for item in one.evidence))
+    title, _, rest = text.partition(": ")
+    return Fault(
+        title=_sentence(title)[:-1],
+        task=claims[0].task,
+        quote=claims[0].published.quote,
+        words=_sentence(rest) + ("" if runs else without_runs),
+        runs=runs,
+    )
 
 
 def _beyond(how: _How, item: BeyondItem, against: Entry | None) -> Beyond:

@@ -1,6 +1,6 @@
 """Checks a ledger: builds it again from what its runs keep, and compares the result with the file digit by digit."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +8,9 @@ import numpy as np
 from pydantic import ValidationError
 
 from trackdl.errors import InputError, TrackdlError
-from trackdl.ledger.build import NO_EVIDENCE, build, key_of
+from trackdl.ledger.build import NO_EVIDENCE, build
 from trackdl.ledger.hypotheses import query_of
-from trackdl.ledger.model import CurveEntry, Entry, Figure, Ledger, ReportFacts, RunFacts, Spread
+from trackdl.ledger.model import Ledger, ReportFacts, RunFacts, SeedEvidence, Spread, key_of
 from trackdl.ledger.recipes import recipe
 from trackdl.ledger.rule import FEWEST, rounded
 from trackdl.ledger.sources import FigureQuery, SeedRun, Sources, Stamp
@@ -44,19 +44,19 @@ def load(file: Path) -> Ledger:
 
 
 def spreads(ledger: Ledger) -> dict[str, Spread]:
-    """Return the spread between seeds, by `key_of`, of every number that has enough seeds in the ledger."""
+    """Return the spread between seeds, by `Entry.key`, of every number that has enough seeds in the ledger."""
     found = {}
     for entry in ledger.entries:
         values = [item.value for item in entry.figure.evidence] if entry.figure else []
         if len(values) >= FEWEST:
             deviation = rounded(float(np.std(values, ddof=1)))
-            found[_key_of(entry)] = Spread(deviation=deviation, seeds=len(values))
+            found[entry.key] = Spread(deviation=deviation, seeds=len(values))
     return found
 
 
 def borrowed(ledger: Ledger) -> dict[str, Spread]:
-    """Return the spreads between seeds, by `key_of`, that a ledger took from another one."""
-    return {_key_of(entry): entry.spread for entry in ledger.entries if entry.spread}
+    """Return the spreads between seeds, by `Entry.key`, that a ledger took from another one."""
+    return {entry.key: entry.spread for entry in ledger.entries if entry.spread}
 
 
 def differences(
@@ -71,17 +71,8 @@ def differences(
 ) -> list[str]:
     """Build a ledger again from the runs that it names, and return each difference in words, the ledger's side first.
 
-    Why a number had no evidence when the ledger was made is taken from the ledger.
-
-    Args:
-        ledger: The ledger.
-        experiment: As in `build`, like `experiments` and `known`.
-        experiments: The report's, by name.
-        report: What its `report.yaml` says.
-        facts: As in `Sources`, like `fetch`.
-        fetch: Returns an artifact of a run.
-        known: Spreads between seeds.
-        digests: Returns the digests of the experiments that a figure's run with a seed may have run; empty for any.
+    Why a number had no evidence when the ledger was made is taken from the ledger. `digests` returns the digests of the
+    experiments that a figure's run with a seed may have run, or none for any; the rest is as in `build` and `Sources`.
     """
     named = _named(ledger)
     sources = Sources(lambda query: named.get(query.key, []), facts, fetch, _lacking(ledger))
@@ -96,35 +87,19 @@ def differences(
     return [*_walk(given, found, ""), *_strangers(rebuilt, sources, digests)]
 
 
-def _key_of(entry: Entry) -> str:
-    return key_of(entry.task, entry.metric, entry.epoch, entry.published.series)
-
-
 def _named(ledger: Ledger) -> dict[str, list[SeedRun]]:
     """Return the runs that a ledger names, by the key of their figure."""
-    named = {_key_of(entry): _seed_runs(entry.figure) for entry in ledger.entries}
-    for curve in ledger.curves:
-        named[_curve_key(curve)] = [SeedRun(item.run, item.seed) for item in curve.evidence]
+    named: dict[str, Sequence[SeedEvidence]] = {one.key: one.evidence for one in ledger.claims}
     for one in ledger.hypotheses:
-        named |= {query_of(grid).key: [SeedRun(item.run, item.seed)] for grid, item in one.evidence.items()}
-    return named | {extra.title: _seed_runs(extra.figure) for extra in ledger.beyond}
-
-
-def _curve_key(curve: CurveEntry) -> str:
-    return key_of(curve.task, curve.metric, max(curve.epochs), curve.published.series)
+        named |= {query_of(grid).key: [item] for grid, item in one.evidence.items()}
+    return {key: [SeedRun(item.run, item.seed) for item in evidence] for key, evidence in named.items()}
 
 
 def _lacking(ledger: Ledger) -> dict[str, str]:
     """Return why figures and hypotheses had no evidence, by their keys."""
-    found = {_key_of(entry): entry.words for entry in ledger.entries}
-    found |= {_curve_key(curve): curve.words for curve in ledger.curves}
-    found |= {extra.title: extra.words for extra in ledger.beyond}
+    found = {one.key: one.words for one in ledger.claims}
     found |= {query_of(one.task).key: one.words for one in ledger.hypotheses if not one.evidence}
     return {key: words for key, words in found.items() if words.startswith((NO_EVIDENCE, "not judged"))}
-
-
-def _seed_runs(figure: Figure | None) -> list[SeedRun]:
-    return [SeedRun(item.run, item.seed) for item in figure.evidence] if figure else []
 
 
 def _strangers(ledger: Ledger, sources: Sources, digests: Callable[[FigureQuery, int], Collection[str]]) -> list[str]:

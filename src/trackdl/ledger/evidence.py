@@ -9,13 +9,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from trackdl import spec
 from trackdl.errors import TrackdlError
 from trackdl.ledger.model import Ledger, RunFacts
 from trackdl.ledger.recipes import LOGGED, recipe
 from trackdl.tracking import runs
 from trackdl.tracking.runs import Run
-from trackdl.tracking.store import client, every, every_experiment, translate_errors
+from trackdl.tracking.store import every_run
 from trackdl.tracking.trials import PARENT
 
 # What a run logged was computed in float32, its figure in the ledger in float64.
@@ -23,29 +22,19 @@ CLOSE = 1e-4
 
 
 def finished(name: str, tags: Mapping[str, str]) -> list[Run]:
-    """Return the finished runs of one of the report's experiments with these tags, newest first.
-
-    Runs of before reports had names count for any report.
-    """
+    """Return the finished runs of one of the report's experiments with these tags, newest first."""
     conditions = ["attributes.status = 'FINISHED'", *(f"tags.`{key}` = '{value}'" for key, value in tags.items())]
-    found, slug = runs.find(name, " and ".join(conditions)), spec.report().slug
-    return [run for run in found if run.info.data.tags.get("trackdl.report", slug) == slug]
+    return runs.find_own(name, " and ".join(conditions))
 
 
 def models_below(run: Run) -> dict[str, str]:
     """Return the ids of the runs below `run` that evaluate one model each, by the model's name."""
-    found: dict[str, str] = {}
-    for group in _below(run.id):
-        for model in _below(group):
-            found[_model(Run(model).info.data.tags)] = model
-    return found
+    below = [model for group in _below(run.id) for model in _below(group)]
+    return {_model(Run(model).info.data.tags): model for model in below}
 
 
 def _below(run_id: str) -> list[str]:
-    with translate_errors("searching runs"):
-        where = every_experiment(), f"tags.`{PARENT}` = '{run_id}'"
-        found = every(lambda token: client().search_runs(*where, page_token=token))
-    return [item.info.run_id for item in found]
+    return [item.info.run_id for item in every_run(f"tags.`{PARENT}` = '{run_id}'")]
 
 
 def facts(run_id: str) -> RunFacts:
@@ -93,10 +82,7 @@ def _model(tags: Mapping[str, str]) -> str:
 def facts_of_table(grid: str, origin: Mapping[str, Any], command: str) -> RunFacts:
     """Return what is known of a grid's committed table, which replaces runs.
 
-    Args:
-        grid: The grid's name.
-        origin: How the table was made (`folder.origin_of`).
-        command: The command that makes it, if the origin has none.
+    `origin` is how the table was made (`folder.origin_of`), `command` what makes it if the origin has none.
     """
     return RunFacts(
         task=grid,

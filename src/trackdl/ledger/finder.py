@@ -40,12 +40,7 @@ Training = tuple[str, Mapping[str, object]]
 
 
 class Finder:
-    """Finds the runs of figures by experiment, data and code.
-
-    Args:
-        experiments: The report's, by name.
-        seeds: How many seeds of each training; None takes all that exist.
-    """
+    """Finds the runs of figures by experiment, data and code; of each training so many seeds, or all that exist."""
 
     def __init__(self, experiments: Mapping[str, Experiment], seeds: int | None = None) -> None:
         self.experiments = experiments
@@ -74,12 +69,7 @@ class Finder:
         return [SeedRun(models[model], seed) for models, seed in below]
 
     def fill(self, trainings: Iterable[Training], start: Callable[[TrainedSpec], object]) -> None:
-        """Start every training that is missing for the seeds that were asked for.
-
-        Args:
-            trainings: The trainings; duplicates are started once.
-            start: Runs an experiment to its end.
-        """
+        """Start every training that is missing for the seeds that were asked for, once; `start` runs it to its end."""
         places = list(self.experiments)
         unique = {(places.index(name), _key(changes)): name for name, changes in trainings}
         for (_, changes), name in sorted(unique.items()):
@@ -95,7 +85,7 @@ class Finder:
         """Return the digests of the experiments that a figure's run may have run; empty for any experiment."""
         bases = [] if query.tags else [self._base(query.task, changes) for changes in _alternatives(query)]
         return {
-            spec.digest(base if _has_seeds(base) else base.nth(seed - base.training.seed))
+            spec.digest(base if isinstance(base, TableSpec) else base.nth(seed - base.training.seed))
             for base in bases
             if isinstance(base, TrainedSpec)
         }
@@ -157,7 +147,7 @@ class Finder:
         if not isinstance(base, TrainedSpec):
             return
         yield base
-        if not _has_seeds(base):
+        if not isinstance(base, TableSpec):
             for number in range(1, self.seeds or MOST_SEEDS):
                 yield base.nth(number)
 
@@ -210,11 +200,6 @@ def data_digest(experiment: Experiment) -> str:
     if isinstance(experiment, ClassifySpec):
         return digest_of(experiment.data)
     raise TypeError(f"an experiment of the kind {experiment.task} has no data")
-
-
-def _has_seeds(experiment: Experiment) -> bool:
-    """Return whether a run of the experiment holds all of its seeds."""
-    return isinstance(experiment, TableSpec)
 
 
 def _key(changes: Mapping[str, object]) -> str:

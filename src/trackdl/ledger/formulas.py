@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load
 from scipy.special import logsumexp
+from sklearn.metrics import f1_score
 
 from trackdl.analysis import grid_table
 from trackdl.analysis.scores import mean_loss, score
@@ -52,13 +53,9 @@ Place = tuple[int, int]
 
 
 def compute(formula: str, files: Sequence[bytes], select: str, seed: int) -> Computed:
-    """Compute a figure.
+    """Compute a figure by a formula of `FORMULAS` from the artifacts that it reads.
 
-    Args:
-        formula: Its name in `FORMULAS`.
-        files: The artifacts that it reads.
-        select: Which part of them, as the formula reads it: an epoch, a column, a cell or a group.
-        seed: The training's, for artifacts that hold several trainings.
+    It reads a part of them, `select`: an epoch, a column, a cell or a group; of several trainings, that of `seed`.
 
     Raises:
         TrackdlError: The formula is unknown, or the artifacts are not what it reads.
@@ -98,11 +95,7 @@ def _accuracy(outputs: NDArray[Any], targets: NDArray[Any]) -> Computed:
 
 def _macro_f1(outputs: NDArray[Any], targets: NDArray[Any]) -> Computed:
     """Return the mean F1 score of the classes that occur among the targets or the predictions."""
-    labels = outputs.argmax(axis=-1)
-    classes = np.unique(np.concatenate([labels, targets]))
-    right = np.array([((labels == one) & (targets == one)).sum() for one in classes])
-    named = np.array([(labels == one).sum() + (targets == one).sum() for one in classes])
-    return Computed(float((2 * right / named).mean()))
+    return Computed(float(f1_score(targets, outputs.argmax(axis=-1), average="macro")))
 
 
 def _of_class(select: str, classes: bytes, labels: NDArray[Any], targets: NDArray[Any]) -> Computed:

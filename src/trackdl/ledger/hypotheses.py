@@ -26,10 +26,7 @@ def judged(
 ) -> list[HypothesisEntry]:
     """Return the hypotheses of all grids with their verdicts; open ones, that say why, if a grid has no whole table.
 
-    Args:
-        experiments: The report's, by name.
-        beside: Grids of ours whose verdicts are added to the words of others, and decide nothing; by their names.
-        sources: Where the tables come from.
+    The verdicts of grids of ours, `beside`, are added to the words of others, and decide nothing.
     """
     entries = []
     for name, grid in experiments.items():
@@ -42,33 +39,22 @@ def judged(
 def _of_grid(grid: GridSpec, others: Sequence[tuple[GridSpec, str]], sources: Sources) -> list[HypothesisEntry]:
     evidence: dict[str, SeedEvidence] = {}
     try:
-        verdicts = _judged(grid, _table(grid, sources, evidence), grid.hypotheses)
+        verdicts = _judged(grid, grid.hypotheses, sources, evidence)
     except FileNotFoundError:
         why = sources.lacking.get(query_of(grid.name).key) or f"not run yet: `{command_of(grid)}`"
-        return _open(grid, why, evidence)
+        return [_entry(grid, one, why, evidence) for one in grid.hypotheses]
     except ValueError as error:
-        return _open(grid, f"not judged: {error}", evidence)
+        return [_entry(grid, one, f"not judged: {error}", evidence) for one in grid.hypotheses]
     words = [verdict.words for verdict in verdicts]
     for other, said in others:
         try:
-            found = _judged(other, _table(other, sources, evidence), grid.hypotheses)
+            found = _judged(other, grid.hypotheses, sources, evidence)
             more = [_words_beside(*pair, f"{said} ({other.name}") for pair in zip(verdicts, found, strict=True)]
         except (FileNotFoundError, ValueError):
             more = [f"{said}, our variant, it is not judged: {other.name} has no complete table."] * len(verdicts)
         words = [" ".join(pair) for pair in zip(words, more, strict=True)]
-    return [
-        HypothesisEntry(
-            task=grid.name,
-            dimension=label(verdict.hypothesis.dimension),
-            quote=verdict.hypothesis.quote,
-            verdict=verdict.decision,
-            words=said,
-            margin=grid.margin,
-            figure=_inline(plots_grid.effects_chart(verdict.contrasts, grid.margin, "")) if verdict.contrasts else "",
-            evidence=evidence,
-        )
-        for verdict, said in zip(verdicts, words, strict=True)
-    ]
+    judged = zip(grid.hypotheses, words, verdicts, strict=True)
+    return [_entry(grid, one, said, evidence, verdict) for one, said, verdict in judged]
 
 
 def query_of(grid: str) -> FigureQuery:
@@ -76,12 +62,14 @@ def query_of(grid: str) -> FigureQuery:
     return FigureQuery(f"{grid}, its hypotheses", grid, "grid", "networks", None)
 
 
-def _table(grid: GridSpec, sources: Sources, evidence: dict[str, SeedEvidence]) -> bytes:
-    """Return a grid's table, and add where it comes from to `evidence`.
+def _judged(
+    grid: GridSpec, hypotheses: Sequence[Hypothesis], sources: Sources, evidence: dict[str, SeedEvidence]
+) -> list[HypothesisVerdict]:
+    """Return the verdicts on hypotheses by a grid's table, and add where that comes from to `evidence`.
 
     Raises:
-        FileNotFoundError: There is none.
-        ValueError: It cannot be read.
+        FileNotFoundError: There is no table.
+        ValueError: It cannot be read, or is not the complete table of the experiment.
     """
     try:
         picked = sources.pick(query_of(grid.name))
@@ -91,21 +79,12 @@ def _table(grid: GridSpec, sources: Sources, evidence: dict[str, SeedEvidence]) 
     except TrackdlError as error:
         raise ValueError(str(error)) from error
     evidence[grid.name] = SeedEvidence(**asdict(picked[0]), artifacts=[TABLE], formula=FORMULA)
-    return content
-
-
-def _judged(experiment: GridSpec, table: bytes, hypotheses: Sequence[Hypothesis]) -> list[HypothesisVerdict]:
-    """Return the verdicts on hypotheses by a grid's table.
-
-    Raises:
-        ValueError: It is not the complete table of the experiment.
-    """
     try:
-        fits, impossible = grid_table.read(table)
-        grid_table.check_whole(experiment, fits, impossible)
-        return judge_table(fits, experiment, hypotheses)[-1]
+        fits, impossible = grid_table.read(content)
+        grid_table.check_whole(grid, fits, impossible)
+        return judge_table(fits, grid, hypotheses)[-1]
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{experiment.name} has no complete table ({error})") from error
+        raise ValueError(f"{grid.name} has no complete table ({error})") from error
 
 
 def _words_beside(verdict: HypothesisVerdict, other: HypothesisVerdict, said: str) -> str:
@@ -119,20 +98,24 @@ def _words_beside(verdict: HypothesisVerdict, other: HypothesisVerdict, said: st
     return f"{said}, our variant) the verdict is {decision}{': ' if effects else ''}{effects}."
 
 
-def _open(grid: GridSpec, words: str, evidence: dict[str, SeedEvidence]) -> list[HypothesisEntry]:
-    return [
-        HypothesisEntry(
-            task=grid.name,
-            dimension=label(grid.short(one.dimension)),
-            quote=one.quote,
-            verdict=None,
-            words=words,
-            margin=grid.margin,
-            figure="",
-            evidence=evidence,
-        )
-        for one in grid.hypotheses
-    ]
+def _entry(
+    grid: GridSpec,
+    hypothesis: Hypothesis,
+    words: str,
+    evidence: dict[str, SeedEvidence],
+    verdict: HypothesisVerdict | None = None,
+) -> HypothesisEntry:
+    contrasts = verdict.contrasts if verdict else ()
+    return HypothesisEntry(
+        task=grid.name,
+        dimension=label(grid.short(hypothesis.dimension)),
+        quote=hypothesis.quote,
+        verdict=verdict.decision if verdict else None,
+        words=words,
+        margin=grid.margin,
+        figure=_inline(plots_grid.effects_chart(contrasts, grid.margin, "")) if contrasts else "",
+        evidence=evidence,
+    )
 
 
 def _inline(figure: Figure) -> str:

@@ -3,6 +3,7 @@
 The page is rendered from this alone. `docs/ledger/schema.json` is its JSON schema.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -15,6 +16,12 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 VerdictName = Literal["reproduced", "differs", "fault in the report", "not comparable", "inconclusive"]
 IntervalOf = Literal["seeds", "examples", "folds", "none"]
+
+
+def key_of(task: str, metric: str, epoch: int | None, series: str = "") -> str:
+    """Return the name of a published number: unique in the ledger."""
+    after = "" if epoch is None else f" after epoch {epoch}"
+    return f"{task} {metric}{after}" + (f", {series}" if series else "")
 
 
 class ReportFacts(Strict):
@@ -130,6 +137,16 @@ class Entry(Strict):
     verdict: VerdictName | None
     words: str
 
+    @property
+    def key(self) -> str:
+        """Its name."""
+        return key_of(self.task, self.metric, self.epoch, self.published.series)
+
+    @property
+    def evidence(self) -> Sequence[SeedEvidence]:
+        """That of its figure."""
+        return self.figure.evidence if self.figure else []
+
 
 class CurveEvidence(SeedEvidence):
     """One seed's curve: its mean and the means of its parts (`CurveEntry.parts`)."""
@@ -163,6 +180,11 @@ class CurveEntry(Strict):
     evidence: list[CurveEvidence]
     verdict: VerdictName | None
     words: str
+
+    @property
+    def key(self) -> str:
+        """Its name."""
+        return key_of(self.task, self.metric, max(self.epochs), self.published.series)
 
 
 class Headline(Strict):
@@ -214,6 +236,16 @@ class Beyond(Strict):
     words: str
     lead: bool
 
+    @property
+    def key(self) -> str:
+        """Its name."""
+        return self.title
+
+    @property
+    def evidence(self) -> Sequence[SeedEvidence]:
+        """That of its figure."""
+        return self.figure.evidence if self.figure else []
+
 
 class Ledger(Strict):
     """The whole ledger.
@@ -238,6 +270,11 @@ class Ledger(Strict):
     faults: list[Fault]
     beyond: list[Beyond]
     runs: dict[str, RunFacts]
+
+    @property
+    def claims(self) -> list[Entry | CurveEntry | Beyond]:
+        """Every number and curve that has evidence of its own, or may have."""
+        return [*self.entries, *self.curves, *self.beyond]
 
     @property
     def figures(self) -> list[Figure]:

@@ -36,9 +36,7 @@ CURVE = 4
 def counts(ledger: Ledger, *, points: bool = False) -> dict[str, int]:
     """Return how many published numbers have each verdict that occurs, in the page's order; times are not judged.
 
-    Args:
-        ledger: The ledger.
-        points: Count the points of curves too, each with its curve's verdict.
+    With `points`, those of curves count too, each with its curve's verdict.
     """
     found = Counter(_verdict(entry) for entry in ledger.entries if entry.published.unit != "seconds")
     for curve in ledger.curves if points else ():
@@ -68,12 +66,7 @@ def of_other_code(ledger: Ledger) -> list[tuple[RunFacts, str]]:
 
 
 def render(ledger: Ledger, ui: str) -> str:
-    """Return the page.
-
-    Args:
-        ledger: The ledger that it shows.
-        ui: The address of an MLflow UI on the same store; runs are linked to it.
-    """
+    """Return the page; runs are linked to `ui`, the address of an MLflow UI on the same store."""
     environment = Environment(
         loader=PackageLoader("trackdl.ledger", "."),
         autoescape=True,
@@ -84,9 +77,6 @@ def render(ledger: Ledger, ui: str) -> str:
 
     def code(evidence: Sequence[SeedEvidence]) -> str:
         return ", ".join(dict.fromkeys(_code(ledger, ledger.runs[item.run]) for item in evidence))
-
-    def title(task: str) -> str:
-        return ledger.experiments[task].title
 
     def short(run: str) -> str:
         return f"run {run[:7]}" if ledger.runs[run].experiment_id else ledger.runs[run].name
@@ -102,7 +92,7 @@ def render(ledger: Ledger, ui: str) -> str:
         "standing": _standing,
         "tally": lambda entries: _ordered(Counter(map(_verdict, entries))).items(),
         "place": _place,
-        "title": title,
+        "title": lambda task: ledger.experiments[task].title,
         "verdict": _verdict,
     }
     numbers, with_points, numbers_of = counts(ledger), counts(ledger, points=True), _groups(ledger)

@@ -1,7 +1,7 @@
 """Which artifacts of a run a figure is computed from, and by which formula."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from trackdl.errors import InputError
 from trackdl.ledger.folder import ORIGIN, TABLE
@@ -36,15 +36,10 @@ LOGGED = "logged/"
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a figure is computed from a run.
+    """How a figure is computed from a run: by which of `formulas.FORMULAS`, from which artifacts.
 
-    Attributes:
-        artifacts: The artifacts that are read.
-        formula: Its name in `formulas.FORMULAS`.
-        select: The formula's argument.
-        model: Which of the run's models has the artifacts, by its tags' protocol and network; empty if the run is the
-            model.
-        logged: The metric, and its step, under which the run logged the same figure; None if it logged none.
+    `select` is the formula's argument. `model` is which of the run's models has the artifacts, by protocol and network;
+    empty if the run is the model. `logged` is the metric, and its step, under which the run logged the same figure.
     """
 
     artifacts: tuple[str, ...]
@@ -55,19 +50,18 @@ class Recipe:
 
 
 def recipe(kind: str, metric: str, epoch: int | None, seed: int, choice: str = "") -> Recipe:
-    """Return how a figure of an experiment is computed.
+    """Return how a figure of an experiment is computed; a search's finalist keeps what the kind `classify` keeps.
 
     Args:
-        kind: The experiment's; a search's finalist keeps what `classify` keeps.
+        kind: The experiment's.
         metric: As the task logs it, preceded by the model's name for a table, and by the group's for failed fits.
-        epoch: The figure's epoch.
+        epoch: The figure's.
         seed: The training's.
         choice: As JSON, the cell of a grid that the report calls the best.
 
     Raises:
         InputError: An experiment of this kind keeps nothing that such a figure could be computed from.
     """
-    found = None
     if kind == "table":
         found = _of_table(metric, seed)
     elif kind == "grid":
@@ -103,23 +97,21 @@ def _of_class(path: str, found: re.Match[str], rows: str = "", model: str = "") 
 
 def _of_table(metric: str, seed: int) -> Recipe | None:
     model, _, name = metric.partition("[")[0].rpartition("/")
-    if (found := _OF_CLASS.fullmatch(metric.removeprefix(f"{model}/"))) and found["outputs"] == "test":
-        return _of_class("predictions/test.csv", found, ", of a seed's rows", model)
-    if name == "test_accuracy":
-        logged = ("test_accuracy_by_seed", seed)
-        return Recipe(("predictions/test.csv",), "accuracy of a seed's rows", model=model, logged=logged)
-    if name in ("test_auc", "test_brier", "test_f1", "test_f1_macro"):
-        return Recipe(("predictions/test.csv",), "score of a seed's rows", name.removeprefix("test_"), model)
-    if name == "cv_accuracy":
-        logged = ("cv_accuracy", 0)
-        return Recipe(("predictions/cross_validation.csv",), "mean accuracy of the folds", model=model, logged=logged)
-    if name == "batch_loss":
-        return Recipe(("training.json",), "last batch's loss", model=model)
-    if name == "batch_losses":
-        return Recipe(("training.json",), "losses of every tenth batch", model=model)
-    if name == "test_loss":
-        return Recipe(("predictions/test.csv", "training.json"), "loss of a seed's rows", model=model)
-    return None
+    if (of_class := _OF_CLASS.fullmatch(metric.removeprefix(f"{model}/"))) and of_class["outputs"] == "test":
+        return _of_class("predictions/test.csv", of_class, ", of a seed's rows", model)
+    test, folds, training = "predictions/test.csv", "predictions/cross_validation.csv", "training.json"
+    found = {
+        "test_accuracy": Recipe((test,), "accuracy of a seed's rows", logged=("test_accuracy_by_seed", seed)),
+        "cv_accuracy": Recipe((folds,), "mean accuracy of the folds", logged=("cv_accuracy", 0)),
+        "test_loss": Recipe((test, training), "loss of a seed's rows"),
+        "batch_loss": Recipe((training,), "last batch's loss"),
+        "batch_losses": Recipe((training,), "losses of every tenth batch"),
+        **{
+            f"test_{score}": Recipe((test,), "score of a seed's rows", score)
+            for score in ("auc", "brier", "f1", "f1_macro")
+        },
+    }.get(name)
+    return found and replace(found, model=model)
 
 
 def _of_transfer(metric: str, epoch: int | None) -> Recipe | None:

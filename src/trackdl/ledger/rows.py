@@ -17,11 +17,9 @@ class NumberRow:
 
 
 def compare(reported: Sequence[Reported], history: Callable[[str], Sequence[tuple[int, float]]]) -> list[NumberRow]:
-    """Pair each published number of the report's main training with the run's.
+    """Pair each published number of the report's main training with the run's, by the history of its metric.
 
-    Args:
-        reported: The experiment's published numbers.
-        history: Returns a metric's (epoch, value) points; a number without an epoch is paired with the last one.
+    A number without an epoch is paired with that of the last one.
     """
     main = [item for item in reported if not item.series]
     points = {metric: dict(history(metric)) for metric in {item.metric for item in main}}

@@ -27,14 +27,9 @@ WHOLE = ("rank", "count")
 
 @dataclass(frozen=True)
 class Claim:
-    """What the report says: the number, and how far ours can be compared with it.
+    """What the report says: the number as printed, and how far ours can be compared with it.
 
-    Attributes:
-        value: As printed; a fraction, or a loss.
-        unit: Of the number.
-        comparable: How far the protocols are the same.
-        unknown: What the report leaves out of its protocol.
-        fault: What the number is instead of what the report calls it, if it is not that.
+    `unknown` is what the report leaves out of its protocol, `fault` what the number is if not what the report calls it.
     """
 
     value: float
@@ -60,21 +55,14 @@ def margin_of(unit: Unit, value: float) -> float:
 
 
 def judge(claim: Claim, values: Sequence[float], known: Spread | None = None) -> Verdict:
-    """Compare a published number with ours.
+    """Compare a published number with ours, by the rule that docs/ledger.md states.
 
-    A fault comes first, then a measurement that the report has not made. Else, with d the difference of our mean to the
-    published number and s the standard deviation between seeds:
+    A fault comes first, then a measurement that the report has not made. Else the number is reproduced if the 90 %
+    interval of our mean lies within its margin: two one-sided tests of equivalence at 5 % (Schuirmann, 1987). It
+    differs if it lies beyond the margin and outside of the 95 % interval of one further training of ours, mean ± t s
+    √(1 + 1/n), as Patil, Peng and Leek (2016) judge replications.
 
-    - reproduced: the mean's 90 % interval lies within the margin of the number, which is the test of equivalence by
-      two one-sided tests at 5 % (Schuirmann, 1987).
-    - differs: |d| is above the margin, and the number lies outside of the 95 % interval of one further
-      training of ours, mean ± t s √(1 + 1/n) (Patil, Peng and Leek, 2016, judge replications so).
-    - inconclusive: neither.
-
-    Args:
-        claim: The report's.
-        values: Ours, one per seed, at least one.
-        known: The spread between seeds, used if `values` are too few to estimate it.
+    Of `values` there is one per seed; if they are too few to estimate the spread between seeds, `known` is used.
 
     Raises:
         ValueError: There are no values.
@@ -87,18 +75,12 @@ def judge(claim: Claim, values: Sequence[float], known: Spread | None = None) ->
 def judge_curve(claim: Claim, printed: Sequence[float], curves: Sequence[Sequence[float]]) -> Verdict:
     """Compare a printed curve of losses per batch with ours, by one rule for all curves.
 
-    A batch's loss depends on which examples are in it, so single points are not compared. The curve is cut into `PARTS`
-    parts of as many points, whose means are compared:
+    A batch's loss depends on which examples are in it, so the means of `PARTS` parts of as many points are compared.
+    The curve differs if in some part they differ by more than the margin, and the printed one lies outside of the
+    interval of one further training of ours, at 5 % for all parts together (Bonferroni). Else the mean of the whole
+    curve decides, as in `judge`.
 
-    - differs: a part's means differ by more than the margin, and the printed one lies outside of the interval of one
-      further training of ours, at 5 % for all parts together (Bonferroni).
-    - reproduced: no part differs so, and the mean of the whole curve is reproduced by the rule of `judge`.
-    - inconclusive: neither.
-
-    Args:
-        claim: What the report says of it; its value is the printed curve's mean.
-        printed: The printed losses, [points].
-        curves: Ours at the same points, one per seed, at least one.
+    The value of `claim` is the printed curve's mean; `curves` are ours at the same points, one per seed.
 
     Raises:
         ValueError: There are no curves.
@@ -108,8 +90,7 @@ def judge_curve(claim: Claim, printed: Sequence[float], curves: Sequence[Sequenc
         raise ValueError("a verdict needs at least one curve of ours")
     ours = f"Ours, the mean of the curve: {_mean_words(claim, means)}"
     if len(curves) < FEWEST:
-        seeds = "One seed" if len(curves) == 1 else f"{len(curves)} seeds"
-        return _verdict(claim, ours, "inconclusive", f"{seeds} cannot show how much seeds differ; run more.")
+        return _verdict(claim, ours, *_too_few(len(curves)))
     published, measured = parts_of(printed), np.array([parts_of(curve) for curve in curves])
     differences = np.abs(measured.mean(axis=0) - published)
     reach = _reach(measured, 1 - 0.05 / PARTS)
@@ -132,10 +113,7 @@ def parts_of(curve: Sequence[float]) -> NDArray[np.float64]:
 
 
 def of_another(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the lower and the upper end, [points], of the 95 % interval of one further training.
-
-    `values` are ours, [seeds, points], of at least two seeds.
-    """
+    """Return the ends, [points] each, of the 95 % interval of one further training, from ours, [seeds, points]."""
     mean, reach = values.mean(axis=0), _reach(values, 0.95)
     return mean - reach, mean + reach
 
@@ -178,28 +156,32 @@ def _compare(claim: Claim, values: Sequence[float], known: Spread | None) -> tup
     elif known:
         deviation, seeds = known.deviation, known.seeds
     else:
-        words = "One seed" if count == 1 else f"{count} seeds"
-        return "inconclusive", f"{words} cannot show how much seeds differ; run more."
+        return _too_few(count)
     of_mean = float(t.ppf(0.95, seeds - 1)) * deviation / count**0.5
     another = float(t.ppf(0.975, seeds - 1)) * deviation * (1 + 1 / count) ** 0.5
     gap_words, margin_words, mean_words, another_words = (
         form_difference(claim.unit, value) for value in (gap, margin, of_mean, another)
     )
-    borrowed = f" The deviation between seeds is that of {seeds} seeds in docs/ledger." if count < FEWEST else ""
+    name: VerdictName = "inconclusive"
     # Rounding can make a published count differ slightly from ours: 0.4750 and 95 / 200.
     slack = 1e-12
     if gap + of_mean <= margin + slack:
+        name = "reproduced"
         words = f"They differ by {gap_words}; given the uncertainty of our mean, by less than {margin_words}."
-        return "reproduced", f"{words}{borrowed}"
-    if gap <= margin:
+    elif gap <= margin:
         words = f"They differ by {gap_words}, but our mean is uncertain by {mean_words}; the margin is {margin_words}."
-        return "inconclusive", f"{words}{borrowed}"
-    if gap <= another:
+    elif gap <= another:
         words = f"They differ by {gap_words}, but one further training of ours could differ by as much."
-        return "inconclusive", f"{words}{borrowed}"
-    side = "higher" if difference > 0 else "lower"
-    words = f"Ours is {gap_words} {side}; one further training of ours would be within {another_words} of our mean."
-    return "differs", f"{words}{borrowed}"
+    else:
+        name, side = "differs", "higher" if difference > 0 else "lower"
+        words = f"Ours is {gap_words} {side}; one further training of ours would be within {another_words} of our mean."
+    borrowed = f" The deviation between seeds is that of {seeds} seeds in docs/ledger." if count < FEWEST else ""
+    return name, f"{words}{borrowed}"
+
+
+def _too_few(seeds: int) -> tuple[VerdictName, str]:
+    words = "One seed" if seeds == 1 else f"{seeds} seeds"
+    return "inconclusive", f"{words} cannot show how much seeds differ; run more."
 
 
 def _mean_words(claim: Claim, values: Sequence[float]) -> str:

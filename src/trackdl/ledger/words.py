@@ -27,13 +27,7 @@ HELD_OUT = {("transfer", "val_accuracy"): "accuracy on letters held out"}
 
 
 def metric_words(kind: str, metric: str, series: str = "") -> str:
-    """Return what a number measures: the model's or cell's name if there are several, the metric, the series.
-
-    Args:
-        kind: The experiment's.
-        metric: As in `recipes.recipe`.
-        series: Which of the report's trainings.
-    """
+    """Return what a number measures: the model's name if there are several, the metric, the series of trainings."""
     before, bracket, classes = metric.partition("[")
     model, _, last = before.rpartition("/")
     words = HELD_OUT.get((kind, last)) or METRICS.get(last, last.replace("_", " "))

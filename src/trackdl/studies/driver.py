@@ -4,7 +4,9 @@ A driver is the only writer to both stores. Optuna's store decides what is done;
 point once.
 """
 
-from trackdl.studies.study import RUN, StudyTrial
+from optuna.trial import Trial
+
+from trackdl.studies.study import RUN
 from trackdl.tracking import trials
 from trackdl.tracking.runs import Run
 from trackdl.tracking.store import defer_interrupts
@@ -22,16 +24,16 @@ class Driver:
         self.open: dict[str, Run] = {}
         self.studio = Studio()
 
-    def open_run(self, study: str, trial: StudyTrial) -> Run:
+    def open_run(self, study: str, trial: Trial) -> Run:
         """Open the run of a trial: the one that it has, even if the trial has not stored it yet, else a new one."""
         tag = f"{study}/{trial.number}"
-        known = trial.run_id or (self.unfinished[tag].id if tag in self.unfinished else None)
+        known = trial.user_attrs.get(RUN) or (self.unfinished[tag].id if tag in self.unfinished else None)
         tags = {**self.tags, "trackdl.trial": tag}
         with defer_interrupts():
             run = trials.open_trial(self.parent, known, f"{study}, trial {trial.number}", trial.params, tags)
             self.open[run.id] = run
-        trial.note(RUN, run.id)
-        trial.note("mlflow_page", trials.page(self.parent, run))
+        trial.set_user_attr(RUN, run.id)
+        trial.set_user_attr("mlflow_page", trials.page(self.parent, run))
         return run
 
     def close_run(self, run: Run, status: str) -> None:

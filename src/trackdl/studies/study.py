@@ -1,45 +1,36 @@
 """What the grid's study and the search's have in common: an Optuna study, and its open trials."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import optuna
+from optuna.importance import FanovaImportanceEvaluator
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from trackdl.errors import InputError
+from trackdl.studies.store import storage
 
 DATA = "data_digest"  # the user attribute of a study that identifies its images
 RUN = "mlflow_run"  # the user attribute of a trial that leads to its MLflow run
 
 
-class StudyTrial:
-    """A trial and its parameters."""
-
-    def __init__(self, trial: Trial | FrozenTrial, params: dict[str, Any]) -> None:
-        self.trial, self.params = trial, params
-
-    @property
-    def number(self) -> int:
-        """The trial's number in its study."""
-        return self.trial.number
-
-    @property
-    def run_id(self) -> str | None:
-        """The id of the trial's MLflow run."""
-        return self.trial.user_attrs.get(RUN)
-
-    def note(self, key: str, value: Any) -> None:
-        """Store a user attribute of the trial."""
-        self.trial.set_user_attr(key, value)
-
-
 class Study:
-    """An Optuna study; one process works on it at a time (`store.study_lock`)."""
+    """An Optuna study, made if there is none; one process works on it at a time (`store.study_lock`)."""
 
     REASON = "why"  # the user attribute of a trial that says why it ended without a result
 
-    def __init__(self, study: optuna.Study) -> None:
-        self.study, self.name = study, study.study_name
+    def __init__(self, name: str, sampler: BaseSampler | None, pruner: BasePruner, *directions: StudyDirection) -> None:
+        self.name = name
+        self.study = optuna.create_study(
+            study_name=name,
+            storage=storage(),
+            sampler=sampler,
+            pruner=pruner,
+            directions=directions,
+            load_if_exists=True,
+        )
 
     def check_data(self, digest: str) -> None:
         """Store the digest of a new study's data; later its trials are only continued with the same.
@@ -54,15 +45,40 @@ class Study:
             )
         self.study.set_user_attr(DATA, digest)
 
-    def _interrupted(self) -> Iterator[Trial]:
-        """Yield the trials that a dead process has left RUNNING."""
-        for found in self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-            yield Trial(self.study, found._trial_id)
+    def in_state(self, *states: TrialState) -> list[FrozenTrial]:
+        """Return the trials in these states, or all of them without any."""
+        return self.study.get_trials(deepcopy=False, states=states or None)
 
-    def fail(self, trial: StudyTrial, why: str) -> None:
+    def ask(self) -> Trial:
+        """Start a new trial, or the next one in the queue."""
+        return self._with_params(self.study.ask())
+
+    def interrupted(self) -> Iterator[Trial]:
+        """Yield the trials that a dead process has left RUNNING."""
+        for found in self.in_state(TrialState.RUNNING):
+            yield self._with_params(Trial(self.study, found._trial_id))
+
+    def _shares(self, seed: int, fewest: int, params: list[str] | None = None) -> dict[str, float]:
+        """Return each parameter's own share of the first value's variance, by fANOVA (Hutter et al., 2014).
+
+        What the shares lack of 1 is due to interactions. Empty if there are too few complete trials, or all have the
+        same value. The evaluator is called directly, because `get_param_importances` scales the sum to 1, and its
+        option not to is experimental.
+        """
+        complete = self.in_state(TrialState.COMPLETE)
+        if len(complete) < fewest or len({trial.values[0] for trial in complete}) < 2:
+            return {}
+        evaluator = FanovaImportanceEvaluator(seed=seed)
+        return dict(evaluator.evaluate(self.study, params, target=lambda trial: trial.values[0]))
+
+    def _with_params(self, trial: Trial) -> Trial:
+        """Return the trial after its parameters have been suggested."""
+        raise NotImplementedError
+
+    def fail(self, trial: Trial | FrozenTrial, why: str) -> None:
         """End a trial that went wrong: it has no value."""
         self._end(trial, TrialState.FAIL, why)
 
-    def _end(self, trial: StudyTrial, state: TrialState, why: str) -> None:
-        trial.note(self.REASON, why)
+    def _end(self, trial: Trial | FrozenTrial, state: TrialState, why: str) -> None:
+        trial.set_user_attr(self.REASON, why)
         self.study.tell(trial.number, state=state)

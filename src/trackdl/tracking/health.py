@@ -15,11 +15,11 @@ from trackdl.errors import first_line
 from trackdl.system import databases, processes
 from trackdl.system.findings import Finding, first_few
 from trackdl.tracking.registry.versions import every_model, registered
-from trackdl.tracking.store import client, every, every_experiment, spool_folder, translate_errors
+from trackdl.tracking.store import client, every, every_experiment, every_run, spool_folder, translate_errors
 
 DAY = 24 * 3600
-RUN_ID = re.compile(r"[0-9a-f]{32}")
 PAGE = 1000
+RUN_ID = re.compile(r"[0-9a-f]{32}")
 PROMOTE = "trackdl promote MODEL VERSION --why WORDS"
 
 
@@ -55,9 +55,7 @@ def schema(uri: str) -> Finding:
 def stuck() -> Finding:
     """Look for runs that are RUNNING although no process runs them."""
     gone, old = [], []
-    with translate_errors("searching runs"):
-        where = every_experiment(), "attributes.status = 'RUNNING'"
-        found = every(lambda token: client().search_runs(*where, max_results=PAGE, page_token=token))
+    found = every_run("attributes.status = 'RUNNING'")
     for item in found:
         tags, name = item.data.tags, f"{item.info.run_id[:8]} ({item.data.tags.get('trackdl.task', 'no task')})"
         if tags.get("trackdl.host") == socket.gethostname() and not processes.alive(tags.get("trackdl.process", "")):
@@ -133,29 +131,16 @@ def _broken(name: str, version: str) -> str:
 
 def orphans(folder: Path) -> Finding:
     """Look for folders of artifacts that belong to no run and no logged model."""
-    known, models = _known_runs(), _known_models()
-    found = []
-    for place in sorted(folder.glob("*/*")):
-        if RUN_ID.fullmatch(place.name) and place.name not in known:
-            found.append(str(place.relative_to(folder)))
-    for place in sorted(folder.glob("*/models/m-*")):
-        if place.name not in models:
-            found.append(str(place.relative_to(folder)))
-    if found:
+    known = {run.info.run_id for run in every_run(view=ViewType.ALL)} | _known_models()
+    runs = [place for place in sorted(folder.glob("*/*")) if RUN_ID.fullmatch(place.name)]
+    places = [*runs, *sorted(folder.glob("*/models/m-*"))]
+    if found := [str(place.relative_to(folder)) for place in places if place.name not in known]:
         remedy = (
             "run `mlflow gc` first, which removes what deleted runs and models leave; what is listed here after that "
             f"can be deleted from {folder}"
         )
         return Finding("orphan artifacts", "warn", f"no run owns {first_few(found)}", remedy)
     return Finding("orphan artifacts", "ok", f"every folder of {folder} belongs to a run or a model")
-
-
-def _known_runs() -> set[str]:
-    """Return the ids of all runs, deleted ones included."""
-    with translate_errors("searching runs"):
-        experiments = every_experiment(ViewType.ALL)
-        found = every(lambda token: client().search_runs(experiments, "", ViewType.ALL, PAGE, page_token=token))
-        return {item.info.run_id for item in found}
 
 
 def _known_models() -> set[str]:

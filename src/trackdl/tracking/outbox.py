@@ -32,10 +32,7 @@ from trackdl.tracking.store import client, defer_interrupts, spool_folder, store
 
 log = logging.getLogger(__name__)
 
-QUICK = {
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "3",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-}  # seconds; number
+QUICK = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "3", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}  # seconds; number
 FINISHED = RunStatus.to_string(RunStatus.FINISHED)
 LOOK_EVERY = 2.0  # seconds
 LOOK_SECONDS = 2.0  # timeout
@@ -165,11 +162,7 @@ def _answers(uri: str) -> bool:
 def send_waiting(patience: float = 0) -> bool:
     """Send all records that wait for this store, whichever process kept them, each run's in order.
 
-    Args:
-        patience: How many seconds to wait for another process that is sending them.
-
-    Returns:
-        Whether all were sent; False while another process is sending.
+    Another process that is sending them is waited for, `patience` seconds; return whether it has ended.
 
     Raises:
         MlflowException: The store does not answer.
@@ -234,9 +227,7 @@ def _what_waits() -> str:
 def wait_for_store(what: str, run_id: str | None = None) -> Iterator[None]:
     """Call the store in the block, after it has received all earlier writes to a run; wait for it if necessary.
 
-    Args:
-        what: What the calls concern, e.g. "run 3f2a".
-        run_id: The run whose earlier writes matter.
+    Errors begin with `what` the calls concern, e.g. "run 3f2a".
 
     Raises:
         InputError: It does not exist, or its name is invalid.

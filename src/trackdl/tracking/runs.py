@@ -38,7 +38,7 @@ from trackdl.system.code_digest import code_digest, words_of
 from trackdl.system.paths import project_root
 from trackdl.tracking import outbox
 from trackdl.tracking.spool import Record, waiting
-from trackdl.tracking.store import client, defer_interrupts, every, every_experiment, home_experiment, translate_errors
+from trackdl.tracking.store import client, defer_interrupts, every_run, home_experiment, translate_errors
 
 log = logging.getLogger(__name__)
 
@@ -53,9 +53,6 @@ class Run:
 
     Metrics are sent together: a call costs milliseconds on SQLite and more through a server, so they wait for up to two
     seconds, or until something is read back or a file is logged.
-
-    Args:
-        run_id: The run's id.
     """
 
     def __init__(self, run_id: str) -> None:
@@ -85,19 +82,16 @@ class Run:
         self, values: Mapping[str, float], step: int = 0, *, model_id: str | None = None, dataset: Dataset | None = None
     ) -> None:
         """Log one value for each metric, optionally of the LoggedModel `model_id` on `dataset`."""
-        now = int(time.time() * 1000)
         on = {"dataset_name": dataset.name, "dataset_digest": dataset.digest} if dataset else {}
-        common = {"timestamp": now, "step": step, "model_id": model_id, **on}
-        self._waiting += [{"key": key, "value": value, **common} for key, value in values.items()]
-        self._send_if_due()
+        self._log(((key, step, value) for key, value in values.items()), model_id=model_id, **on)
 
     def curve(self, name: str, points: Iterable[tuple[int, float]]) -> None:
         """Log (step, value) points of one metric."""
-        now = int(time.time() * 1000)
-        self._waiting += [{"key": name, "value": value, "timestamp": now, "step": step} for step, value in points]
-        self._send_if_due()
+        self._log((name, step, value) for step, value in points)
 
-    def _send_if_due(self) -> None:
+    def _log(self, points: Iterable[tuple[str, int, float]], **common: str | None) -> None:
+        now = int(time.time() * 1000)
+        self._waiting += [{"key": k, "value": v, "step": step, "timestamp": now, **common} for k, step, v in points]
         if len(self._waiting) >= BATCH or time.monotonic() - self._sent > SEND_EVERY:
             self.send()
 
@@ -128,8 +122,7 @@ class Run:
 
     def text(self, text: str, name: str) -> None:
         """Log a text as the artifact `name`."""
-        with self._made(name) as path:
-            path.write_text(text, encoding="utf-8")
+        self.content(text.encode(), name)
 
     def table(self, rows: Any, name: str) -> None:
         """Log a JSON value as the artifact `name`."""
@@ -140,8 +133,8 @@ class Run:
         with self._made(name) as path:
             figure.savefig(path)
 
-    def png(self, content: bytes, name: str) -> None:
-        """Log a figure that is drawn already as the artifact `name`."""
+    def content(self, content: bytes, name: str) -> None:
+        """Log the artifact `name` by its content."""
         with self._made(name) as path:
             path.write_bytes(content)
 
@@ -178,14 +171,15 @@ def start(experiment: Experiment | str, *, resume: Run | None = None, name: str 
             For a run of no experiment, the name of its task: nothing that searches for trainings finds the run.
         resume: Continue this run instead of a new one.
         name: What the MLflow UI calls the run.
-
-    Yields:
-        The run.
     """
     made_by_caller = os.environ.pop("MLFLOW_RUN_ID", None)
     run_id = resume.id if resume else made_by_caller
-    name_and_kind = {"trackdl.task": experiment} if isinstance(experiment, str) else _named(experiment)
-    tags = {**name_and_kind, "trackdl.host": socket.gethostname(), "trackdl.process": processes.tag()}
+    tags = {"trackdl.host": socket.gethostname(), "trackdl.process": processes.tag()}
+    if isinstance(experiment, str):
+        tags["trackdl.task"] = experiment
+    else:
+        report = spec.report().slug
+        tags |= {"trackdl.task": experiment.name, "trackdl.kind": experiment.task, "trackdl.report": report}
     mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_EVERY)  # type: ignore[no-untyped-call]
     nested = mlflow.active_run() is not None
     settings = {"nested": nested, "run_name": name, "tags": tags, "log_system_metrics": not nested}
@@ -213,14 +207,6 @@ def start(experiment: Experiment | str, *, resume: Run | None = None, name: str 
                 run.send()
             finally:
                 outbox.end(run.id, RunStatus.to_string(status))
-
-
-def _named(experiment: Experiment) -> dict[str, str]:
-    return {
-        "trackdl.task": experiment.name,
-        "trackdl.kind": experiment.task,
-        "trackdl.report": spec.report().slug,
-    }
 
 
 def _record(run: Run, experiment: Experiment | str) -> None:
@@ -266,13 +252,7 @@ def _git(*arguments: str) -> str | None:
 
 
 def describe_dataset(name: str, digest: str, source: str) -> Dataset:
-    """Describe a data set to MLflow.
-
-    Args:
-        name: E.g. "mnist-test".
-        digest: SHA-256, hex, of its content; MLflow keeps the first 32 digits.
-        source: Its origin: a web address, or a description.
-    """
+    """Describe a data set to MLflow, which keeps 32 digits of its SHA-256; `source` is a web address, or words."""
     web = source.startswith("http")
     made = HTTPDatasetSource(source) if web else CodeDatasetSource({"source": source})  # type: ignore[no-untyped-call]
     return MetaDataset(made, name=name, digest=digest[:32])  # type: ignore[abstract]  # it is not abstract
@@ -280,20 +260,23 @@ def describe_dataset(name: str, digest: str, source: str) -> Dataset:
 
 def find(task: str, where: str = "") -> list[Run]:
     """Return the runs of a task in all experiments, newest first; `where` is a further MLflow filter."""
-    query = f"tags.`trackdl.task` = '{task}'" + (f" and {where}" if where else "")
-    with translate_errors("searching runs"):
-        home, order = every_experiment(), ["attributes.start_time DESC"]
-        found = every(lambda token: client().search_runs(home, query, order_by=order, page_token=token))
+    found = every_run(f"tags.`trackdl.task` = '{task}'" + (f" and {where}" if where else ""))
     return [Run(item.info.run_id) for item in found]
 
 
+def find_own(experiment: str, where: str) -> list[Run]:
+    """Return the runs that `find` finds of one of this report's experiments.
+
+    Runs of before reports had names count for any report.
+    """
+    slug = spec.report().slug
+    return [run for run in find(experiment, where) if run.info.data.tags.get("trackdl.report", slug) == slug]
+
+
 def close_abandoned(task: str) -> list[Run]:
-    """Mark a task's runs KILLED that are RUNNING although their process on this machine is gone, and warn of each.
+    """Mark a task's runs KILLED that are RUNNING although their process on this machine is gone; return them.
 
-    Records that earlier commands could not send are sent first.
-
-    Returns:
-        The runs that were marked.
+    Each is warned of. Records that earlier commands could not send are sent first.
     """
     client()
     with translate_errors("sending the records that were kept"):

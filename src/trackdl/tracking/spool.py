@@ -12,7 +12,7 @@ import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from filelock import FileLock
 
@@ -22,15 +22,9 @@ from trackdl.tracking.store import spool_folder
 
 @dataclass(frozen=True)
 class Record:
-    """One write to a run.
+    """One write to a run: its `content` is a JSON value; `file` is the artifact of a "file"."""
 
-    Attributes:
-        kind: "metrics", "tags", "file", "input" or "end".
-        content: What is written, a JSON value.
-        file: The artifact of a "file".
-    """
-
-    kind: str
+    kind: Literal["metrics", "tags", "file", "input", "end"]
     content: dict[str, Any]
     file: Path | None = None
 

@@ -15,7 +15,7 @@ from typing import TypeVar, cast
 import mlflow
 import requests
 import sqlalchemy
-from mlflow.entities import ViewType
+from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import (
     INVALID_PARAMETER_VALUE,
@@ -105,11 +105,7 @@ def store_gone(error: BaseException) -> bool:
 
 
 def _refuse_older(uri: str) -> None:
-    """Refuse a database of another MLflow, which this MLflow would migrate unasked if a table is missing.
-
-    Raises:
-        TrackdlError: Its schema differs; the message has the command that migrates it.
-    """
+    """Refuse a database of another MLflow, which this MLflow would migrate unasked if a table is missing."""
     file = databases.sqlite_file(uri)
     if uri.startswith("http") or (file and not file.exists()):
         return
@@ -157,21 +153,23 @@ def _artifact_place() -> str | None:
 
 
 def every_experiment(view: int = ViewType.ACTIVE_ONLY) -> list[str]:
-    """Return the ids of all experiments: runs are found by their tags, wherever `mlflow run` put them.
-
-    Args:
-        view: MLflow's `ViewType`; it decides whether deleted experiments are included.
-    """
+    """Return the ids of all experiments; `view`, MLflow's `ViewType`, decides whether deleted ones are included."""
     found = every(lambda token: client().search_experiments(view, page_token=token))
     return [experiment.experiment_id for experiment in found]
 
 
-def every(search: Callable[[str | None], PagedList[T]]) -> list[T]:
-    """Return all results of a search that MLflow answers page by page.
+def every_run(where: str = "", view: int = ViewType.ACTIVE_ONLY) -> list[Run]:
+    """Return the runs that MLflow's filter `where` finds in all experiments, wherever `mlflow run` put them.
 
-    Args:
-        search: Returns the page of a token; None is the first page's.
+    The newest come first; `view` is as in `every_experiment`.
     """
+    with translate_errors("searching runs"):
+        experiments, order = every_experiment(view), ["attributes.start_time DESC"]
+        return every(lambda token: client().search_runs(experiments, where, view, order_by=order, page_token=token))
+
+
+def every(search: Callable[[str | None], PagedList[T]]) -> list[T]:
+    """Return all results of a search whose argument is the token of a page, None for the first one."""
     page = search(None)
     found = list(page)
     while page.token:
@@ -182,10 +180,7 @@ def every(search: Callable[[str | None], PagedList[T]]) -> list[T]:
 
 @contextmanager
 def translate_errors(what: str) -> Iterator[None]:
-    """Translate MLflow's errors within the block into trackdl's, which name what they concern.
-
-    Args:
-        what: What they concern, e.g. "run 3f2a".
+    """Translate MLflow's errors within the block into trackdl's, which begin with `what` they concern.
 
     Raises:
         InputError: It does not exist, or its name is invalid.

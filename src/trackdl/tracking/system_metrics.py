@@ -19,9 +19,7 @@ def revive(run_id: str) -> None:
 def let_go(run_id: str, *, wait: bool) -> None:
     """Remove a run from MLflow's open runs and end its monitoring; its status in the store stays as it is.
 
-    Args:
-        run_id: The run.
-        wait: Whether to wait for the monitoring's last values, which takes long if the store does not answer.
+    With `wait` the monitoring's last values are waited for, which takes long if the store does not answer.
     """
     stack = _active_run_stack.get()  # type: ignore[no-untyped-call]
     stack[:] = [run for run in stack if run.info.run_id != run_id]

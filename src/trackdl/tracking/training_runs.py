@@ -31,12 +31,8 @@ LOGGED_EACH_EPOCH = (
 def training_run(experiment: ClassifySpec, trainer: Trainer, resume: str | None, name: str) -> Iterator[Run]:
     """Open the run that a training is logged in.
 
-    Args:
-        experiment: The experiment.
-        trainer: The training; with `resume` it is restored from that run's last complete checkpoint.
-        resume: The id of a run to resume. An unfinished run is continued; a finished run stays as it is, and a new run
-            continues it, with a copy of its history and checkpoints.
-        name: The run's name in the MLflow UI.
+    With `resume`, a run's id, the trainer is restored from that run's last complete checkpoint. An unfinished run is
+    continued; a finished one stays as it is, and a new run continues it, with a copy of its history and checkpoints.
 
     Raises:
         InputError: The run to resume does not exist, has no complete checkpoint, or has nothing left to train.
@@ -85,14 +81,7 @@ def log_setting(run: Run, trainer: Trainer) -> None:
 
 
 def log_epoch(run: Run, trainer: Trainer, result: EpochResult, measured: Mapping[str, float]) -> None:
-    """Log one epoch: its within-epoch curve and, at its step, its metrics.
-
-    Args:
-        run: The open run.
-        trainer: The training.
-        result: The epoch's result.
-        measured: Further metrics; they override the epoch's of the same name.
-    """
+    """Log one epoch: its within-epoch curve and, at its step, its metrics; `measured` overrides those of its names."""
     metrics = {
         "train_loss": result.train_loss,
         "train_accuracy": result.train_accuracy,
@@ -122,13 +111,9 @@ def _batches(result: EpochResult) -> dict[str, torch.Tensor]:
 
 
 def log_outputs(run: Run, name: str, outputs: Mapping[int, torch.Tensor], targets: torch.Tensor) -> None:
-    """Log a network's outputs after each of several epochs in one file.
+    """Log a network's outputs by epoch, float32 [n, ...] each, as `predictions/NAME.safetensors`.
 
-    Args:
-        run: The open run.
-        name: The file is `predictions/NAME.safetensors`: outputs [epochs, n, ...], epochs [epochs], targets [n].
-        outputs: By epoch, float32 [n, ...].
-        targets: Of the examples, [n].
+    The file has outputs [epochs, n, ...], epochs [epochs], and targets [n].
     """
     stacked = torch.stack(list(outputs.values()))
     epochs = torch.tensor(list(outputs), dtype=torch.int64)
@@ -170,10 +155,7 @@ def restore_epoch(run: Run, trainer: Trainer, epoch: int) -> None:
 
 
 def restore(run: Run, trainer: Trainer) -> int:
-    """Restore a training from a run's last complete checkpoint.
-
-    Returns:
-        The epoch that it had reached.
+    """Restore a training from a run's last complete checkpoint, and return the epoch that it had reached.
 
     Raises:
         InputError: The run has no checkpoint, or none that is complete and of this network.

@@ -16,7 +16,6 @@ from mlflow.entities import RunStatus
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
-from trackdl import spec
 from trackdl.errors import TrackdlError
 from trackdl.system import processes
 from trackdl.system.paths import UI
@@ -33,19 +32,13 @@ _NO_SUCH_RUN = ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)
 
 def study_run(task: str, study: str) -> Run | None:
     """Return the report's newest run of a study, the parent of its trials' runs."""
-    found, slug = runs.find(task, f"tags.`trackdl.study` = '{study}'"), spec.report().slug
-    return next((run for run in found if run.info.data.tags.get("trackdl.report", slug) == slug), None)
+    return next(iter(runs.find_own(task, f"tags.`trackdl.study` = '{study}'")), None)
 
 
 def open_trial(parent: Run, known: str | None, name: str, params: Mapping[str, Any], tags: Mapping[str, Any]) -> Run:
-    """Return a trial's run, RUNNING, below `parent`.
+    """Return a trial's run, RUNNING, below the study's run `parent`.
 
-    Args:
-        parent: The study's run.
-        known: The id of the trial's run, if it has one; that is reopened, unless it was deleted.
-        name: The run's name in the MLflow UI.
-        params: The trial's parameters.
-        tags: Further tags.
+    The run that the trial has, `known` by its id, is reopened, unless it was deleted; `name` is for a new one.
     """
     here = {"trackdl.host": socket.gethostname(), "trackdl.process": processes.tag(), PARENT: parent.id}
     texts = {key: str(value) for key, value in {**tags, **here}.items()}

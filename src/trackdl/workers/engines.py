@@ -21,13 +21,9 @@ log = logging.getLogger(__name__)
 
 
 def choose(name: str, workers: int | None, gpus_per_worker: float) -> tuple[Engine, int]:
-    """Return an engine and its number of workers.
+    """Return an engine and its number of workers, each of which gets `gpus_per_worker` of a GPU on a cluster.
 
-    Args:
-        name: One of `ENGINES`.
-        workers: The number of tasks at once; None: one for each core of this machine or of the cluster, or as many as
-            the cluster's GPUs allow.
-        gpus_per_worker: The part of a GPU that each task gets on a cluster; 0 for none.
+    Without a number, `workers` are one for each core of this machine or of the cluster, or as many as its GPUs allow.
 
     Raises:
         InputError: There is no such engine, it is not installed, or its cluster lacks the resources.

@@ -15,9 +15,7 @@ Result = TypeVar("Result")
 class WorkerProcess:
     """One process, in an executor of its own (loky), started when it is first needed.
 
-    Args:
-        prepare: Prepares the new process; its argument is this process's id.
-        env: Further environment variables of the process.
+    `prepare`, which gets this process's id, is called in it; `env` are further environment variables of it.
     """
 
     def __init__(self, prepare: Callable[[int], None], env: dict[str, str] | None = None) -> None:

@@ -22,7 +22,6 @@ class Conclusions:
     """Every contrast, the contrasts within each value of the group, the verdicts, and the winner's curse."""
 
     title: str
-
     contrasts: list[Contrast]
     within: dict[Any, list[Contrast]]
     verdicts: list[HypothesisVerdict]
@@ -36,14 +35,10 @@ def conclude(
     fresh: tuple[Sequence[float], Sequence[float]],
     importances: Mapping[str, float],
 ) -> Conclusions:
-    """Draw the conclusions and log them: `verdicts.json`, and those figures that have something to show.
+    """Draw the conclusions from a grid's whole table and log them: `verdicts.json`, and figures that show something.
 
-    Args:
-        run: The grid's run.
-        experiment: Its protocol.
-        table: Its whole table (`grid_table`).
-        fresh: Test accuracies of the best cell and of the report's choice, each trained from new seeds.
-        importances: Each dimension's share of the scores' variance.
+    `fresh` are test accuracies of the best cell and of the report's choice, each trained from new seeds; `importances`
+    are each dimension's share of the scores' variance.
     """
     title, choice, words = experiment.label, experiment.choice_cell, experiment.choice_words
     contrasts, within, verdicts = judge_table(table, experiment, experiment.hypotheses)

@@ -8,12 +8,13 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from optuna.trial import Trial
 
 from trackdl.plots import common as plots
 from trackdl.spec import GridSpec
 from trackdl.studies.driver import Driver
 from trackdl.studies.grid.fits import FoldResult, FoldTask
-from trackdl.studies.grid.study import GridStudy, GridTrial
+from trackdl.studies.grid.study import GridStudy, fold_results, keep_fold
 from trackdl.tracking import trials
 from trackdl.tracking.runs import Run
 from trackdl.workers.pool import Failed, Lost
@@ -26,7 +27,7 @@ class Cell:
     """An open cell."""
 
     study: GridStudy
-    trial: GridTrial
+    trial: Trial
     run: Run
     failed: bool = False
 
@@ -45,7 +46,7 @@ class GridDriver(Driver):
         for study in self.studies:
             for trial in study.unfinished():
                 cell = Cell(study, trial, self.open_run(study.name, trial))
-                done = trial.folds()
+                done = fold_results(trial)
                 for fold, result in done.items():
                     self._log_fold(cell.run, fold, result)
                 for fold in range(spec.fits):
@@ -65,9 +66,9 @@ class GridDriver(Driver):
         if isinstance(outcome, Failed | Lost):
             return self._fail(cell, fold, str(outcome))
         result = outcome.as_json()
-        cell.study.keep_fold(cell.trial, fold, result)
+        keep_fold(cell.trial, fold, result)
         self._log_fold(cell.run, fold, result)
-        if len(cell.trial.folds()) == self.experiment.fits:
+        if len(fold_results(cell.trial)) == self.experiment.fits:
             self._draw(cell)
         accuracy = outcome.history[f"{self.experiment.part}_accuracy"][-1]
         return f"trial {cell.trial.number}, fold {fold}: {accuracy:.2%}, {outcome.seconds:.0f} s"
@@ -86,7 +87,7 @@ class GridDriver(Driver):
 
     def _draw(self, cell: Cell) -> None:
         """Have the figure of a cell with all its folds drawn; the cell is complete when the figure arrives."""
-        folds = [result for _, result in sorted(cell.trial.folds().items())]
+        folds = [result for _, result in sorted(fold_results(cell.trial).items())]
         title = f"{cell.study.name}, trial {cell.trial.number}"
         histories = [fold["history"] for fold in folds]
         self.studio.draw(
@@ -99,7 +100,7 @@ class GridDriver(Driver):
         }
         accuracy = f"{self.experiment.part}_accuracy"
         last = [fold["history"][accuracy][-1] for fold in folds]
-        cell.run.png(png, "pictures/folds.png")
+        cell.run.content(png, "pictures/folds.png")
         curves = {name: list(enumerate(values, 1)) for name, values in means.items()}
         single = {
             **({f"{accuracy}_std": float(np.std(last, ddof=1))} if len(last) > 1 else {}),

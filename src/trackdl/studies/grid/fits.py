@@ -38,15 +38,9 @@ class FoldTask:
 class FoldResult:
     """The result of one fit; it is stored as JSON.
 
-    Attributes:
-        history: A value per epoch of each metric, of training and of what judges; accuracies are fractions.
-        parameters: The number of the network's parameters.
-        fit_seconds: Wall time of the training steps.
-        cpu_seconds: Processor time of the training steps; other work on the machine lengthens it less than wall time.
-        seconds: Wall time of the whole task, which includes preparing the data and evaluating each epoch.
-        seed: The fit's own seed.
-        precision: The type that the layers computed in.
-        host: The machine's name.
+    `history` has a value per epoch of each metric, of training and of what judges; accuracies are fractions.
+    `fit_seconds` and `cpu_seconds` are wall and processor time of the training steps, `seconds` is the wall time of the
+    whole task. `seed` is the fit's own.
     """
 
     history: dict[str, list[float]]
@@ -155,9 +149,6 @@ def _parts(data: ImageData, judge: Judge, dtype: torch.dtype) -> tuple[ImageSet,
 
     Training examples are of `dtype`, judging ones float32. The folds are those of `GridSearchCV(cv=3)`: stratified, in
     the images' order.
-
-    Raises:
-        InputError: A class has fewer images than there are folds.
     """
     if judge.by != "folds":
         splits = _split(data, judge, dtype)

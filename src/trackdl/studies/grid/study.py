@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import optuna
-from optuna.importance import FanovaImportanceEvaluator
+from optuna.pruners import NopPruner
+from optuna.samplers import RandomSampler
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from trackdl.studies.store import storage
-from trackdl.studies.study import Study, StudyTrial
+from trackdl.studies.study import Study
 
 Cell = dict[str, Any]
 
-FOLD = "fold {}"  # a user attribute of a trial
+FOLD = "fold "  # with its number, the user attribute of a trial
 # User attributes of a study.
 ACTIVE = "active seconds"
 MEASURED = "{} {}"  # the kind of measurement, and its cell
@@ -25,12 +25,8 @@ MEASURED = "{} {}"  # the kind of measurement, and its cell
 class Census:
     """The cells of a grid by their state; each is in the first group that it belongs to.
 
-    Attributes:
-        doubled: Finished more than once.
-        done: Finished once, with every fold.
-        under_way: Started and not ended, whether their process still runs or not.
-        failed: Tried, and failed each time.
-        missing: Not started.
+    They are `doubled` (finished more than once), `done` (finished once, with every fold), `under_way` (whether their
+    process still runs or not), `failed` at each try, or `missing`, which are not started.
     """
 
     doubled: list[Cell]
@@ -45,41 +41,20 @@ class Census:
         return not (self.doubled or self.under_way or self.failed or self.missing)
 
 
-class GridTrial(StudyTrial):
-    """A trial whose parameters are a cell."""
-
-    def folds(self) -> dict[int, dict[str, Any]]:
-        """Return the finished folds, as JSON values."""
-        return fold_results(self.trial)
-
-
 class GridStudy(Study):
     """An exhaustive study, whose cells are identified by their parameters; each is finished exactly once.
 
-    Optuna's queue hands out the cells as trials with fixed parameters, so its sampler is never used.
-
-    Args:
-        name: The study's.
-        space: Each dimension's values.
-        cells: The combinations in the space that are networks.
-        folds: The number of folds of a finished cell.
+    Optuna's queue hands out the cells as trials with fixed parameters, so its sampler is never used. `cells` are those
+    combinations in `space` that are networks; a finished cell has `folds` folds.
     """
 
     REASON = "error"
 
     def __init__(self, name: str, space: dict[str, list[Any]], cells: list[Cell], folds: int) -> None:
         self.space, self.cells, self.folds = space, cells, folds
-        study = optuna.create_study(
-            study_name=name,
-            storage=storage(),
-            # GridSampler would also hand out combinations that are no networks, identifies cells by their trials'
-            # numbers instead of their parameters, and in the end stops a Study.optimize that does not run here.
-            sampler=optuna.samplers.RandomSampler(seed=0),
-            pruner=optuna.pruners.NopPruner(),
-            direction="maximize",
-            load_if_exists=True,
-        )
-        super().__init__(study)
+        # GridSampler would also hand out combinations that are no networks, identifies cells by their trials' numbers
+        # instead of their parameters, and in the end stops a Study.optimize that does not run here.
+        super().__init__(name, RandomSampler(seed=0), NopPruner(), StudyDirection.MAXIMIZE)
 
     def census(self) -> Census:
         """Group the cells by their state."""
@@ -113,17 +88,17 @@ class GridStudy(Study):
 
     def trials_in_grid(self) -> list[FrozenTrial]:
         """Return the trials whose folds count: finished ones, and those that can be resumed."""
-        return self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.RUNNING))
+        return self.in_state(TrialState.COMPLETE, TrialState.RUNNING)
 
-    def unfinished(self) -> Iterator[GridTrial]:
+    def unfinished(self) -> Iterator[Trial]:
         """Yield the trials to work on: first those that a dead process left unfinished, then those in the queue."""
         by_cell = self._trials_by_cell()
         for cell in self.cells:
             if all(trial.state in (TrialState.FAIL, TrialState.PRUNED) for trial in by_cell[_key(cell)]):
                 self.study.enqueue_trial(cell)
-        yield from map(self._opened, self._interrupted())
-        while self.study.get_trials(deepcopy=False, states=[TrialState.WAITING]):
-            trial = self._opened(self.study.ask())
+        yield from self.interrupted()
+        while self.in_state(TrialState.WAITING):
+            trial = self.ask()
             others = [t.state for t in self._trials_by_cell()[_key(trial.params)] if t.number != trial.number]
             if TrialState.COMPLETE in others or TrialState.RUNNING in others:
                 # The store's answer was lost while the cell was enqueued, so it was enqueued once more.
@@ -131,12 +106,14 @@ class GridStudy(Study):
             else:
                 yield trial
 
-    def _opened(self, trial: Trial) -> GridTrial:
-        return GridTrial(trial, {name: trial.suggest_categorical(name, values) for name, values in self.space.items()})
+    def _with_params(self, trial: Trial) -> Trial:
+        for name, values in self.space.items():
+            trial.suggest_categorical(name, values)
+        return trial
 
     def _trials_by_cell(self) -> defaultdict[str, list[FrozenTrial]]:
         found: defaultdict[str, list[FrozenTrial]] = defaultdict(list)
-        for trial in self.study.get_trials(deepcopy=False):
+        for trial in self.in_state():
             # Until a trial's parameters are suggested, it has only those that it was enqueued with.
             found[_key(trial.system_attrs.get("fixed_params", trial.params))].append(trial)
         return found
@@ -161,32 +138,27 @@ class GridStudy(Study):
         self.study.set_user_attr(MEASURED.format(what, key), value)
 
     def importances(self, seed: int) -> dict[str, float]:
-        """Return each dimension's own share of the scores' variance, by fANOVA (Hutter et al., 2014).
+        """Return each dimension's own share of the scores' variance.
 
-        What the shares lack of 1 is due to interactions. They are shares of the whole space: the forest extrapolates
-        into combinations that are not cells of the grid. The evaluator is called directly, because
-        `get_param_importances` scales the sum to 1, and its option not to is experimental. Empty if all scores are
-        equal.
+        They are shares of the whole space: the forest extrapolates into combinations that are not cells of the grid.
         """
-        complete = self.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
         varied = [name for name, values in self.space.items() if len(values) > 1]
-        if len({trial.value for trial in complete}) < 2 or not varied:
-            return {}
-        evaluator = FanovaImportanceEvaluator(seed=seed)
-        return dict(evaluator.evaluate(self.study, params=varied))
+        return self._shares(seed, 2, varied) if varied else {}
 
-    def keep_fold(self, trial: GridTrial, fold: int, result: dict[str, Any]) -> None:
-        """Store a finished fold with its trial; from now on it is not trained again."""
-        trial.note(FOLD.format(fold), result)
-
-    def complete(self, trial: GridTrial, value: float) -> None:
+    def complete(self, trial: Trial, value: float) -> None:
         """End a trial that has all its folds."""
         self.study.tell(trial.number, value)
 
 
+def keep_fold(trial: Trial, fold: int, result: dict[str, Any]) -> None:
+    """Store a finished fold with its trial; from now on it is not trained again."""
+    trial.set_user_attr(f"{FOLD}{fold}", result)
+
+
 def fold_results(trial: Trial | FrozenTrial) -> dict[int, dict[str, Any]]:
     """Return a trial's finished folds, as JSON values."""
-    return {int(key.split()[1]): value for key, value in trial.user_attrs.items() if key.startswith("fold ")}
+    folds = ((key.removeprefix(FOLD), value) for key, value in trial.user_attrs.items() if key.startswith(FOLD))
+    return {int(fold): value for fold, value in folds}
 
 
 def _key(cell: Cell) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from time import monotonic
 
 import torch
+from optuna.trial import FrozenTrial, Trial
 
 from trackdl import spec
 from trackdl.data.images import ImageSet
@@ -17,7 +18,7 @@ from trackdl.plots import search as plots_search
 from trackdl.spec import ClassifySpec, SearchSpec
 from trackdl.studies.driver import Driver
 from trackdl.studies.search.segments import SegmentResult, SegmentTask
-from trackdl.studies.search.study import SearchStudy, SearchTrial
+from trackdl.studies.search.study import SearchStudy, histories
 from trackdl.studies.store import storage_folder
 from trackdl.system.paths import whole_file
 from trackdl.tracking import trials
@@ -34,7 +35,7 @@ STATUS = {"COMPLETE": "FINISHED", "PRUNED": "FINISHED", "FAIL": "FAILED"}
 class _Open:
     """An open trial; `state` is its checkpoint's file."""
 
-    trial: SearchTrial
+    trial: Trial | FrozenTrial
     experiment: ClassifySpec
     run: Run
     state: Path
@@ -55,9 +56,8 @@ class SearchDriver(Driver):
         ended = self.study.ended()
         for run in self.unfinished.values():
             if found := ended.get(run.id):
-                trial, state, why = found
                 self.open[run.id] = run
-                self._end(self._opened(trial, run), state, why)
+                self._end(self._opened(found, run), found.state.name, found.user_attrs.get(self.study.REASON, ""))
         for trial in self.study.interrupted():
             self._begin(trial)
 
@@ -72,22 +72,23 @@ class SearchDriver(Driver):
         opened = self.ready.popleft()
         state = opened.state.read_bytes() if opened.state.exists() else None
         # The checkpoint counts: it differs from the history if the process was killed between writing the two.
-        reached = len(opened.trial.history) if state else 0
+        reached = len(histories(opened.trial)) if state else 0
         return opened, SegmentTask(opened.experiment, state, reached + 1)
 
-    def _begin(self, trial: SearchTrial) -> None:
+    def _begin(self, trial: Trial) -> None:
         if why := self.experiment.refusal(trial.params):
             # Known before anything is trained, so it is not a failure.
             self.study.prune(trial, why)
             return
         opened = self._opened(trial, self.open_run(self.study.name, trial))
         opened.run.text(spec.to_yaml(opened.experiment), "experiment.yaml")
-        if trial.history and trial.history[-1].epoch >= opened.experiment.training.epochs:
+        history = histories(trial)
+        if history and history[-1].epoch >= opened.experiment.training.epochs:
             self._complete(opened)  # its process was killed before it could end the trial
         else:
             self.ready.append(opened)
 
-    def _opened(self, trial: SearchTrial, run: Run) -> _Open:
+    def _opened(self, trial: Trial | FrozenTrial, run: Run) -> _Open:
         state = storage_folder() / "studies" / self.study.name / f"trial-{trial.number:05d}.safetensors"
         return _Open(trial, self.experiment.of_trial(trial.params), run, state)
 
@@ -109,7 +110,7 @@ class SearchDriver(Driver):
         pruned = self.study.keep(trial, outcome.epochs)
         with whole_file(opened.state) as part:
             part.write_bytes(outcome.state)
-        last = trial.history[-1]
+        last = histories(trial)[-1]
         words = f"trial {trial.number}, epoch {last.epoch}: {last.val_accuracy:.2%}"
         if last.epoch >= self.experiment.experiment.training.epochs:
             self._complete(opened)
@@ -127,7 +128,7 @@ class SearchDriver(Driver):
 
     def _end(self, opened: _Open, state: str, why: str) -> None:
         """Log the results of a trial that has ended; its run is closed when its figure is drawn."""
-        history = opened.trial.history
+        history = histories(opened.trial)
         curves = {
             name: [(epoch.epoch, float(getattr(epoch, name))) for epoch in history]
             for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
@@ -146,7 +147,7 @@ class SearchDriver(Driver):
             self.close_run(opened.run, STATUS[state])
 
     def _close(self, run: Run, status: str, png: bytes) -> None:
-        run.png(png, "pictures/learning_curve.png")
+        run.content(png, "pictures/learning_curve.png")
         self.close_run(run, status)
 
     def finish(self) -> None:

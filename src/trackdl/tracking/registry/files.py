@@ -40,22 +40,18 @@ def find(uri: str) -> ModelVersion:
         InputError: There is none, or the address is malformed.
     """
     rest = uri.removeprefix("models:/")
+    name, slash, version = rest.partition("/")
     try:
-        return _find(uri, rest)
+        with translate_errors(uri):
+            if "@" in rest:
+                return client().get_model_version_by_alias(*rest.split("@", 1))
+            if slash:
+                return client().get_model_version(name, version)
+        raise InputError(f"{uri}: expected models:/NAME@ALIAS or models:/NAME/VERSION")
     except InputError as error:
         name = rest if rest in MADE_BY else re.split("[@/]", rest)[0]
         makes = f"`trackdl {MADE_BY[name]}` makes {name}; " if name in MADE_BY else ""
         raise InputError(f"{error}. {makes}`trackdl models` lists what there is") from error
-
-
-def _find(uri: str, rest: str) -> ModelVersion:
-    with translate_errors(uri):
-        if "@" in rest:
-            return client().get_model_version_by_alias(*rest.split("@", 1))
-        name, slash, version = rest.partition("/")
-        if not slash:
-            raise InputError(f"{uri}: expected models:/NAME@ALIAS or models:/NAME/VERSION")
-        return client().get_model_version(name, version)
 
 
 def exists(uri: str) -> bool:

@@ -71,14 +71,9 @@ OWNER = "trackdl.report"  # the tag of a registered model that names its report
 
 @dataclass(frozen=True)
 class Score:
-    """The score that decides between two versions of a model.
+    """The score that decides between two versions of a model: the higher is better, on the same data.
 
-    Attributes:
-        metric: Its name, e.g. "val_accuracy".
-        value: Its value; higher is better.
-        why: Why this metric decides.
-        data_digest: The digest of the data it was measured on; scores on different data are not compared.
-        synthetic: Whether the data are simulated.
+    `why` says why this metric decides; `synthetic` data are simulated.
     """
 
     metric: str
@@ -129,19 +124,9 @@ def log_and_register(
     lineage: Mapping[str, Any] | None = None,
     alias: str | None = None,
 ) -> Decision:
-    """Log a network with a run and register it; the arguments are those of `log_model` and `register`.
+    """Log a network with a run (`log_model`) and register it (`register`).
 
-    Args:
-        name: The registered model, e.g. "greek-cnn".
-        run: The open run, which trained it.
-        model: The network.
-        card: Its model card.
-        example: Its input example.
-        step: The epoch that the weights are from.
-        measured: Metrics of the model, each group with the data set that it was measured on.
-        score: What decides about the champion.
-        lineage: Further tags of the version.
-        alias: As in `register`.
+    `measured` are metrics of the model, each group with the data set that it was measured on.
     """
     model_id, full = log_model(run, model, card, example, step)
     for dataset, metrics in measured:
@@ -153,17 +138,10 @@ def log_and_register(
 def log_model(
     run: Run, model: nn.Module, card: serving.AnyCard, example: np.ndarray | pd.DataFrame, step: int
 ) -> tuple[str, serving.AnyCard]:
-    """Log a network with a run as an MLflow LoggedModel.
+    """Log a network with a run as an MLflow LoggedModel; return its id, and the card with the weights' SHA-256.
 
-    Args:
-        run: The open run.
-        model: The network.
-        card: Its model card; `weights_sha256` is filled in.
-        example: The model's input example: pixels [n, size, size], in colour [n, size, size, 3], 0 to 255, or raw rows.
-        step: The epoch of the weights; MLflow links the run's metrics at this step to the model.
-
-    Returns:
-        The LoggedModel's id, and the filled card.
+    `example` is an input: pixels [n, size, size], in colour [n, size, size, 3], 0 to 255, or raw rows. `step` is the
+    epoch of the weights; MLflow links the run's metrics at this step to the model.
     """
     pins = [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in _SERVING_NEEDS]
     with tempfile.TemporaryDirectory() as folder:
@@ -188,15 +166,9 @@ def log_model(
 def register(
     name: str, run: Run, model_id: str, score: Score, lineage: Mapping[str, Any], alias: str | None = None
 ) -> Decision:
-    """Register a logged model and give it its alias.
+    """Register a run's LoggedModel as a version of the registered model `name`, and give it its alias.
 
-    Args:
-        name: The registered model, e.g. "greek-cnn".
-        run: The run that trained it.
-        model_id: The LoggedModel's id.
-        score: The score that decides.
-        lineage: Further tags of the version.
-        alias: The alias of a version that does not compete to be champion; None if it does.
+    `lineage` are further tags of the version; with an `alias` of its own it does not compete to be champion.
     """
     with translate_errors(f"registering {name}"):
         _create_if_missing(name)
@@ -273,10 +245,7 @@ def _decide(score: Score, old: ModelVersion | None) -> tuple[bool, str]:
 
 
 def fetch_model(uri: str) -> FetchedModel:
-    """Load a network from the registry; the artifact's own code is not run.
-
-    Args:
-        uri: `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+    """Load the network at `models:/NAME@ALIAS` or `models:/NAME/VERSION`; the artifact's own code is not run.
 
     Raises:
         InputError: There is no such model, version or alias.

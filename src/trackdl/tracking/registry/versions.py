@@ -23,15 +23,7 @@ STALE = "trackdl.stale"
 
 @dataclass(frozen=True)
 class Move:
-    """The move of an alias to a version.
-
-    Attributes:
-        alias: The alias, e.g. "champion".
-        version: The version that has held it since.
-        replaced: The version that held it before, or None.
-        why: The reason: a comparison of scores, or a person's words.
-        when: The time, UTC, ISO 8601.
-    """
+    """The move of an alias to `version`; `why` is a comparison of scores or a person's words, `when` UTC, ISO 8601."""
 
     alias: str
     version: str
@@ -45,13 +37,8 @@ class Version:
     """A registered version.
 
     Attributes:
-        version: Its number.
-        aliases: Its present aliases.
         created: When it was registered, UTC, ISO 8601.
-        run_id: The run that trained it.
-        decided_by: The metric that decides between versions, with the reason.
-        score: That metric's value.
-        metrics: All metrics of the model.
+        decided_by: The metric that decides between versions, of which `score` is the value, with the reason.
         source: The version it was trained from, e.g. "mnist-cnn version 1"; empty if from none.
         stale: Why it is stale; empty if it is not.
         synthetic: Whether it was trained on simulated data.
@@ -106,12 +93,7 @@ def move(name: str, alias: str, version: str, why: str) -> Move:
 
 
 def promote(name: str, version: str, why: str) -> Move:
-    """Make a version the champion; an older version is a rollback.
-
-    Args:
-        name: The registered model.
-        version: The version's number.
-        why: A person's reason, kept with the move.
+    """Make a version the champion, which may be an older one; `why` is a person's reason, kept with the move.
 
     Raises:
         InputError: There is no such version, it is the champion already, or no reason is given.
@@ -134,22 +116,22 @@ def promote(name: str, version: str, why: str) -> Move:
 def _mark_stale(name: str) -> None:
     """Update the tag `trackdl.stale` of all versions that were trained from a model."""
     models = registered()
-    aliases = _aliases(models)
-    for model in models:
-        for found in _versions(model):
-            if found.tags.get("trackdl.source_model") != name:
-                continue
-            reason = _stale(found, aliases)
-            if reason:
-                client().set_model_version_tag(found.name, str(found.version), STALE, reason)
-            elif STALE in found.tags:
-                client().delete_model_version_tag(found.name, str(found.version), STALE)
+    for found in (version for model in models for version in _versions(model)):
+        if found.tags.get("trackdl.source_model") == name:
+            _mark(found, models)
 
 
 def mark_if_stale(found: ModelVersion) -> None:
     """Mark a new version that was trained from a version other than its source's champion."""
-    if "trackdl.source_model" in found.tags and (reason := _stale(found, _aliases(registered()))):
+    if "trackdl.source_model" in found.tags:
+        _mark(found, registered())
+
+
+def _mark(found: ModelVersion, models: Sequence[RegisteredModel]) -> None:
+    if reason := _stale(found, _aliases(models)):
         client().set_model_version_tag(found.name, str(found.version), STALE, reason)
+    elif STALE in found.tags:
+        client().delete_model_version_tag(found.name, str(found.version), STALE)
 
 
 def _aliases(models: Sequence[RegisteredModel]) -> dict[str, dict[str, str]]:
