@@ -219,3 +219,18 @@ def test_an_interrupted_run_is_killed_and_says_so(tmp_path: Path, number: signal
             process.kill()
     assert "Traceback" not in log.read_text()
     assert [run.info.info.status for run in runs.find("mnist")] == ["KILLED"]
+
+
+def test_a_path_that_cannot_be_is_wrong_input(tmp_path: Path) -> None:
+    done = trackdl("new", "x" * 300, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "File name too long" in done.stderr
+    assert "unexpected" not in done.stderr
+
+
+def test_a_file_of_a_report_is_read_with_its_report(tmp_path: Path) -> None:
+    """`trackdl grid --file OTHER/grid.yaml` looked for the experiment `of` in the project's own folder."""
+    assert trackdl("new", str(tmp_path / "other"), "--from", "grid").returncode == 0
+    done = trackdl("grid", "--file", str(tmp_path / "other" / "grid.yaml"), "--set", "space.foo=[1]", cwd=tmp_path)
+    assert "digits.yaml: cannot be read" not in done.stderr
+    assert "foo" in done.stderr

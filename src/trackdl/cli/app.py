@@ -267,8 +267,8 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
-        typer.echo(f"trackdl: {_message(error)}", err=True)
-        raise SystemExit(error.exit_code if isinstance(error, TrackdlError) else 1) from None
+        typer.echo(f"trackdl: {console.plain(_message(error))}", err=True)
+        raise SystemExit(_exit_code(error)) from None
 
 
 def _global_first(arguments: list[str]) -> list[str]:
@@ -284,11 +284,23 @@ def _global_first(arguments: list[str]) -> list[str]:
     return first + rest
 
 
+# What a wrong path causes, wherever it is used.
+_OF_PATHS = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.EACCES, errno.EPERM, errno.ELOOP)
+
+
+def _exit_code(error: Exception) -> int:
+    if isinstance(error, TrackdlError):
+        return error.exit_code
+    return 2 if isinstance(error, OSError) and error.errno in _OF_PATHS and error.filename else 1
+
+
 def _message(error: Exception) -> str:
     """Return the message shown for an error; an unexpected one takes a single line."""
     if isinstance(error, TrackdlError):
         return str(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"{error}. No file is half-written; make room, and run the same command again"
+    if isinstance(error, OSError) and error.errno in _OF_PATHS and error.filename:
+        return f"{error.filename!s:.200}: {error.strerror}"
     line = " ".join(f"{type(error).__name__}: {error}".split())
     return f"unexpected: {line:.500}; `trackdl --debug COMMAND` shows where"

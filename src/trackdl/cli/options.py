@@ -1,6 +1,7 @@
 """The options of the commands that are tasks, and the experiment that they and a file make together."""
 
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
@@ -113,6 +114,8 @@ def read(file: str | None, kind: type[spec.Spec], settings: dict[str, Any], name
 
         with runs.download(file) as path:
             return spec.parse(path.read_text(encoding="utf-8"), file, kind, settings, name)
+    if file and (Path(file).absolute().parent / "report.yaml").is_file():
+        os.environ.setdefault("TRACKDL_REPORT", str(Path(file).absolute().parent))
     name = name or spec.task_of(kind)
     return spec.load(Path(file) if file else spec.experiment_file(name), kind, settings, name)
 

@@ -1,6 +1,7 @@
 """Output for people: a progress bar on a terminal, plain lines in a log, tables of results."""
 
 import logging
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,20 @@ _errors = Console(stderr=True)
 LOG_LINES = 10
 
 
+# Signs that move a terminal's cursor, colour what follows, or turn the direction of writing.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def plain(text: str) -> str:
+    """Return a text with control signs written out: names of files, classes and columns come from anybody."""
+    return _CONTROL.sub(lambda sign: repr(sign[0])[1:-1], text)
+
+
+def _plain_record(record: logging.LogRecord) -> bool:
+    record.msg, record.args = plain(record.getMessage()), None
+    return True
+
+
 def setup(*, debug: bool) -> None:
     """Send trackdl's log to standard error: short lines on a terminal, with the time of day in a file."""
     handler: logging.Handler
@@ -27,6 +42,7 @@ def setup(*, debug: bool) -> None:
     else:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    handler.addFilter(_plain_record)
     logger = logging.getLogger("trackdl")
     logger.handlers = [handler]
     logger.propagate = False
@@ -35,20 +51,20 @@ def setup(*, debug: bool) -> None:
 
 def say(text: str = "") -> None:
     """Print a line of results on standard output."""
-    Console(soft_wrap=True, markup=False, highlight=False).print(text)
+    Console(soft_wrap=True, markup=False, highlight=False).print(plain(text))
 
 
 def print_table(title: str, columns: list[str], rows: list[list[str]], *, left: bool = False) -> None:
     """Print a table on standard output; columns after the first are aligned to the right, or all to the left."""
     table = Table()
     for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index and not left else "left", overflow="fold")
+        table.add_column(escape(plain(column)), justify="right" if index and not left else "left", overflow="fold")
     for row in rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*(escape(plain(cell)) for cell in row))
     terminal = Console()
     # A log has no width, and a table that is folded into 80 columns is hard to read.
     out = terminal if terminal.is_terminal else Console(width=150)
-    out.print(title, style="bold", markup=False, highlight=False)
+    out.print(plain(title), style="bold", markup=False, highlight=False)
     out.print(table)
 
 
@@ -69,7 +85,7 @@ def progress(what: str, total: int | None, done: int = 0, every: int | None = No
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, TextColumn("{task.fields[words]}"), console=_errors, transient=True) as bar:
             task = bar.add_task(what, total=total, completed=done, words="")
-            yield lambda words: bar.update(task, advance=1, words=words)
+            yield lambda words: bar.update(task, advance=1, words=escape(plain(words)))
         return
     each = every or max(1, (total or 0) // LOG_LINES)
     count = done
