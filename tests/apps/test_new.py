@@ -24,6 +24,27 @@ def test_every_template_is_a_valid_experiment(tmp_path: Path, monkeypatch: pytes
     assert not [path for path in folder.iterdir() if "SLUG" in path.read_text() or "TITLE" in path.read_text()]
 
 
+@pytest.mark.parametrize(("first", "second"), [("日本", "中国"), ("--", "++")])
+def test_names_without_latin_letters_have_slugs_of_their_own(first: str, second: str, tmp_path: Path) -> None:
+    slugs = []
+    for name in (first, second):
+        new.make(tmp_path / name)
+        slugs.append(spec.load(tmp_path / name / "report.yaml", spec.ReportSpec).slug)
+    assert slugs[0] != slugs[1]
+
+
+def test_a_folder_may_be_called_as_a_place_of_the_template(tmp_path: Path) -> None:
+    new.make(tmp_path / "TITLE SLUG")
+    made = spec.load(tmp_path / "TITLE SLUG" / "report.yaml", spec.ReportSpec)
+    assert (made.title, made.slug) == ("TITLE SLUG", "title-slug")
+
+
+def test_a_place_below_a_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot be written to: Not a directory"):
+        new.make(tmp_path / "file" / "below")
+
+
 def test_only_what_is_asked_for_and_what_it_needs_is_written(tmp_path: Path) -> None:
     assert new.make(tmp_path / "a", "grid") == ["report.yaml", "digits.yaml", "grid.yaml"]
     assert new.make(tmp_path / "b") == ["report.yaml", "digits.yaml", "grid.yaml", "table.yaml"]
