@@ -139,6 +139,18 @@ def test_a_wrong_space_is_named(space: str, words: str) -> None:
     assert words in said(f"task: grid\nof: signs\nspace: {space}\n")
 
 
+def test_the_places_of_a_list_are_keys(folder: Path) -> None:
+    mlp = SIGNS.replace("network:\n", "network: {family: mlp, hidden: [8, 4]}\n").splitlines()
+    (folder / "signs.yaml").write_text("\n".join(line for line in mlp if not line.startswith("  ")))
+    grid = read("task: grid\nof: signs\nspace: {network.hidden.0: [16, 32], training.epochs: [1, 2]}\n")
+    assert [grid.of_cell(cell).network.hidden for cell in grid.cells("report")[::2]] == [[16, 4], [32, 4]]
+    assert list(grid.names) == ["hidden.0", "epochs"]
+    whole = said("task: grid\nof: signs\nspace: {network.hidden: [16, 32]}\n")
+    assert "network.hidden is a list; name a place in it, e.g. network.hidden.0" in whole
+    beyond = said("task: grid\nof: signs\nspace: {network.hidden.7: [16, 32]}\n")
+    assert "network.hidden.7: unknown key; The keys here are 0, 1" in beyond
+
+
 def test_too_many_cells_are_refused_before_any_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(GridSpec, "_reason", lambda *_: pytest.fail("a cell was made"))
     values = list(range(1, 101))

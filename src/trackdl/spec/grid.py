@@ -154,6 +154,8 @@ class GridSpec(Named):
             if among(value, values[:place]):
                 raise ValueError(f"{where}: {key} lists a value twice: {values}")
             try:
+                if isinstance(value_of_key(self.experiment, key), list):
+                    raise ValueError(f"{key} is a list; name a place in it, e.g. {key}.0")
                 try_value(self.experiment, key, value)
             except ValueError as error:
                 raise ValueError(f"{where}: {error}") from error

@@ -13,26 +13,33 @@ Model = TypeVar("Model", bound=BaseModel)
 def _one_value(value: Any) -> Any:
     if isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
         return value
-    raise ValueError("must be one value: a number, a word, true or false")
+    raise ValueError("must be one value: a number, a word, true or false; the places of a list are keys: hidden.0")
 
 
 Scalar = Annotated[Any, AfterValidator(_one_value)]
 
 
-def set_key(content: dict[str, Any], key: str, value: Any) -> None:
-    """Set a dotted key in nested sections; those that are missing are added.
+def set_key(content: Any, key: str, value: Any) -> None:
+    """Set a dotted key in nested sections; those that are missing are added. In a list, a part is a place: hidden.0.
 
     Raises:
-        ValueError: A part of the key is there and is not a section.
+        ValueError: A part of the key is there and is not a section, or is no place in a list.
     """
-    *sections, last = key.split(".")
-    for section in sections:
-        if content.get(section) is None:
-            content[section] = {}
-        content = content[section]
-        if not isinstance(content, dict):
-            raise ValueError(f"'{section}' is not a section")
-    content[last] = value
+    first, _, rest = key.partition(".")
+    place: Any = first
+    if isinstance(content, list):
+        if not first.isdecimal() or int(first) >= len(content):
+            raise ValueError(f"'{first}' is not one of the list's places, 0 to {len(content) - 1}")
+        place = int(first)
+    if not rest:
+        content[place] = value
+        return
+    inner = content.get(first) if isinstance(content, dict) else content[place]
+    if inner is None:
+        inner = content[place] = {}
+    if not isinstance(inner, dict | list):
+        raise ValueError(f"'{first}' is not a section")
+    set_key(inner, rest, value)
 
 
 def with_keys(experiment: Model, values: Mapping[str, Any]) -> Model:
@@ -59,6 +66,8 @@ def value_of_key(experiment: BaseModel, key: str) -> Any:
         known = found if isinstance(found, dict) else {}
         if isinstance(found, BaseModel):
             known = {field.alias or name: getattr(found, name) for name, field in type(found).model_fields.items()}
+        if isinstance(found, list):
+            known = {str(place): one for place, one in enumerate(found)}
         if part not in known:
             raise ValueError(f"{key}: unknown key; {meant(part, known)}The keys here are {', '.join(known) or 'none'}")
         found = known[part]
@@ -107,7 +116,11 @@ def short_names(keys: Sequence[str], taken: Iterable[str]) -> dict[str, str]:
     for key, own in zip(keys, parts, strict=True):
         for length in range(1, len(own) + 1):
             name = ".".join(own[-length:])
-            if name not in taken and sum(other[-length:] == own[-length:] for other in parts) == 1:
+            if (
+                name not in taken
+                and not name.isdecimal()
+                and sum(other[-length:] == own[-length:] for other in parts) == 1
+            ):
                 break
         found[name] = key
     return found
