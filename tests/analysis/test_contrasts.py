@@ -11,6 +11,7 @@ from scipy.stats import t
 from support.grids import DIMENSIONS, EFFECTS, VALUES, made_table, without_padding
 from trackdl.analysis import contrasts
 from trackdl.analysis.contrasts import compare, compare_within, matched
+from trackdl.analysis.hypotheses import contrast_rows, contrast_words
 from trackdl.analysis.stats import corrected_estimate, holm
 from trackdl.plots.grid import interaction
 
@@ -202,6 +203,19 @@ def test_holm_keeps_the_order_and_lies_between_each_and_bonferroni(values: list[
     for p, adjusted in zip(values, found, strict=True):
         assert p <= adjusted <= min(1, len(values) * p) or adjusted == max(found)
     assert sorted(found) == [found[place] for place in np.argsort(values, kind="stable")]
+
+
+def test_of_one_pair_and_one_training_no_interval_is_told() -> None:
+    own = ["conv_layers"]
+    pair = TABLE[(TABLE["fold"] == 0)]
+    for name in ("activation", "dense_nodes", "dropout", "filter_size", "filters", "pool_size"):
+        pair = pair[pair[name] == pair[name].iloc[0]]
+    (contrast,) = [one for one in compare(pair, 0.25) if one.dimension in own]
+    assert contrast.pairs == 1
+    words = contrast_words(contrast, 0.25)
+    assert "(interval unknown)" in words
+    assert len(words) < 250
+    assert all(len(cell) < 40 for row in contrast_rows([contrast])[1] for cell in row)
 
 
 def test_holm_by_hand() -> None:

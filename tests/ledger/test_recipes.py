@@ -69,6 +69,8 @@ def test_fashion() -> None:
     way = recipe("classify", "fit_seconds", 2, 1)
     seconds = compute(way.formula, [evidence.fetch(run.id, way.artifacts[0])], way.select, 1).value
     assert seconds == dict(run.history("fit_seconds"))[2]
+    assert measured("classify", "seconds", 2, run) == seconds
+    assert measured("classify", "parameters", None, run) == run.info.data.metrics["parameters"] > 1000
     way = recipe("classify", "best_test_f1", 3, 1)
     file = evidence.fetch(run.id, way.artifacts[0])
     said = load(file)
@@ -129,6 +131,10 @@ def test_heart() -> None:
     agrees("table", "improved/architecture-1/cv_accuracy", None, run, 47)
     agrees("table", "baselines/logistic-regression/test_accuracy", None, run, 47)
     curve_agrees("table", "as-reported/architecture-1/batch_losses", 2, run, 47)
+    model = Run(evidence.models_below(run)["as-reported/architecture-1"])
+    for metric in ("train_loss", "train_accuracy"):
+        last = dict(model.history(metric))[2]
+        assert measured("table", f"as-reported/architecture-1/{metric}", None, run, 47) == pytest.approx(last)
     model = Run(evidence.models_below(run)["baselines/logistic-regression"])
     said = pd.read_csv(io.BytesIO(evidence.fetch(model.id, "predictions/test.csv"))).query("seed == 48")
     names = json.loads(evidence.fetch(model.id, "classes.json"))

@@ -239,7 +239,7 @@ def layers(*listed: Any) -> dict[str, Any]:
         ({"network__with.depth": 3}, "key 'network': with: no layer uses depth"),
         ({"network__with.width": 0}, "key 'network': layer 1 .*: conv: width is 0, and must be a whole number from 1"),
         ({"network__with.width": "wide"}, "key 'network.with.width'.*valid"),
-        (layers(*["relu"] * 10_000, END), "key 'network': layers: more than 500 layers"),
+        (layers(*["relu"] * 10_000, END), "key 'network.layers': more than 500 layers"),
         (layers({"pool": 5}, {"pool": 5}, "flatten", END), r"key 'network': layer 2 \(pool: 5\) gets 1 channel of 2"),
         (layers(END), "key 'network': layer 1 .* it takes numbers; put `flatten`"),
         (layers("flatten", {"conv": 3, "size": 3}, END), "key 'network': layer 2 .* 196 numbers: it"),

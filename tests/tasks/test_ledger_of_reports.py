@@ -165,6 +165,29 @@ def test_two_reports_with_the_same_names_do_not_mix(project: Path, monkeypatch: 
     assert task.verify(mine.data) == []
 
 
+def test_a_ledger_is_never_written_over_another_reports(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report(project, monkeypatch, wide=WIDE)
+    data = made().data
+    before = data.read_bytes()
+    (project / "ada" / "report.yaml").write_text("title: Another\nslug: ada\n")
+    spec.files._report.cache_clear()
+    with pytest.raises(InputError, match=r"has the ledger of 'Digits & more'. Give report.yaml a slug of its own"):
+        made()
+    assert data.read_bytes() == before
+
+
+def test_with_a_validation_split_the_epochs_that_the_report_tests_are_tested(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split = DIGITS.replace("sklearn: digits", "sklearn: digits, validation: 0.2").replace("seeds: 2", "seeds: 1")
+    report(project, monkeypatch, digits=split)
+    result = classify.run(spec.named("digits"))  # type: ignore[arg-type]
+    assert [epoch for epoch, _ in result.run.history("test_accuracy")] == [1, 2]
+    entries = {(one.metric, one.epoch): one for one in made().ledger.entries}
+    assert entries["test_accuracy", 1].figure is not None
+    assert entries["test_accuracy", None].figure is not None
+
+
 def test_studies_of_two_reports_are_two(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is called the same, at the same path, may be other images."""
     names = set()

@@ -255,4 +255,6 @@ def _geometric_mean(logarithms: Floats) -> Estimate:
     # One pair says nothing about its error: the interval is then infinite.
     error = float(logarithms.std(ddof=1)) / count**0.5 if count > 1 else float("inf")
     found = t_estimate(float(logarithms.mean()), error, max(1, count - 1))
-    return Estimate(float(np.exp(found.mean)), float(np.exp(found.low)), float(np.exp(min(found.high, 700))), found.p)
+    with np.errstate(over="ignore"):
+        mean, low, high = np.exp([found.mean, found.low, found.high]).tolist()
+    return Estimate(mean, low, high, found.p)

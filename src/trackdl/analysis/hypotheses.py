@@ -220,16 +220,19 @@ def contrast_words(contrast: Contrast, margin: float) -> str:
     return (
         f"{contrast.high} against {contrast.low}: {found.mean:+.2f} points ({interval}; ahead in {contrast.ahead} of "
         f"{contrast.pairs} pairs), "
-        f"{time.mean:.2f}× the training time ({time.low:.2f} to {time.high:.2f})"
+        f"{time.mean:.2f}× the training time ({_range(time, '')})"
     )
+
+
+UNKNOWN = 1e6  # no points and no ratio are so large: too few pairs or folds tell nothing of the error
 
 
 def _p(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"= {value:.3f}"
 
 
-def _range(found: Estimate) -> str:
-    return "unknown" if math.isinf(found.high) else f"{found.low:+.2f} to {found.high:+.2f}"
+def _range(found: Estimate, sign: str = "+") -> str:
+    return f"{found.low:{sign}.2f} to {found.high:{sign}.2f}" if found.high < UNKNOWN else "interval unknown"
 
 
 def contrast_rows(contrasts: Sequence[Contrast]) -> tuple[list[str], list[list[str]]]:
@@ -254,5 +257,5 @@ def _row(contrast: Contrast) -> list[str]:
         _p(contrast.p_holm).removeprefix("= "),
         _p(contrast.p_equal).removeprefix("= "),
         f"{seconds.mean:.2f}×",
-        f"{seconds.low:.2f} to {seconds.high:.2f}",
+        _range(seconds, ""),
     ]

@@ -40,8 +40,10 @@ def exact_interval(successes: int, trials: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+def mean_interval(values: Sequence[float], *, share: bool = False) -> tuple[float, float]:
     """Return Student's t interval, lower and upper bound, of the mean of independent results, such as those of seeds.
+
+    With `share` the results are shares of a whole, and the interval ends at 0 and 1.
 
     Raises:
         ValueError: There are fewer than two results: one says nothing about their spread.
@@ -49,7 +51,7 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float]:
     if len(values) < 2:
         raise ValueError(f"an interval needs at least two results, got {len(values)}")
     found = t_estimate(float(np.mean(values)), float(sem(values)), len(values) - 1)
-    return found.low, found.high
+    return (max(found.low, 0.0), min(found.high, 1.0)) if share else (found.low, found.high)
 
 
 def t_estimate(mean: float, error: float, freedom: int) -> Estimate:

@@ -117,7 +117,7 @@ class WinnersCurse:
 
 
 def _mean_words(values: Sequence[float]) -> str:
-    low, high = mean_interval(values)
+    low, high = mean_interval(values, share=True)
     return f"{np.mean(values):.2%} ({len(values)} seeds, 95 % interval {low:.2%} to {high:.2%})"
 
 

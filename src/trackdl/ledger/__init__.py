@@ -3,6 +3,6 @@
 Nothing here trains, and all but `finder` and `evidence` are pure: `tasks.ledger` passes the runs in.
 """
 
-from trackdl.ledger.rows import NumberRow, compare, table
+from trackdl.ledger.rows import NumberRow, check_numbers, compare, table
 
-__all__ = ["NumberRow", "compare", "table"]
+__all__ = ["NumberRow", "check_numbers", "compare", "table"]

@@ -311,7 +311,7 @@ def _rounded(values: NDArray[np.float64], digits: int = DIGITS) -> list[float]:
 def _not_run(how: _How, query: FigureQuery) -> str:
     data = getattr(how.experiment, "data", None)
     greek = getattr(data, "dataset", None) == "greek" and not getattr(data, "folder", None)
-    letters = " on the report's letters (`TRACKDL_GREEK_DIR`)" if greek else ""
+    letters = " on the report's letters, which `TRACKDL_GREEK_DIR` names (synthetic ones do not count)" if greek else ""
     return f"not run yet{letters}: {query.command or f'`{command_of(how.experiment)}`'}"
 
 
@@ -354,8 +354,7 @@ def _interval(
         return exact_interval(round(sum(values) / len(values) * first.examples), first.examples), "examples"
     if len(values) == 1:
         return None, "none"
-    low, high = mean_interval(values)
-    return (max(low, 0.0), min(high, 1.0)) if unit == "fraction" else (low, high), "seeds"
+    return mean_interval(values, share=unit == "fraction"), "seeds"
 
 
 def _faults(claims: Sequence[Entry | CurveEntry]) -> list[Fault]:

@@ -16,6 +16,7 @@ from trackdl.ledger.rule import FEWEST, rounded
 from trackdl.ledger.sources import FigureQuery, SeedRun, Sources, Stamp
 from trackdl.spec import Experiment
 from trackdl.spec.ledger import LedgerSpec
+from trackdl.system.paths import read_bounded
 
 MAX_BYTES = 50_000_000
 
@@ -26,12 +27,7 @@ def load(file: Path) -> Ledger:
     Raises:
         InputError: The file cannot be read, or is not a complete ledger; names the first place that is wrong.
     """
-    try:
-        if file.stat().st_size > MAX_BYTES:
-            raise InputError(f"{file}: larger than {MAX_BYTES:,} bytes, so not a ledger")
-        content = file.read_bytes()
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read: {error.strerror}") from error
+    content = read_bounded(file, MAX_BYTES)
     try:
         return Ledger.model_validate_json(content)
     except ValidationError as error:

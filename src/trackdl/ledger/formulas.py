@@ -331,6 +331,7 @@ FORMULAS: dict[str, Formula] = {
     "cells that are networks": lambda files, _, __: Computed(float(len(_cells(files[0])))),
     "failed fits of a group": lambda files, select, _: _failed_fits(files[0], select),
     "last batch's loss": lambda files, _, seed: Computed(float(_first_member(files[0], seed)["batch_losses"][-1][1])),
+    "last epoch's value": lambda files, select, seed: Computed(float(_first_member(files[0], seed)[select][-1])),
     "score of a seed's rows": lambda files, select, seed: _table_score(files[0], select, seed),
     "loss of a seed's rows": lambda files, _, seed: _table_loss(files[0], files[1], seed),
     "measure of a class": lambda files, select, _: _of_class(select, files[1], *_labels(files[0])),

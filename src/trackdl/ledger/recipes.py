@@ -18,17 +18,18 @@ CELLS = (*(f"{part}_{what}" for part in ("train", "val", "test") for what in ("l
 METRICS = {
     "classify": "test_loss, test_accuracy, test_f1, the same of val and val_dropout, train_loss, train_accuracy, "
     "best_val_loss, best_val_accuracy, best_test_loss, best_test_accuracy, best_test_f1, test_recall[CLASS], the same "
-    "of precision and f1, test_confusion[TRUE CLASS, PREDICTED CLASS], fit_seconds, and of curves batch_losses",
+    "of precision and f1, test_confusion[TRUE CLASS, PREDICTED CLASS], parameters, seconds, and of curves batch_losses",
     "transfer": "train_loss, train_accuracy, val_accuracy, val_accuracy_random_features, "
-    "val_accuracy_all_layers_trained, test_loss, test_accuracy, test_recall[CLASS] and the like, fit_seconds, and of "
-    "curves batch_losses",
+    "val_accuracy_all_layers_trained, test_loss, test_accuracy, test_recall[CLASS] and the like, parameters, seconds, "
+    "and of curves batch_losses",
     "table": "test_accuracy, test_loss, test_auc, test_brier, test_f1, test_f1_macro, test_recall[CLASS], the same of "
-    "precision and f1, test_confusion[TRUE CLASS, PREDICTED CLASS], cv_accuracy, batch_loss, and of curves "
-    "batch_losses, each behind PROTOCOL/NETWORK/ or baselines/NAME/",
+    "precision and f1, test_confusion[TRUE CLASS, PREDICTED CLASS], cv_accuracy, train_loss, train_accuracy, "
+    "batch_loss, and of curves batch_losses, each behind PROTOCOL/NETWORK/ or baselines/NAME/",
     "grid": "rank_of_choice, choice_cv_accuracy, best_cv_accuracy (or with val or test, by which it is judged), "
     "fresh_test_accuracy, networks, failed_fits, and of cells those of `reported_table`",
 }
 F1 = "macro F1"
+_LOGGED = {"fit_seconds": "fit_seconds", "seconds": "fit_seconds", "parameters": "parameters"}
 _OF_CLASS = re.compile(rf"(?P<outputs>\w+)_(?P<measure>{'|'.join(OF_CLASS)})\[(?P<classes>.+)\]")
 # A metric that a run has logged, read as if it were an artifact: what no artifact keeps.
 LOGGED = "logged/"
@@ -105,6 +106,7 @@ def _of_table(metric: str, seed: int) -> Recipe | None:
         "cv_accuracy": Recipe((folds,), "mean accuracy of the folds", logged=("cv_accuracy", 0)),
         "test_loss": Recipe((test, training), "loss of a seed's rows"),
         "batch_loss": Recipe((training,), "last batch's loss"),
+        **{name: Recipe((training,), "last epoch's value", name) for name in ("train_loss", "train_accuracy")},
         "batch_losses": Recipe((training,), "losses of every tenth batch"),
         **{
             f"test_{score}": Recipe((test,), "score of a seed's rows", score)
@@ -118,8 +120,9 @@ def _of_transfer(metric: str, epoch: int | None) -> Recipe | None:
     logged = (metric, epoch or 0)
     if (found := _OF_CLASS.fullmatch(metric)) and found["outputs"] == "test":
         return _of_class("predictions/test.safetensors", found)
-    if metric == "fit_seconds":
-        return Recipe((f"{LOGGED}{metric}",), "logged value of an epoch", str(_needed(epoch)))
+    if metric in _LOGGED:
+        at = 0 if metric == "parameters" else _needed(epoch)
+        return Recipe((f"{LOGGED}{_LOGGED[metric]}",), "logged value of an epoch", str(at))
     if metric == "batch_losses":
         return Recipe(("history/batches.safetensors",), "losses of all epochs' batches")
     if metric in ("train_loss", "train_accuracy"):
@@ -135,8 +138,9 @@ def _of_transfer(metric: str, epoch: int | None) -> Recipe | None:
 
 def _of_classifier(metric: str, epoch: int | None) -> Recipe | None:
     kind, logged = _kind(metric), (metric, epoch or 0)
-    if metric == "fit_seconds":
-        return Recipe((f"{LOGGED}{metric}",), "logged value of an epoch", str(_needed(epoch)))
+    if metric in _LOGGED:
+        at = 0 if metric == "parameters" else _needed(epoch)
+        return Recipe((f"{LOGGED}{_LOGGED[metric]}",), "logged value of an epoch", str(at))
     if metric == "batch_losses" and epoch:
         return Recipe(_of_epochs("history/epoch", epoch), "losses of each epoch's batches")
     if metric in ("best_test_loss", "best_test_accuracy", "best_test_f1"):

@@ -1,9 +1,15 @@
 """A task's own table: each number that the report prints next to the run's."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from trackdl.errors import InputError
+from trackdl.ledger.recipes import recipe
 from trackdl.spec import Reported
+from trackdl.spec.base import TrainedSpec
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -14,6 +20,19 @@ class NumberRow:
     epoch: int | None
     published: float
     measured: float | None
+
+
+def check_numbers(experiment: TrainedSpec) -> None:
+    """Warn before a training of published numbers that it cannot give: of an unknown metric, or a later epoch."""
+    epochs = experiment.training.epochs
+    for item in experiment.numbers:
+        epoch = epochs if item.epoch is None else item.epoch
+        try:
+            recipe(experiment.task, item.metric, epoch, experiment.training.seed)
+        except InputError as error:
+            log.warning("%s.yaml, reported: %s", experiment.name, error)
+        if epoch > epochs and experiment.task != "table":
+            log.warning("%s.yaml, reported: %s is of epoch %d of %d", experiment.name, item.metric, epoch, epochs)
 
 
 def compare(reported: Sequence[Reported], history: Callable[[str], Sequence[tuple[int, float]]]) -> list[NumberRow]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from trackdl.analysis.contrasts import Contrast
 from trackdl.analysis.grid_table import dimensions, history, is_cell, scores
-from trackdl.analysis.hypotheses import label
+from trackdl.analysis.hypotheses import UNKNOWN, label
 from trackdl.analysis.stats import Estimate
 from trackdl.plots.common import BLUE, GREEN, GREY, PALETTE, label_epochs, legend_below, new_axes, new_panels
 from trackdl.spec.grid import REPORT
@@ -66,7 +66,7 @@ def effects_chart(contrasts: Sequence[Contrast], margin: float, title: str) -> F
 
 
 def _interval(axes: Axes, found: Estimate, place: int, colour: str, marker: str) -> None:
-    if np.isfinite([found.low, found.high]).all():
+    if found.high < UNKNOWN:
         axes.plot([found.low, found.high], [place, place], color=colour, linewidth=2.5, solid_capstyle="butt")
     axes.plot(found.mean, place, marker, color=colour, markersize=7)
 

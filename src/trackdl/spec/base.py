@@ -221,6 +221,7 @@ def unit_of(metric: str) -> Unit:
         "rank": "rank",
         "fits": "count",
         "networks": "count",
+        "parameters": "count",
     }
     return next((unit for part, unit in units.items() if part in name), "loss")
 

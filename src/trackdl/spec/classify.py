@@ -27,7 +27,8 @@ class ClassifySpec(TrainedSpec):
             `training.seed` and `data.split_seed`, as trainings that fix no seed draw their own.
         test: When the test images are used; never do they affect the training. `every_epoch`, from before the first;
             after some epochs; `best_validation`: only at the end, with the weights of the best validation epoch. By
-            default `every_epoch` without a validation split, `best_validation` with one. With a validation split the
+            default `every_epoch` without a validation split; with one, after the epochs of which the report prints a
+            test number. With a validation split the
             best epoch's weights are kept and tested in any case, without one the last epoch's.
         reload_after: After this epoch the training is discarded and resumed from its checkpoint.
         found_by: The search whose best trial this experiment is, if any.
@@ -63,4 +64,7 @@ class ClassifySpec(TrainedSpec):
         """Return whether the test images are used after an epoch, for the report's numbers."""
         if isinstance(self.test, AfterEpochs):
             return epoch in self.test.after
-        return self.test == "every_epoch" or (self.test is None and self.data.validation is None)
+        if self.test is None and self.data.validation is not None:
+            printed = (one for one in self.numbers if one.metric.startswith("test_"))
+            return epoch in {self.training.epochs if one.epoch is None else one.epoch for one in printed}
+        return self.test in (None, "every_epoch")

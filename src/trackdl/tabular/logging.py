@@ -92,6 +92,7 @@ def log_learning_curves(run: Run, learning_curves: Mapping[int, Sequence[Learnin
                 {
                     "epoch_kept": curve.kept_epoch,
                     "train_loss": [result.train_loss for result in curve.epochs],
+                    "train_accuracy": [result.train_accuracy for result in curve.epochs],
                     "batch_losses": [point for result in curve.epochs for point in result.batch_losses],
                     "val_loss": curve.val_losses,
                 }

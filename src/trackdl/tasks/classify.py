@@ -18,7 +18,7 @@ from trackdl import ledger, serving
 from trackdl.analysis.stats import mean_interval
 from trackdl.data.images import ImageSet
 from trackdl.errors import InputError
-from trackdl.networks.build import arguments_of
+from trackdl.networks.build import arguments_of, count_parameters
 from trackdl.plots import common as plots
 from trackdl.serving import ImageCard
 from trackdl.spec import ClassifySpec
@@ -76,6 +76,7 @@ def run(experiment: ClassifySpec, resume: str | None = None) -> Result:
     """
     runs.close_abandoned(experiment.name)
     registry.check_free(registry.name_of(experiment))
+    ledger.check_numbers(experiment)
     before = Run(resume) if resume else None
     if experiment.seeds == 1:
         one, made = _train_seed(experiment, resume)
@@ -115,7 +116,7 @@ def show(result: Result) -> str:
 def _accuracies(result: Result) -> tuple[list[str], list[list[str]]]:
     """Return the table of accuracies: the report's, ours, and over several seeds their interval and range."""
     experiment, total = result.experiment, result.experiment.training.epochs
-    published = {(row.metric, row.epoch): row.published for row in result.rows}
+    published = {(row.metric, total if row.epoch is None else row.epoch): row.published for row in result.rows}
     wanted = []
     if experiment.data.validation is None:
         wanted = [("test_accuracy", total, f"after {total} epochs, on the test images")]
@@ -133,7 +134,7 @@ def _accuracies(result: Result) -> tuple[list[str], list[list[str]]]:
         number = published.get((metric, step))
         line = [words, "" if number is None else f"{number:.2%}", f"{np.mean(values):.2%}"]
         if len(values) > 1:
-            low, high = mean_interval(values)
+            low, high = mean_interval(values, share=True)
             line += [f"{low:.2%} to {high:.2%}", f"{min(values):.2%} to {max(values):.2%}"]
         lines.append(line)
     several = ["95 % interval of the mean", "range"] if len(result.seeds) > 1 else []
@@ -181,6 +182,7 @@ def _train_seed(experiment: ClassifySpec, resume: str | None) -> tuple[Run, Deci
         if experiment.found_by:
             run.tags({"trackdl.role": "finalist", "trackdl.found_by": experiment.found_by})
         run.text(f"{trainer.model}\n", "network.txt")
+        run.metrics({"parameters": float(count_parameters(trainer.model))})
         run.table(splits.images.classes, "classes.json")
         trainer, tested = _train(run, experiment, trainer, splits)
         if splits.validation is None:

@@ -14,7 +14,7 @@ from trackdl import __version__, spec
 from trackdl.data.greek.letters import load_letters
 from trackdl.errors import InputError, TrackdlError
 from trackdl.ledger import check, evidence, finder, folder, page
-from trackdl.ledger.build import build, curves_of, numbers_of
+from trackdl.ledger.build import build
 from trackdl.ledger.model import Ledger, ReportFacts, Spread
 from trackdl.ledger.sources import FigureQuery, SeedRun, Sources, Stamp
 from trackdl.spec import Experiment, LedgerSpec, TrainedSpec, TransferSpec
@@ -48,6 +48,7 @@ def run(experiment: LedgerSpec) -> Result:
     runs.close_abandoned(experiment.name)
     search = finder.Finder(spec.experiments(), experiment.seeds)
     data, html = (place() / name for name in ("ledger.json", "ledger.html"))
+    _check_place(data)
     with runs.start(experiment, name="ledger") as run:
         if experiment.seeds:
             search.fill(_trainings(experiment, search.experiments), _start.start)
@@ -73,6 +74,19 @@ def run(experiment: LedgerSpec) -> Result:
     return Result(run, ledger, html, data, f"trackdl {report}verify {data}{option}")
 
 
+def _check_place(data: Path) -> None:
+    """Refuse to write over the ledger of another report, which has the same slug."""
+    try:
+        before = check.load(data).report.title if data.exists() else _report().title
+    except InputError:
+        return  # an older or half ledger names no report
+    if not folder.is_default() and before != _report().title:
+        raise InputError(
+            f"{data.parent} has the ledger of {before!r}. Give report.yaml a slug of its own; if only the title has "
+            "changed, delete that folder"
+        )
+
+
 def place() -> Path:
     """Return the folder of the ledger's files: reports/ for the project's own report, reports/SLUG for any other."""
     own = project_root() / "reports"
@@ -85,7 +99,9 @@ def show(result: Result) -> str:
     print_table(f"The ledger of {spec.report().by}: its numbers next to ours", *page.head_table(ledger))
     counts, with_points = page.counts(ledger), page.counts(ledger, points=True)
     verdicts = ", ".join(f"{count} {name}" for name, count in counts.items())
-    say(f"{len(ledger.entries)} published numbers judged one by one: {verdicts}")
+    numbers = len(ledger.entries)
+    more = f"; {len(ledger.head)} of {numbers} are shown above, all of them on the page" * (len(ledger.head) < numbers)
+    say(f"{sum(counts.values())} published number{'s' * (numbers != 1)}, times left out: {verdicts}{more}")
     curves = ", ".join(f"{name} {count}" for name, count in with_points.items())
     say(f"with every point of {len(ledger.curves)} curves, {sum(with_points.values())}: {curves}")
     say(
@@ -172,9 +188,7 @@ def _collect(experiment: LedgerSpec, search: finder.Finder, run: Run) -> Ledger:
         seeds=experiment.seeds,
         current_code=search.current_code,
     )
-    total = sum(len(numbers_of(one)) + len(curves_of(one)) for one in search.experiments.values())
-    total += len(experiment.reported) + len(experiment.beyond)
-    with progress("ledger, numbers", total) as advance:
+    with progress("ledger, numbers", None, every=500) as advance:
 
         def pick(query: FigureQuery) -> Sequence[SeedRun]:
             advance(query.key)

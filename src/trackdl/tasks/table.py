@@ -69,6 +69,7 @@ def run(experiment: TableSpec) -> Result:
     """
     runs.close_abandoned(experiment.name)
     registry.check_free(registry.name_of(experiment))
+    ledger.check_numbers(experiment)
     name, seed = experiment.name, experiment.training.seed
     table = load_table(experiment.data, seed)
     try:

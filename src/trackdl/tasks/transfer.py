@@ -15,7 +15,7 @@ from trackdl import ledger, serving, spec
 from trackdl.analysis.stats import exact_interval
 from trackdl.data.greek.letters import Letters, load_letters, read_folders
 from trackdl.errors import Diverged, InputError
-from trackdl.networks.build import arguments_of, build
+from trackdl.networks.build import arguments_of, build, count_parameters
 from trackdl.networks.head import Frozen, freeze, replace_head, set_dropout_of_maps
 from trackdl.plots import common as plots
 from trackdl.serving import ImageCard, ServedImages
@@ -73,6 +73,7 @@ def run(experiment: TransferSpec) -> Result:
     """
     runs.close_abandoned(experiment.name)
     registry.check_free(registry.name_of(experiment))
+    ledger.check_numbers(experiment)
     source = _source(experiment)
     data, colour = experiment.data, source.card.colour
     letters, unseen = _letters(experiment, colour=colour)
@@ -84,6 +85,7 @@ def run(experiment: TransferSpec) -> Result:
         _log_inputs(run, experiment, letters, source, unseen)
         trainer = _trainer(experiment, source, len(letters.classes))
         run.text(f"{trainer.model}\n", "network.txt")
+        run.metrics({"parameters": float(count_parameters(trainer.model))})
         run.table(letters.classes, "classes.json")
         training_runs.log_setting(run, trainer)
         evaluation = _train(run, experiment, trainer, examples, letters)
