@@ -19,7 +19,7 @@ ifneq ($(wildcard ../shared/data/report_weights),)
 export TRACKDL_REPORT_WEIGHTS ?= $(abspath ../shared/data/report_weights)
 endif
 
-.PHONY: help setup run test test-faults check ui lock pictures scale bench grid-padded $(ENTRIES)
+.PHONY: help setup run test test-faults check ui lock pictures scale bench gpu-check grid-padded $(ENTRIES)
 
 help: ## Explain the targets.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
@@ -75,6 +75,9 @@ pictures: $(READY) ## Copy the README's figures from the newest runs, and take i
 
 scale: $(READY) ## Measure how stores and driver scale from 1 to 32 workers: benchmarks/scale.py.
 	$(BIN)/python benchmarks/scale.py
+
+gpu-check: $(READY) ## The same experiments on GPU and CPU: agreement, repeatability, speed; about fifteen minutes.
+	$(BIN)/python benchmarks/gpu.py
 
 bench: $(READY) ## Measure one fit against a plain loop, skorch and Lightning: benchmarks/fit.py.
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -r requirements-bench.lock

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -174,3 +175,10 @@ def test_the_serving_summary_compares_round_by_round(capsys: pytest.CaptureFixtu
     assert "within 2.0%" in printed
     serve.main(["--json"], lambda _: served_rounds())
     assert json.loads(capsys.readouterr().out)["sides"][0]["side"] == serve.BASE
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there: `make gpu-check` compares it with the CPU")
+def test_without_a_gpu_the_comparison_says_that_nothing_was_checked() -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "nothing was checked" in done.stdout
