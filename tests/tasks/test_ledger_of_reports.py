@@ -188,6 +188,20 @@ def test_with_a_validation_split_the_epochs_that_the_report_tests_are_tested(
     assert entries["test_accuracy", None].figure is not None
 
 
+def test_of_a_grids_cells_the_ledger_leads_with_the_reports_choice(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = "reported_table: cells.csv\nchoice: {batch_size: 64}\n"
+    more += "reported: [{metric: rank_of_choice, value: 1, quote: the best}]\n"
+    folder = report(project, monkeypatch, wide=WIDE, grid=GRID + more)
+    (folder / "cells.csv").write_text("batch_size,test_acc,seconds\n32,0.5,3\n64,0.6,2\n")
+    assert [item.title for item in made().ledger.head] == [
+        "wide: test accuracy after epoch 1",
+        "grid: rank of the “best” among the grid's networks",
+        "grid: test accuracy, batch_size=64",
+    ]
+
+
 def test_studies_of_two_reports_are_two(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is called the same, at the same path, may be other images."""
     names = set()

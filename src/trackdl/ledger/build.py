@@ -49,7 +49,7 @@ from trackdl.ledger.rule import (
     rounded,
 )
 from trackdl.ledger.sources import FigureQuery, Sources, Stamp
-from trackdl.ledger.words import cell_words, metric_words
+from trackdl.ledger.words import cell_of, cell_words, metric_words
 from trackdl.spec import Experiment, GridSpec
 from trackdl.spec.base import Comparable, Curve, Reported, TrainedSpec, Unit, unit_of
 from trackdl.spec.cells import reported_cells
@@ -181,16 +181,24 @@ def _place(places: Mapping[str, int], number: Number, file: str) -> int:
 
 
 def _head(experiments: Mapping[str, Experiment], entries: Sequence[Entry]) -> list[Headline]:
-    """Return what a ledger leads with if its file does not say: of each experiment, the last of its first numbers."""
+    """Return what a ledger leads with if its file does not say: of each experiment, the last of its first numbers.
+
+    Times are not judged, and of a grid's cells the report's choice matters: the others are left to the page.
+    """
     last: dict[str, dict[tuple[str, str], int]] = {}
     for index, entry in enumerate(entries):
-        last.setdefault(entry.task, {})[entry.metric, entry.published.series] = index
+        one = experiments[entry.task]
+        cell = cell_of(entry.metric)
+        chosen = isinstance(one, GridSpec) and one.choice_cell and cell == cell_words(one.choice_cell)
+        if entry.published.unit != "seconds" and (chosen or not cell):
+            last.setdefault(entry.task, {})[entry.metric, entry.published.series] = index
     found = []
     for index in (index for of_one in last.values() for index in list(of_one.values())[:LEADING]):
         entry, one = entries[index], experiments[entries[index].task]
         after = "" if entry.epoch is None else f" after epoch {entry.epoch}"
         words = metric_words(one.task, entry.metric, entry.published.series)
-        found.append(Headline(title=f"{one.label}: {words}{after}", entry=index))
+        of = f", {cell}" if (cell := cell_of(entry.metric)) else ""
+        found.append(Headline(title=f"{one.label}: {words}{after}{of}", entry=index))
     return found
 
 

@@ -11,7 +11,7 @@ from trackdl.analysis.hypotheses import SCOPE
 from trackdl.ledger import charts
 from trackdl.ledger.model import CurveEntry, Entry, Figure, HypothesisEntry, Ledger, RunFacts, SeedEvidence, VerdictName
 from trackdl.ledger.rule import form
-from trackdl.ledger.words import is_cell, metric_words
+from trackdl.ledger.words import cell_of, metric_words
 
 # What a number without figures of ours is: its words begin so.
 OPEN = ("not run yet", "no evidence", "no formula")
@@ -163,8 +163,7 @@ def _ours(figure: Figure | None) -> tuple[str, str]:
 
 def _place(entry: Entry) -> str:
     """Return which of several numbers of a kind this is: of which cell or epoch."""
-    cell = entry.metric.partition("[")[0].rpartition("/")[0]
-    if is_cell(cell):
+    if cell := cell_of(entry.metric):
         return cell
     if entry.epoch is None:
         return "last" if entry.metric.endswith("loss") else "in the end"

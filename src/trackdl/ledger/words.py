@@ -49,6 +49,12 @@ def cell_words(cell: Mapping[Any, Any]) -> str:
     return ", ".join(f"{name}={text(value)}" for name, value in cell.items())
 
 
+def cell_of(metric: str) -> str:
+    """Return the cell of a grid that a metric is of, as `cell_words` has it; empty if it is of none."""
+    model = metric.partition("[")[0].rpartition("/")[0]
+    return model if is_cell(model) else ""
+
+
 def is_cell(model: str) -> bool:
     """Return whether the part of a metric before its last slash is a cell of a grid: dropout=0.3, filters=32."""
     return "=" in model

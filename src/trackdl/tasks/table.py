@@ -120,7 +120,8 @@ def show(result: Result) -> str:
     first = experiment.networks[0].name
     shown = dict.fromkeys([*(f"{protocol}/{first}" for protocol in experiment.protocols), _reference(experiment)])
     means = ", ".join(f"{name} {result.metrics[name]['test_accuracy_mean']:.1%}" for name in shown)
-    return f"{experiment.label}, mean of {experiment.seeds} seeds on {len(table.test)} test rows: {means}."
+    seeds = "one seed" if experiment.seeds == 1 else f"mean of {experiment.seeds} seeds"
+    return f"{experiment.label}, {seeds} on {len(table.test)} test rows: {means}."
 
 
 def _subject(experiment: TableSpec) -> str:
