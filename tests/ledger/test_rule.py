@@ -177,3 +177,12 @@ def test_chance_alone_seldom_makes_a_curve_differ() -> None:
     """Of curves by the same training at most 5 % may be called different, by the rule; here of 200."""
     found = [judged(*curves(1, seed=1000 + n), curves(5, seed=n)).name for n in range(200)]
     assert found.count("differs") <= 10
+
+
+def test_a_curve_differs_only_in_a_part() -> None:
+    """The parts of ours scatter by more than they differ; the mean of the whole does not, and decides nothing alone."""
+    swing = np.tile([0.5, -0.5], 5)
+    ours = [(1 + share * swing).tolist() for share in (1, 0, -1)]
+    claim = Claim(1.2, "loss", "same protocol", "", "")
+    assert judge(claim, [float(np.mean(curve)) for curve in ours], None).name == "differs"
+    assert judge_curve(claim, [1.2] * 10, ours).name == "inconclusive"

@@ -77,8 +77,8 @@ def judge_curve(claim: Claim, printed: Sequence[float], curves: Sequence[Sequenc
 
     A batch's loss depends on which examples are in it, so the means of `PARTS` parts of as many points are compared.
     The curve differs if in some part they differ by more than the margin, and the printed one lies outside of the
-    interval of one further training of ours, at 5 % for all parts together (Bonferroni). Else the mean of the whole
-    curve decides, as in `judge`.
+    interval of one further training of ours, at 5 % for all parts together (Bonferroni). Else it is reproduced if the
+    mean of the whole curve is, as in `judge`.
 
     The value of `claim` is the printed curve's mean; `curves` are ours at the same points, one per seed.
 
@@ -102,6 +102,8 @@ def judge_curve(claim: Claim, printed: Sequence[float], curves: Sequence[Sequenc
         words = f"Part {worst + 1} of {PARTS} differs by {gap}; one further training of ours would by at most {room}."
         return _verdict(claim, ours, "differs", words)
     name, reason = _compare(claim, means, None)
+    if name == "differs":
+        name = "inconclusive"  # the rule takes a part that differs by more than chance, and there is none
     return _verdict(
         claim, ours, name, f"None of its {PARTS} parts differs by more than chance. The whole curve: {reason}"
     )
