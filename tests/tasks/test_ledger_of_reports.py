@@ -11,7 +11,7 @@ from trackdl.ledger import folder as ledger_folder
 from trackdl.ledger import page
 from trackdl.spec import LedgerSpec
 from trackdl.system import paths
-from trackdl.tasks import classify
+from trackdl.tasks import _start, classify
 from trackdl.tasks import ledger as task
 from trackdl.tracking import runs
 
@@ -243,3 +243,11 @@ def test_what_is_unknown_must_be_possible(
     report(project, monkeypatch, wide="\n".join(lines))
     with pytest.raises(InputError, match=words):
         spec.named("wide")
+
+
+def test_a_key_that_shows_to_be_wrong_while_it_runs_is_named_with_its_file(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report(project, monkeypatch, digits=DIGITS.replace("sklearn: digits", "sklearn: digits, rename: {x: y}"))
+    with pytest.raises(InputError, match=r"^digits.yaml: key 'data.rename': there is no class 'x'"):
+        _start.start(spec.named("digits"))

@@ -2,10 +2,20 @@
 
 from importlib import import_module
 
+from trackdl.errors import InputError
 from trackdl.spec import Experiment, TrainedSpec
 
 
 def start(experiment: Experiment | TrainedSpec, **how: object) -> str:
-    """Run an experiment of a kind in `spec.STEPS`, print its result and return a one-line summary."""
+    """Run an experiment of a kind in `spec.STEPS`, print its result and return a one-line summary.
+
+    Raises:
+        InputError: As the task; a key that shows to be wrong while it runs is named with its file.
+    """
     module = import_module(f"trackdl.tasks.{experiment.task}")
-    return str(module.show(module.run(experiment, **how)))
+    try:
+        return str(module.show(module.run(experiment, **how)))
+    except InputError as error:
+        if str(error).startswith("key '"):
+            raise InputError(f"{experiment.name}.yaml: {error}") from error
+        raise
