@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import struct
 import zlib
 from pathlib import Path
@@ -266,7 +267,8 @@ def test_a_file_is_made_square_as_the_images_of_a_folder_are(tmp_path: Path, mon
     for name, mode in (("a", "RGB"), ("b", "RGBA")):
         (tmp_path / name).mkdir()
         letter(mode).resize((70, 31)).save(tmp_path / name / "1.png")
-    images = load_images(ImageData(folder=".", test_folder=".", size=12, colour=True))
+    shutil.copytree(tmp_path, tmp_path.parent / "tested")
+    images = load_images(ImageData(folder=".", test_folder="../tested", size=12, colour=True))
     for index, name in enumerate("ab"):
         seen = colour_model().to_input(read_image(tmp_path / name / "1.png", colour=True))
         assert torch.equal(seen, images.train_images[index].float() / 255)

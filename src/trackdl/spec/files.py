@@ -282,8 +282,12 @@ def _problems(name: str, kind: type[BaseModel], content: Any, error: ValidationE
     found: dict[str, str] = {}
     for problem in error.errors():
         key = ".".join(_keys(content, problem["loc"], missing=problem["type"] == "missing"))
-        if problem["type"] != "default_factory_not_called":  # because of another problem, which is told
-            found.setdefault(key or problem["msg"], _explain(name, kind, key, problem, given))
+        if problem["type"] == "default_factory_not_called":  # because of another problem, which is told
+            continue
+        words = _explain(name, kind, key, problem, given)
+        place = key or problem["msg"]
+        # The member that took the value's type and refuses its size says most.
+        found[place] = words if problem["type"].startswith(("less", "greater")) else found.get(place, words)
     lines = list(found.values())
     return "\n".join([*lines[:MOST_ERRORS], *([f"and {len(lines) - MOST_ERRORS:,} more"] * (len(lines) > MOST_ERRORS))])
 
