@@ -77,6 +77,7 @@ def test_kill_9_at_20_random_moments_loses_nothing(
     moments.shuffle(kinds)
     driver = start(told)
     lost, back = 0, []
+    missing: set[tuple[str, int]] = set()
     for kind in kinds:
         wait_for_calls(tmp_path, sum(calls(tmp_path).values()) + moments.randint(1, 3), driver.is_alive)
         time.sleep(moments.uniform(0, 0.3))
@@ -91,8 +92,10 @@ def test_kill_9_at_20_random_moments_loses_nothing(
             wait_until_gone(driver.pid)
             kept = {(json.dumps(cell, sort_keys=True), fold) for cell, fold in kept_of(told)}
             done = {(json.dumps(cell, sort_keys=True), fold) for cell, fold, _ in map(json.loads, calls(tmp_path))}
-            assert len(done - kept) <= 2  # at most the folds under way
-            lost += len(done - kept)
+            # At most the folds under way; those of the kill before may not have had their turn yet.
+            assert len(done - kept - missing) <= 2
+            missing = done - kept
+            lost += len(missing)
             driver = start(told)
         wait_for_calls(tmp_path, sum(calls(tmp_path).values()) + 1, driver.is_alive)
         back.append(time.monotonic() - killed)
