@@ -1,5 +1,6 @@
 """What the grid's study and the search's have in common: an Optuna study, and its open trials."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 import optuna
@@ -16,7 +17,7 @@ DATA = "data_digest"  # the user attribute of a study that identifies its images
 RUN = "mlflow_run"  # the user attribute of a trial that leads to its MLflow run
 
 
-class Study:
+class Study(ABC):
     """An Optuna study, made if there is none; one process works on it at a time (`store.study_lock`)."""
 
     REASON = "why"  # the user attribute of a trial that says why it ended without a result
@@ -71,9 +72,9 @@ class Study:
         evaluator = FanovaImportanceEvaluator(seed=seed)
         return dict(evaluator.evaluate(self.study, params, target=lambda trial: trial.values[0]))
 
+    @abstractmethod
     def _with_params(self, trial: Trial) -> Trial:
         """Return the trial after its parameters have been suggested."""
-        raise NotImplementedError
 
     def fail(self, trial: Trial | FrozenTrial, why: str) -> None:
         """End a trial that went wrong: it has no value."""

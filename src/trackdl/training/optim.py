@@ -55,12 +55,15 @@ def smoothed(loss: Loss, share: float) -> Loss:
     return lambda outputs, targets: F.cross_entropy(outputs, targets, label_smoothing=share)
 
 
-_FUSED: dict[str, Any] = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-_OTHERS: dict[str, Any] = {
+_OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "sgd": torch.optim.SGD,
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
     "rmsprop": torch.optim.RMSprop,
     "adadelta": torch.optim.Adadelta,
     "adagrad": torch.optim.Adagrad,
 }
+_FUSED = {"sgd", "adam", "adamw"}  # torch has a faster step of these
 
 
 def make_optimizer(model: nn.Module, settings: Optimizer) -> torch.optim.Optimizer:
@@ -75,13 +78,9 @@ def make_optimizer(model: nn.Module, settings: Optimizer) -> torch.optim.Optimiz
         ]
     taken = SETTINGS[settings.name] - {"weight_decay", "l2"}
     given: dict[str, Any] = {key: value for key, value in settings if key in taken and value is not None}
-    kind = _FUSED.get(settings.name)
-    if kind:
+    if settings.name in _FUSED:
         given["fused"] = True
-    made: torch.optim.Optimizer = (kind or _OTHERS[settings.name])(
-        groups, lr=settings.lr, weight_decay=settings.l2, **given
-    )
-    return made
+    return _OPTIMIZERS[settings.name](groups, lr=settings.lr, weight_decay=settings.l2, **given)
 
 
 def loss_of(settings: Training, model: nn.Module) -> Loss:
