@@ -25,6 +25,10 @@ class InputError(TrackdlError):
     exit_code = 2
 
 
+class FileError(Exception):
+    """What is wrong with a file, in words that follow its name: "is not there". No user sees it without the name."""
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's text, or the error's type if it has no text."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

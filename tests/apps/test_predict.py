@@ -78,7 +78,7 @@ def test_what_cannot_be_answered_is_named_and_the_rest_is_answered(folder: Path)
     assert said.startswith("3 of 5 could not be used")
     assert f"{folder / 'b.JPG'}: the image is damaged" in said
     assert f"{folder / 'blank.png'}: no ink" in said
-    assert "nobody.png: there is no such file" in said
+    assert "nobody.png: cannot be read: it is not there" in said
     assert ["label" in item for item in json.loads(done.output)] == [True, False, False, True, False]
 
 

@@ -113,7 +113,7 @@ def test_nobody_is_tested_on_what_was_learnt(tmp_path: Path) -> None:
 def test_a_pipe_is_no_image(tmp_path: Path) -> None:
     folders(tmp_path / "train")
     os.mkfifo(tmp_path / "train" / "rose" / "pipe.png")
-    refused("pipe.png: cannot be read: not an ordinary file", folder="train")
+    refused("pipe.png: cannot be read: it is not an ordinary file", folder="train")
     (tmp_path / "train" / "rose" / "pipe.png").unlink()
     (tmp_path / "train" / "rose" / "\udcff.png").touch()
     refused("is no UTF-8; rename it", folder="train")

@@ -78,10 +78,14 @@ def fashion(
 
 def _classify(name: str, file: str | None, resume: str | None, settings: dict[str, Any]) -> None:
     experiment = options.read(options.resumable(resume, file, settings), spec.ClassifySpec, settings, name)
-    from trackdl.tasks import classify as task
+    _start(experiment, resume=resume)
+
+
+def _start(experiment: spec.Experiment, **how: Any) -> None:
+    from trackdl.tasks import _start as tasks
 
     processes.freeze_imports()
-    task.show(task.run(experiment, resume))
+    tasks.start(experiment, **how)
 
 
 @app.command()
@@ -163,10 +167,7 @@ def transfer(
         "data.folds": folds,
     }
     experiment = options.read(file, spec.TransferSpec, options.chosen(given) | settings)
-    from trackdl.tasks import transfer as task
-
-    processes.freeze_imports()
-    task.show(task.run(experiment))
+    _start(experiment)
 
 
 @app.command()
@@ -191,10 +192,7 @@ def heart(
     files = {key: path and str(path.absolute()) for key, path in (("data.csv", csv), ("data.test_csv", test_csv))}
     given = {**files, "seeds": seeds, "folds": folds, "repeats": repeats}
     experiment = options.read(file, spec.TableSpec, options.chosen(given) | settings, "heart")
-    from trackdl.tasks import table as task
-
-    processes.freeze_imports()
-    task.show(task.run(experiment))
+    _start(experiment)
 
 
 @app.command("run")
@@ -213,11 +211,8 @@ def run_file(
         main_task(file)
         return
     experiment = options.read_any(options.resumable(resume, None, settings) or file, settings)
-    from trackdl.tasks import _start
-
-    processes.freeze_imports()
     how = {"resume": resume, "workers": workers}
-    _start.start(experiment, **{key: value for key, value in how.items() if value is not None})
+    _start(experiment, **{key: value for key, value in how.items() if value is not None})
 
 
 @app.command("main")

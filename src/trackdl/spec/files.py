@@ -282,7 +282,7 @@ def _problems(name: str, kind: type[BaseModel], content: Any, error: ValidationE
     found: dict[str, str] = {}
     for problem in error.errors():
         key = ".".join(_keys(content, problem["loc"], missing=problem["type"] == "missing"))
-        if problem["type"] == "default_factory_not_called":  # because of another problem, which is told
+        if problem["type"] == "default_factory_not_called":  # it follows from another problem of the list
             continue
         words = _explain(name, kind, key, problem, given)
         place = key or problem["msg"]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from trackdl.errors import InputError
+from trackdl.errors import FileError, InputError
 
 UI = "http://127.0.0.1:5000"  # where `trackdl ui` shows runs; links to runs lead there
 
@@ -41,23 +41,34 @@ def data_root() -> Path:
     return Path(named).expanduser() if named else project_root() / "data"
 
 
-def read_bounded(path: Path, most: int) -> bytes:
+def content_of(path: Path, most: int) -> bytes:
     """Return the content of an ordinary file of at most `most` bytes; a pipe or device could go on for ever.
 
     Raises:
-        InputError: It is missing, no ordinary file, too large, or cannot be read.
+        FileError: It is missing, no ordinary file, too large, or cannot be opened.
     """
     try:
         if not path.is_file():
-            found = "not an ordinary file" if path.exists() else "No such file or directory"
-            raise InputError(f"{path}: cannot be read: {found}")
+            raise FileError("is not an ordinary file" if path.exists() else "is not there")
         with path.open("rb") as file:
             content = file.read(most + 1)
     except OSError as error:
-        raise InputError(f"{path!s:.200}: cannot be read: {error.strerror}") from error
+        raise FileError(f"cannot be opened ({error.strerror})") from error
     if len(content) > most:
-        raise InputError(f"{path}: larger than {most:,} bytes, the limit for such a file")
+        raise FileError(f"has more than {most:,} bytes, the limit")
     return content
+
+
+def read_bounded(path: Path, most: int) -> bytes:
+    """Do as `content_of`, for a file that the user names.
+
+    Raises:
+        InputError: As `content_of`; names the file.
+    """
+    try:
+        return content_of(path, most)
+    except FileError as error:
+        raise InputError(f"{path!s:.200}: cannot be read: it {error}") from error
 
 
 @contextmanager

@@ -15,11 +15,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from trackdl.data.download.fetchers import File, FileError, Folder, Mirror, Source, SourceError, read_bounded
+from trackdl.data.download.fetchers import File, Folder, Mirror, Source, SourceError
 from trackdl.data.download.packages import DebianPackage, NpmPackage, PypiPackage
-from trackdl.errors import DataMissing, InputError
+from trackdl.errors import DataMissing, FileError, InputError
 from trackdl.system.findings import first_few
-from trackdl.system.paths import data_root, project_root, whole_file
+from trackdl.system.paths import content_of, data_root, project_root, whole_file
 
 log = logging.getLogger(__name__)
 
@@ -209,7 +209,7 @@ def _inspect(dataset: Dataset, folder: Path, files: Sequence[File]) -> tuple[dic
     most = max(file.size for file in dataset.files)
     for file in files:
         try:
-            contents[file.name] = _checked(dataset, file, read_bounded(folder / file.name, most))
+            contents[file.name] = _checked(dataset, file, content_of(folder / file.name, most))
         except FileError as error:
             faults[file.name] = str(error)
     return contents, faults

@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from trackdl.errors import FileError
+from trackdl.system.paths import content_of
+
 _IDLE_SECONDS = 10.0  # without a network the error comes soon, not after the system's minutes
 _DOWNLOAD_SECONDS = 600.0  # for one file: a slow server never reaches the idle limit
 GZIP_OVERHEAD = 1 << 16  # a gzip file of these data sets is at most this much longer than its content
@@ -23,10 +26,6 @@ GZIP_OVERHEAD = 1 << 16  # a gzip file of these data sets is at most this much l
 
 class SourceError(Exception):
     """The source cannot provide any file."""
-
-
-class FileError(Exception):
-    """The source cannot provide this file."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ class Folder:
         return self._get
 
     def _get(self, file: File) -> bytes:
-        content = read_bounded(self.path / f"{file.name}{self.suffix}", file.size + GZIP_OVERHEAD)
+        content = content_of(self.path / f"{file.name}{self.suffix}", file.size + GZIP_OVERHEAD)
         return _gunzip(content, file.size) if self.suffix else content
 
 
@@ -109,24 +108,6 @@ class Mirror:
         except (OSError, http.client.HTTPException) as error:
             raise FileError(f"broke off in transfer ({type(error).__name__}: {error})") from error
         return _gunzip(content, file.size) if self.suffix else content
-
-
-def read_bounded(path: Path, most: int) -> bytes:
-    """Return a file's content.
-
-    Raises:
-        FileError: It is missing, is not a file, is longer than `most` bytes, or cannot be read.
-    """
-    try:
-        if not path.exists():
-            raise FileError("is not there")
-        if not path.is_file():
-            raise FileError("is not a file")
-        if (size := path.stat().st_size) > most:
-            raise FileError(f"has {size} bytes, more than any file of this data set")
-        return path.read_bytes()
-    except OSError as error:
-        raise FileError(f"cannot be read ({error.strerror})") from error
 
 
 def _gunzip(content: bytes, size: int) -> bytes:

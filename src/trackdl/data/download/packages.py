@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trackdl.data.download.fetchers import GZIP_OVERHEAD, File, FileError, Folder, SourceError
+from trackdl.data.download.fetchers import GZIP_OVERHEAD, File, Folder, SourceError
+from trackdl.errors import FileError
 
 _CLIENT_SECONDS = 600.0  # for one call of npm, apt-get or pip
 

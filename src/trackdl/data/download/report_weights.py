@@ -15,9 +15,8 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from trackdl.data.download.datasets import read
-from trackdl.data.download.fetchers import FileError, read_bounded
-from trackdl.errors import DataMissing, InputError, one_line
-from trackdl.system.paths import data_root, whole_file
+from trackdl.errors import DataMissing, FileError, InputError, one_line
+from trackdl.system.paths import content_of, data_root, whole_file
 
 NAME = "report-weights"
 VARIABLE = "TRACKDL_REPORT_WEIGHTS"
@@ -70,7 +69,7 @@ def load_report_weights(root: Path | None = None) -> dict[str, Tensor]:
 
 def _read(path: Path) -> dict[str, Tensor]:
     """Return a safetensors file's tensors, or raise a `FileError` if they are not the report's."""
-    content = read_bounded(path, _MOST)
+    content = content_of(path, _MOST)
     try:
         weights = load(content)
         found = hashlib.sha256(save(weights)).hexdigest()

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from trackdl.errors import InputError
+from trackdl.system.paths import read_bounded
 
 # Raster formats that are decoded by libraries of their own. EPS and WMF are left out because they run another program,
 # and so are containers of other images (ICO, ICNS, PSD, FITS and the like).
@@ -40,13 +41,13 @@ def read_image(source: Path | bytes, name: str | None = None, *, colour: bool = 
             are not finite, or has more than `MAX_PIXELS` (known before it is decoded).
     """
     name = name or (str(source) if isinstance(source, Path) else "the image")
-    size = len(source) if isinstance(source, bytes) else _file_size(source, name)
-    if size == 0:
+    content = source if isinstance(source, bytes) else read_bounded(source, MAX_BYTES)
+    if not content:
         raise InputError(f"{name}: the file is empty. Give an image ({', '.join(FORMATS)}).")
-    if size > MAX_BYTES:
-        raise InputError(f"{name}: {size:,} bytes; an image may have {MAX_BYTES:,}. Scale it down.")
+    if len(content) > MAX_BYTES:
+        raise InputError(f"{name}: {len(content):,} bytes; an image may have {MAX_BYTES:,}. Scale it down.")
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError(f"{image.width}×{image.height} pixels")
             return _on_white(ImageOps.exif_transpose(image), "RGB" if colour else "L")
@@ -59,17 +60,6 @@ def read_image(source: Path | bytes, name: str | None = None, *, colour: bool = 
         raise InputError(f"{name}: not an image that can be read. Give one of {', '.join(FORMATS)}.") from error
     except Exception as error:  # on damaged files decoders raise errors of any type
         raise InputError(f"{name}: the image is damaged or cut short ({error}). Save it again.") from error
-
-
-def _file_size(path: Path, name: str) -> int:
-    """Return the size in bytes of an ordinary file."""
-    if not path.is_file():
-        raise InputError(f"{name}: {'not an ordinary file' if path.exists() else 'there is no such file'}.")
-    try:
-        with path.open("rb"):
-            return path.stat().st_size
-    except OSError as error:
-        raise InputError(f"{name}: cannot be read ({error.strerror}).") from error
 
 
 def _on_white(image: Image.Image, mode: str) -> Image.Image:
