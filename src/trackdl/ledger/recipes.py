@@ -67,6 +67,9 @@ def recipe(kind: str, metric: str, epoch: int | None, seed: int, choice: str = "
         found = _of_table(metric, seed)
     elif kind == "grid":
         found = _of_grid(metric, choice)
+    elif metric in _LOGGED:
+        at = 0 if metric == "parameters" else _needed(epoch)
+        found = Recipe((f"{LOGGED}{_LOGGED[metric]}",), "logged value of an epoch", str(at))
     elif kind == "transfer":
         found = _of_transfer(metric, epoch)
     else:
@@ -120,9 +123,6 @@ def _of_transfer(metric: str, epoch: int | None) -> Recipe | None:
     logged = (metric, epoch or 0)
     if (found := _OF_CLASS.fullmatch(metric)) and found["outputs"] == "test":
         return _of_class("predictions/test.safetensors", found)
-    if metric in _LOGGED:
-        at = 0 if metric == "parameters" else _needed(epoch)
-        return Recipe((f"{LOGGED}{_LOGGED[metric]}",), "logged value of an epoch", str(at))
     if metric == "batch_losses":
         return Recipe(("history/batches.safetensors",), "losses of all epochs' batches")
     if metric in ("train_loss", "train_accuracy"):
@@ -138,9 +138,6 @@ def _of_transfer(metric: str, epoch: int | None) -> Recipe | None:
 
 def _of_classifier(metric: str, epoch: int | None) -> Recipe | None:
     kind, logged = _kind(metric), (metric, epoch or 0)
-    if metric in _LOGGED:
-        at = 0 if metric == "parameters" else _needed(epoch)
-        return Recipe((f"{LOGGED}{_LOGGED[metric]}",), "logged value of an epoch", str(at))
     if metric == "batch_losses" and epoch:
         return Recipe(_of_epochs("history/epoch", epoch), "losses of each epoch's batches")
     if metric in ("best_test_loss", "best_test_accuracy", "best_test_f1"):
