@@ -30,7 +30,7 @@ from trackdl.doctor import examine as doctor
 from trackdl.doctor import machine as checkup
 from trackdl.studies import health as studies
 from trackdl.system import processes
-from trackdl.tracking import health, spool, store
+from trackdl.tracking import health, moved, spool, store
 
 
 def refused(address: tuple[str, int], seconds: float) -> socket.socket:
@@ -235,7 +235,7 @@ def _created() -> float:
 
 def test_aliases_and_orphans(tracking: str, tmp_path: Path) -> None:
     client = health.client()
-    folder = health.artifact_folder(tracking)
+    folder = moved.artifact_folder(tracking)
     assert folder == (tmp_path / "mlruns").resolve()
     experiment = client.create_experiment("toy", artifact_location=folder.as_uri() + "/7")
     run = client.create_run(experiment).info
@@ -288,7 +288,7 @@ def test_stale_champions(tracking: str) -> None:  # noqa: ARG001
 def test_models_of_deleted_experiments_are_no_orphans(tracking: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "PAGE", 1)
     client = health.client()
-    folder = health.artifact_folder(tracking)
+    folder = moved.artifact_folder(tracking)
     assert folder
     experiment = client.create_experiment("toy", artifact_location=folder.as_uri() + "/7")
     for _ in range(2):

@@ -56,6 +56,20 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the findi
         raise TrackdlError(f"{len(faults)} faults: {', '.join(faults)}")
 
 
+def relocate(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing; say what would be changed.")] = False,
+    without_artifacts: Annotated[
+        bool, typer.Option("--without-artifacts", help="Do it even if no artifact is at the new place.")
+    ] = False,
+) -> None:
+    """Make a copied or renamed store lead to the artifacts in its own folder, after a backup of its database."""
+    from trackdl.tracking import store
+    from trackdl.tracking.relocate import relocate as command
+
+    done = command(store.address(), dry_run=dry_run, without_artifacts=without_artifacts)
+    say(done.words() if done else "The store was not moved: there is nothing to do.")
+
+
 def new(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The report's folder; it must be empty or new.")],
     kinds: Annotated[
@@ -68,4 +82,4 @@ def new(
     command.show(folder, command.make(folder, kinds))
 
 
-COMMANDS = (ledger, verify, doctor, new)
+COMMANDS = (ledger, verify, doctor, relocate, new)

@@ -8,13 +8,13 @@ from trackdl.studies import health as studies
 from trackdl.system import databases
 from trackdl.system.findings import Finding
 from trackdl.system.paths import data_root, project_root
-from trackdl.tracking import health, store
+from trackdl.tracking import health, moved, store
 
 
 def examine() -> list[Finding]:
     """Run every check; a check that raises is a fault, and the others still run."""
     uri = store.address()
-    artifacts = health.artifact_folder(uri)
+    artifacts = moved.artifact_folder(uri)
     folders = [data_root(), project_root(), *([artifacts] if artifacts else [])]
     found = _run(
         {
@@ -26,6 +26,8 @@ def examine() -> list[Finding]:
         }
     )
     schema = _run({"store": lambda: health.schema(uri)})
+    if all(item.level == "ok" for item in schema):
+        schema += _run({"place": lambda: moved.check(uri)})
     found += schema + _run({"unsent": health.unsent, "studies": studies.schema})
     file = databases.sqlite_file(uri)
     files = artifacts if artifacts and artifacts.is_dir() else None

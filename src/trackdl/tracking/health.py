@@ -23,12 +23,6 @@ RUN_ID = re.compile(r"[0-9a-f]{32}")
 PROMOTE = "trackdl promote MODEL VERSION --why WORDS"
 
 
-def artifact_folder(uri: str) -> Path | None:
-    """Return the folder of a SQLite store's artifacts; None for another store, which alone knows it."""
-    file = databases.sqlite_file(uri)
-    return file.resolve().parent / "mlruns" if file else None
-
-
 def schema(uri: str) -> Finding:
     """Compare the database's schema with this MLflow's; nothing is upgraded."""
     shown = databases.redact(uri)

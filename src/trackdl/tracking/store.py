@@ -31,6 +31,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from trackdl.errors import InputError, TrackdlError, first_line
 from trackdl.system import databases, locks, outages
 from trackdl.system.paths import project_root
+from trackdl.tracking import moved
 
 T = TypeVar("T")
 
@@ -56,7 +57,7 @@ def client() -> MlflowClient:
     All calls but a run's writes are retried while the store is away.
 
     Raises:
-        InputError: The address is malformed, or its driver is not installed.
+        InputError: The address is malformed, its driver is not installed, or the store was moved (`moved.find`).
         TrackdlError: The store cannot be reached or opened.
     """
     uri = address()
@@ -71,7 +72,8 @@ def client() -> MlflowClient:
     try:
         with translate_errors(what), locks.creation_lock(uri):
             databases.refuse_shared(uri, "mlflow")
-            _refuse_older(uri)
+            refuse_older(uri)
+            moved.refuse(uri)
             plain = MlflowClient(uri)
             plain.search_experiments(max_results=1)  # a wrong address fails at once
     except (ImportError, ValueError) as error:  # no driver; a port that is not a number
@@ -104,7 +106,7 @@ def store_gone(error: BaseException) -> bool:
     return False
 
 
-def _refuse_older(uri: str) -> None:
+def refuse_older(uri: str) -> None:
     """Refuse a database of another MLflow, which this MLflow would migrate unasked if a table is missing."""
     file = databases.sqlite_file(uri)
     if uri.startswith("http") or (file and not file.exists()):
@@ -123,9 +125,9 @@ def _refuse_older(uri: str) -> None:
         )
 
 
-def spool_folder() -> Path:
-    """Return the folder for records that this store could not take: in `reports/unsent/`, one for each store."""
-    store = hashlib.sha256(mlflow.get_tracking_uri().encode()).hexdigest()[:12]
+def spool_folder(uri: str | None = None) -> Path:
+    """Return the folder, in `reports/unsent/`, for records that a store (by default, this one) could not take."""
+    store = hashlib.sha256((uri or mlflow.get_tracking_uri()).encode()).hexdigest()[:12]
     return project_root() / "reports" / "unsent" / store
 
 
@@ -147,9 +149,7 @@ def _artifact_place() -> str | None:
     if uri.startswith("http"):
         return None
     # MLflow's default is the working folder, wherever that is.
-    file = databases.sqlite_file(uri)
-    folder = file.parent if file else project_root()
-    return (folder.resolve() / "mlruns").as_uri()
+    return (moved.artifact_folder(uri) or project_root().resolve() / "mlruns").as_uri()
 
 
 def every_experiment(view: int = ViewType.ACTIVE_ONLY) -> list[str]:
