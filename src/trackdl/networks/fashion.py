@@ -42,6 +42,7 @@ class FashionNet(nn.Module):
         self.average, self.mirrored = model.average, model.mirrored
         self.dense = nn.Linear(features, model.dense_nodes) if model.dense_nodes else None
         self.dropout = nn.Dropout(model.dropout)
+        self.after_convs = model.dropout_after == "convolutions"
         self.output = nn.Linear(model.dense_nodes or features, classes)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -59,9 +60,10 @@ class FashionNet(nn.Module):
             x = self.activation(self.norms[index](x) if self.norms else x)
             if pooled and not self.pools_first:
                 x = self.pool(x)
+            x = self.dropout(x) if self.after_convs else x
         x = x.mean(dim=(2, 3)) if self.average else x.flatten(1)
-        x = self.dropout(self.activation(self.dense(x)) if self.dense else x)
-        logits: Tensor = self.output(x)
+        x = self.activation(self.dense(x)) if self.dense else x
+        logits: Tensor = self.output(x if self.after_convs else self.dropout(x))
         return logits
 
 

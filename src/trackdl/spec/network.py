@@ -132,6 +132,8 @@ class ConvNetwork(_Family):
         filters: How many filters each has.
         dense_nodes: Nodes of the hidden linear layer; 0: there is none.
         dropout: The share of those nodes dropped while training; without them, of the output layer's inputs.
+        dropout_after: What dropout follows instead of the hidden linear layer: each of the "convolutions", after its
+            pooling.
         pool_size: The pooling's side and stride, pixels.
         activation: One of `ACTIVATIONS`.
         padding: "none"; "same": each convolution keeps the image's size; or pixels on each side. "same" is the default
@@ -153,6 +155,7 @@ class ConvNetwork(_Family):
     pool_size: int = Field(ge=2, le=16)
     activation: Activation
     padding: Padding = added("same")
+    dropout_after: Literal["dense", "convolutions"] = added("dense")
     batch_norm: bool = added(False)
     widths: Literal["same", "double"] = added("same")
     convs_per_pool: Literal[1, 2] = added(1)
@@ -196,13 +199,16 @@ class ConvNetwork(_Family):
 
     def _layers(self) -> list[Any]:
         found: list[Any] = []
+        drop: Any = {"dropout": self.dropout}
         for width, pooled in zip(self.widths_of(1)[1:], self.pooled, strict=True):
             pool = [{"pool": self.pool_size}] if pooled else []
             first, last = ([], pool) if self.activation in NOT_MONOTONE else (pool, [])
             conv = {"conv": width, "size": self.filter_size, "padding": self.padding, "bias": not self.batch_norm}
             found += [conv, *first, *(["batch_norm"] if self.batch_norm else []), self.activation, *last]
-        dense = [{"dense": self.dense_nodes}, self.activation] if self.dense_nodes else []
-        return [*found, "average" if self.average else "flatten", *dense, {"dropout": self.dropout}]
+            found += [drop] if self.dropout_after == "convolutions" else []
+        dense: list[Any] = [{"dense": self.dense_nodes}, self.activation] if self.dense_nodes else []
+        dense += [drop] if self.dropout_after == "dense" else []
+        return [*found, "average" if self.average else "flatten", *dense]
 
     def _check(self, channels: int, side: int) -> None:  # noqa: ARG002
         self.sides(side)
