@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from trackdl.spec.grid import COLUMNS, TIMES, GridSpec
 
-HISTORY = re.compile(r"((train|val|test)_(loss|accuracy))_(\d+)")
+HISTORY = re.compile(r"((train|val|test)_(loss|accuracy)(_dropout)?)_(\d+)")
 IMPOSSIBLE = "impossible"
 # Columns of whole numbers, which are empty for an impossible combination.
 WHOLE = ("fold", "seed", "parameters")
@@ -42,7 +42,7 @@ def history(table: pd.DataFrame, metric: str) -> pd.DataFrame:
         name = metric.replace("held", part)
         matches = [match for column in table.columns if (match := HISTORY.fullmatch(column)) and match[1] == name]
         if matches:
-            epochs = sorted(int(match[4]) for match in matches)
+            epochs = sorted(int(match[5]) for match in matches)
             return table[[f"{name}_{epoch}" for epoch in epochs]].set_axis(epochs, axis=1)
     raise ValueError(f"the table has no column {metric.replace('held', 'val')}_1")
 
@@ -145,16 +145,16 @@ def cell_of(cells: Iterable[dict[str, Any]], values: Mapping[str, Any]) -> dict[
 
 
 def fold_rows(
-    grid: str, cell: dict[str, Any], folds: dict[int, dict[str, Any]], batch_ms: float
+    grid: str, cell: dict[str, Any], folds: dict[int, dict[str, Any]], batch_ms: float | None = None
 ) -> Iterable[dict[str, Any]]:
     """Yield a finished cell's rows, one per fit: its grid, parameters and results, with a column per epoch.
 
-    `folds` are `fits.FoldResult` of each fit, as JSON values; `batch_ms` is from `measurements.time_cells`.
+    `folds` are `fits.FoldResult` of each fit, as JSON values; `batch_ms`, if known, is from `measurements.time_cells`.
     """
     for fold, result in sorted(folds.items()):
         kept = {key: result[key] for key in ("seed", "precision", "parameters")}
         times = {key: round(result[key], 3) for key in ("fit_seconds", "cpu_seconds", "seconds")}
-        times["batch_ms"] = round(batch_ms, 3)
+        times |= {} if batch_ms is None else {"batch_ms": round(batch_ms, 3)}
         curves = {
             f"{name}_{epoch}": value
             for name, values in result["history"].items()

@@ -114,6 +114,29 @@ def grid(
 
 
 @app.command()
+def recover(
+    name: Annotated[
+        str, typer.Argument(metavar="EXPERIMENT", help="An image experiment of the report, by name or by file.")
+    ],
+    seeds: Annotated[int | None, typer.Option(help="How often each candidate is trained.")] = None,
+    workers: options.Workers = None,
+    engine: options.EngineName = "local",
+    gpus_per_worker: options.Gpus = 0,
+    export: Annotated[str | None, typer.Option(metavar="FOLDER", help="Write the trainings' table there.")] = None,
+) -> None:
+    """Find out what a report leaves out: train every candidate, and judge them by the numbers that it prints."""
+    if name.endswith((".yaml", ".yml")):
+        os.environ.setdefault("TRACKDL_REPORT", str(Path(name).absolute().parent))
+        name = Path(name).stem
+    experiment = spec.recovery_of(name.removeprefix("recover-"), options.chosen({"seeds": seeds}))
+    from trackdl.tasks import recover as task
+
+    processes.freeze_imports()
+    chosen, count = _engine(engine, workers, gpus_per_worker, experiment.experiment.training.device)
+    task.show(task.run(experiment, count, Path(export) if export else None, engine=chosen))
+
+
+@app.command()
 @options.with_training("training.batch_size", "training.optimizer.lr")
 def search(
     file: options.File = None,

@@ -4,14 +4,18 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 
 from matplotlib.ticker import MaxNLocator
 
+from trackdl.ledger.model import Recovered
 from trackdl.ledger.rule import form
+from trackdl.ledger.words import METRICS, form_share, key_words, value_words
 from trackdl.spec.base import Unit
 
 WIDTH, HEIGHT = 400, 215
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 12, 34
+FEWEST_POINTS = 4  # of a metric in the picture of a recovery
 MANY = 60  # epochs, whose marks would hide the line
 
 Places = Sequence[tuple[float, float]]
@@ -145,6 +149,74 @@ def rows(title: str, lines: Sequence[DotRow]) -> str:
     return _svg(title, width, height, parts)
 
 
+PANEL, ROW, NAME = 150, 74, 168  # of the picture of a recovery: the width and height of a panel, and of the names
+
+
+def recovery(found: Recovered, title: str) -> str:
+    """Draw the printed numbers over each candidate's trainings: a row for each candidate, a column for each metric.
+
+    A panel has the printed numbers less our mean, by epoch: points within the band are like one further training of
+    ours. All panels of a metric have one scale.
+    """
+    by_metric: dict[str, list[int]] = {}
+    for place, point in enumerate(found.points):
+        by_metric.setdefault(point.metric, []).append(place)
+    columns = {metric: places for metric, places in by_metric.items() if len(places) >= FEWEST_POINTS}
+    series = list(dict.fromkeys(point.series for point in found.points))
+    epochs = max(point.epoch for point in found.points)
+    width, top = NAME + PANEL * len(columns) + 10, 30
+    parts = [
+        _text("name", NAME + PANEL * (column + 0.5), 14, "middle", METRICS.get(metric, metric))
+        for column, metric in enumerate(columns)
+    ]
+    for row, one in enumerate(found.candidates):
+        y = top + ROW * row
+        words = [f"{name}: {value_words(one.values[key])}" for key, name in key_words(list(one.values)).items()]
+        parts.append(_text("value", 4, y + 12, "start", f"{form_share(one.weight)} of the likelihood"))
+        parts += [_text("tick", 4, y + 26 + 13 * line, "start", text) for line, text in enumerate(words[:4])]
+        for column, (metric, places) in enumerate(columns.items()):
+            most = 1.05 * max(
+                max(abs(found.points[place].value - each.mean[place]) for each in found.candidates for place in places),
+                max(each.high[place] - each.mean[place] for each in found.candidates[:1] for place in places),
+            )
+            left = NAME + PANEL * column
+
+            def x(epoch: int, left: int = left) -> float:
+                return left + 10 + (PANEL - 20) * (epoch - 1) / max(epochs - 1, 1)
+
+            def across(value: float, y: int = y, most: float = most) -> float:
+                return y + ROW / 2 - 4 - max(-1.0, min(1.0, value / most)) * (ROW / 2 - 8)
+
+            for kind in dict.fromkeys(found.points[place].series for place in places):
+                own = [place for place in places if found.points[place].series == kind]
+                if kind == series[0] or len(series) == 1:
+                    upper = [(x(found.points[place].epoch), across(one.high[place] - one.mean[place])) for place in own]
+                    lower = [(x(found.points[place].epoch), across(one.low[place] - one.mean[place])) for place in own]
+                    parts.append(_band(lower, upper))
+            parts.append(
+                f'<line class="grid" x1="{x(1):.1f}" x2="{x(epochs):.1f}" y1="{across(0):.1f}" y2="{across(0):.1f}"/>'
+            )
+            for place in places:
+                point = found.points[place]
+                unit: Unit = "fraction" if "accuracy" in metric else "loss"
+                inside = one.low[place] <= point.value <= one.high[place]
+                label = (
+                    f"epoch {point.epoch}{', ' if point.series else ''}{point.series}: report {form(unit, point.value)}"
+                )
+                size = 1.7 if series.index(point.series) else 2.2
+                parts.append(
+                    f'<circle class="{"ring" if inside else "out"}" cx="{x(point.epoch):.1f}" '
+                    f'cy="{across(point.value - one.mean[place]):.1f}" r="{size}">'
+                    f"<title>{escape(label)}, ours {form(unit, one.mean[place])}</title></circle>"
+                )
+            if row == 0:
+                text = f"±{100 * most:.1f} points" if "accuracy" in metric else f"±{most:.3f}"
+                parts.append(_text("tick", left + PANEL / 2, 27, "middle", text))
+    height = top + ROW * len(found.candidates) + 18
+    parts.append(_text("tick", NAME, height - 5, "start", f"epochs 1 to {epochs} in each panel; grid line: our mean"))
+    return _svg(f"{title}: printed numbers over each candidate's trainings", width, height, parts)
+
+
 def shares(title: str, counts: Sequence[tuple[str, int]]) -> str:
     """Draw the share of each kind, as one bar; the kinds are classes of the style sheet."""
     total, place, parts = sum(count for _, count in counts), 0.0, []
@@ -163,6 +235,15 @@ def _svg(title: str, width: int, height: int, parts: Sequence[str], *, stretch: 
     ratio = ' preserveAspectRatio="none"' if stretch else ""
     name = escape(title, quote=True)
     return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{name}"{ratio}>{"".join(parts)}</svg>'
+
+
+def standalone(chart: str) -> str:
+    """Return a chart as a file of its own, with its style, in light and dark."""
+    width, height = chart.partition('viewBox="0 0 ')[2].partition('"')[0].split()
+    style = (Path(__file__).parent / "chart.css").read_text(encoding="utf-8")
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"'
+    paper = '<rect width="100%" height="100%" fill="var(--card)"/>'
+    return chart.replace("<svg", head, 1).replace(">", f"><style>{style}</style>{paper}", 1) + "\n"
 
 
 def _x(share: float) -> float:

@@ -4,7 +4,7 @@ The page is rendered from this alone. `docs/ledger/schema.json` is its JSON sche
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -210,6 +210,51 @@ class HypothesisEntry(Strict):
     margin: float = Field(GridSpec.model_fields["margin"].default, gt=0)
     figure: str = Field("", pattern=r"^(data:image/(png|svg\+xml);base64,[A-Za-z0-9+/]+=*)?$")
     evidence: dict[str, SeedEvidence] = Field(default_factory=dict)
+
+
+class PrintedPoint(Strict):
+    """A printed number by which candidates are judged, and which of the report's trainings it is of (`series`)."""
+
+    metric: str
+    epoch: int
+    series: str
+    value: float
+
+
+class Candidate(Strict):
+    """What a report may have left out, as `values` by key, and how well its trainings explain the printed numbers.
+
+    `weight` is its share of all candidates' likelihood, `below` how much less its log-likelihood is than that of the
+    best, `inside` the share of printed numbers in the 95 % interval of one further training. `gaps` are, by metric, the
+    means of ours less the printed numbers. `mean`, `low` and `high` are ours at each of the points, with that interval.
+    """
+
+    values: dict[str, Any]
+    weight: float
+    below: float
+    inside: float
+    gaps: dict[str, float]
+    mean: list[float]
+    low: list[float]
+    high: list[float]
+
+
+class Recovered(Strict):
+    """What the report of the experiment `task` leaves out, judged by what it prints; the likeliest candidate is first.
+
+    `effective` is how many independent numbers those of each of the report's trainings count as. Each of our own
+    trainings was taken for a report (`tried`), and its own candidate was the likeliest for `recognised` of them.
+    """
+
+    task: str
+    seeds: int
+    points: list[PrintedPoint]
+    effective: list[float]
+    recognised: int
+    tried: int
+    candidates: list[Candidate] = Field(min_length=1)
+    words: str
+    evidence: SeedEvidence | None
 
 
 class Fault(Strict):

@@ -1,7 +1,9 @@
 """What figures are called: in words, by what they measure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from trackdl.spec.keys import short_names
 
 METRICS = {
     "train_loss": "training loss",
@@ -34,6 +36,23 @@ def metric_words(kind: str, metric: str, series: str = "") -> str:
     words = f"{words} of {classes.removesuffix(']')}" if bracket else words
     words = f"{words}, {series}" if series else words
     return f"{model.replace('/', ', ')}: {words}" if model and not is_cell(model) else words
+
+
+def form_share(share: float) -> str:
+    """Return a share of 1 as text; a very small or large one as a bound."""
+    if 0 < share < 0.001:
+        return "< 0.1\u00a0%"
+    return "> 99.9\u00a0%" if 0.999 < share < 1 else f"{100 * share:.1f}\u00a0%"
+
+
+def value_words(value: Any) -> str:
+    """Return a candidate's value as text: yes and no for true and false."""
+    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
+
+
+def key_words(keys: Sequence[str]) -> dict[str, str]:
+    """Return what people read for keys: the last part of each, unless two are the same."""
+    return {key: name.replace("_", " ").replace(".", " ") for name, key in short_names(list(keys), ()).items()}
 
 
 def cell_words(cell: Mapping[Any, Any]) -> str:

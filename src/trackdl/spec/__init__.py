@@ -25,12 +25,15 @@ from trackdl.spec.files import (
     load_any,
     named,
     parse,
+    recoveries,
+    recovery_of,
     report,
     value_of,
 )
 from trackdl.spec.grid import GridSpec
 from trackdl.spec.images import ImageData
 from trackdl.spec.ledger import LedgerSpec
+from trackdl.spec.recover import RecoverSpec
 from trackdl.spec.report import ReportSpec, Step
 from trackdl.spec.search import SearchSpec
 from trackdl.spec.table import TableSpec
@@ -51,6 +54,7 @@ __all__ = [
     "Optimizer",
     "Preprocessing",
     "Printed",
+    "RecoverSpec",
     "ReportSpec",
     "Reported",
     "SearchSpec",
@@ -69,6 +73,8 @@ __all__ = [
     "load_any",
     "named",
     "parse",
+    "recoveries",
+    "recovery_of",
     "report",
     "task_of",
     "to_yaml",

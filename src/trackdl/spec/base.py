@@ -348,13 +348,17 @@ def _value(row: dict[str, str]) -> tuple[float, str]:
     return float(value), f"{what} {value}"
 
 
+DROPOUT = "dropout_while_validating"
+
+
 class TrainedSpec(Named):
     """What every experiment that trains a network has.
 
     `unknown` names what the report omits from the protocol behind all of its numbers: in words, or as keys of the file,
-    each with the values that it may have. `reported` are numbers from its text, or numbers that need an explanation;
-    `printed` and `curves` come from its notebooks. `register` names the registered model; by default it is called by
-    the report's slug and the experiment's name.
+    each with the values that it may have, which `trackdl recover` tries; beside keys, `words` may say it to people. One
+    key is none of the file's: `DROPOUT`, whether dropout was at work while the report validated. `reported` are numbers
+    from its text, or numbers that need an explanation; `printed` and `curves` come from its notebooks. `register` names
+    the registered model; by default it is called by the report's slug and the experiment's name.
     """
 
     model_config = ConfigDict(serialize_by_alias=True)
@@ -364,15 +368,20 @@ class TrainedSpec(Named):
     register_as: Annotated[
         str, like(r"[A-Za-z0-9][\w. -]{0,99}", "a registered model's name: letters, digits, _, ., - and spaces")
     ] = added("", alias="register")
-    unknown: str | dict[str, Annotated[list[Any], Field(min_length=1)]] = ""
+    unknown: str | dict[str, Annotated[list[Any], Field(min_length=1)] | str] = ""
     reported: list[Reported] = []
     printed: list[Printed] = []
     curves: list[Curve] = []
 
     @model_validator(mode="after")
     def _what_is_unknown_can_be_so(self) -> Self:
-        unknown = self.unknown if isinstance(self.unknown, dict) else {}
-        for key, value in ((key, value) for key, values in unknown.items() for value in values):
+        if isinstance(self.unknown, dict) and (lone := self.unknown.keys() - self.candidates.keys() - {"words"}):
+            raise ValueError(f"unknown: {min(lone)}: must be a list of the values that it may have")
+        if any(not isinstance(value, bool) for value in self.candidates.get(DROPOUT, [])):
+            raise ValueError(f"unknown: {DROPOUT}: may be true or false")
+        for key, value in ((key, value) for key, values in self.candidates.items() for value in values):
+            if key == DROPOUT:
+                continue
             content = self.model_dump(exclude={"unknown", "reported", "printed", "curves"})
             *sections, last = key.split(".")
             section = content
@@ -388,11 +397,18 @@ class TrainedSpec(Named):
         return self
 
     @property
+    def candidates(self) -> dict[str, list[Any]]:
+        """The keys that the report omits, each with the values that it may have."""
+        given = self.unknown if isinstance(self.unknown, dict) else {}
+        return {key: values for key, values in given.items() if isinstance(values, list)}
+
+    @property
     def unknown_words(self) -> str:
         """What the report omits, in words."""
         if isinstance(self.unknown, str):
             return self.unknown
-        return "; ".join(f"{key} ({' or '.join(map(str, values))})" for key, values in self.unknown.items())
+        words = self.unknown.get("words")
+        return str(words or "; ".join(f"{key} ({' or '.join(map(str, own))})" for key, own in self.candidates.items()))
 
     def nth(self, number: int) -> Self:
         """Return the experiment for another training: `number` is added to its seed."""

@@ -12,6 +12,7 @@ from trackdl.spec.base import Named, Strict, TrainedSpec, added, like
 from trackdl.spec.classify import ClassifySpec
 from trackdl.spec.grid import GridSpec
 from trackdl.spec.ledger import LedgerSpec
+from trackdl.spec.recover import RecoverSpec
 from trackdl.spec.report import ReportSpec
 from trackdl.spec.search import SearchSpec
 from trackdl.spec.table import TableSpec
@@ -66,7 +67,9 @@ class DataSpec(Named):
     datasets: list[str] | None = Field(None, min_length=1)
 
 
-Experiment = ClassifySpec | TransferSpec | TableSpec | GridSpec | SearchSpec | DataSpec | LedgerSpec | ReportSpec
+Experiment = (
+    ClassifySpec | TransferSpec | TableSpec | GridSpec | RecoverSpec | SearchSpec | DataSpec | LedgerSpec | ReportSpec
+)
 
 
 def task_of(kind: type[BaseModel]) -> str:

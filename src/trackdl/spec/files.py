@@ -23,6 +23,7 @@ from trackdl.spec.classify import ClassifySpec
 from trackdl.spec.experiments import KINDS, PUBLISHED, STEPS, Experiment, task_of, to_yaml
 from trackdl.spec.grid import GridSpec
 from trackdl.spec.keys import set_key
+from trackdl.spec.recover import PREFIX, RecoverSpec
 from trackdl.spec.report import ReportSpec
 from trackdl.system.paths import read_bounded, report_root
 
@@ -123,6 +124,29 @@ def experiments() -> dict[str, Experiment]:
     return {name: found[name] for name in sorted(found, key=place)}
 
 
+def recovery_of(name: str, overrides: Mapping[str, Any] | None = None) -> RecoverSpec:
+    """Return the recovery of what the report leaves out of an experiment, as a file `recover-NAME.yaml` may state it.
+
+    Raises:
+        InputError: There is no such experiment, or it names nothing unknown by key.
+    """
+    file = experiment_file(PREFIX + name)
+    if file.is_file():
+        return load(file, RecoverSpec, overrides)
+    if not load(experiment_file(name), ClassifySpec).candidates:
+        raise InputError(
+            f"{experiment_file(name)}: nothing to recover: its key 'unknown' must list what the report leaves out, by "
+            "key, with the values that it may have, e.g. {network.padding: [none, same]}"
+        )
+    return parse(f"task: recover\nof: {name}\n", file.name, RecoverSpec, overrides, PREFIX + name)
+
+
+def recoveries() -> dict[str, RecoverSpec]:
+    """Return the recoveries of all of the report's experiments that name something unknown by key, by their names."""
+    known = (name for name, one in experiments().items() if isinstance(one, ClassifySpec) and one.candidates)
+    return {one.name: one for one in map(recovery_of, known)}
+
+
 def changed(experiment: Experiment, overrides: Mapping[str, Any]) -> Experiment:
     """Return an experiment with some keys overridden.
 
@@ -218,7 +242,10 @@ def _embed(content: dict[str, Any], file: str, kind: type[BaseModel], given: dic
     if not isinstance(of, str) or "experiment" in content:
         raise InputError(f"{file}: key 'of': must be the name of an experiment in {report_root()}, but is {of!r:.80}")
     try:
-        experiment = load(experiment_file(of), ClassifySpec).model_dump(exclude=PUBLISHED)
+        named = load(experiment_file(of), ClassifySpec)
+        if kind is RecoverSpec:
+            content.setdefault("space", named.candidates)
+        experiment = named.model_dump(exclude=PUBLISHED)
         for key, value in {**changes, **own}.items():
             set_key(experiment, key, value)
         content["experiment"] = ClassifySpec.model_validate(experiment).model_dump()

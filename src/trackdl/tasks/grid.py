@@ -5,46 +5,33 @@ stopped, however it was stopped: a cell is identified by its parameters, each fi
 only this process writes to the stores. Workers train a fit and return the result.
 """
 
-import json
-import os
-import platform
-import sys
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import psutil
 
 from trackdl.analysis import grid_table
 from trackdl.data.images import load_images
-from trackdl.data.readers import digest_of
-from trackdl.errors import TrackdlError
 from trackdl.spec import GridSpec
 from trackdl.spec.grid import REPORT
 from trackdl.studies.grid.conclusions import Conclusions, conclude, show_conclusions
-from trackdl.studies.grid.driver import GridDriver
-from trackdl.studies.grid.fits import FoldResult, FoldTask, FreshTask, TimeTask, fit_fold, fit_fresh, time_batch
+from trackdl.studies.grid.fits import FreshTask, TimeTask, fit_fold, fit_fresh, time_batch
 from trackdl.studies.grid.measurements import tested_afresh, time_cells
 from trackdl.studies.grid.study import Census, GridStudy, fold_results
-from trackdl.studies.store import storage, study_lock
-from trackdl.studies.study import RUN
-from trackdl.system.console import print_table, progress, say
-from trackdl.system.paths import whole_file
+from trackdl.studies.grid.work import Fit, export_table, provenance, studies_of, table_of, trained
+from trackdl.studies.store import storage
+from trackdl.system.console import print_table, say
 from trackdl.tabular.faults import failed_fits
-from trackdl.tracking import runs, trials
 from trackdl.tracking.runs import Run
 from trackdl.training.image_splits import grid_with_size
 from trackdl.workers.pool import Engine, count_workers, work_through
 
 TRAINS = ("fit_fold", "fit_fresh", "time_batch")  # covered by the code digest, with all that they reach
 
-Fit = Callable[[FoldTask], FoldResult]
 Test = Callable[[FreshTask], float]
 Clock = Callable[[TimeTask], float]
 
@@ -86,93 +73,27 @@ def run(
     count = count_workers(workers)
     storage()  # reports an unusable store before anything else is done
     experiment = grid_with_size(experiment)
-    names = " ".join(experiment.study(grid) for grid in experiment.grids)
-    with ExitStack() as locks:
-        for grid in experiment.grids:
-            locks.enter_context(study_lock(experiment.study(grid)))
-        runs.close_abandoned(experiment.name)
-        studies = _studies(experiment)
-        for study in studies:
-            study.check_data(digest_of(experiment.experiment.data))
-        known = trials.study_run(experiment.name, names)
-        with runs.start(experiment, resume=known, name=experiment.name) as parent:
-            if known is None:
-                known_trials = [trial for study in studies for trial in study.trials_in_grid()]
-                trials.adopt(parent, [trial.user_attrs[RUN] for trial in known_trials if RUN in trial.user_attrs])
-            parent.tags({"trackdl.study": names, "trackdl.sampler": "exhaustive", "trackdl.pruner": "none"})
-            driver = GridDriver(experiment, studies, parent)
-            try:
-                _work(driver, count, fit, engine)
-                driver.finish()
-            except BaseException:
-                driver.abandon()
-                raise
-            _check_complete(studies)
-            times = time_cells(experiment, studies, partial(engine, clock), count)
-            table = _table(experiment, studies, times)
-            content = grid_table.to_csv(experiment, table)
-            grid_table.check_whole(experiment, *grid_table.read(content.encode()))
-            parent.text(content, "grid.csv")  # kept even if the analysis fails
-            main = studies[list(experiment.grids).index(REPORT)]
-            fresh = tested_afresh(experiment, main, table, partial(engine, test), count)
-            importances = main.importances(experiment.experiment.training.seed)
-            conclusions = conclude(parent, experiment, table, fresh, importances)
-            parent.metrics({f"best_{experiment.part}_accuracy": conclusions.curse.score})
-            origin = _origin(experiment, parent, studies, conclusions)
-            parent.tags({"trackdl.data_digest": origin["data"]})
-            parent.table(origin, "grid.json")
-            if export is not None:
-                _export(export, experiment.name, content, origin)
+    with trained(experiment, experiment, count, fit, engine) as (parent, studies):
+        times = time_cells(experiment, studies, partial(engine, clock), count)
+        table = table_of(experiment, studies, times)
+        content = grid_table.to_csv(experiment, table)
+        grid_table.check_whole(experiment, *grid_table.read(content.encode()))
+        parent.text(content, "grid.csv")  # kept even if the analysis fails
+        main = studies[list(experiment.grids).index(REPORT)]
+        fresh = tested_afresh(experiment, main, table, partial(engine, test), count)
+        importances = main.importances(experiment.experiment.training.seed)
+        conclusions = conclude(parent, experiment, table, fresh, importances)
+        parent.metrics({f"best_{experiment.part}_accuracy": conclusions.curse.score})
+        origin = _origin(experiment, parent, studies, conclusions)
+        parent.tags({"trackdl.data_digest": origin["data"]})
+        parent.table(origin, "grid.json")
+        if export is not None:
+            export_table(export, experiment.name, content, origin)
     return Result(experiment, parent, table, conclusions)
 
 
-def _studies(experiment: GridSpec) -> list[GridStudy]:
-    return [
-        GridStudy(
-            experiment.study(grid),
-            {name: space[key] for name, key in experiment.names.items()},
-            experiment.cells(grid),
-            experiment.fits,
-        )
-        for grid, space in experiment.grids.items()
-    ]
-
-
-def _work(driver: GridDriver, workers: int, fit: Fit, engine: Engine) -> None:
-    folds = driver.experiment.fits
-    done = sum(len(fold_results(trial)) for study in driver.studies for trial in study.trials_in_grid())
-    total = folds * sum(len(study.cells) for study in driver.studies)
-    with progress(f"{driver.experiment.name}, fits", total, done, every=10) as advance:
-        for (cell, fold), outcome in engine(fit, partial(next, driver.tasks(), None), workers):
-            advance(driver.keep(cell, fold, outcome))
-
-
-def _check_complete(studies: list[GridStudy]) -> None:
-    failed = [(study, cell) for study in studies for cell in study.census().failed]
-    if failed:
-        study, cell = failed[0]
-        raise TrackdlError(
-            f"{len(failed)} cells have failed, the first of them {cell} in {study.name}. Their runs' tag "
-            "`trackdl.error` says why; the same command tries them again"
-        )
-
-
-def _table(experiment: GridSpec, studies: list[GridStudy], times: list[list[float]]) -> pd.DataFrame:
-    rows = [
-        row
-        for grid, study, of_grid in zip(experiment.grids, studies, times, strict=True)
-        for (cell, trial), batch_ms in zip(study.finished(), of_grid, strict=True)
-        for row in grid_table.fold_rows(grid, cell, fold_results(trial), batch_ms)
-    ]
-    table = pd.DataFrame(rows)
-    for name, key in experiment.names.items():
-        if len({isinstance(value, str) + 2 * isinstance(value, bool) for value in experiment.space[key]}) > 1:
-            table[name] = table[name].astype(str)  # what stands beside words is a word too, as in the CSV file
-    return table
-
-
 def _origin(experiment: GridSpec, run: Run, studies: list[GridStudy], found: Conclusions) -> dict[str, Any]:
-    """Return the table's provenance: data, code, command, machine, versions and time; and what was tested afresh."""
+    """Return the table's provenance, and what was tested afresh."""
     images = load_images(experiment.experiment.data)
     fresh: dict[str, Any] = {"best_cell": found.curse.winner, "test_pictures": len(images.test_labels)}
     fresh["best"] = list(found.curse.fresh)
@@ -180,37 +101,7 @@ def _origin(experiment: GridSpec, run: Run, studies: list[GridStudy], found: Con
         fresh["choice"] = list(found.curse.report_fresh)
     space = {name: experiment.space[key] for name, key in experiment.names.items()}
     failures = {"report_failures": failed_fits(space, experiment.fits)} if experiment.faults else {}
-    return {
-        "data": images.digest,
-        "code": run.info.data.tags["trackdl.code_digest"],
-        "command": " ".join(["trackdl", *sys.argv[1:]]),
-        "machine": {
-            "processor": _processor(),
-            "cores": os.cpu_count(),
-            "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
-            "system": f"{platform.system()} {platform.release()}",
-        },
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("trackdl", "torch", "optuna", "mlflow", "scikit-learn", "numpy")},
-        "wall_hours": {study.name: round(study.active_seconds / 3600, 3) for study in studies},
-        "fresh": fresh,
-        **failures,
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
-def _export(folder: Path, name: str, table: str, origin: dict[str, Any]) -> None:
-    for ending, content in (("csv", table), ("json", json.dumps(origin, indent=2) + "\n")):
-        with whole_file(folder / f"{name}.{ending}") as part:
-            part.write_text(content, encoding="utf-8")
+    return {**provenance(run, images.digest, studies), "fresh": fresh, **failures}
 
 
 def show_status(experiment: GridSpec) -> bool:
@@ -219,7 +110,7 @@ def show_status(experiment: GridSpec) -> bool:
     standing = ("impossible", "done", "under way", "failed", "missing", "doubled")
     columns = ["grid", "cells", *standing, "fits done", "hours"]
     lines, whole = [], True
-    for grid, study in zip(experiment.grids, _studies(experiment), strict=True):
+    for grid, study in zip(experiment.grids, studies_of(experiment), strict=True):
         census: Census = study.census()
         whole = whole and census.complete
         impossible = experiment.impossible(grid)

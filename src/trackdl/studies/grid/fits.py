@@ -1,10 +1,11 @@
-"""The fits of the grid, in its workers: a fold of a configuration, a test with a new seed, or a timed training.
+"""The fits of the grid, in its workers: of a fold, of one more training by the report, from a new seed, or timed.
 
 A worker process keeps the data set, normalised, from one fit to the next. Knows nothing of tracking.
 """
 
 import platform
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
@@ -22,7 +23,7 @@ from trackdl.spec.grid import Judge
 from trackdl.spec.images import ImageData
 from trackdl.training.devices import resolve_device, resolve_precision
 from trackdl.training.image_splits import Splits, image_examples, split_images, trainer_for
-from trackdl.training.trainer import Examples
+from trackdl.training.trainer import Evaluation, Examples, Trainer, evaluate_with_dropout
 
 
 @dataclass(frozen=True)
@@ -71,23 +72,58 @@ def fit_fold(task: FoldTask) -> FoldResult:
     learn, held = parts[task.fold % len(parts)]
     trainer = trainer_for(task.experiment.model_copy(update={"training": settings}), images)
     part = "test" if task.judge.by == "test" else "val"
-    names = ("train_loss", "train_accuracy", f"{part}_loss", f"{part}_accuracy")
-    history: dict[str, list[float]] = {name: [] for name in names}
+    return _fitted(trainer, task.experiment, learn, lambda: _measures(part, trainer.evaluate(held)), began)
+
+
+def fit_printed(task: FoldTask) -> FoldResult:
+    """Train a configuration as one more training by the report may have been, and measure all that reports print.
+
+    Number `task.fold` has a seed and a validation split of its own, as the trainings of `trackdl fashion --seeds 5`
+    have. After every epoch the network is validated, without dropout and with it, and tested.
+
+    Raises:
+        TrackdlError: The data are not available, or the training failed.
+    """
+    began = time.perf_counter()
+    experiment = task.experiment.nth(task.fold)
+    splits = split_images(experiment.data, _dtype(experiment))
+    trainer = trainer_for(experiment, splits.images)
+
+    def measure() -> dict[str, float]:
+        found = _measures("test", trainer.evaluate(splits.test))
+        if splits.validation is None:
+            return found
+        plain = trainer.evaluate(splits.validation)
+        noisy = evaluate_with_dropout(trainer, splits.validation) or plain
+        dropped = {f"{name}_dropout": value for name, value in _measures("val", noisy).items()}
+        return found | _measures("val", plain) | dropped
+
+    return _fitted(trainer, experiment, splits.learn, measure, began)
+
+
+def _measures(part: str, found: Evaluation) -> dict[str, float]:
+    return {f"{part}_loss": found.loss, f"{part}_accuracy": found.accuracy}
+
+
+def _fitted(
+    trainer: Trainer, experiment: ClassifySpec, learn: Examples, measure: Callable[[], dict[str, float]], began: float
+) -> FoldResult:
+    """Train to the last epoch, measuring after each."""
+    history: dict[str, list[float]] = {}
     cpu = 0.0
-    for result in trainer.fit(learn, settings.epochs):
+    for result in trainer.fit(learn, experiment.training.epochs):
         cpu += result.cpu_seconds
-        judged = trainer.evaluate(held)
-        values = (result.train_loss, result.train_accuracy, judged.loss, judged.accuracy)
-        for name, value in zip(names, values, strict=True):
-            history[name].append(round(value, 6))
+        measured = {"train_loss": result.train_loss, "train_accuracy": result.train_accuracy, **measure()}
+        for name, value in measured.items():
+            history.setdefault(name, []).append(round(value, 6))
     return FoldResult(
         history=history,
         parameters=count_parameters(trainer.model),
         fit_seconds=trainer.seconds,
         cpu_seconds=cpu,
         seconds=time.perf_counter() - began,
-        seed=settings.seed,
-        precision=str(_dtype(task.experiment)).removeprefix("torch."),
+        seed=trainer.settings.seed,
+        precision=str(_dtype(experiment)).removeprefix("torch."),
         host=platform.node(),
     )
 

@@ -1,0 +1,194 @@
+"""What a report leaves out, and what its numbers say it was: candidates judged by the table of their trainings."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from trackdl.analysis import grid_table
+from trackdl.analysis.recovery import Recovery, Values, reach, recover
+from trackdl.ledger.model import Candidate, PrintedPoint, Recovered, SeedEvidence
+from trackdl.ledger.rule import rounded
+from trackdl.ledger.words import METRICS, form_share, key_words, value_words
+from trackdl.spec import ClassifySpec, RecoverSpec, Reported
+from trackdl.spec.base import DROPOUT
+
+FORMULA = "likelihood of candidates"
+# Royall (1997): a likelihood ratio of 8 is fairly strong evidence, one of 32 is strong.
+FAIRLY_STRONG, STRONG = 8, 32
+DIGITS = 5  # of means and bands, which are only drawn
+
+
+def recovered(
+    experiment: ClassifySpec, recovery: RecoverSpec, table: bytes, evidence: SeedEvidence | None = None
+) -> Recovered:
+    """Judge the candidates for what an experiment's report leaves out.
+
+    Args:
+        experiment: The experiment, with the numbers that its report prints.
+        recovery: Its candidates.
+        table: Their trainings, as `trackdl recover` keeps them.
+        evidence: Where the table comes from.
+
+    Raises:
+        ValueError, TypeError, KeyError: It is not the whole table, or the report prints none of its metrics.
+    """
+    fits, impossible = grid_table.read(table)
+    grid_table.check_whole(recovery.grid, fits, impossible)
+    histories = {metric: grid_table.history(fits, metric) for metric in _metrics(fits)}
+    numbers = [one for one in experiment.numbers if _is_measured(one, histories, experiment)]
+    if not numbers:
+        raise ValueError("its report prints no number that a recovery measures")
+    candidates = recovery.candidates()
+    names = {key: name for name, key in recovery.grid.names.items()}
+    values = []
+    for candidate in candidates:
+        cell = {names[key]: value for key, value in candidate.items() if key != DROPOUT}
+        own = grid_table.is_cell(fits, cell) if cell else np.ones(len(fits), dtype=bool)
+        of_cell = {metric: frame[own].to_numpy(np.float64) for metric, frame in histories.items()}
+        values.append(_values(of_cell, numbers, experiment, dropout=candidate.get(DROPOUT) is True))
+    printed = np.array([one.value for one in numbers])
+    series = list(dict.fromkeys(one.series for one in numbers))
+    found = recover(printed, values, [series.index(one.series) for one in numbers])
+    order = np.argsort(-found.log_likelihoods, kind="stable")
+    best = float(found.log_likelihoods.max())
+    return Recovered(
+        task=experiment.name,
+        seeds=recovery.seeds,
+        points=[
+            PrintedPoint(metric=one.metric, epoch=_epoch(one, experiment), series=one.series, value=rounded(one.value))
+            for one in numbers
+        ],
+        effective=[rounded(value, DIGITS) for value in found.effective],
+        recognised=found.recognised[0],
+        tried=found.recognised[1],
+        candidates=[
+            _candidate(candidates[place], found, place, best, printed, values[place], numbers) for place in order
+        ],
+        words=_words(candidates, found, len(numbers)),
+        evidence=evidence,
+    )
+
+
+def _metrics(fits: pd.DataFrame) -> list[str]:
+    matches = (grid_table.HISTORY.fullmatch(name) for name in fits.columns)
+    return list(dict.fromkeys(match[1] for match in matches if match))
+
+
+def _epoch(number: Reported, experiment: ClassifySpec) -> int:
+    return experiment.training.epochs if number.epoch is None else number.epoch
+
+
+def _is_measured(number: Reported, histories: Mapping[str, Any], experiment: ClassifySpec) -> bool:
+    """Return whether a number is what it is called, and of a metric and epoch that every training has measured."""
+    metric = number.metric.removeprefix("best_")
+    if number.metric.startswith("best_") and "val_accuracy" not in histories:
+        return False
+    epoch = _epoch(number, experiment)
+    return metric in histories and 1 <= epoch <= experiment.training.epochs and not (number.fault or number.comparable)
+
+
+def _values(
+    histories: Mapping[str, Values], numbers: Sequence[Reported], experiment: ClassifySpec, *, dropout: bool
+) -> Values:
+    """Return ours, [trainings, numbers]; with `dropout` what is validated was validated with dropout at work."""
+
+    def history(metric: str) -> Values:
+        return histories[f"{metric}_dropout" if dropout and metric.startswith("val_") else metric]
+
+    columns = []
+    for one in numbers:
+        epoch = _epoch(one, experiment)
+        if one.metric.startswith("best_"):
+            best = history("val_accuracy")[:, :epoch].argmax(axis=1)
+            own = history(one.metric.removeprefix("best_"))
+            columns.append(own[np.arange(len(own)), best])
+        else:
+            columns.append(history(one.metric)[:, epoch - 1])
+    return np.column_stack(columns)
+
+
+def _candidate(
+    values: Mapping[str, Any],
+    found: Recovery,
+    place: int,
+    best: float,
+    printed: Values,
+    ours: Values,
+    numbers: Sequence[Reported],
+) -> Candidate:
+    mean, half = ours.mean(axis=0), reach(ours)
+    gaps: dict[str, list[float]] = {}
+    for one, gap in zip(numbers, mean - printed, strict=True):
+        gaps.setdefault(one.metric, []).append(float(gap))
+    return Candidate(
+        values=dict(values),
+        weight=rounded(float(found.weights[place])),
+        below=rounded(float(best - found.log_likelihoods[place])),
+        inside=rounded(float(found.inside[place])),
+        gaps={metric: rounded(float(np.mean(own)), DIGITS) for metric, own in gaps.items()},
+        mean=[rounded(float(value), DIGITS) for value in mean],
+        low=[rounded(float(value), DIGITS) for value in mean - half],
+        high=[rounded(float(value), DIGITS) for value in mean + half],
+    )
+
+
+def _words(candidates: Sequence[Mapping[str, Any]], found: Recovery, numbers: int) -> str:
+    """Return what the numbers say of each key, all other keys weighed by their likelihoods."""
+    parts = []
+    for key, name in key_words(list(candidates[0])).items():
+        shares: dict[Any, list[float]] = {}
+        for candidate, weight in zip(candidates, found.weights, strict=True):
+            shares.setdefault(value_words(candidate[key]), []).append(float(weight))
+        if len(shares) < 2:
+            continue
+        (best, top), *rest = sorted(
+            ((value, float(np.mean(own))) for value, own in shares.items()), key=lambda one: -one[1]
+        )
+        against = [f"{value} {_against(top / max(share, 1e-300))}" for value, share in rest]
+        parts.append(f"{name}: {best}; {', '.join(against)}.")
+    low, high = found.own_fit
+    if found.fit < low:
+        parts.append(
+            f"But the report is less like the best candidate than any of its own trainings is ({found.fit:.2f} per "
+            f"independent number, against {low:.2f} to {high:.2f}): something else may be different too."
+        )
+    else:
+        parts.append(
+            f"The report is as like the best candidate as its own trainings are ({found.fit:.2f} per independent "
+            f"number, against {low:.2f} to {high:.2f})."
+        )
+    right, tried = found.recognised
+    parts.append(
+        f"The {numbers} printed numbers count as {sum(found.effective):.1f} independent ones. Of our own {tried} "
+        f"trainings, each taken for a report, {right} lead to their own candidate."
+    )
+    return " ".join(part[:1].upper() + part[1:] for part in parts)
+
+
+def _against(ratio: float) -> str:
+    times = f"{ratio:,.0f} times less likely" if ratio < 1e6 else "more than a million times less likely"
+    if ratio >= STRONG:
+        return f"is {times}, and is ruled out"
+    if ratio >= FAIRLY_STRONG:
+        return f"is {times}"
+    return f"cannot be told apart from it (a likelihood ratio of {ratio:.1f})"
+
+
+def table(found: Recovered) -> tuple[list[str], list[list[str]]]:
+    """Return the candidates as a table's columns and rows, the likeliest first."""
+    names = key_words(list(found.candidates[0].values))
+    metrics = list(found.candidates[0].gaps)
+    units = {metric: "fraction" if "accuracy" in metric else "loss" for metric in metrics}
+    rows = [
+        [
+            *(value_words(one.values[key]) for key in names),
+            form_share(one.weight),
+            f"{one.inside:.0%}",
+            *(f"{one.gaps[m]:+.4f}" if units[m] == "loss" else f"{100 * one.gaps[m]:+.2f} points" for m in metrics),
+        ]
+        for one in found.candidates
+    ]
+    gaps = [f"{METRICS.get(metric, metric)}, ours less printed" for metric in metrics]
+    return [*names.values(), "share of likelihood", "printed inside", *gaps], rows

@@ -1,0 +1,150 @@
+"""All fits of a grid, each done once: its studies, its run, and the workers."""
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+
+from trackdl.analysis import grid_table
+from trackdl.data.readers import digest_of
+from trackdl.errors import TrackdlError
+from trackdl.spec import GridSpec, RecoverSpec
+from trackdl.studies.grid.driver import GridDriver
+from trackdl.studies.grid.fits import FoldResult, FoldTask
+from trackdl.studies.grid.study import GridStudy, fold_results
+from trackdl.studies.store import study_lock
+from trackdl.studies.study import RUN
+from trackdl.system.console import progress
+from trackdl.system.paths import whole_file
+from trackdl.tracking import runs, trials
+from trackdl.tracking.runs import Run
+from trackdl.workers.pool import Engine
+
+Fit = Callable[[FoldTask], FoldResult]
+
+
+def studies_of(grid: GridSpec) -> list[GridStudy]:
+    """Return the studies of a grid's spaces, in their order."""
+    return [
+        GridStudy(
+            grid.study(space),
+            {name: grid.grids[space][key] for name, key in grid.names.items()},
+            grid.cells(space),
+            grid.fits,
+        )
+        for space in grid.grids
+    ]
+
+
+@contextmanager
+def trained(
+    experiment: GridSpec | RecoverSpec, grid: GridSpec, workers: int, fit: Fit, engine: Engine
+) -> Iterator[tuple[Run, list[GridStudy]]]:
+    """Train every cell of a grid, and yield the open run of `experiment` and the finished studies.
+
+    What is finished already is kept. The studies are locked until the block ends.
+
+    Raises:
+        InputError: Another process is working on this grid.
+        TrackdlError: Some cells have failed; the others are kept.
+    """
+    names = " ".join(grid.study(space) for space in grid.grids)
+    with ExitStack() as locks:
+        for space in grid.grids:
+            locks.enter_context(study_lock(grid.study(space)))
+        runs.close_abandoned(experiment.name)
+        studies = studies_of(grid)
+        for study in studies:
+            study.check_data(digest_of(grid.experiment.data))
+        known = trials.study_run(experiment.name, names)
+        with runs.start(experiment, resume=known, name=experiment.name) as parent:
+            if known is None:
+                known_trials = [trial for study in studies for trial in study.trials_in_grid()]
+                trials.adopt(parent, [trial.user_attrs[RUN] for trial in known_trials if RUN in trial.user_attrs])
+            parent.tags({"trackdl.study": names, "trackdl.sampler": "exhaustive", "trackdl.pruner": "none"})
+            driver = GridDriver(grid, studies, parent)
+            try:
+                _work(driver, workers, fit, engine)
+                driver.finish()
+            except BaseException:
+                driver.abandon()
+                raise
+            _check_complete(studies)
+            yield parent, studies
+
+
+def _work(driver: GridDriver, workers: int, fit: Fit, engine: Engine) -> None:
+    folds = driver.experiment.fits
+    done = sum(len(fold_results(trial)) for study in driver.studies for trial in study.trials_in_grid())
+    total = folds * sum(len(study.cells) for study in driver.studies)
+    with progress(f"{driver.experiment.name}, fits", total, done, every=10) as advance:
+        for (cell, fold), outcome in engine(fit, partial(next, driver.tasks(), None), workers):
+            advance(driver.keep(cell, fold, outcome))
+
+
+def _check_complete(studies: list[GridStudy]) -> None:
+    failed = [(study, cell) for study in studies for cell in study.census().failed]
+    if failed:
+        study, cell = failed[0]
+        raise TrackdlError(
+            f"{len(failed)} cells have failed, the first of them {cell} in {study.name}. Their runs' tag "
+            "`trackdl.error` says why; the same command tries them again"
+        )
+
+
+def table_of(experiment: GridSpec, studies: list[GridStudy], times: list[list[float]] | None = None) -> pd.DataFrame:
+    """Return a finished grid's table, with each cell's time of a training step if it was measured."""
+    rows = [
+        row
+        for number, (grid, study) in enumerate(zip(experiment.grids, studies, strict=True))
+        for place, (cell, trial) in enumerate(study.finished())
+        for row in grid_table.fold_rows(grid, cell, fold_results(trial), times[number][place] if times else None)
+    ]
+    table = pd.DataFrame(rows)
+    for name, key in experiment.names.items():
+        if len({isinstance(value, str) + 2 * isinstance(value, bool) for value in experiment.space[key]}) > 1:
+            table[name] = table[name].astype(str)  # what stands beside words is a word too, as in the CSV file
+    return table
+
+
+def provenance(run: Run, data: str, studies: list[GridStudy]) -> dict[str, Any]:
+    """Return how a grid's table was made: data, code, command, machine, versions and time."""
+    return {
+        "data": data,
+        "code": run.info.data.tags["trackdl.code_digest"],
+        "command": " ".join(["trackdl", *sys.argv[1:]]),
+        "machine": {
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+            "system": f"{platform.system()} {platform.release()}",
+        },
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in ("trackdl", "torch", "optuna", "mlflow", "scikit-learn", "numpy")},
+        "wall_hours": {study.name: round(study.active_seconds / 3600, 3) for study in studies},
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def export_table(folder: Path, name: str, table: str, origin: dict[str, Any]) -> None:
+    """Write a table and its provenance to a folder: NAME.csv and NAME.json."""
+    for ending, content in (("csv", table), ("json", json.dumps(origin, indent=2) + "\n")):
+        with whole_file(folder / f"{name}.{ending}") as part:
+            part.write_text(content, encoding="utf-8")

@@ -1,0 +1,90 @@
+"""Recover what a report leaves out: train every candidate several times, and judge them by the printed numbers.
+
+The trainings are an Optuna study of the grid's kind: `trackdl recover` continues wherever it was stopped.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from trackdl import spec
+from trackdl.analysis import grid_table
+from trackdl.data.images import load_images
+from trackdl.errors import InputError
+from trackdl.ledger import charts
+from trackdl.ledger import recovery as judge
+from trackdl.ledger.model import Recovered
+from trackdl.ledger.words import key_words, value_words
+from trackdl.spec import ClassifySpec, RecoverSpec
+from trackdl.studies.grid.fits import fit_printed
+from trackdl.studies.grid.work import Fit, export_table, provenance, table_of, trained
+from trackdl.studies.store import storage
+from trackdl.system.console import print_table, say
+from trackdl.tracking.runs import Run
+from trackdl.training.image_splits import grid_with_size
+from trackdl.workers.pool import Engine, count_workers, work_through
+
+TRAINS = ("fit_printed",)  # covered by the code digest, with all that it reaches
+
+
+@dataclass(frozen=True)
+class Result:
+    """The task's result: the trainings' parent run, and what the printed numbers say."""
+
+    experiment: RecoverSpec
+    run: Run
+    found: Recovered
+
+
+def run(
+    experiment: RecoverSpec,
+    workers: int | None = None,
+    export: Path | None = None,
+    fit: Fit = fit_printed,
+    engine: Engine = work_through,
+) -> Result:
+    """Train every candidate, and judge them; what is finished already is kept.
+
+    Args:
+        experiment: The candidates.
+        workers: The number of single-threaded processes; one per core by default.
+        export: A folder to write the trainings' table to, together with its provenance.
+        fit: Trains a candidate once, in a worker.
+        engine: Distributes the fits over processes or machines.
+
+    Raises:
+        InputError: Another process is working on it, or the report prints no number that can be compared.
+        TrackdlError: Some trainings have failed; the others are kept.
+    """
+    count = count_workers(workers)
+    storage()  # reports an unusable store before anything else is done
+    grid = grid_with_size(experiment.grid)
+    # The embedded experiment has no printed numbers, because they do not affect the trainings.
+    printed = spec.load(spec.experiment_file(experiment.experiment.name), ClassifySpec)
+    if not printed.numbers:
+        raise InputError(
+            f"{printed.name}.yaml: a recovery needs the numbers that the report prints: `reported` or `printed`"
+        )
+    with trained(experiment, grid, count, fit, engine) as (parent, studies):
+        content = grid_table.to_csv(grid, table_of(grid, studies))
+        parent.text(content, "grid.csv")  # kept even if the analysis fails
+        found = judge.recovered(printed, experiment, content.encode())
+        parent.text(found.model_dump_json(indent=1), "recovery.json")
+        parent.text(charts.standalone(charts.recovery(found, printed.label)), "pictures/recovery.svg")
+        parent.metrics({"share_of_likelihood": found.candidates[0].weight})
+        origin = provenance(parent, load_images(experiment.experiment.data).digest, studies)
+        parent.tags({"trackdl.data_digest": origin["data"]})
+        parent.table(origin, "grid.json")
+        if export is not None:
+            export_table(export, experiment.name, content, origin)
+    return Result(experiment, parent, found)
+
+
+def show(result: Result) -> str:
+    """Print the candidates, the likeliest first, and what the numbers say; return a one-line summary."""
+    label = result.experiment.experiment.label
+    print_table(f"{label}: what the report leaves out", *judge.table(result.found))
+    say(result.found.words)
+    say(f"run {result.run.id}; its pictures/recovery.svg shows the printed numbers over each candidate")
+    best = result.found.candidates[0]
+    values = ", ".join(f"{name} {value_words(best.values[key])}" for key, name in key_words(list(best.values)).items())
+    return f"{label}: of what the report leaves out, {values} is likeliest, with {best.weight:.1%} of the likelihood."
