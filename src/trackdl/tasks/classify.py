@@ -24,6 +24,7 @@ from trackdl.serving import ImageCard
 from trackdl.spec import ClassifySpec
 from trackdl.system.console import print_table, progress, say
 from trackdl.tracking import runs, training_runs
+from trackdl.tracking.registry import readme
 from trackdl.tracking.registry import register as registry
 from trackdl.tracking.registry.register import Decision, Score
 from trackdl.tracking.runs import Run
@@ -41,6 +42,10 @@ TRAINS = (
 
 CURVES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 TESTED = ("test_loss", "test_accuracy")
+# What a split had to do with the weights, as a model card says it.
+_CHOSE = "This split chose the weights, those of the epoch with the best accuracy on it, so it is likely too high."
+_DID_NOT_CHOOSE = "These examples did not choose the weights."
+_UNKNOWN = "Whether these examples had a part in choosing the weights is not known."
 KEPT = ("best_val_loss", "best_val_accuracy", "best_test_loss", "best_test_accuracy")
 
 
@@ -365,8 +370,15 @@ def register(
     card = image_card(model, images)
     tags = {"trackdl.epoch": str(epoch), **(lineage or {})}
     example = serving.as_pixels(images.test_images[:2])
+    roles = {"val": _CHOSE, "test": _DID_NOT_CHOOSE if alias is None else _UNKNOWN}
+    results = [
+        readme.of_examples(f"{part}_accuracy", one.correct, one.total, described[part], words, roles[part])
+        for part, words in (("val", "validation"), ("test", "test"))
+        if (one := measured.get(part))
+    ]
+    about = readme.About(experiment, name, results)
     return registry.log_and_register(
-        registry.name_of(experiment), run, model, card, example, epoch, on, score, tags, alias
+        registry.name_of(experiment), run, model, card, example, epoch, on, score, about, tags, alias
     )
 
 

@@ -25,6 +25,7 @@ from trackdl.tabular.comparison import Candidate, CrossValidated, cross_validate
 from trackdl.tabular.logging import log_cross_validation, log_learning_curves, log_test
 from trackdl.tabular.protocols import NetworkCandidate, Predictions
 from trackdl.tracking import runs
+from trackdl.tracking.registry import readme
 from trackdl.tracking.registry import register as registry
 from trackdl.tracking.registry.register import Decision, Score
 from trackdl.tracking.runs import Run
@@ -38,6 +39,9 @@ TRAINS = (
 )  # covered by the code digest, with all that they reach
 
 COMPARED = ("accuracy", "auc", "brier")
+# What the rows had to do with the weights, as the model card says it.
+_TESTED = "These rows did not choose the weights."
+_CROSSED = "Networks that had not seen the row predicted it; the weights here are of one trained on the training rows."
 
 Differences = dict[str, dict[str, Estimate]]
 
@@ -314,7 +318,23 @@ def _register(
         score = Score("cv_accuracy", mine["cv_accuracy"], why, table.digest)
     else:
         score = Score("test_accuracy", mine["test_accuracy"], "there is no cross-validation", table.test_digest)
-    lineage = {"trackdl.protocol": subject}
+    right = int((tested[subject][0].labels == table.targets[table.test]).sum())
+    data = f"{experiment.name} ({table.origin})"
+    results = [readme.of_examples("test_accuracy", right, len(table.test), on[0][0].name, "test", _TESTED)]
+    if experiment.folds:
+        over = f"Student's t, corrected for overlapping folds, over {scheme} of {len(table.frame):,} rows"
+        value, *interval = (mine[f"cv_accuracy{end}"] for end in ("", "_low", "_high"))
+        results.append(readme.Result("cv_accuracy", value, interval, over, data, "cross-validation", _CROSSED))
+    about = readme.About(experiment, data, results)
     return registry.log_and_register(
-        registry.name_of(experiment), run, fitted.model, card, example, 0, on, score, lineage
+        registry.name_of(experiment),
+        run,
+        fitted.model,
+        card,
+        example,
+        0,
+        on,
+        score,
+        about,
+        {"trackdl.protocol": subject},
     )

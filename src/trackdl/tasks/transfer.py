@@ -24,7 +24,7 @@ from trackdl.system.console import print_table, progress, say
 from trackdl.system.paths import in_report
 from trackdl.tasks import _report_weights, classify
 from trackdl.tracking import runs, training_runs
-from trackdl.tracking.registry import files
+from trackdl.tracking.registry import files, readme
 from trackdl.tracking.registry import register as registry
 from trackdl.tracking.registry.register import Decision, FetchedModel, Score
 from trackdl.tracking.runs import Run
@@ -38,6 +38,9 @@ log = logging.getLogger(__name__)
 
 SUBJECT = "transferred"
 MOST_DRAWN = 81
+# What the images had to do with the weights, as the model card says it.
+_HELD_OUT = "A network that had not seen the image predicted it; the weights here are of one trained on all of them."
+_UNSEEN = "These images did not choose the weights."
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ def run(experiment: TransferSpec) -> Result:
         if unseen:
             shown = source.card.normalise(_inputs(unseen, source.card, experiment))
             judged = _judge(run, trainer, Examples(shown, unseen.labels))
-        decision = _register(run, experiment, trainer, evaluation, held_out[SUBJECT], letters, source, inputs)
+        decision = _register(run, experiment, trainer, evaluation, held_out[SUBJECT], judged, letters, source, inputs)
         rows = ledger.compare(experiment.numbers, run.history)
     return Result(experiment, run, decision, rows, held_out, judged, letters.origin)
 
@@ -340,6 +343,7 @@ def _register(
     trainer: Trainer,
     evaluation: Evaluation,
     held_out: HeldOut,
+    judged: Evaluation | None,
     letters: Letters,
     source: Source,
     inputs: Tensor,
@@ -358,6 +362,13 @@ def _register(
     why = "every letter is predicted by a network that was not trained on it"
     score = Score("val_accuracy", held_out.accuracy, why, letters.digest, synthetic=letters.origin == "synthetic")
     lineage = {**_lineage(source), "trackdl.preprocessing": str(how)}
+    way = "leave-one-out" if experiment.data.folds is None else f"{experiment.data.folds} folds, held out"
+    name, total = on[0][0].name, len(held_out.outputs)
+    results = [readme.of_examples("val_accuracy", held_out.correct, total, name, way, _HELD_OUT)]
+    if judged:
+        unseen = f"{experiment.name}, unseen"
+        results.append(readme.of_examples("test_accuracy", judged.correct, judged.total, unseen, "test", _UNSEEN))
+    about = readme.About(experiment, name, results)
     return registry.log_and_register(
-        registry.name_of(experiment), run, trainer.model, card, example, trainer.epoch, on, score, lineage
+        registry.name_of(experiment), run, trainer.model, card, example, trainer.epoch, on, score, about, lineage
     )

@@ -26,7 +26,8 @@ from torch import nn
 from trackdl import serving, spec
 from trackdl.errors import InputError
 from trackdl.spec import TrainedSpec
-from trackdl.tracking.registry import versions
+from trackdl.system.paths import whole_file
+from trackdl.tracking.registry import readme, versions
 from trackdl.tracking.registry.files import DIGESTS, digests, find, verified
 from trackdl.tracking.registry.versions import holder
 from trackdl.tracking.runs import Run
@@ -121,14 +122,17 @@ def log_and_register(
     step: int,
     measured: Sequence[tuple[Dataset, Mapping[str, float]]],
     score: Score,
+    about: readme.About,
     lineage: Mapping[str, Any] | None = None,
     alias: str | None = None,
 ) -> Decision:
-    """Log a network with a run (`log_model`) and register it (`register`).
+    """Log a network with a run (`log_model`), with a model card that says what it is, and register it (`register`).
 
     `measured` are metrics of the model, each group with the data set that it was measured on.
     """
-    model_id, full = log_model(run, model, card, example, step)
+    contest = readme.Contest(score.metric, alias, score.synthetic)
+    text = readme.write(name, about, contest, run, model, card, lineage or {}, _pins())
+    model_id, full = log_model(run, model, card, example, step, text)
     for dataset, metrics in measured:
         run.metrics(metrics, step=step, model_id=model_id, dataset=dataset)
     tags = {"trackdl.weights_sha256": full.weights_sha256, **(lineage or {})}
@@ -136,17 +140,19 @@ def log_and_register(
 
 
 def log_model(
-    run: Run, model: nn.Module, card: serving.AnyCard, example: np.ndarray | pd.DataFrame, step: int
+    run: Run, model: nn.Module, card: serving.AnyCard, example: np.ndarray | pd.DataFrame, step: int, text: str = ""
 ) -> tuple[str, serving.AnyCard]:
     """Log a network with a run as an MLflow LoggedModel; return its id, and the card with the weights' SHA-256.
 
     `example` is an input: pixels [n, size, size], in colour [n, size, size, 3], 0 to 255, or raw rows. `step` is the
-    epoch of the weights; MLflow links the run's metrics at this step to the model.
+    epoch of the weights; MLflow links the run's metrics at this step to the model. `text` is its model card, if any.
     """
-    pins = [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in _SERVING_NEEDS]
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "model"
         full = serving.write_model(data, model, card)
+        if text:
+            with whole_file(data / readme.FILE) as part:
+                part.write_text(text, encoding="utf-8")
         # Interrupted half-way, the model would stay PENDING.
         with translate_errors(f"logging the model of run {run.id}"), defer_interrupts():
             info = mlflow.pyfunc.log_model(
@@ -156,11 +162,15 @@ def log_model(
                 code_paths=[str(Path(serving.__file__).parents[1])],
                 signature=signature_of(card),
                 input_example=example.astype(np.float32) if isinstance(example, np.ndarray) else example,
-                pip_requirements=pins,
+                pip_requirements=_pins(),
                 step=step,
                 metadata={"weights_sha256": full.weights_sha256},
             )
     return str(info.model_id), full
+
+
+def _pins() -> list[str]:
+    return [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in _SERVING_NEEDS]
 
 
 def register(
