@@ -9,11 +9,13 @@ import mlflow
 import numpy as np
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from support.pictures import blobs
 from support.registered import CARD, EXPERIMENT, add, network
 from trackdl import serving, spec
 from trackdl.analysis.stats import exact_interval
+from trackdl.cli.app import app
 from trackdl.errors import InputError, TrackdlError
 from trackdl.tasks import classify, table, transfer
 from trackdl.tracking import runs
@@ -192,13 +194,17 @@ def test_a_network_of_others_is_not_called_trained() -> None:
     assert "on synthetic data" in body
 
 
-def test_a_card_is_verified_and_versions_without_one_still_load(tracking: str) -> None:
+def test_a_card_is_verified_and_versions_without_one_still_load(tracking: str, tmp_path: Path) -> None:
     add(0.5)  # as versions were before there were cards
     assert registry.fetch_model("models:/mnist-cnn/1").version == "1"
     with pytest.raises(InputError, match="version 1 was registered without a card"):
         readme.read("models:/mnist-cnn@champion")
-    text = register("mnist-cnn", "d")
+    text, run = register("mnist-cnn", "d"), CliRunner().invoke
     assert registry.fetch_model("models:/mnist-cnn/2").version == "2"
+    done = run(app, ["card", "mnist-cnn", "--version", "2"])
+    assert (done.exit_code, done.output) == (0, text)
+    done = run(app, ["card", "mnist-cnn", "--version", "2", "--output", str(tmp_path / "README.md")])
+    assert (done.exit_code, (tmp_path / "README.md").read_text(encoding="utf-8")) == (0, text)
     where = mlflow.MlflowClient(tracking).get_model_version_download_uri("mnist-cnn", "2")
     files = Path(urlparse(where).path) / "data/model"
     serving.read_model(files)  # as the card says

@@ -1,12 +1,14 @@
-"""`trackdl models` and `trackdl promote`: list versions with the history of their aliases, and choose a champion."""
+"""`trackdl models`, `card` and `promote`: list versions and their aliases' history, show one, choose a champion."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 from trackdl.errors import InputError
 from trackdl.system.console import print_table, say
-from trackdl.tracking.registry import versions
+from trackdl.system.paths import whole_file
+from trackdl.tracking.registry import readme, versions
 from trackdl.tracking.registry.versions import Model, Version
 
 
@@ -31,6 +33,17 @@ def list_models(names: Sequence[str], *, as_json: bool) -> None:
         say("No model is registered yet. `trackdl mnist` registers mnist-cnn; `make run` registers all.")
     for model in chosen:
         _print(model)
+
+
+def card(uri: str, output: Path | None) -> None:
+    """Print the model card of the version at `uri`, or write it to a file."""
+    text = readme.read(uri)
+    if output is None:
+        say(text.rstrip("\n"))
+        return
+    with whole_file(output) as part:
+        part.write_text(text, encoding="utf-8")
+    say(f"the model card of {uri} is in {output}")
 
 
 def promote(name: str, version: str, why: str) -> None:

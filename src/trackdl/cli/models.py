@@ -1,5 +1,6 @@
 """The commands for registered models, and the one that starts the pages of MLflow and Optuna."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -69,6 +70,19 @@ def models(
     command.list_models(names or [], as_json=json)
 
 
+def card(
+    model: Name,
+    alias: Alias = None,
+    version: Version = None,
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it there, e.g. to README.md.")] = None,
+) -> None:
+    """Print a registered model's card, in Hugging Face's format: what it is, its scores, and how it was made."""
+    uri = _uri(model, alias, version)
+    from trackdl.apps import models as command
+
+    command.card(uri, output)
+
+
 def promote(
     model: Name,
     version: Annotated[int, typer.Argument(min=1, help="The new champion; an older version is a rollback.")],
@@ -90,4 +104,4 @@ def _uri(model: str, alias: str | None, version: int | None) -> str:
     return f"models:/{model}/{version}" if version else f"models:/{model}@{alias or 'champion'}"
 
 
-COMMANDS = (predict, serve, demo, ui, models, promote)
+COMMANDS = (predict, serve, demo, ui, models, card, promote)
