@@ -86,16 +86,18 @@ def test_the_words_can_be_quoted() -> None:
     assert verdict.words == (
         "Filter size 5 against 3: +0.31 points (95 % interval +0.22 to +0.40; different, Holm p < 0.001; ahead in 40 "
         "of 48 pairs), 1.40× the training time (1.35 to 1.45): the report's hypothesis that larger filters raise "
-        "accuracy is supported. Whether the difference is more than 0.25 points is open."
+        "accuracy is supported. Whether the difference is more than 0.25 points is not decidable."
     )
-    assert "is open" not in judge(hypothesis(), [contrast(half=0.01)], 0.25).words
+    assert "is not decidable" not in judge(hypothesis(), [contrast(half=0.01)], 0.25).words
 
 
 def test_words_of_the_other_verdicts() -> None:
     def words(**changes: Any) -> str:
         return judge(hypothesis(), [contrast(**changes)], 0.25).words
 
-    assert words(mean=-0.31).endswith("is contradicted. Whether the difference is more than 0.25 points is open.")
+    assert words(mean=-0.31).endswith(
+        "is contradicted. Whether the difference is more than 0.25 points is not decidable."
+    )
     assert words(p_equal=0.001).endswith(
         "no practical difference (less than 0.25 points): the report's hypothesis that larger filters raise accuracy "
         "is not borne out."

@@ -29,7 +29,7 @@ def trackdl(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess
 def test_the_working_tree_runs_without_being_installed() -> None:
     done = trackdl("--help")
     assert done.returncode == 0
-    for name in ("data", "mnist", "fashion", "transfer", "heart", "ledger", "main", "verify", "doctor"):
+    for name in ("data", "mnist", "fashion", "transfer", "heart", "recover", "ledger", "main", "verify", "doctor"):
         assert name in done.stdout
 
 

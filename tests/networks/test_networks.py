@@ -7,11 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from support.nets import fashion_net
+from support.nets import fashion_net, model_of
 from trackdl.networks.build import build, count_parameters
 from trackdl.networks.digit import DigitNet
-from trackdl.networks.fashion import ACTIVATIONS, NOT_MONOTONE
+from trackdl.networks.fashion import ACTIVATIONS, NOT_MONOTONE, FashionNet
 from trackdl.networks.head import freeze, replace_head
+from trackdl.networks.layers import LayerNet
 from trackdl.spec.network import Activation, Padding
 
 
@@ -217,3 +218,34 @@ def test_what_cannot_be_built_says_why() -> None:
         fashion_net(conv_layers=4, pool_size=3)
     with pytest.raises(ValueError, match="activation"):
         fashion_net(activation="swish")
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu"])  # pooled before and after it
+@pytest.mark.parametrize("dense_nodes", [0, 8])
+@pytest.mark.parametrize("after", ["dense", "convolutions"])
+def test_dropout_stands_where_the_list_of_layers_has_it(after: str, dense_nodes: int, activation: str) -> None:
+    model = model_of(filters=4, dense_nodes=dense_nodes, activation=activation, dropout=0.5, dropout_after=after)
+    network, listed = FashionNet(model), LayerNet(model.as_layers(), 1, 28, 10)
+    for own, other in zip(network.parameters(), listed.parameters(), strict=True):
+        other.data = own.data.clone()
+    x = torch.randn(6, 1, 28, 28)
+    for training in (False, True):
+        outputs = []
+        for one in (network.train(training), listed.train(training)):
+            torch.manual_seed(5)
+            outputs.append(one(x))
+        assert torch.allclose(*outputs, atol=1e-5)
+    kinds = [layer.kind for layer in model.steps(1, 28, 10)]
+    assert kinds.count("dropout") == (2 if after == "convolutions" else 1)
+    assert kinds.index("dropout") < kinds.index("flatten") or after == "dense"
+
+
+def test_dropout_follows_the_dense_layer_unless_it_is_told_otherwise() -> None:
+    plain, said = model_of(), model_of(dropout_after="dense")
+    assert plain == said
+    assert "dropout_after" not in plain.model_dump()  # older experiments keep their digests
+    x, outputs = torch.randn(4, 1, 28, 28), []
+    for model in (plain, model_of(dropout_after="convolutions")):
+        torch.manual_seed(3)
+        outputs.append(FashionNet(model).train()(x))
+    assert not torch.allclose(*outputs)

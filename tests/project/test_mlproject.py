@@ -20,8 +20,8 @@ def test_entry_points_are_commands_and_those_of_experiments_have_files() -> None
     commands = {command.name or command.callback.__name__ for command in app.registered_commands}
     assert set(ENTRIES) <= commands
     files = {path.stem for path in (ROOT / "experiments").glob("*.yaml")}
-    assert set(ENTRIES) - {"main", "run"} <= files
-    assert {stem.partition("-")[0] for stem in files - {"report"}} == set(ENTRIES) - {"main", "run"}
+    assert set(ENTRIES) - {"main", "run", "recover"} <= files
+    assert {stem.partition("-")[0] for stem in files - {"report"}} == set(ENTRIES) - {"main", "run", "recover"}
 
 
 def test_a_kind_has_a_module_and_a_class() -> None:
@@ -46,7 +46,8 @@ def test_the_ledger_knows_what_every_kind_measures() -> None:
 
 def test_entry_points_run_the_working_tree() -> None:
     for name, entry in ENTRIES.items():
-        assert entry["command"] == f"python src/trackdl {name}" + (" {file}" if name == "run" else "")
+        argument = {"run": " {file}", "recover": " {experiment}"}.get(name, "")
+        assert entry["command"] == f"python src/trackdl {name}{argument}"
 
 
 def test_conda_env_is_made_from_the_lock() -> None:

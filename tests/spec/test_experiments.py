@@ -114,7 +114,7 @@ def test_every_fault_says_what_it_is_and_every_doubt_what_is_unknown() -> None:
         experiment = load(task)
         items = [*experiment.numbers, *experiment.curves]
         for item in items:
-            comparable, unknown = item.protocol(experiment.unknown)
+            comparable, unknown = item.protocol(experiment.unknown_words)
             assert (comparable == "protocol unknown in part") == bool(unknown)
         faults |= {item.fault for item in items if item.fault}
     assert len(faults) == 6

@@ -140,7 +140,7 @@ def _words(hypothesis: Hypothesis, decision: Decision, contrasts: Sequence[Contr
     words = f"{name} {findings}: {ends[decision]}"
     beyond = any(one.accuracy.low > margin or one.accuracy.high < -margin for one in contrasts)
     if decision in ("supported", "contradicted") and not beyond:
-        words += f" Whether the difference is more than {margin:g} points is open."
+        words += f" Whether the difference is more than {margin:g} points is not decidable."
     return words + _pairs_words(contrasts)
 
 

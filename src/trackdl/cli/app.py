@@ -125,10 +125,7 @@ def recover(
     export: Annotated[str | None, typer.Option(metavar="FOLDER", help="Write the trainings' table there.")] = None,
 ) -> None:
     """Find out what a report leaves out: train every candidate, and judge them by the numbers that it prints."""
-    if name.endswith((".yaml", ".yml")):
-        os.environ.setdefault("TRACKDL_REPORT", str(Path(name).absolute().parent))
-        name = Path(name).stem
-    experiment = spec.recovery_of(name.removeprefix("recover-"), options.chosen({"seeds": seeds}))
+    experiment = spec.recovery_of(options.in_report(name), options.chosen({"seeds": seeds}))
     from trackdl.tasks import recover as task
 
     processes.freeze_imports()

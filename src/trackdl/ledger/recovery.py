@@ -7,17 +7,20 @@ import numpy as np
 import pandas as pd
 
 from trackdl.analysis import grid_table
-from trackdl.analysis.recovery import Recovery, Values, reach, recover
+from trackdl.analysis.recovery import FEWEST, Recovery, Values, finite, reach, recover
+from trackdl.errors import InputError
 from trackdl.ledger.model import Candidate, PrintedPoint, Recovered, SeedEvidence
 from trackdl.ledger.rule import rounded
-from trackdl.ledger.words import METRICS, form_share, key_words, value_words
+from trackdl.ledger.words import METRICS, cell_words, form_share, key_words, value_words
 from trackdl.spec import ClassifySpec, RecoverSpec, Reported
 from trackdl.spec.base import DROPOUT
 
+EPOCHS = "training.epochs"
 FORMULA = "likelihood of candidates"
 # Royall (1997): a likelihood ratio of 8 is fairly strong evidence, one of 32 is strong.
 FAIRLY_STRONG, STRONG = 8, 32
 DIGITS = 5  # of means and bands, which are only drawn
+FEWEST_DECIMALS, MOST_DECIMALS = 2, 6  # that a report prints: 1.0 may be 100 % or 100.00 %
 
 
 def recovered(
@@ -32,14 +35,13 @@ def recovered(
         evidence: Where the table comes from.
 
     Raises:
-        ValueError, TypeError, KeyError: It is not the whole table, or the report prints none of its metrics.
+        ValueError, TypeError, KeyError: It is not the whole table, or all candidates have diverged.
+        InputError: The report prints no number that a recovery measures.
     """
     fits, impossible = grid_table.read(table)
     grid_table.check_whole(recovery.grid, fits, impossible)
     histories = {metric: grid_table.history(fits, metric) for metric in _metrics(fits)}
-    numbers = [one for one in experiment.numbers if _is_measured(one, histories, experiment)]
-    if not numbers:
-        raise ValueError("its report prints no number that a recovery measures")
+    numbers = measured(experiment, recovery)
     candidates = recovery.candidates()
     names = {key: name for name, key in recovery.grid.names.items()}
     values = []
@@ -47,26 +49,32 @@ def recovered(
         cell = {names[key]: value for key, value in candidate.items() if key != DROPOUT}
         own = grid_table.is_cell(fits, cell) if cell else np.ones(len(fits), dtype=bool)
         of_cell = {metric: frame[own].to_numpy(np.float64) for metric, frame in histories.items()}
-        values.append(_values(of_cell, numbers, experiment, dropout=candidate.get(DROPOUT) is True))
+        epochs = candidate.get(EPOCHS, recovery.experiment.training.epochs)
+        values.append(_values(of_cell, numbers, epochs, dropout=candidate.get(DROPOUT) is True))
     printed = np.array([one.value for one in numbers])
     series = list(dict.fromkeys(one.series for one in numbers))
-    found = recover(printed, values, [series.index(one.series) for one in numbers])
+    exact = _exact(numbers)
+    found = recover(printed, values, [series.index(one.series) for one in numbers], exact)
     order = np.argsort(-found.log_likelihoods, kind="stable")
+    judged = [place for place in order if np.isfinite(found.log_likelihoods[place])]
     best = float(found.log_likelihoods.max())
+    last = max(_epochs(recovery))
     return Recovered(
         task=experiment.name,
         seeds=recovery.seeds,
         points=[
-            PrintedPoint(metric=one.metric, epoch=_epoch(one, experiment), series=one.series, value=rounded(one.value))
+            PrintedPoint(metric=one.metric, epoch=_epoch(one, last), series=one.series, value=rounded(one.value))
             for one in numbers
         ],
         effective=[rounded(value, DIGITS) for value in found.effective],
         recognised=found.recognised[0],
         tried=found.recognised[1],
         candidates=[
-            _candidate(candidates[place], found, place, best, printed, values[place], numbers) for place in order
+            _candidate(candidates[place], found, place, best, printed, finite(values[place]), numbers, exact)
+            for place in judged
         ],
-        words=_words(candidates, found, len(numbers)),
+        diverged=[dict(candidates[place]) for place in range(len(candidates)) if place not in judged],
+        words=" ".join([_words(candidates, found, len(numbers)), *_diverged(candidates, values)]),
         evidence=evidence,
     )
 
@@ -76,22 +84,54 @@ def _metrics(fits: pd.DataFrame) -> list[str]:
     return list(dict.fromkeys(match[1] for match in matches if match))
 
 
-def _epoch(number: Reported, experiment: ClassifySpec) -> int:
-    return experiment.training.epochs if number.epoch is None else number.epoch
+def _epochs(recovery: RecoverSpec) -> list[int]:
+    """Return how many epochs candidates are trained for."""
+    found: list[int] = recovery.space.get(EPOCHS, [recovery.experiment.training.epochs])
+    return found
 
 
-def _is_measured(number: Reported, histories: Mapping[str, Any], experiment: ClassifySpec) -> bool:
-    """Return whether a number is what it is called, and of a metric and epoch that every training has measured."""
-    metric = number.metric.removeprefix("best_")
-    if number.metric.startswith("best_") and "val_accuracy" not in histories:
-        return False
-    epoch = _epoch(number, experiment)
-    return metric in histories and 1 <= epoch <= experiment.training.epochs and not (number.fault or number.comparable)
+def _epoch(number: Reported, last: int) -> int:
+    """Return the epoch of a number; one that names none is of its training's last."""
+    return last if number.epoch is None else number.epoch
 
 
-def _values(
-    histories: Mapping[str, Values], numbers: Sequence[Reported], experiment: ClassifySpec, *, dropout: bool
-) -> Values:
+def measured(experiment: ClassifySpec, recovery: RecoverSpec) -> list[Reported]:
+    """Return the printed numbers that say something of the candidates.
+
+    They are what they are called, and of a metric and an epoch that every training measures.
+
+    Raises:
+        InputError: There are none.
+    """
+    parts = ("train", "val", "test") if recovery.experiment.data.validation else ("train", "test")
+    metrics = {f"{part}_{kind}" for part in parts for kind in ("loss", "accuracy")}
+    least = min(_epochs(recovery))
+
+    def is_measured(one: Reported) -> bool:
+        best = one.metric.startswith("best_")
+        known = one.metric.removeprefix("best_") in metrics and (not best or "val" in parts)
+        return known and 1 <= _epoch(one, least) <= least and not (one.fault or one.comparable)
+
+    found = [one for one in experiment.numbers if is_measured(one)]
+    if not found:
+        raise InputError(
+            f"{experiment.name}.yaml: nothing to judge candidates by: `reported` or `printed` must have a number "
+            f"without `fault` that every training measures, of {', '.join(sorted(metrics))}, by epoch {least} at most"
+        )
+    return found
+
+
+def _exact(numbers: Sequence[Reported]) -> Values:
+    """Return half of the last digit that a report prints, of each number: the most that one of its kind has."""
+    decimals: dict[tuple[str, str], int] = {}
+    for one in numbers:
+        kind = (one.metric, one.series)
+        printed = len(f"{one.value:.{MOST_DECIMALS}f}".rstrip("0").partition(".")[2])
+        decimals[kind] = max(decimals.get(kind, FEWEST_DECIMALS), printed)
+    return np.array([0.5 * 10.0 ** -decimals[one.metric, one.series] for one in numbers])
+
+
+def _values(histories: Mapping[str, Values], numbers: Sequence[Reported], epochs: int, *, dropout: bool) -> Values:
     """Return ours, [trainings, numbers]; with `dropout` what is validated was validated with dropout at work."""
 
     def history(metric: str) -> Values:
@@ -99,7 +139,7 @@ def _values(
 
     columns = []
     for one in numbers:
-        epoch = _epoch(one, experiment)
+        epoch = _epoch(one, epochs)
         if one.metric.startswith("best_"):
             best = history("val_accuracy")[:, :epoch].argmax(axis=1)
             own = history(one.metric.removeprefix("best_"))
@@ -117,8 +157,9 @@ def _candidate(
     printed: Values,
     ours: Values,
     numbers: Sequence[Reported],
+    exact: Values,
 ) -> Candidate:
-    mean, half = ours.mean(axis=0), reach(ours)
+    mean, half = ours.mean(axis=0), reach(ours, exact)
     gaps: dict[str, list[float]] = {}
     for one, gap in zip(numbers, mean - printed, strict=True):
         gaps.setdefault(one.metric, []).append(float(gap))
@@ -143,6 +184,7 @@ def _words(candidates: Sequence[Mapping[str, Any]], found: Recovery, numbers: in
             shares.setdefault(value_words(candidate[key]), []).append(float(weight))
         if len(shares) < 2:
             continue
+        # A value of which no candidate is judged has the likelihood 0, which `_diverged` explains.
         (best, top), *rest = sorted(
             ((value, float(np.mean(own))) for value, own in shares.items()), key=lambda one: -one[1]
         )
@@ -160,19 +202,33 @@ def _words(candidates: Sequence[Mapping[str, Any]], found: Recovery, numbers: in
             f"number, against {low:.2f} to {high:.2f})."
         )
     right, tried = found.recognised
-    parts.append(
-        f"The {numbers} printed numbers count as {sum(found.effective):.1f} independent ones. Of our own {tried} "
-        f"trainings, each taken for a report, {right} lead to their own candidate."
-    )
+    if numbers > 1:
+        parts.append(f"The {numbers} printed numbers count as {sum(found.effective):.1f} independent ones.")
+    else:
+        parts.append("All of this rests on a single printed number.")
+    parts.append(f"Of our own {tried} trainings, each taken for a report, {right} lead to their own candidate.")
     return " ".join(part[:1].upper() + part[1:] for part in parts)
 
 
+def _diverged(candidates: Sequence[Mapping[str, Any]], values: Sequence[Values]) -> list[str]:
+    """Return a sentence for each candidate of which trainings have diverged."""
+    found = []
+    for candidate, own in zip(candidates, values, strict=True):
+        lost = len(own) - len(finite(own))
+        if lost:
+            words = cell_words({name: candidate[key] for key, name in key_words(list(candidate)).items()})
+            left = "" if len(own) - lost >= FEWEST else "; it is not judged"
+            found.append(f"Of {words}, {lost} of {len(own)} trainings have diverged{left}.")
+    return found
+
+
 def _against(ratio: float) -> str:
+    """Return what a likelihood ratio says of a value, in Royall's words."""
     times = f"{ratio:,.0f} times less likely" if ratio < 1e6 else "more than a million times less likely"
     if ratio >= STRONG:
-        return f"is {times}, and is ruled out"
+        return f"is {times}, strong evidence against it"
     if ratio >= FAIRLY_STRONG:
-        return f"is {times}"
+        return f"is {times}, fairly strong evidence against it"
     return f"cannot be told apart from it (a likelihood ratio of {ratio:.1f})"
 
 

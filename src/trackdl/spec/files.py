@@ -127,24 +127,66 @@ def experiments() -> dict[str, Experiment]:
 def recovery_of(name: str, overrides: Mapping[str, Any] | None = None) -> RecoverSpec:
     """Return the recovery of what the report leaves out of an experiment, as a file `recover-NAME.yaml` may state it.
 
+    Args:
+        name: The experiment's name, or the recovery's: with `PREFIX` in front.
+        overrides: Values by dotted key, as of `load`.
+
     Raises:
-        InputError: There is no such experiment, or it names nothing unknown by key.
+        InputError: There is no such experiment, or it names nothing unknown by key, or what a recovery cannot try.
     """
-    file = experiment_file(PREFIX + name)
+    if "/" in name:
+        raise InputError(f"{name}: no experiment's name; give one of {report_root()}, or its file, NAME.yaml")
+    own = experiment_file(name)
+    if name.startswith(PREFIX) and (not own.is_file() or _task_in(own) == "recover"):
+        name = name.removeprefix(PREFIX)
+    file, stated = experiment_file(PREFIX + name), experiment_file(name)
     if file.is_file():
-        return load(file, RecoverSpec, overrides)
-    if not load(experiment_file(name), ClassifySpec).candidates:
+        if (task := _task_in(file)) != "recover":
+            raise InputError(
+                f"{file}: key 'task': this is the name of the recovery of '{name}', so it must be 'recover', but is "
+                f"{task!r:.80}; rename this file"
+            )
+        made = load(file, RecoverSpec, overrides)
+        if made.experiment.name != name:
+            raise InputError(f"{file}: key 'of': must be '{name}', as the file is called, not '{made.experiment.name}'")
+        return made
+    if not load(stated, ClassifySpec).candidates:
         raise InputError(
-            f"{experiment_file(name)}: nothing to recover: its key 'unknown' must list what the report leaves out, by "
-            "key, with the values that it may have, e.g. {network.padding: [none, same]}"
+            f"{stated}: nothing to recover: its key 'unknown' must list what the report leaves out, by key, with the "
+            "values that it may have, e.g. {network.padding: [none, same]}"
         )
-    return parse(f"task: recover\nof: {name}\n", file.name, RecoverSpec, overrides, PREFIX + name)
+    try:
+        return parse(f"task: recover\nof: {name}\n", str(stated), RecoverSpec, overrides, PREFIX + name)
+    except InputError as error:  # the candidates are not of a key `space`, but of the experiment's `unknown`
+        said = str(error).replace(f"{stated}: key 'space", f"{stated}: key 'unknown")
+        raise InputError(said.replace(f"{stated}: space: ", f"{stated}: key 'unknown': ")) from error
+
+
+def _task_in(path: Path) -> Any:
+    """Return the kind that an experiment file says it is of."""
+    content = value_of(_text(path), str(path))
+    return content.get("task") if isinstance(content, dict) else None
 
 
 def recoveries() -> dict[str, RecoverSpec]:
-    """Return the recoveries of all of the report's experiments that name something unknown by key, by their names."""
-    known = (name for name, one in experiments().items() if isinstance(one, ClassifySpec) and one.candidates)
-    return {one.name: one for one in map(recovery_of, known)}
+    """Return the recoveries of all of the report's experiments that name something unknown by key, by their names.
+
+    Left out are those whose `unknown` has what a recovery cannot try, such as a key of `data`: it is valid as words.
+
+    Raises:
+        InputError: A file of the folder is not valid.
+    """
+    found = {}
+    for name, one in experiments().items():
+        if isinstance(one, ClassifySpec) and one.candidates:
+            try:
+                made = recovery_of(name)
+            except InputError:
+                if experiment_file(PREFIX + name).is_file():
+                    raise
+            else:
+                found[made.name] = made
+    return found
 
 
 def changed(experiment: Experiment, overrides: Mapping[str, Any]) -> Experiment:

@@ -3,11 +3,12 @@
 from functools import cached_property
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from trackdl.spec.base import DROPOUT, Named
 from trackdl.spec.classify import ClassifySpec
 from trackdl.spec.grid import REPORT, GridSpec, Space
+from trackdl.spec.keys import reason
 
 PREFIX = "recover-"  # of the name of an experiment's recovery
 
@@ -38,9 +39,15 @@ class RecoverSpec(Named):
     def _the_space_is_of_the_experiment(self) -> "RecoverSpec":
         if not any(len(values) > 1 for values in self.space.values()):
             raise ValueError("space: nothing to recover: no key has two values")
-        if any(not isinstance(value, bool) for value in self.space.get(DROPOUT, [])):
-            raise ValueError(f"space: {DROPOUT}: may be true or false")
-        _ = self.grid
+        values = self.space.get(DROPOUT, [])
+        if any(not isinstance(value, bool) for value in values) or len(set(values)) < len(values):
+            raise ValueError(f"space: {DROPOUT}: may be true or false, each once")
+        if values and not self.experiment.data.validation:
+            raise ValueError(f"space: {DROPOUT}: the experiment validates nothing; it has no data.validation")
+        try:
+            _ = self.grid
+        except ValidationError as error:
+            raise ValueError(reason(error)) from error
         return self
 
     @cached_property

@@ -26,6 +26,7 @@ class ReportSpec(Named):
     Attributes:
         authors: As they should be named, e.g. "Shen and Liu".
         source: Where the report can be read: an address.
+        pages: Where what an experiment's numbers quote can be read, by the experiment's name: its notebook's address.
         year: When it was published.
         slug: A short name; registered models of the report are called SLUG-EXPERIMENT by default.
         steps: What `trackdl main` runs, in this order; by default every experiment, and then the ledger.
@@ -35,6 +36,7 @@ class ReportSpec(Named):
     title: str = Field(min_length=1)
     authors: str = ""
     source: str = ""
+    pages: dict[str, Annotated[str, like(r"https?://[^\s\"'<>]+", "a page's address, https://...")]] = added({})
     year: int | None = Field(default=None, ge=1900, le=2200)
     slug: Annotated[str, like(SLUG, "lower-case letters, digits and -, at most 40")]
     steps: list[Step] = Field(default_factory=list)

@@ -4,23 +4,27 @@ The trainings are an Optuna study of the grid's kind: `trackdl recover` continue
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from trackdl import spec
 from trackdl.analysis import grid_table
 from trackdl.data.images import load_images
-from trackdl.errors import InputError
+from trackdl.errors import TrackdlError
 from trackdl.ledger import charts
 from trackdl.ledger import recovery as judge
 from trackdl.ledger.model import Recovered
-from trackdl.ledger.words import key_words, value_words
+from trackdl.ledger.words import cell_words, key_words, value_words
 from trackdl.spec import ClassifySpec, RecoverSpec
+from trackdl.spec.grid import REPORT
+from trackdl.spec.keys import with_keys
+from trackdl.studies.grid.diverging import or_diverged
 from trackdl.studies.grid.fits import fit_printed
 from trackdl.studies.grid.work import Fit, export_table, provenance, table_of, trained
 from trackdl.studies.store import storage
 from trackdl.system.console import print_table, say
 from trackdl.tracking.runs import Run
-from trackdl.training.image_splits import grid_with_size
+from trackdl.training.image_splits import with_size
 from trackdl.workers.pool import Engine, count_workers, work_through
 
 TRAINS = ("fit_printed",)  # covered by the code digest, with all that it reaches
@@ -57,17 +61,18 @@ def run(
     """
     count = count_workers(workers)
     storage()  # reports an unusable store before anything else is done
-    grid = grid_with_size(experiment.grid)
     # The embedded experiment has no printed numbers, because they do not affect the trainings.
     printed = spec.load(spec.experiment_file(experiment.experiment.name), ClassifySpec)
-    if not printed.numbers:
-        raise InputError(
-            f"{printed.name}.yaml: a recovery needs the numbers that the report prints: `reported` or `printed`"
-        )
-    with trained(experiment, grid, count, fit, engine) as (parent, studies):
+    judge.measured(printed, experiment)
+    experiment = _with_size(experiment)
+    grid = experiment.grid
+    with trained(experiment, grid, count, partial(or_diverged, fit), engine) as (parent, studies):
         content = grid_table.to_csv(grid, table_of(grid, studies))
         parent.text(content, "grid.csv")  # kept even if the analysis fails
-        found = judge.recovered(printed, experiment, content.encode())
+        try:
+            found = judge.recovered(printed, experiment, content.encode())
+        except ValueError as error:
+            raise TrackdlError(f"{experiment.name}: its trainings cannot be judged: {error}") from error
         parent.text(found.model_dump_json(indent=1), "recovery.json")
         parent.text(charts.standalone(charts.recovery(found, printed.label)), "pictures/recovery.svg")
         parent.metrics({"share_of_likelihood": found.candidates[0].weight})
@@ -79,11 +84,20 @@ def run(
     return Result(experiment, parent, found)
 
 
+def _with_size(experiment: RecoverSpec) -> RecoverSpec:
+    """Return a recovery whose images' size is known, so that it is known which of its candidates are networks."""
+    sized = with_size(experiment.experiment)
+    same = sized is experiment.experiment
+    return experiment if same else with_keys(experiment, {"experiment": sized.model_dump(by_alias=True)})
+
+
 def show(result: Result) -> str:
     """Print the candidates, the likeliest first, and what the numbers say; return a one-line summary."""
     label = result.experiment.experiment.label
     print_table(f"{label}: what the report leaves out", *judge.table(result.found))
     say(result.found.words)
+    for cell, reason in result.experiment.grid.impossible(REPORT):
+        say(f"{cell_words(cell)} is no network, and not among the candidates: {reason}")
     say(f"run {result.run.id}; its pictures/recovery.svg shows the printed numbers over each candidate")
     best = result.found.candidates[0]
     values = ", ".join(f"{name} {value_words(best.values[key])}" for key, name in key_words(list(best.values)).items())

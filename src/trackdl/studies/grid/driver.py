@@ -110,4 +110,5 @@ class GridDriver(Driver):
         }
         trials.log_once(cell.run, {**curves, **{name: [(0, value)] for name, value in single.items()}})
         self.close_run(cell.run, "FINISHED")
-        cell.study.complete(cell.trial, float(np.mean(last)))
+        mean = float(np.mean(last))
+        cell.study.complete(cell.trial, mean if np.isfinite(mean) else 0.0)  # Optuna takes no NaN, of one that diverged

@@ -1,18 +1,14 @@
 """All fits of a grid, each done once: its studies, its run, and the workers."""
 
 import json
-import os
-import platform
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import psutil
 
 from trackdl.analysis import grid_table
 from trackdl.data.readers import digest_of
@@ -24,6 +20,7 @@ from trackdl.studies.grid.study import GridStudy, fold_results
 from trackdl.studies.store import study_lock
 from trackdl.studies.study import RUN
 from trackdl.system.console import progress
+from trackdl.system.machine import machine, versions
 from trackdl.system.paths import whole_file
 from trackdl.tracking import runs, trials
 from trackdl.tracking.runs import Run
@@ -122,25 +119,10 @@ def provenance(run: Run, data: str, studies: list[GridStudy]) -> dict[str, Any]:
         "data": data,
         "code": run.info.data.tags["trackdl.code_digest"],
         "command": " ".join(["trackdl", *sys.argv[1:]]),
-        "machine": {
-            "processor": _processor(),
-            "cores": os.cpu_count(),
-            "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
-            "system": f"{platform.system()} {platform.release()}",
-        },
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("trackdl", "torch", "optuna", "mlflow", "scikit-learn", "numpy")},
+        "machine": machine(),
+        "versions": versions(),
         "wall_hours": {study.name: round(study.active_seconds / 3600, 3) for study in studies},
     }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def export_table(folder: Path, name: str, table: str, origin: dict[str, Any]) -> None:
