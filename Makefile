@@ -19,7 +19,7 @@ ifneq ($(wildcard ../shared/data/report_weights),)
 export TRACKDL_REPORT_WEIGHTS ?= $(abspath ../shared/data/report_weights)
 endif
 
-.PHONY: help setup run test test-faults check ui lock pictures scale bench gpu-check grid-padded $(ENTRIES)
+.PHONY: help setup setup-crate run test test-faults check ui lock pictures scale bench gpu-check grid-padded $(ENTRIES)
 
 help: ## Explain the targets.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
@@ -37,6 +37,13 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --editable .
 	@touch $(READY)
 
+setup-crate: .venv-crate/.ready ## The public validator of RO-Crates, whose pins do not go with ours, for the tests.
+
+.venv-crate/.ready: requirements-crate.lock
+	$(PYTHON) -m venv .venv-crate
+	.venv-crate/bin/python -m pip install --disable-pip-version-check --quiet -r requirements-crate.lock
+	@touch .venv-crate/.ready
+
 run: $(READY) ## The whole report, by `mlflow run`: get the data, train, compare with the report's numbers.
 
 	@$(MAKE) --no-print-directory data
@@ -49,7 +56,7 @@ grid-padded: $(READY) ## Task 2's grid with padding, a variant of ours: experime
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/mlflow run . -e grid --env-manager local --experiment-name trackdl \
 	  -P file=experiments/grid-padded.yaml
 
-test: $(READY) check ## Lint, types and all tests.
+test: $(READY) setup-crate check ## Lint, types and all tests.
 	$(BIN)/pytest -n 2 --dist loadfile
 
 test-faults: $(READY) ## Test kills, outages, full disks and bad input with real stores: about ten minutes.

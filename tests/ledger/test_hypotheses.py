@@ -1,7 +1,5 @@
 """The hypotheses as the ledger tells them: judged where the table is whole, named as open where it is not."""
 
-import base64
-
 import pandas as pd
 import pytest
 
@@ -41,17 +39,22 @@ def ask(text: str | None, padded: pd.DataFrame | None = None) -> list[Hypothesis
     return judged({"grid": GRID, "grid-padded": PADDED}, beside, sources)
 
 
-def test_each_has_a_verdict_and_a_picture_and_twice_the_same(fits: pd.DataFrame, padded: pd.DataFrame) -> None:
+def test_each_has_a_verdict_and_its_contrasts_and_twice_the_same(fits: pd.DataFrame, padded: pd.DataFrame) -> None:
     found = ask(grid_table.to_csv(GRID, fits), padded)
     assert len(found) == 7
     assert all(one.verdict for one in found)
-    assert all(base64.b64decode(one.figure.partition(",")[2])[1:4] == b"PNG" for one in found)
+    assert [len(one.contrasts) for one in found] == [1, 1, 1, 1, 1, 1, 3]
+    for item in found:
+        for one in item.contrasts:
+            assert one.least < one.mean < one.most
+            assert f"{one.high} against {one.low}: {one.mean:+.2f} points" in item.words
+            assert f"(95 % interval {one.least:+.2f} to {one.most:+.2f}" in item.words
     assert found == ask(grid_table.to_csv(GRID, fits), padded)
 
 
 def test_without_a_table_they_are_open_and_say_what_to_run(padded: pd.DataFrame) -> None:
-    assert {(one.verdict, one.words, one.figure) for one in ask(None, padded)} == {
-        (None, "not run yet: `trackdl grid --file experiments/grid.yaml --export experiments/results`", "")
+    assert {(one.verdict, one.words, len(one.contrasts)) for one in ask(None, padded)} == {
+        (None, "not run yet: `trackdl grid --file experiments/grid.yaml --export experiments/results`", 0)
     }
 
 

@@ -73,12 +73,12 @@ def test_a_folder_of_two_experiments_has_a_ledger_that_verifies(
     assert nothing.data == project / "reports" / "ada" / "ledger.json"
     assert {page._verdict(entry) for entry in nothing.ledger.entries} == {"not run yet", "no formula"}
     assert nothing.ledger.entries[0].words == "not run yet: `trackdl run ada/digits.yaml`"
-    assert task.verify(nothing.data) == []
+    assert task.verify(nothing.data).differences == []
 
     result = made(seeds=3)
     ledger = result.ledger
     assert len(runs.find("digits")) == 3, "each seed has a run of its own, whatever the file's seeds are"
-    assert task.verify(result.data) == []
+    assert task.verify(result.data).differences == []
     entries = {(entry.task, entry.metric, entry.epoch): entry for entry in ledger.entries}
     in_the_end = entries["digits", "test_accuracy", None].figure
     first = runs.Run(in_the_end.evidence[0].run)
@@ -124,7 +124,7 @@ def test_what_had_no_evidence_is_no_difference(project: Path, monkeypatch: pytes
     assert second.words.startswith("no evidence: run ")
     assert "test-epoch-00007.safetensors is not available" in second.words
     assert list(result.ledger.runs) == [first.figure.evidence[0].run]
-    assert task.verify(result.data) == []
+    assert task.verify(result.data).differences == []
 
 
 def test_names_that_the_folder_lacks_are_told(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,9 +160,9 @@ def test_two_reports_with_the_same_names_do_not_mix(project: Path, monkeypatch: 
         task.verify(mine.data)
     classify.run(spec.named("wide"))  # type: ignore[arg-type]
     assert made().ledger.entries[0].figure is not None
-    assert task.verify(other.data.parent.parent / "alan" / "ledger.json") == []
+    assert task.verify(other.data.parent.parent / "alan" / "ledger.json").differences == []
     report(project, monkeypatch)
-    assert task.verify(mine.data) == []
+    assert task.verify(mine.data).differences == []
 
 
 def test_a_ledger_is_never_written_over_another_reports(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

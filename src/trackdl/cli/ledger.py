@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from trackdl.cli import options
-from trackdl.errors import TrackdlError
+from trackdl.errors import InputError, TrackdlError
 from trackdl.spec import LedgerSpec
 from trackdl.system.console import print_table, say
 
@@ -19,25 +19,43 @@ def ledger(
         int | None, typer.Option(help="Number of seeds of every training; the trainings that are missing are run.")
     ] = None,
     ui: Annotated[str | None, typer.Option(help="The MLflow UI's address, for links to runs.")] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH", help="Also write the evidence there, to check anywhere: a folder, or a .zip file."
+        ),
+    ] = None,
 ) -> None:
     """Every number of the report next to ours, judged, with evidence: ledger.html and ledger.json in reports/."""
+    if file and bundle:
+        raise InputError("--bundle takes the report's own ledger.yaml: put what --file has there")
     experiment = options.read(file, LedgerSpec, options.chosen({"seeds": seeds, "ui": ui}))
     from trackdl.tasks import ledger as task
 
-    task.show(task.run(experiment))
+    task.show(task.run(experiment, bundle))
 
 
 def verify(
-    data: Annotated[Path, typer.Argument(metavar="LEDGER", help="A ledger.json.")],
+    data: Annotated[Path, typer.Argument(metavar="LEDGER", help="A ledger.json, or a bundle: a folder or .zip file.")],
     file: Annotated[str | None, typer.Option(help="The file that was passed to `ledger --file`, if any.")] = None,
+    retrain: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Also train N figures of a bundle again, chosen at random.")
+    ] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Chooses the figures for --retrain.")] = 0,
 ) -> None:
-    """Compute every figure of a ledger again from its runs' predictions and histories; exit 1 on any difference."""
+    """Compute every figure of a ledger again from its evidence; exit 1 on any difference.
+
+    A bundle (`trackdl ledger --bundle`) brings its evidence along: it needs no store and no data. Of any other ledger
+    the runs must be in the store.
+    """
     from trackdl.tasks import ledger as task
 
-    differences = task.verify(data, options.read(file, LedgerSpec, {}) if file else None)
-    if differences:
+    found = task.verify(data, options.read(file, LedgerSpec, {}) if file else None, retrain, seed)
+    for note in found.notes:
+        say(f"note: {note}")
+    if found.differences:
         hint = [] if file else ["(a ledger of `trackdl ledger --file FILE` is checked with the same --file)"]
-        raise TrackdlError("\n".join([f"{data}: {len(differences)} differences:", *differences, *hint]))
+        raise TrackdlError("\n".join([f"{data}: {len(found.differences)} differences:", *found.differences, *hint]))
     say(f"{data}: every figure agrees with its runs' predictions and histories")
 
 

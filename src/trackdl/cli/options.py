@@ -132,3 +132,23 @@ def read_any(file: str, settings: dict[str, Any]) -> spec.Experiment:
 
     with runs.download(file) as path:
         return spec.load_any(path, settings)
+
+
+def in_report(name: str) -> str:
+    """Return the name of one of the report's experiments, given by name or by file; a file's folder is the report's.
+
+    Raises:
+        InputError: It is of a run, or a file outside of the report's folder.
+    """
+    if name.startswith("runs:/"):
+        raise InputError(
+            f"{name}: must be an experiment of the report, whose file has the printed numbers; give its name"
+        )
+    path = Path(name)
+    if path.suffix != ".yaml":
+        return name
+    folder = path.absolute().parent.resolve()
+    report = Path(os.environ.setdefault("TRACKDL_REPORT", str(folder)))
+    if report.resolve() != folder:
+        raise InputError(f"{name}: not in the report's folder, {report}; leave out --report, or name a file in it")
+    return path.stem

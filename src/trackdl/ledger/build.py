@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from trackdl.analysis.stats import exact_interval, mean_interval
 from trackdl.errors import InputError, TrackdlError
-from trackdl.ledger.folder import command_of
+from trackdl.ledger.folder import TABLE, command_of
 from trackdl.ledger.formulas import Computed, compute, compute_curve
 from trackdl.ledger.hypotheses import judged
 from trackdl.ledger.model import (
@@ -32,11 +32,13 @@ from trackdl.ledger.model import (
     IntervalOf,
     Ledger,
     Published,
+    Recovered,
     SeedEvidence,
     Spread,
     key_of,
 )
 from trackdl.ledger.recipes import Recipe, recipe
+from trackdl.ledger.recovery import FORMULA, recovered
 from trackdl.ledger.rule import (
     DIGITS,
     FEWEST,
@@ -50,7 +52,7 @@ from trackdl.ledger.rule import (
 )
 from trackdl.ledger.sources import FigureQuery, Sources, Stamp
 from trackdl.ledger.words import cell_of, cell_words, metric_words
-from trackdl.spec import Experiment, GridSpec
+from trackdl.spec import ClassifySpec, Experiment, GridSpec, RecoverSpec, report
 from trackdl.spec.base import Comparable, Curve, Reported, TrainedSpec, Unit, unit_of
 from trackdl.spec.cells import reported_cells
 from trackdl.spec.ledger import BeyondItem, LedgerSpec, Number
@@ -99,9 +101,11 @@ def build(
         against = item.against and entries[_place(places, item.against, f"{experiment.name}.yaml")]
         beyond.append(_beyond(_How(experiments[item.task], sources, item.set), item, against or None))
     hypotheses = judged(experiments, experiment.beside, sources)
+    found = _recovered(experiments, sources)
     claims: list[Entry | CurveEntry | Beyond] = [*entries, *curves, *beyond]
     used = [item for one in claims for item in one.evidence]
     used += [item for one in hypotheses for item in one.evidence.values()]
+    used += [one.evidence for one in found if one.evidence]
     return Ledger(
         **vars(stamp),
         experiments={
@@ -116,10 +120,29 @@ def build(
         entries=entries,
         curves=curves,
         hypotheses=hypotheses,
+        recovered=found,
         faults=[*_faults([*entries, *curves]), *_remarks(experiments, entries)],
         beyond=beyond,
         runs=sources.runs_of(used),
     )
+
+
+def _recovered(experiments: Mapping[str, Experiment], sources: Sources) -> list[Recovered]:
+    """Return what experiments' reports leave out, where the trainings of all candidates are done."""
+    found = []
+    for one in experiments.values():
+        named = experiments.get(one.experiment.name) if isinstance(one, RecoverSpec) else None
+        if not isinstance(one, RecoverSpec) or not isinstance(named, ClassifySpec):
+            continue
+        picked = sources.pick(FigureQuery(one.name, one.name, one.task, "", None))
+        if picked:
+            (content,) = sources.read(picked[0].run, (TABLE,))
+            evidence = SeedEvidence(**asdict(picked[0]), artifacts=[TABLE], formula=FORMULA)
+            try:
+                found.append(recovered(named, one, content, evidence))
+            except (ValueError, TypeError, KeyError) as error:
+                raise TrackdlError(f"{one.name}: its table cannot be judged: {error}") from error
+    return found
 
 
 def numbers_of(experiment: Experiment) -> Sequence[Reported]:
@@ -215,7 +238,7 @@ def _entry(how: _How, item: Reported, protocol: Protocol, spreads: Mapping[str, 
         task=how.name,
         metric=item.metric,
         epoch=item.epoch,
-        published=_published(item, item.value, item.quote, (comparable, unknown)),
+        published=_published(how.name, item, item.value, item.quote, (comparable, unknown)),
         figure=figure,
         spread=spread,
         verdict=verdict.name if verdict else None,
@@ -227,9 +250,10 @@ def _sentence(words: str) -> str:
     return f"{words[:1].upper()}{words[1:]}." if words else ""
 
 
-def _published(item: Reported | Curve, value: float, quote: str, protocol: Protocol) -> Published:
+def _published(task: str, item: Reported | Curve, value: float, quote: str, protocol: Protocol) -> Published:
     kept = item.model_dump(include={"unit", "fault", "series"})
-    return Published(value=rounded(value), quote=quote, comparable=protocol[0], unknown=protocol[1], **kept)
+    link = report().pages.get(task, "")
+    return Published(value=rounded(value), quote=quote, link=link, comparable=protocol[0], unknown=protocol[1], **kept)
 
 
 def _as_run(how: _How, evidence: Sequence[SeedEvidence], protocol: Protocol) -> Protocol:
@@ -274,7 +298,7 @@ def _curve(how: _How, item: Curve, protocol: Protocol) -> CurveEntry:
     return CurveEntry(
         task=how.name,
         metric=item.metric,
-        published=_published(item, claim.value, quote, (comparable, unknown)),
+        published=_published(how.name, item, claim.value, quote, (comparable, unknown)),
         epochs=epochs,
         seen=seen,
         size=found[0][2].size if found else None,
@@ -308,7 +332,7 @@ def _by_seed(
             traced = {**asdict(picked), "artifacts": list(one.artifacts), "formula": one.formula}
             found.append((traced, one, computed))
     except TrackdlError as error:
-        return [], f"{NO_EVIDENCE}: {error}"
+        return [], how.sources.lacking.get(query.key) or f"{NO_EVIDENCE}: {error}"
     return found, "" if found else how.sources.lacking.get(query.key) or _not_run(how, query)
 
 
@@ -361,6 +385,11 @@ def _interval(
     if first.examples and (over_examples or len(values) == 1):
         return exact_interval(round(sum(values) / len(values) * first.examples), first.examples), "examples"
     if len(values) == 1:
+        return None, "none"
+    if len(set(values)) == 1:
+        # Seeds that agree to the last example do not make the mean certain: what is left is the choice of examples.
+        if first.examples:
+            return exact_interval(round(values[0] * first.examples), first.examples), "examples"
         return None, "none"
     return mean_interval(values, share=unit == "fraction"), "seeds"
 

@@ -1,21 +1,27 @@
 """Charts of the ledger's page: inline SVG, coloured by the page's style sheet so that they follow light and dark."""
 
 import math
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from html import escape
+from html import escape, unescape
 from pathlib import Path
 
 from matplotlib.ticker import MaxNLocator
 
-from trackdl.ledger.model import Recovered
+from trackdl.ledger.model import ContrastFacts, HypothesisEntry, Recovered
 from trackdl.ledger.rule import form
 from trackdl.ledger.words import METRICS, form_share, key_words, value_words
 from trackdl.spec.base import Unit
 
 WIDTH, HEIGHT = 400, 215
+SLIM = 360  # the width of charts whose labels stand above their marks, for telephones
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 12, 34
 FEWEST_POINTS = 4  # of a metric in the picture of a recovery
+OURS, REPORT = ("dot", "trackdl, the mean; shaded: its 95 % interval, over seeds"), ("ring", "the report")
+PRINTED = (("ring", "printed, within the band of one further training"), ("out", "printed, outside of it"))
+LOG = ", on a logarithmic axis"
+FOREST = "points of accuracy, the first value less the second"
 MANY = 60  # epochs, whose marks would hide the line
 
 Places = Sequence[tuple[float, float]]
@@ -33,13 +39,14 @@ class Point:
 
 @dataclass(frozen=True)
 class DotRow:
-    """A row of a dot chart: the report's value, if any, and ours with its interval."""
+    """A row of a dot chart: the report's value, if any, and ours with its interval, and what that is over."""
 
     name: str
     report: float | None
     value: float
     low: float | None
     high: float | None
+    over: str
 
 
 def ticks(low: float, high: float, count: int = 5, *, whole: bool = False) -> list[float]:
@@ -48,10 +55,10 @@ def ticks(low: float, high: float, count: int = 5, *, whole: bool = False) -> li
     return [float(tick) for tick in locator.tick_values(low, high) if low <= tick <= high]
 
 
-def curves(title: str, report: Sequence[Point], ours: Sequence[Point], unit: Unit, *, even: bool) -> str:
+def curves(title: str, report: Sequence[Point], ours: Sequence[Point], unit: Unit, *, log: bool) -> str:
     """Draw a number over the epochs: ours, if any, as a line with its interval as a band, the report's as rings.
 
-    With `even` the epochs are spaced evenly, whatever lies between them.
+    With `log` the axis of epochs is logarithmic; if there is an epoch 0, it is of 1 more than each.
     """
     epochs = sorted({point.epoch for point in (*report, *ours)})
     values = [v for p in (*report, *ours) for v in (p.value, p.low, p.high) if v is not None]
@@ -61,12 +68,14 @@ def curves(title: str, report: Sequence[Point], ours: Sequence[Point], unit: Uni
     if unit == "fraction":
         high = min(high, 1.0)
 
+    ends = epochs[0], epochs[-1]
+
     def x(epoch: int) -> float:
-        place, last = (epochs.index(epoch), len(epochs) - 1) if even else (epoch - epochs[0], epochs[-1] - epochs[0])
-        return _x(place / max(last, 1))
+        first, last, place = (math.log(one + (epochs[0] < 1)) if log else one for one in (*ends, epoch))
+        return _x((place - first) / ((last - first) or 1))
 
     y = _y_scale(low, high)
-    parts = [_y_axis(low, high, unit), _x_axis(epochs, x, even=even)]
+    parts = [_y_axis(low, high, unit), _x_axis(epochs if log or len(epochs) < 10 else _rounds(*ends), x, log=log)]
     banded = [(p.epoch, p.low, p.high) for p in ours if p.low is not None and p.high is not None]
     if len(banded) > 1:
         parts.append(_band([(x(e), y(a)) for e, a, _ in banded], [(x(e), y(b)) for e, _, b in banded]))
@@ -105,8 +114,7 @@ def dense(
     def placed(values: Sequence[float]) -> Places:
         return [(x(place), y(value)) for place, value in zip(places, values, strict=True)]
 
-    epochs = [int(tick) for tick in ticks(first, last, 8, whole=True)]
-    parts = [_y_axis(0.0, top, "loss"), _x_axis(epochs, x, even=True)]
+    parts = [_y_axis(0.0, top, "loss"), _x_axis(_rounds(first, last), x)]
     if low and high:
         parts.append(_band(placed(low), placed(high)))
     if ours:
@@ -117,39 +125,82 @@ def dense(
     return _svg(title, WIDTH, HEIGHT, parts)
 
 
-def rows(title: str, lines: Sequence[DotRow]) -> str:
-    """Draw accuracies, fractions, a row each: the report's as a ring, ours as a dot with its interval."""
-    step, top, width = 46, 8, 640
-    height = top + step * len(lines) + 26
+def rows(title: str, lines: Sequence[DotRow], *, ladder: bool) -> str:
+    """Draw accuracies, fractions, a row each: the report's as a ring, ours as a dot with its interval.
 
-    def x(value: float) -> float:
-        return 14 + value * (width - 94)  # the number is to the right of its mark
-
-    def across(kind: str, start: float, end: float, y: float) -> str:
-        return f'<line class="{kind}" x1="{x(start):.1f}" x2="{x(end):.1f}" y1="{y}" y2="{y}"/>'
-
-    def mark(kind: str, value: float, y: float) -> str:
-        return f'<circle class="{kind}" cx="{x(value):.1f}" cy="{y}" r="5"/>'
-
-    parts = []
-    for tick in (0, 0.25, 0.5, 0.75, 1):
-        parts.append(f'<line class="grid" x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="{top}" y2="{height - 22}"/>')
-        parts.append(_text("tick", x(tick), height - 6, "middle" if tick else "start", f"{tick:.0%}"))
-    for index, line in enumerate(lines):
-        y = top + step * index + 30
-        parts.append(_text("name", 14, y - 16, "start", line.name))
-        if line.report is not None:
-            parts += [across("gain", line.report, line.value, y), mark("ring", line.report, y)]
-            parts.append(_text("value", x(line.report) - 10, y + 4, "end", form("fraction", line.report)))
+    In a ladder, the first row is the report's number, and each of ours is a step from the one above it.
+    """
+    known = [one for line in lines for one in (line.report, line.value, line.low, line.high) if one is not None]
+    pad = max(0.04 * (max(known) - min(known)), 1e-4)
+    low, high = max(min(known) - pad, 0.0), min(max(known) + pad, 1.0)
+    low = 0.0 if low < high / 4 else low
+    x = _across(low, high)
+    links, parts, y, before = [], [], 2, None
+    if ladder and (report := lines[0].report) is not None:
+        parts += [_text("name", 2, 16, "start", "What the report prints"), _mark("ring", x(report), 44)]
+        parts.append(_text("value", 2, 33, "start", form("fraction", report)))
+        y, before = 52, (report, 44)
+    for line in lines:
+        for words in textwrap.wrap(line.name, 50):
+            y += 14
+            parts.append(_text("name", 2, y, "start", words))
+        ours = form("fraction", line.value)
+        if before:
+            ours += f" ({100 * (line.value - before[0]):+.2f})"
+        elif line.report is not None:
+            ours = f"{form('fraction', line.report)} \u2192 {ours}"
+        y += 17
+        parts.append(_text("value", 2, y, "start", ours))
+        y += 11
+        if before:
+            links.append(f'<path class="gain" d="M{x(before[0]):.1f} {before[1]}V{y}H{x(line.value):.1f}"/>')
+        elif line.report is not None:
+            links.append(_bar("gain", x(line.report), x(line.value), y))
+            parts.append(_mark("ring", x(line.report), y))
         if line.low is not None and line.high is not None:
-            parts.append(across("interval", line.low, line.high, y))
-        end = line.value if line.high is None else max(line.value, line.high)
-        parts.append(mark("dot", line.value, y))
-        parts.append(_text("value", x(end) + 10, y + 4, "start", form("fraction", line.value)))
-    return _svg(title, width, height, parts)
+            bounds = f"{form('fraction', line.low)} to {form('fraction', line.high)} ({line.over})"
+            parts += [_text("tick", SLIM - 2, y - 11, "end", bounds), _bar("interval", x(line.low), x(line.high), y)]
+        parts.append(_mark("dot", x(line.value), y))
+        before = (line.value, y) if ladder else None
+        y += 12
+    axis = _axis(ticks(low, high), x, y, lambda tick: f"{100 * tick:g} %")
+    note = [_text("tick", SLIM / 2, y + 30, "middle", "the axis does not begin at 0")] if low else []
+    return _svg(title, SLIM, y + 34, [*axis, *links, *parts, *note])
 
 
-PANEL, ROW, NAME = 150, 74, 168  # of the picture of a recovery: the width and height of a panel, and of the names
+def effect_words(one: ContrastFacts) -> str:
+    """Return an effect on accuracy, in points, as text with its interval, if it is known."""
+    known = f" ({one.least:+.2f} to {one.most:+.2f})" if one.least is not None else ""
+    return f"{one.high} against {one.low}: {one.mean:+.2f}{known}"
+
+
+def forest(title: str, hypotheses: Sequence[HypothesisEntry]) -> str:
+    """Draw every contrast of hypotheses with one margin, the effect with its interval, all on one scale."""
+    margin = hypotheses[0].margin
+    effects = [one for item in hypotheses for one in item.contrasts]
+    ends = [end for one in effects for end in (one.least, one.mean, one.most) if end is not None]
+    x = _across(min(-margin, *ends), max(margin, *ends))
+    parts, y = [], 4
+    for item in (item for item in hypotheses if item.contrasts):
+        y += 18
+        parts.append(_text("name", 2, y, "start", item.dimension))
+        parts.append(_text("tick", SLIM - 2, y, "end", item.verdict or ""))
+        for one in item.contrasts:
+            values, _, points = effect_words(one).partition(": ")
+            parts.append(_text("value", 2, y + 18, "start", values))
+            parts.append(_text("value", SLIM - 2, y + 18, "end", points))
+            y += 29
+            if one.least is not None and one.most is not None:
+                parts.append(_bar("interval", x(one.least), x(one.most), y))
+            parts.append(_mark("dot", x(one.mean), y))
+            y += 4
+        y += 8
+    band = f'<rect class="margin" x="{x(-margin):.1f}" y="0" width="{x(margin) - x(-margin):.1f}" height="{y}"/>'
+    axis = _axis(ticks(min(ends), max(ends)), x, y, lambda tick: f"{tick:+g}" if tick else "0")
+    return _svg(title, SLIM, y + 34, [band, *axis, *parts, _text("tick", SLIM / 2, y + 30, "middle", FOREST)])
+
+
+PANEL, ROW, NAME = 150, 74, 172  # of the picture of a recovery: the width and height of a panel, and of the names
 
 
 def recovery(found: Recovered, title: str) -> str:
@@ -162,59 +213,53 @@ def recovery(found: Recovered, title: str) -> str:
     for place, point in enumerate(found.points):
         by_metric.setdefault(point.metric, []).append(place)
     columns = {metric: places for metric, places in by_metric.items() if len(places) >= FEWEST_POINTS}
-    series = list(dict.fromkeys(point.series for point in found.points))
-    epochs = max(point.epoch for point in found.points)
-    width, top = NAME + PANEL * len(columns) + 10, 30
-    parts = [
-        _text("name", NAME + PANEL * (column + 0.5), 14, "middle", METRICS.get(metric, metric))
-        for column, metric in enumerate(columns)
-    ]
+    epochs = [found.points[place].epoch for places in columns.values() for place in places] or [1]
+    width, bottom = NAME + PANEL * len(columns) + 10, 34 + ROW * len(found.candidates)
+    parts = []
     for row, one in enumerate(found.candidates):
-        y = top + ROW * row
+        y = 34 + ROW * row
         words = [f"{name}: {value_words(one.values[key])}" for key, name in key_words(list(one.values)).items()]
-        parts.append(_text("value", 4, y + 12, "start", f"{form_share(one.weight)} of the likelihood"))
-        parts += [_text("tick", 4, y + 26 + 13 * line, "start", text) for line, text in enumerate(words[:4])]
-        for column, (metric, places) in enumerate(columns.items()):
-            most = 1.05 * max(
-                max(abs(found.points[place].value - each.mean[place]) for each in found.candidates for place in places),
-                max(each.high[place] - each.mean[place] for each in found.candidates[:1] for place in places),
-            )
-            left = NAME + PANEL * column
+        parts.append(f'<line class="grid" x1="0" x2="{width}" y1="{y}" y2="{y}"/>')
+        parts.append(
+            _text("value" if row else "name", 4, y + 18, "start", f"{form_share(one.weight)} of the likelihood")
+        )
+        parts += [_text("tick", 4, y + 33 + 14 * line, "start", text) for line, text in enumerate(words[:3])]
+    for column, (metric, places) in enumerate(columns.items()):
+        left = NAME + PANEL * column
+        unit: Unit = "fraction" if "accuracy" in metric else "loss"
+        # The scale: every candidate's gaps, and the likeliest one's band.
+        best = found.candidates[0]
+        gaps = [abs(found.points[place].value - one.mean[place]) for one in found.candidates for place in places]
+        most = 1.05 * max(*gaps, *(best.high[place] - best.mean[place] for place in places)) or 1.0
 
-            def x(epoch: int, left: int = left) -> float:
-                return left + 10 + (PANEL - 20) * (epoch - 1) / max(epochs - 1, 1)
+        def x(epoch: int, left: int = left) -> float:
+            return left + 10 + (PANEL - 20) * (epoch - min(epochs)) / max(max(epochs) - min(epochs), 1)
 
-            def across(value: float, y: int = y, most: float = most) -> float:
-                return y + ROW / 2 - 4 - max(-1.0, min(1.0, value / most)) * (ROW / 2 - 8)
+        words_of_scale = f"\u00b1{100 * most:.1f} points" if unit == "fraction" else f"\u00b1{most:.3f}"
+        parts.append(_text("name", left + PANEL / 2, 12, "middle", METRICS.get(metric, metric)))
+        parts.append(_text("tick", left + PANEL / 2, 27, "middle", words_of_scale))
+        for epoch, anchor in ((min(epochs), "start"), (max(epochs), "end")):
+            parts.append(_text("tick", x(epoch), bottom + 14, anchor, f"epoch {epoch}"))
+        for row, one in enumerate(found.candidates):
 
-            for kind in dict.fromkeys(found.points[place].series for place in places):
-                own = [place for place in places if found.points[place].series == kind]
-                if kind == series[0] or len(series) == 1:
-                    upper = [(x(found.points[place].epoch), across(one.high[place] - one.mean[place])) for place in own]
-                    lower = [(x(found.points[place].epoch), across(one.low[place] - one.mean[place])) for place in own]
-                    parts.append(_band(lower, upper))
-            parts.append(
-                f'<line class="grid" x1="{x(1):.1f}" x2="{x(epochs):.1f}" y1="{across(0):.1f}" y2="{across(0):.1f}"/>'
-            )
+            def y_of(value: float, middle: float = 34 + ROW * (row + 0.5), most: float = most) -> float:
+                return middle - max(-1.0, min(1.0, value / most)) * (ROW / 2 - 6)
+
+            by_epoch = sorted({found.points[place].epoch: place for place in places}.items())
+            lower = [(x(epoch), y_of(one.low[place] - one.mean[place])) for epoch, place in by_epoch]
+            upper = [(x(epoch), y_of(one.high[place] - one.mean[place])) for epoch, place in by_epoch]
+            parts.append(_band(lower, upper))
+            parts.append(_line("ours thin", [(x(epoch), y_of(0)) for epoch, _ in by_epoch]))
             for place in places:
                 point = found.points[place]
-                unit: Unit = "fraction" if "accuracy" in metric else "loss"
-                inside = one.low[place] <= point.value <= one.high[place]
-                label = (
-                    f"epoch {point.epoch}{', ' if point.series else ''}{point.series}: report {form(unit, point.value)}"
-                )
-                size = 1.7 if series.index(point.series) else 2.2
+                kind = "ring" if one.low[place] <= point.value <= one.high[place] else "out"
+                label = f"epoch {point.epoch}{', ' if point.series else ''}{point.series}: report "
                 parts.append(
-                    f'<circle class="{"ring" if inside else "out"}" cx="{x(point.epoch):.1f}" '
-                    f'cy="{across(point.value - one.mean[place]):.1f}" r="{size}">'
-                    f"<title>{escape(label)}, ours {form(unit, one.mean[place])}</title></circle>"
+                    f'<circle class="{kind}" cx="{x(point.epoch):.1f}" cy="{y_of(point.value - one.mean[place]):.1f}" '
+                    f'r="2.3"><title>{escape(label)}{form(unit, point.value)}, '
+                    f"ours {form(unit, one.mean[place])}</title></circle>"
                 )
-            if row == 0:
-                text = f"±{100 * most:.1f} points" if "accuracy" in metric else f"±{most:.3f}"
-                parts.append(_text("tick", left + PANEL / 2, 27, "middle", text))
-    height = top + ROW * len(found.candidates) + 18
-    parts.append(_text("tick", NAME, height - 5, "start", f"epochs 1 to {epochs} in each panel; grid line: our mean"))
-    return _svg(f"{title}: printed numbers over each candidate's trainings", width, height, parts)
+    return _svg(f"{title}: printed numbers over each candidate's trainings", width, bottom + 20, parts)
 
 
 def shares(title: str, counts: Sequence[tuple[str, int]]) -> str:
@@ -237,13 +282,30 @@ def _svg(title: str, width: int, height: int, parts: Sequence[str], *, stretch: 
     return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{name}"{ratio}>{"".join(parts)}</svg>'
 
 
-def standalone(chart: str) -> str:
-    """Return a chart as a file of its own, with its style, in light and dark."""
-    width, height = chart.partition('viewBox="0 0 ')[2].partition('"')[0].split()
+def standalone(chart: str, keys: Sequence[tuple[str, str]] = ()) -> str:
+    """Return a chart as a file of its own, with its style, in light and dark, under its title and its marks' meanings.
+
+    `keys` are the marks' classes and what they mean.
+    """
+    attributes, _, drawn = chart.partition(">")
+    width, height = (int(size) for size in attributes.partition('viewBox="0 0 ')[2].partition('"')[0].split())
+    title = unescape(attributes.partition('aria-label="')[2].partition('"')[0])
+    parts, y = [], 10
+    for line in textwrap.wrap(title, width // 7):
+        y += 15
+        parts.append(_text("name", 2, y, "start", line))
+    for kind, words in keys:
+        y += 17
+        parts += [_mark(kind, 8, y - 4), _text("value", 20, y, "start", words)]
+    y += 14
     style = (Path(__file__).parent / "chart.css").read_text(encoding="utf-8")
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"'
-    paper = '<rect width="100%" height="100%" fill="var(--card)"/>'
-    return chart.replace("<svg", head, 1).replace(">", f"><style>{style}</style>{paper}", 1) + "\n"
+    whole = width + 24, height + y + 8
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{whole[0]}" height="{whole[1]}" '
+        f'viewBox="-12 0 {whole[0]} {whole[1]}" role="img" aria-label="{escape(title, quote=True)}">'
+        f'<style>{style}</style><rect x="-12" width="100%" height="100%" fill="var(--paper)"/>'
+        f'{"".join(parts)}<g transform="translate(0 {y})">{drawn.removesuffix("</svg>")}</g></svg>\n'
+    )
 
 
 def _x(share: float) -> float:
@@ -265,16 +327,44 @@ def _y_axis(low: float, high: float, unit: Unit) -> str:
     return "".join(parts)
 
 
-def _x_axis(epochs: Sequence[int], x: Callable[[int], float], *, even: bool) -> str:
-    labelled = epochs if even or len(epochs) < 10 else [e for e in epochs if e == epochs[0] or e % 5 == 0]
-    parts, last = [], -math.inf
-    for epoch in labelled:
-        # Numbers that would touch the one before them are left out.
-        if x(epoch) - last >= 9 + 6 * len(str(epoch)):
-            last = x(epoch)
-            parts.append(_text("tick", last, HEIGHT - 18, "middle", str(epoch)))
-    parts.append(_text("tick", (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4, "middle", "epoch"))
+def _rounds(first: int, last: int) -> list[int]:
+    """Return round numbers of epochs, and the first."""
+    return sorted({first, *(int(tick) for tick in ticks(first, last, 8, whole=True))})
+
+
+def _x_axis(epochs: Sequence[int], x: Callable[[int], float], *, log: bool = False) -> str:
+    labelled: list[int] = []
+    for epoch in epochs:
+        # Numbers that would touch the one before them are left out; the last one stays, and they go.
+        room = 9 + 6 * len(str(epoch))
+        while labelled and epoch == epochs[-1] and x(epoch) - x(labelled[-1]) < room:
+            labelled.pop()
+        if not labelled or x(epoch) - x(labelled[-1]) >= room:
+            labelled.append(epoch)
+    parts = [_text("tick", x(epoch), HEIGHT - 18, "middle", str(epoch)) for epoch in labelled]
+    parts.append(_text("tick", (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4, "middle", f"epoch{LOG if log else ''}"))
     return "".join(parts)
+
+
+def _across(low: float, high: float) -> Callable[[float], float]:
+    """Return the function from a value in [low, high] to its place in a slim chart."""
+    return lambda value: 8 + (value - low) / ((high - low) or 1) * (SLIM - 16)
+
+
+def _axis(
+    values: Sequence[float], x: Callable[[float], float], y: float, words: Callable[[float], str]
+) -> Sequence[str]:
+    """Return the grid lines of a slim chart, from its top to y, with their labels below."""
+    lines = [f'<line class="grid" x1="{x(one):.1f}" x2="{x(one):.1f}" y1="0" y2="{y}"/>' for one in values]
+    return [*lines, *(_text("tick", min(max(x(one), 12), SLIM - 19), y + 15, "middle", words(one)) for one in values)]
+
+
+def _bar(kind: str, start: float, end: float, y: float) -> str:
+    return f'<line class="{kind}" x1="{start:.1f}" x2="{end:.1f}" y1="{y}" y2="{y}"/>'
+
+
+def _mark(kind: str, x: float, y: float) -> str:
+    return f'<circle class="{kind}" cx="{x:.1f}" cy="{y}" r="4.5"/>'
 
 
 def _text(kind: str, x: float, y: float, anchor: str, words: str) -> str:

@@ -1,19 +1,25 @@
 """Checks a ledger: builds it again from what its runs keep, and compares the result with the file digit by digit."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
 
-from trackdl.errors import InputError, TrackdlError
+from trackdl.errors import InputError, TrackdlError, one_line
+from trackdl.ledger import labels
+from trackdl.ledger.archive import Archive, Only
 from trackdl.ledger.build import NO_EVIDENCE, build
+from trackdl.ledger.finder import Finder, Stated
+from trackdl.ledger.folder import COMMITTED
 from trackdl.ledger.hypotheses import query_of
-from trackdl.ledger.model import Ledger, ReportFacts, RunFacts, SeedEvidence, Spread, key_of
-from trackdl.ledger.recipes import recipe
+from trackdl.ledger.model import Ledger, ReportFacts, Spread, key_of
 from trackdl.ledger.rule import FEWEST, rounded
-from trackdl.ledger.sources import FigureQuery, SeedRun, Sources, Stamp
+from trackdl.ledger.sources import Sources, Stamp
 from trackdl.spec import Experiment
 from trackdl.spec.ledger import LedgerSpec
 from trackdl.system.paths import read_bounded
@@ -27,8 +33,13 @@ def load(file: Path) -> Ledger:
     Raises:
         InputError: The file cannot be read, or is not a complete ledger; names the first place that is wrong.
     """
-    content = read_bounded(file, MAX_BYTES)
+    return parse(read_bounded(file, MAX_BYTES), str(file))
+
+
+def parse(content: bytes, file: str) -> Ledger:
+    """Read a ledger from its JSON text, which messages call `file`; the rest is as in `load`."""
     try:
+        json.loads(content, object_pairs_hook=_unique)
         return Ledger.model_validate_json(content)
     except ValidationError as error:
         problem = error.errors()[0]
@@ -37,6 +48,16 @@ def load(file: Path) -> Ledger:
             f"{file}: not a ledger of this version (docs/ledger/schema.json): {place}: {problem['msg']}; "
             "`trackdl ledger` writes one"
         ) from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{file}: not a ledger: {one_line(error, 200)}; `trackdl ledger` writes one") from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        ((twice, _),) = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"the key {twice!r:.80} occurs twice in one object")
+    return found
 
 
 def spreads(ledger: Ledger) -> dict[str, Spread]:
@@ -60,35 +81,29 @@ def differences(
     experiment: LedgerSpec,
     experiments: Mapping[str, Experiment],
     report: ReportFacts,
-    facts: Callable[[str], RunFacts],
-    fetch: Callable[[str, str], bytes],
+    archive: Archive,
     known: Mapping[str, Spread],
-    digests: Callable[[FigureQuery, int], Collection[str]],
 ) -> list[str]:
     """Build a ledger again from the runs that it names, and return each difference in words, the ledger's side first.
 
-    Why a number had no evidence when the ledger was made is taken from the ledger. `digests` returns the digests of the
-    experiments that a figure's run with a seed may have run, or none for any; the rest is as in `build` and `Sources`.
+    Which of the runs count is decided by the rule that made the ledger (`finder.Finder`), with the data and code that
+    it states. Why a number had no evidence when the ledger was made is taken from the ledger, as long as it has none.
     """
-    named = _named(ledger)
-    sources = Sources(lambda query: named.get(query.key, []), facts, fetch, _lacking(ledger))
-    stamp = Stamp(report, ledger.version, ledger.commit, ledger.made, ledger.seeds, ledger.current_code)
     try:
-        rebuilt = build(experiment, experiments, sources, known, stamp)
+        only = Only(archive, [run for run in ledger.runs if not run.startswith(COMMITTED)])
+        finder = Finder(experiments, only, Stated(ledger.data, ledger.code), ledger.seeds)
+        sources = Sources(finder.pick, finder.facts, finder.fetch, _lacking(ledger))
+        fields = {one.name: getattr(ledger, one.name) for one in dataclasses.fields(Stamp)}
+        rebuilt = build(experiment, experiments, sources, known, Stamp(**{**fields, "report": report}))
     except TrackdlError as error:
         return [str(error)]
-    # A plot's bytes depend on the fonts and versions of a machine; the data it is drawn from are compared.
-    plots = {"hypotheses": {"__all__": {"figure"}}}
-    given, found = (one.model_dump(mode="json", exclude=plots) for one in (ledger, rebuilt))
-    return [*_walk(given, found, ""), *_strangers(rebuilt, sources, digests)]
-
-
-def _named(ledger: Ledger) -> dict[str, list[SeedRun]]:
-    """Return the runs that a ledger names, by the key of their figure."""
-    named: dict[str, Sequence[SeedEvidence]] = {one.key: one.evidence for one in ledger.claims}
-    for one in ledger.hypotheses:
-        named |= {query_of(grid).key: [item] for grid, item in one.evidence.items()}
-    return {key: [SeedRun(item.run, item.seed) for item in evidence] for key, evidence in named.items()}
+    given, found = (one.model_dump(mode="json") for one in (ledger, rebuilt))
+    stated = ledger.current_code == finder.current_code
+    return [
+        *_walk(given, found, ""),
+        *([] if stated else ["current_code: it does not agree with the ledger's `code`"]),
+        *labels.differences(rebuilt, experiments, sources),
+    ]
 
 
 def _lacking(ledger: Ledger) -> dict[str, str]:
@@ -98,24 +113,16 @@ def _lacking(ledger: Ledger) -> dict[str, str]:
     return {key: words for key, words in found.items() if words.startswith((NO_EVIDENCE, "not judged"))}
 
 
-def _strangers(ledger: Ledger, sources: Sources, digests: Callable[[FigureQuery, int], Collection[str]]) -> list[str]:
-    """Return where a figure's run is not of its task, its experiment, its model or its seed."""
-    found = []
-    for query, seed_runs in sources.picked:
-        seeds = [seed_run.seed for seed_run in seed_runs]
-        if len(set(seeds)) != len(seeds):
-            found.append(f"{query.key}: a seed occurs twice: {', '.join(map(str, seeds))}")
-        for run_id, seed in ((seed_run.run, seed_run.seed) for seed_run in seed_runs):
-            run = ledger.runs.get(run_id)
-            if run is None:
-                continue  # It could not be read: that is a difference already.
-            is_of = (run.task, run.model, seed if run.seed is None else run.seed)
-            wanted = (query.task, recipe(query.kind, query.metric, query.epoch, seed).model, seed)
-            if is_of != wanted:
-                found.append(f"{query.key}: run {run_id} is of {is_of}, not of {wanted}")
-            if (allowed := digests(query, seed)) and run.spec_digest not in allowed:
-                found.append(f"{query.key}: run {run_id} ran another experiment, by its digest")
-    return found
+def unproven(ledger: Ledger) -> list[str]:
+    """Return the numbers, curves and hypotheses that the ledger says nothing of ours about, each with the reason."""
+    claims = [f"{one.key}: {one.words}" for one in ledger.claims if not one.evidence]
+    fewer = [
+        f"{one.key}: {len(one.evidence)} of {ledger.seeds} seeds"
+        for one in ledger.entries
+        if ledger.seeds and one.figure and one.figure.interval != "folds"
+        if len(one.evidence) < ledger.seeds and ledger.runs[one.evidence[0].run].experiment_id
+    ]
+    return [*claims, *fewer, *(f"{one.dimension}: {one.words}" for one in ledger.hypotheses if one.verdict is None)]
 
 
 def _walk(given: Any, found: Any, place: str) -> list[str]:

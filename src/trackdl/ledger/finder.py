@@ -1,14 +1,15 @@
-"""Finds the finished runs that figures are computed from, and starts those that are missing.
+"""The rule of which runs count, for who makes a ledger and who checks one; and starting those that are missing.
 
-A run counts if it ran the same experiment on today's data by today's code; the newest of several is taken. A grid's
-committed table replaces hours of runs: it counts while its data are today's, whichever code made it.
+A run counts if it ran the same experiment on the same data by the same code; the newest of several is taken. Seeds are
+counted upwards without a gap. A grid's committed table replaces hours of runs: it counts while its data are the same,
+whichever code made it.
 """
 
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 from trackdl import spec
 from trackdl.data.download.datasets import DATASETS
@@ -16,17 +17,26 @@ from trackdl.data.greek.letters import read_folders
 from trackdl.data.readers import digest_of
 from trackdl.data.tables.table import load_table
 from trackdl.errors import TrackdlError
-from trackdl.ledger import evidence, folder
+from trackdl.ledger import folder
+from trackdl.ledger.archive import Archive, Record, facts_of, facts_of_table, models_below
 from trackdl.ledger.model import RunFacts
 from trackdl.ledger.recipes import recipe
 from trackdl.ledger.sources import FigureQuery, SeedRun
 from trackdl.ledger.words import is_cell
-from trackdl.spec import ClassifySpec, Experiment, GridSpec, SearchSpec, TableSpec, TrainedSpec, TransferSpec
+from trackdl.spec import (
+    ClassifySpec,
+    Experiment,
+    GridSpec,
+    RecoverSpec,
+    SearchSpec,
+    TableSpec,
+    TrainedSpec,
+    TransferSpec,
+)
 from trackdl.system.code_digest import code_digest, words_of
 from trackdl.system.paths import in_report
 from trackdl.tracking.registry import files
 from trackdl.tracking.registry import register as registry
-from trackdl.tracking.runs import Run
 from trackdl.training.image_splits import grid_with_size, with_size
 
 log = logging.getLogger(__name__)
@@ -37,25 +47,73 @@ MOST_SEEDS = 100
 
 # An experiment's name, and the keys that are set otherwise.
 Training = tuple[str, Mapping[str, object]]
+Tables = GridSpec | RecoverSpec  # whose evidence is one table
+
+
+class Digests(Protocol):
+    """Of which data and code runs must be."""
+
+    def data(self, experiment: Experiment) -> str:
+        """Return the digest of an experiment's data."""
+        ...
+
+    def code(self, training: str, kind: str, parameters: Mapping[str, object]) -> str:
+        """Return the digest of the code of a training, by its name (`Finder`), of a kind and with these parameters."""
+        ...
+
+
+class Today:
+    """Today's data and code; what was asked for is remembered, as a ledger states it."""
+
+    def __init__(self) -> None:
+        self.stated_data: dict[str, str] = {}
+        self.stated_code: dict[str, str] = {}
+
+    def data(self, experiment: Experiment) -> str:
+        """Return the digest of an experiment's data, read if it must be."""
+        if experiment.name not in self.stated_data:
+            self.stated_data[experiment.name] = data_digest(experiment)
+        return self.stated_data[experiment.name]
+
+    def code(self, training: str, kind: str, parameters: Mapping[str, object]) -> str:
+        """Return the digest of the code here."""
+        return self.stated_code.setdefault(training, str(code_digest(kind, words_of(parameters))))
+
+
+class Stated:
+    """The data and code that a ledger states; nothing else counts."""
+
+    def __init__(self, data: Mapping[str, str], code: Mapping[str, str]) -> None:
+        self._data, self._code = data, code
+
+    def data(self, experiment: Experiment) -> str:
+        """Return what the ledger states; empty if it states nothing."""
+        return self._data.get(experiment.name, "")
+
+    def code(self, training: str, kind: str, parameters: Mapping[str, object]) -> str:  # noqa: ARG002
+        """Return what the ledger states; empty if it states nothing."""
+        return self._code.get(training, "")
 
 
 class Finder:
     """Finds the runs of figures by experiment, data and code; of each training so many seeds, or all that exist."""
 
-    def __init__(self, experiments: Mapping[str, Experiment], seeds: int | None = None) -> None:
+    def __init__(
+        self, experiments: Mapping[str, Experiment], archive: Archive, digests: Digests, seeds: int | None = None
+    ) -> None:
         self.experiments = experiments
+        self.archive = archive
+        self.digests = digests
         self.seeds = seeds
         self._seed_runs = cache(self._find)
-        self._models = cache(lambda run_id: evidence.models_below(Run(run_id)))
-        self._digest = cache(lambda name: data_digest(experiments[name]))
-        self._committed_counts = cache(self._is_of_todays_data)
+        self._models = cache(lambda run: models_below(archive, run))
 
     def pick(self, query: FigureQuery) -> Sequence[SeedRun]:
         """Return the runs that a figure is computed from, by seed; empty if there are none."""
         experiment = self.experiments[query.task]
         if query.tags:
             return self._tagged(query)
-        if isinstance(experiment, GridSpec):
+        if isinstance(experiment, Tables):
             return self._of_grid(query, experiment)
         found = (self._seed_runs(query.task, _key(changes)) for changes in _alternatives(query))
         seed_runs = next((item for item in found if item), [])
@@ -76,26 +134,17 @@ class Finder:
             for experiment in self._by_seed(name, changes):
                 # Looked up for each seed: an earlier training may have moved the champion that a transfer starts from.
                 source = _champion(experiment) if isinstance(experiment, TransferSpec) else {}
-                if self._newest(experiment, source) is None:
+                if self._newest(experiment, source, changes) is None:
                     log.info("%s, seed %d is missing: running it", name, experiment.training.seed)
                     start(experiment)
         self._seed_runs.cache_clear()
 
-    def spec_digests(self, query: FigureQuery, seed: int) -> set[str]:
-        """Return the digests of the experiments that a figure's run may have run; empty for any experiment."""
-        bases = [] if query.tags else [self._base(query.task, changes) for changes in _alternatives(query)]
-        return {
-            spec.digest(base if isinstance(base, TableSpec) else base.nth(seed - base.training.seed))
-            for base in bases
-            if isinstance(base, TrainedSpec)
-        }
-
     def facts(self, run: str) -> RunFacts:
         """Return what is known of a run, or of a grid's committed table."""
         if not run.startswith(folder.COMMITTED):
-            return evidence.facts(run)
+            return facts_of(self.archive, run)
         grid = run.removeprefix(folder.COMMITTED)
-        return evidence.facts_of_table(grid, folder.origin_of(grid), folder.command_of(self.experiments[grid]))
+        return facts_of_table(grid, folder.origin_of(grid), folder.command_of(self.experiments[grid]))
 
     def fetch(self, run: str, path: str) -> bytes:
         """Return an artifact of a run, or of a committed table.
@@ -103,37 +152,52 @@ class Finder:
         Raises:
             TrackdlError: It cannot be read.
         """
-        return folder.read_committed(run, path) if run.startswith(folder.COMMITTED) else evidence.fetch(run, path)
+        return folder.read_committed(run, path) if run.startswith(folder.COMMITTED) else self.archive.fetch(run, path)
 
     @property
     def current_code(self) -> dict[str, str]:
-        """Today's code digest of each experiment whose figures may come from other code: of grids with a table."""
+        """The code digest of each experiment whose figures may come from other code: of those with a table."""
         return {
-            name: str(code_digest(grid.task, words_of(spec.flatten(grid))))
-            for name, grid in self.experiments.items()
-            if isinstance(grid, GridSpec) and folder.committed_file(name, folder.TABLE).is_file()
+            name: self.digests.code(name, one.task, spec.flatten(one))
+            for name, one in self.experiments.items()
+            if isinstance(one, Tables) and folder.committed_file(name, folder.TABLE).is_file()
         }
 
-    def _of_grid(self, query: FigureQuery, experiment: GridSpec) -> list[SeedRun]:
+    def training_code(self, trainings: Iterable[str]) -> dict[str, str]:
+        """Return the code digests of trainings by their names: an experiment's, and the keys that are set otherwise."""
+        found = {}
+        for training in trainings:
+            name, _, changes = training.partition(" ")
+            if name in self.experiments and "trackdl." not in changes:
+                one = self._base(name, json.loads(changes or "{}"))
+                found[training] = self.digests.code(training, one.task, spec.flatten(one))
+        return found
+
+    def _of_grid(self, query: FigureQuery, experiment: Tables) -> list[SeedRun]:
         """Return the table of a grid, once for each training of a cell that is not judged by the mean of folds."""
         run = self._table(query, experiment)
-        of_cells = is_cell(query.metric) and experiment.judge.by != "folds"
-        return [SeedRun(run, seed) for seed in (range(1, experiment.fits + 1) if of_cells else [0])] if run else []
+        of_cells = isinstance(experiment, GridSpec) and is_cell(query.metric) and experiment.judge.by != "folds"
+        count = range(1, experiment.fits + 1) if of_cells and isinstance(experiment, GridSpec) else [0]
+        return [SeedRun(run, seed) for seed in count] if run else []
 
-    def _table(self, query: FigureQuery, experiment: GridSpec) -> str:
+    def _table(self, query: FigureQuery, experiment: Tables) -> str:
         """Return the committed table of a grid or, without one, its newest finished run; empty if there is none."""
         if folder.committed_file(query.task, folder.TABLE).is_file():
-            needed = recipe(query.kind, query.metric, query.epoch, 0).artifacts
+            needed = (
+                recipe(query.kind, query.metric, query.epoch, 0).artifacts
+                if isinstance(experiment, GridSpec)
+                else (folder.TABLE, folder.ORIGIN)
+            )
             exist = all(folder.committed_file(query.task, artifact).is_file() for artifact in needed)
-            counts = exist and self._committed_counts(query.task)
+            counts = exist and self._committed_counts(experiment)
             return f"{folder.COMMITTED}{query.task}" if counts else ""
-        run = self._newest(grid_with_size(experiment), {})
-        return run.id if run else ""
+        run = self._newest(grid_with_size(experiment) if isinstance(experiment, GridSpec) else experiment, {})
+        return run.run if run else ""
 
-    def _is_of_todays_data(self, grid: str) -> bool:
-        counts = bool(folder.origin_of(grid).get("data") == self._digest(grid))
+    def _committed_counts(self, experiment: Tables) -> bool:
+        counts = bool(folder.origin_of(experiment.name).get("data") == self.digests.data(experiment))
         if not counts:
-            log.warning("results/%s.csv is left out: it was made from other data than today's", grid)
+            log.warning("results/%s.csv is left out: it was made from other data", experiment.name)
         return counts
 
     def _base(self, name: str, changes: Mapping[str, object]) -> Experiment:
@@ -155,35 +219,45 @@ class Finder:
         seed_runs: list[SeedRun] = []
         source: dict[str, str] = {}
         for experiment in self._by_seed(name, changes):
-            run = self._newest(experiment, source)
+            run = self._newest(experiment, source, changes)
             if run is None:
                 # Seeds are counted without a gap, so that nobody chooses among them.
                 break
             if isinstance(experiment, TransferSpec):
                 # All seeds start from one network, the newest run's.
-                source = {SOURCE: run.info.data.tags[SOURCE]}
+                source = {SOURCE: run.tags[SOURCE]}
             within = experiment.seeds if isinstance(experiment, TableSpec) else 1
-            seed_runs += [SeedRun(run.id, experiment.training.seed + number) for number in range(within)]
+            seed_runs += [SeedRun(run.run, experiment.training.seed + number) for number in range(within)]
         return seed_runs
 
     def _tagged(self, query: FigureQuery) -> list[SeedRun]:
-        """Return the newest run for each seed, by today's code, that has the tags and ran the newest's experiment."""
-        tags = {**query.tags, "trackdl.data_digest": self._digest(query.task)}
-        found = [run for run in evidence.finished(query.task, tags) if _by_todays_code(run)]
+        """Return the newest run for each seed that has the tags and the code, and ran the newest's experiment."""
+        tags = {**query.tags, "trackdl.data_digest": self.digests.data(self.experiments[query.task])}
+        training = f"{query.task} {_key(query.tags)}"
+        found = [run for run in self.archive.finished(query.task, tags) if self._is_by_the_code(run, training)]
         newest: dict[int, str] = {}
         for run in found:
             if _without_seed(run) == _without_seed(found[0]):
-                newest.setdefault(int(run.info.data.params.get("training.seed", 0)), run.id)
-        return [SeedRun(newest[seed], seed) for seed in sorted(newest)]
+                newest.setdefault(int(run.params.get("training.seed", 0)), run.run)
+        first = min(newest, default=0)
+        consecutive = [seed for place, seed in enumerate(sorted(newest)) if seed == first + place]
+        return [SeedRun(newest[seed], seed) for seed in consecutive]
 
-    def _newest(self, experiment: Experiment | TrainedSpec, tags: Mapping[str, str]) -> Run | None:
-        """Return the newest finished run, with these tags, of exactly this experiment on today's data, today's code."""
+    def _is_by_the_code(self, run: Record, training: str) -> bool:
+        kind = run.tags.get("trackdl.kind", run.tags["trackdl.task"])
+        return run.tags.get("trackdl.code_digest") == self.digests.code(training, kind, run.params)
+
+    def _newest(
+        self, experiment: Experiment | TrainedSpec, tags: Mapping[str, str], changes: str = "{}"
+    ) -> Record | None:
+        """Return the newest finished run, with these tags, of exactly this experiment on the data, by the code."""
+        training = experiment.name if changes == "{}" else f"{experiment.name} {changes}"
         digests = {
             "trackdl.spec_digest": spec.digest(experiment),
-            "trackdl.code_digest": str(code_digest(experiment.task, words_of(spec.flatten(experiment)))),
-            "trackdl.data_digest": self._digest(experiment.name),
+            "trackdl.code_digest": self.digests.code(training, experiment.task, spec.flatten(experiment)),
+            "trackdl.data_digest": self.digests.data(self.experiments[experiment.name]),
         }
-        return next(iter(evidence.finished(experiment.name, {**tags, **digests})), None)
+        return next(iter(self.archive.finished(experiment.name, {**tags, **digests})), None)
 
 
 def data_digest(experiment: Experiment) -> str:
@@ -195,7 +269,7 @@ def data_digest(experiment: Experiment) -> str:
         return read_folders([in_report(data.folder)], data.rename)[0].digest
     if isinstance(experiment, TableSpec):
         return load_table(experiment.data, experiment.training.seed).digest
-    if isinstance(experiment, GridSpec | SearchSpec):
+    if isinstance(experiment, GridSpec | SearchSpec | RecoverSpec):
         return digest_of(with_size(experiment.experiment).data)
     if isinstance(experiment, ClassifySpec):
         return digest_of(experiment.data)
@@ -211,15 +285,9 @@ def _alternatives(query: FigureQuery) -> list[dict[str, Any]]:
     return [dict(query.set), {}] if query.or_own and query.set else [dict(query.set)]
 
 
-def _by_todays_code(run: Run) -> bool:
-    data = run.info.data
-    kind = data.tags.get("trackdl.kind", data.tags["trackdl.task"])
-    return data.tags["trackdl.code_digest"] == code_digest(kind, words_of(data.params))
-
-
-def _without_seed(run: Run) -> dict[str, str]:
+def _without_seed(run: Record) -> dict[str, str]:
     seeds = ("training.seed", "data.split_seed")
-    return {key: value for key, value in run.info.data.params.items() if key not in seeds}
+    return {key: value for key, value in run.params.items() if key not in seeds}
 
 
 def _champion(experiment: TransferSpec) -> dict[str, str]:

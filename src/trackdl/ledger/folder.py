@@ -1,26 +1,49 @@
 """The report's folder: where its files are, by which command one is run, and the committed tables of its grids."""
 
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 from trackdl.errors import TrackdlError
-from trackdl.spec import Experiment
+from trackdl.spec import Experiment, RecoverSpec
 from trackdl.system.paths import in_report, project_root, report_root
 
 # A committed table is used in place of a run; this, and the grid's name, is its id.
 COMMITTED = "committed-"
 # What a grid's run keeps: the table, and how it was made. Committed, they are results/NAME.csv and results/NAME.json.
 TABLE, ORIGIN = "grid.csv", "grid.json"
+# In a bundle, the folder is a copy: commands show the path that it had where the ledger was made.
+_STATED: ContextVar[str | None] = ContextVar("the folder's path as a ledger states it", default=None)
+
+
+@contextmanager
+def copied(copy: Path, stated: str) -> Iterator[None]:
+    """Take, within the block, a copy of a report's folder for the folder that a ledger states (`shown_path`)."""
+    before, token = os.environ.get("TRACKDL_REPORT"), _STATED.set(stated)
+    os.environ["TRACKDL_REPORT"] = str(copy.absolute())
+    try:
+        yield
+    finally:
+        _STATED.reset(token)
+        del os.environ["TRACKDL_REPORT"]
+        os.environ |= {} if before is None else {"TRACKDL_REPORT": before}
 
 
 def is_default() -> bool:
     """Return whether the folder in use is the project's own, `experiments/`."""
+    if (stated := _STATED.get()) is not None:
+        return stated == "experiments"
     return report_root().absolute() == project_root().absolute() / "experiments"
 
 
 def shown_path() -> str:
     """Return the folder's path as commands show it: from the project's root, or its name if it is elsewhere."""
+    if (stated := _STATED.get()) is not None:
+        return stated
     root, folder = project_root().absolute(), report_root().absolute()
     return folder.relative_to(root).as_posix() if folder.is_relative_to(root) else folder.name
 
@@ -28,6 +51,9 @@ def shown_path() -> str:
 def command_of(experiment: Experiment) -> str:
     """Return the command that runs an experiment."""
     file = f"{shown_path()}/{experiment.name}.yaml"
+    if isinstance(experiment, RecoverSpec):
+        report = "" if is_default() else f"--report {shown_path()} "
+        return f"trackdl {report}recover {experiment.experiment.name}"
     if experiment.task != "grid" or not committed_file(experiment.name, TABLE).is_file():
         return f"trackdl run {file}"
     report = "" if is_default() else f"--report {shown_path()} "

@@ -15,7 +15,6 @@ import pandas as pd
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load
-from scipy.special import logsumexp
 from sklearn.metrics import f1_score
 
 from trackdl.analysis import grid_table
@@ -84,18 +83,32 @@ def _use(formulas: Mapping[str, F], name: str, use: Callable[[F], T]) -> T:
         ) from error
 
 
-def _outputs(content: bytes) -> tuple[NDArray[Any], NDArray[Any]]:
+@dataclass(frozen=True)
+class _Predictions:
+    """What is kept of outputs (`archive.condensed`): each example's predicted class, loss and true class."""
+
+    labels: NDArray[Any]
+    losses: NDArray[np.float64]
+    targets: NDArray[Any]
+
+
+def _predictions(content: bytes, epoch: str = "") -> _Predictions:
+    """Read predictions; of several epochs, those of one."""
     tensors = load(content)
-    return tensors["outputs"].astype(np.float64), tensors["targets"]
+    labels, losses = tensors["labels"], tensors["losses"].astype(np.float64)
+    if epoch:
+        (place,) = np.flatnonzero(tensors["epochs"] == int(epoch))
+        labels, losses = labels[place], losses[place]
+    return _Predictions(labels, losses, tensors["targets"])
 
 
-def _accuracy(outputs: NDArray[Any], targets: NDArray[Any]) -> Computed:
-    return Computed(float((outputs.argmax(axis=-1) == targets).mean()), len(targets))
+def _accuracy(found: _Predictions) -> Computed:
+    return Computed(float((found.labels == found.targets).mean()), len(found.targets))
 
 
-def _macro_f1(outputs: NDArray[Any], targets: NDArray[Any]) -> Computed:
+def _macro_f1(found: _Predictions) -> Computed:
     """Return the mean F1 score of the classes that occur among the targets or the predictions."""
-    return Computed(float(f1_score(targets, outputs.argmax(axis=-1), average="macro")))
+    return Computed(float(f1_score(found.targets, found.labels, average="macro")))
 
 
 def _of_class(select: str, classes: bytes, labels: NDArray[Any], targets: NDArray[Any]) -> Computed:
@@ -120,8 +133,8 @@ def _of_class(select: str, classes: bytes, labels: NDArray[Any], targets: NDArra
 
 
 def _labels(file: bytes) -> tuple[NDArray[Any], NDArray[Any]]:
-    outputs, targets = _outputs(file)
-    return outputs.argmax(axis=-1), targets
+    found = _predictions(file)
+    return found.labels, found.targets
 
 
 def _row_labels(file: bytes, seed: int) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -135,22 +148,13 @@ def _known(name: str, places: Mapping[str, int]) -> int:
     return places[name]
 
 
-def _cross_entropy(outputs: NDArray[Any], targets: NDArray[Any]) -> Computed:
-    """Return the mean cross-entropy of logits; of log-probabilities, whose logsumexp is 0, the same."""
-    chosen = outputs[np.arange(len(targets)), targets]
-    return Computed(float((logsumexp(outputs, axis=-1) - chosen).mean()))
+def _cross_entropy(found: _Predictions) -> Computed:
+    return Computed(float(found.losses.mean()))
 
 
-def _best(files: Sequence[bytes], measure: Callable[[NDArray[Any], NDArray[Any]], Computed]) -> Computed:
+def _best(files: Sequence[bytes], measure: Callable[[_Predictions], Computed]) -> Computed:
     """Return a measure of the epoch with the best accuracy, the first of equals."""
-    return measure(*max(map(_outputs, files), key=lambda epoch: _accuracy(*epoch).value))
-
-
-def _at_epoch(content: bytes, epoch: str) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the outputs, [n, classes], of one epoch, and the targets."""
-    tensors = load(content)
-    (place,) = np.flatnonzero(tensors["epochs"] == int(epoch))
-    return tensors["outputs"][place].astype(np.float64), tensors["targets"]
+    return measure(max(map(_predictions, files), key=lambda epoch: _accuracy(epoch).value))
 
 
 def _batches_loss(content: bytes) -> Computed:
@@ -310,14 +314,14 @@ def _failed_fits(origin: bytes, group: str) -> Computed:
 Formula = Callable[[Sequence[bytes], str, int], Computed]
 
 FORMULAS: dict[str, Formula] = {
-    "accuracy": lambda files, _, __: _accuracy(*_outputs(files[0])),
-    "cross-entropy": lambda files, _, __: _cross_entropy(*_outputs(files[0])),
-    "macro F1": lambda files, _, __: _macro_f1(*_outputs(files[0])),
+    "accuracy": lambda files, _, __: _accuracy(_predictions(files[0])),
+    "cross-entropy": lambda files, _, __: _cross_entropy(_predictions(files[0])),
+    "macro F1": lambda files, _, __: _macro_f1(_predictions(files[0])),
     "logged value of an epoch": lambda files, select, _: Computed(float(json.loads(files[0])[select])),
     "accuracy of the best epoch": lambda files, _, __: _best(files, _accuracy),
     "cross-entropy of the best epoch": lambda files, _, __: _best(files, _cross_entropy),
-    "accuracy of an epoch": lambda files, select, _: _accuracy(*_at_epoch(files[0], select)),
-    "cross-entropy of an epoch": lambda files, select, _: _cross_entropy(*_at_epoch(files[0], select)),
+    "accuracy of an epoch": lambda files, select, _: _accuracy(_predictions(files[0], select)),
+    "cross-entropy of an epoch": lambda files, select, _: _cross_entropy(_predictions(files[0], select)),
     "mean loss of the batches": lambda files, _, __: _batches_loss(files[0]),
     "accuracy of the batches": lambda files, _, __: _batches_accuracy(files[0]),
     "accuracy of a column": lambda files, select, _: _rows_accuracy(files[0], select),

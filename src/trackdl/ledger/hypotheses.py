@@ -1,19 +1,16 @@
-"""The report's hypotheses in the ledger: judged on the tables of its grids, each with a figure."""
+"""The report's hypotheses in the ledger: judged on the tables of its grids, each with its contrasts."""
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from matplotlib.figure import Figure
-
 from trackdl.analysis import grid_table
-from trackdl.analysis.hypotheses import HypothesisVerdict, judge_table, label
+from trackdl.analysis.contrasts import Contrast
+from trackdl.analysis.hypotheses import UNKNOWN, HypothesisVerdict, judge_table, label
 from trackdl.errors import TrackdlError
 from trackdl.ledger.folder import TABLE, command_of
-from trackdl.ledger.model import HypothesisEntry, SeedEvidence
+from trackdl.ledger.model import ContrastFacts, HypothesisEntry, SeedEvidence
+from trackdl.ledger.rule import rounded
 from trackdl.ledger.sources import FigureQuery, Sources
-from trackdl.plots import grid as plots_grid
 from trackdl.spec import Experiment, GridSpec
 from trackdl.spec.hypotheses import Hypothesis
 from trackdl.spec.ledger import Beside
@@ -105,7 +102,6 @@ def _entry(
     evidence: dict[str, SeedEvidence],
     verdict: HypothesisVerdict | None = None,
 ) -> HypothesisEntry:
-    contrasts = verdict.contrasts if verdict else ()
     return HypothesisEntry(
         task=grid.name,
         dimension=label(grid.short(hypothesis.dimension)),
@@ -113,13 +109,17 @@ def _entry(
         verdict=verdict.decision if verdict else None,
         words=words,
         margin=grid.margin,
-        figure=_inline(plots_grid.effects_chart(contrasts, grid.margin, "")) if contrasts else "",
+        contrasts=[_facts(one) for one in verdict.contrasts] if verdict else [],
         evidence=evidence,
     )
 
 
-def _inline(figure: Figure) -> str:
-    """Return a figure as a data URI without the version that PNG files carry, so that the bytes can be compared."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=80, metadata={"Software": None})
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+def _facts(contrast: Contrast) -> ContrastFacts:
+    found, known = contrast.accuracy, contrast.accuracy.high < UNKNOWN
+    return ContrastFacts(
+        high=str(contrast.high),
+        low=str(contrast.low),
+        mean=rounded(found.mean),
+        least=rounded(found.low) if known else None,
+        most=rounded(found.high) if known else None,
+    )

@@ -6,7 +6,7 @@ The page is rendered from this alone. `docs/ledger/schema.json` is its JSON sche
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from trackdl.spec.base import Comparable, Strict, Unit
 from trackdl.spec.grid import GridSpec
@@ -104,7 +104,7 @@ class Figure(Strict):
 
 
 class Published(Strict):
-    """What the report prints; as in the experiment's file."""
+    """What the report prints; as in the experiment's file. `link` is the address of `quote`, if it has one."""
 
     value: float
     unit: Unit
@@ -113,6 +113,7 @@ class Published(Strict):
     unknown: str
     fault: str
     series: str
+    link: str = ""
 
 
 class Spread(Strict):
@@ -194,12 +195,25 @@ class Headline(Strict):
     entry: int = Field(ge=0)
 
 
+class ContrastFacts(Strict):
+    """How much more of the pictures, in points, `high` gets right than `low`, another value of the same dimension.
+
+    `least` and `most` are the ends of the 95 % interval, for other draws of pictures and other seeds; null if unknown.
+    """
+
+    high: str
+    low: str
+    mean: float
+    least: float | None
+    most: float | None
+
+
 class HypothesisEntry(Strict):
     """One of the report's hypotheses, of the grid `task`.
 
-    `verdict` is null while it is open, and `words` say what to run. `margin` is the difference in points of accuracy
-    below which two configurations are alike in practice. `figure` is a PNG or SVG as a data URI, or empty. `evidence`
-    has the tables that it is judged by: the grid's, and those of variants that are quoted beside it.
+    `verdict` is null without the grid's whole table, and `words` say what to run. `margin` is the difference in points
+    of accuracy below which two configurations are alike in practice. It is judged by `contrasts`. `evidence` has the
+    tables that they are of: the grid's, and those of variants that are quoted beside it.
     """
 
     task: str
@@ -208,7 +222,7 @@ class HypothesisEntry(Strict):
     verdict: Literal["supported", "contradicted", "no practical difference", "not decidable"] | None
     words: str
     margin: float = Field(GridSpec.model_fields["margin"].default, gt=0)
-    figure: str = Field("", pattern=r"^(data:image/(png|svg\+xml);base64,[A-Za-z0-9+/]+=*)?$")
+    contrasts: list[ContrastFacts] = Field(default_factory=list)
     evidence: dict[str, SeedEvidence] = Field(default_factory=dict)
 
 
@@ -244,6 +258,7 @@ class Recovered(Strict):
 
     `effective` is how many independent numbers those of each of the report's trainings count as. Each of our own
     trainings was taken for a report (`tried`), and its own candidate was the likeliest for `recognised` of them.
+    `diverged` are the candidates that cannot be judged, because too few of their trainings have ended in numbers.
     """
 
     task: str
@@ -253,6 +268,7 @@ class Recovered(Strict):
     recognised: int
     tried: int
     candidates: list[Candidate] = Field(min_length=1)
+    diverged: list[dict[str, Any]] = Field(default_factory=list)
     words: str
     evidence: SeedEvidence | None
 
@@ -295,26 +311,47 @@ class Beyond(Strict):
 class Ledger(Strict):
     """The whole ledger.
 
-    `made` is UTC. `seeds` is how many were asked for, null if all existing ones were taken. `current_code` has the
-    code digest, when the ledger was made, of each experiment whose figures may rest on other code. `experiments` are
-    those that the ledger speaks of, by the names that `task` has everywhere in it.
+    `made` is UTC. `folder` is the report's, as commands name it. `environment` names Python, libraries and machine.
+    `seeds` is how many were asked for, null if all existing ones were taken. `data` and `code` have the digests that
+    runs must have to count: of each experiment's data, and of the code of each training. `current_code` has the code
+    digest, when the ledger was made, of each experiment whose figures may rest on other code. `experiments` are those
+    that the ledger speaks of, by the names that `task` has everywhere in it.
     """
 
-    format: Literal[3] = 3
+    format: Literal[4] = 4
     report: ReportFacts
+    folder: str
     experiments: dict[str, ExperimentFacts]
-    version: str
-    commit: str | None
-    made: str
+    version: Annotated[str, Field(pattern=r"^[0-9A-Za-z.+_-]{1,40}$")]
+    commit: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None
+    environment: dict[str, str]
+    made: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00$")]
     seeds: int | None = Field(ge=1)
+    data: dict[str, Sha256]
+    code: dict[str, Sha256]
     current_code: dict[str, Sha256] = Field(default_factory=dict)
     head: list[Headline]
     entries: list[Entry]
     curves: list[CurveEntry]
+    recovered: list[Recovered] = Field(default_factory=list)
     hypotheses: list[HypothesisEntry]
     faults: list[Fault]
     beyond: list[Beyond]
     runs: dict[str, RunFacts]
+
+    @model_validator(mode="after")
+    def _names_what_it_has(self) -> "Ledger":
+        used = [item for one in self.claims for item in one.evidence]
+        used += [item for one in self.hypotheses for item in one.evidence.values()]
+        used += [one.evidence for one in self.recovered if one.evidence]
+        if unknown := {item.run for item in used} - self.runs.keys():
+            raise ValueError(f"its evidence names the run {min(unknown)!r:.80}, which is not among its runs")
+        tasks = {one.task for one in (*self.claims, *self.hypotheses, *self.recovered, *self.faults)}
+        if unknown := tasks - self.experiments.keys():
+            raise ValueError(f"it speaks of {min(unknown)!r:.80}, which is not among its experiments")
+        if any(item.entry >= len(self.entries) for item in self.head):
+            raise ValueError("its head names a number that it does not have")
+        return self
 
     @property
     def claims(self) -> list[Entry | CurveEntry | Beyond]:

@@ -1,5 +1,7 @@
 """The ledger as a page: one self-contained HTML file, rendered from what `ledger.json` holds and nothing else."""
 
+import html
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import get_args
@@ -8,10 +10,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from trackdl.analysis.hypotheses import SCOPE
-from trackdl.ledger import charts
+from trackdl.ledger import charts, recovery
 from trackdl.ledger.model import CurveEntry, Entry, Figure, HypothesisEntry, Ledger, RunFacts, SeedEvidence, VerdictName
 from trackdl.ledger.rule import form
-from trackdl.ledger.words import cell_of, metric_words
+from trackdl.ledger.words import cell_of, form_share, key_words, metric_words, value_words
 
 # What a number without figures of ours is: its words begin so.
 OPEN = ("not run yet", "no evidence", "no formula")
@@ -57,6 +59,8 @@ def head_table(ledger: Ledger) -> tuple[list[str], list[list[str]]]:
         rows.append(
             [item.title, form(entry.published.unit, entry.published.value), *_ours(entry.figure), _verdict(entry)]
         )
+        if entry.figure and rows[-1][3]:
+            rows[-1][3] += f" ({_over(entry.figure)})"
     return ["published number", "report", "trackdl", "95 % interval", "verdict"], rows
 
 
@@ -65,8 +69,11 @@ def of_other_code(ledger: Ledger) -> list[tuple[RunFacts, str]]:
     return [(run, _code(ledger, run)) for run in ledger.runs.values() if _is_of_other_code(ledger, run)]
 
 
-def render(ledger: Ledger, ui: str) -> str:
-    """Return the page; runs are linked to `ui`, the address of an MLflow UI on the same store."""
+def render(ledger: Ledger, ui: str | None) -> str:
+    """Return the page; runs are linked to `ui`, the address of an MLflow UI on the same store.
+
+    Without one the page is part of a bundle of evidence, and they are linked to the files beside it.
+    """
     environment = Environment(
         loader=PackageLoader("trackdl.ledger", "."),
         autoescape=True,
@@ -81,12 +88,18 @@ def render(ledger: Ledger, ui: str) -> str:
     def short(run: str) -> str:
         return f"run {run[:7]}" if ledger.runs[run].experiment_id else ledger.runs[run].name
 
+    numbered: list[Entry | CurveEntry] = [*ledger.entries, *ledger.curves]
     environment.globals |= {
         "code": code,
         "form": form,
+        "by_task": lambda verdict: _by_task(ledger, verdict).items(),
         "ours": _ours,
+        "effect": charts.effect_words,
+        "over": _over,
+        "links": {one.published.quote: one.published.link for one in numbered},
         "run_link": lambda run: _link(ledger, ui, run),
         "short": short,
+        "sentence": lambda words: re.split(r"(?<=\.) ", words, maxsplit=1)[0],
         "signs": SIGNS,
         "some": lambda count, one, several: f"{count} {one if count == 1 else several}",
         "standing": _standing,
@@ -98,6 +111,7 @@ def render(ledger: Ledger, ui: str) -> str:
     numbers, with_points, numbers_of = counts(ledger), counts(ledger, points=True), _groups(ledger)
     return environment.get_template("page.html.j2").render(
         ledger=ledger,
+        bundled=ui is None,
         counts=numbers,
         judged=sum(numbers.values()),
         share_settled=settled(numbers),
@@ -108,12 +122,75 @@ def render(ledger: Ledger, ui: str) -> str:
         share=_svg(charts.shares("Verdicts on all numbers", list(numbers.items()))),
         charts=_charts(ledger, numbers_of),
         curves=_curves(ledger),
-        beyond_chart=_beyond_chart(ledger),
+        beyond_charts=_beyond_charts(ledger),
+        leading_faults=_leading_faults(ledger),
+        recovered=[
+            (one, recovery.table(one), _svg(charts.recovery(one, ledger.experiments[one.task].title)))
+            for one in ledger.recovered
+        ],
+        forests=_forests(ledger),
         groups=numbers_of,
         seeds=_seeds(ledger),
         scope=SCOPE,
         other_code=of_other_code(ledger),
     )
+
+
+def pictures(ledger: Ledger) -> dict[str, str]:
+    """Return the page's main charts as SVG files of their own, by name; of the curves those of one experiment."""
+    numbers, by_task = counts(ledger), _charts(ledger, _groups(ledger))
+    keys = [(f"share {name.replace(' ', '-')}", f"{name}: {count}") for name, count in numbers.items()]
+    made = {
+        "verdicts": charts.standalone(charts.shares("Verdicts on the printed numbers", list(numbers.items())), keys)
+    }
+    task = max(by_task, key=lambda name: len(by_task[name]), default="")
+    for title, svg in by_task.get(task, []):
+        made[_slug("curve", task, title)] = charts.standalone(svg, [charts.OURS, charts.REPORT])
+    for found in ledger.recovered:
+        chart = charts.recovery(found, ledger.experiments[found.task].title)
+        made[_slug("left-out", found.task)] = charts.standalone(chart, charts.PRINTED)
+    for task, caption, svg in _forests(ledger):
+        made[_slug("hypotheses", task)] = charts.standalone(svg, [("margin", caption.rpartition("shaded: ")[2])])
+    for task, _, svg in _beyond_charts(ledger):
+        made[_slug("beyond", task)] = charts.standalone(
+            svg, [("dot", "trackdl, with its 95 % interval"), charts.REPORT]
+        )
+    return made
+
+
+def _slug(*words: str) -> str:
+    return re.sub("[^a-z0-9]+", "-", " ".join(words).lower()).strip("-")
+
+
+def markdown(ledger: Ledger) -> str:
+    """Return the ledger's head as Markdown, for the folder that holds the page, the data and `pictures`."""
+    environment = Environment(  # noqa: S701 - Markdown: `plain` escapes
+        loader=PackageLoader("trackdl.ledger", "."), undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters |= {"plain": _plain, "share": form_share}
+    environment.globals |= {"key_words": key_words, "value_words": value_words, "table": table, "settled": settled}
+    return environment.get_template("page.md.j2").render(
+        ledger=ledger,
+        numbers=counts(ledger),
+        every=counts(ledger, points=True),
+        head=table(*head_table(ledger)),
+        hypotheses=[
+            [item.dimension, item.quote, _standing(item), "; ".join(map(charts.effect_words, item.contrasts))]
+            for item in ledger.hypotheses
+        ],
+        pictures=list(pictures(ledger)),
+    )
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(map(_plain, line))} |" for line in lines)
+
+
+def _plain(text: str) -> str:
+    """Return text that Markdown shows as it is: no elements, no cells, no lines of its own."""
+    return html.escape(text, quote=False).replace("|", "&#124;").replace("\n", " ")
 
 
 def _ordered(counts: Mapping[str, int]) -> dict[str, int]:
@@ -124,9 +201,11 @@ def _svg(chart: str) -> Markup:
     return Markup(chart)  # noqa: S704 - made and escaped in charts
 
 
-def _link(ledger: Ledger, ui: str, run: str) -> str:
-    """Return the address of a run in the MLflow UI, or of a committed table's row on the page itself."""
+def _link(ledger: Ledger, ui: str | None, run: str) -> str:
+    """Return the address of a run: in the MLflow UI, or in the bundle; of a committed table, its row on the page."""
     experiment = ledger.runs[run].experiment_id
+    if ui is None:
+        return f"runs/{run}.zip" if experiment else f"report/results/{ledger.runs[run].task}.csv"
     return f"{ui.rstrip('/')}/#/experiments/{experiment}/runs/{run}" if experiment else f"#run-{run}"
 
 
@@ -205,8 +284,9 @@ def _charts(ledger: Ledger, groups: Mapping[str, Mapping[str, Sequence[Entry]]])
             ours = [_point(epoch, entry.figure) for epoch, entry in entries if entry.figure]
             epochs = [epoch for epoch, _ in entries]
             uneven = max(epochs) - min(epochs) >= 2 * len(epochs)
+            title += charts.LOG if uneven else ""
             whole = f"{ledger.experiments[task].title}: {title}"
-            chart = charts.curves(whole, report, ours, group[0].published.unit, even=uneven)
+            chart = charts.curves(whole, report, ours, group[0].published.unit, log=uneven)
             drawn.setdefault(task, []).append((title, _svg(chart)))
     return drawn
 
@@ -223,6 +303,17 @@ def _curves(ledger: Ledger) -> list[tuple[str, CurveEntry, Markup]]:
     return drawn
 
 
+def _forests(ledger: Ledger) -> list[tuple[str, str, Markup]]:
+    """Return a chart for each grid whose hypotheses are judged: all its contrasts on one scale."""
+    drawn = []
+    for task in dict.fromkeys(item.task for item in ledger.hypotheses if item.contrasts):
+        items = [item for item in ledger.hypotheses if item.task == task]
+        title = f"{ledger.experiments[task].title}: what each value does, with 95 % intervals over pictures and seeds"
+        shaded = f"{title}; shaded: less than {items[0].margin:g} points, no practical difference"
+        drawn.append((task, shaded, _svg(charts.forest(title, items))))
+    return drawn
+
+
 def _hides_the_rest(entries: Sequence[tuple[int, Entry]]) -> bool:
     """Return whether the untrained network's number would flatten the curve of all others."""
     values = [entry.published.value for _, entry in entries]
@@ -234,10 +325,49 @@ def _point(epoch: int, figure: Figure) -> charts.Point:
     return charts.Point(epoch, figure.mean, *interval)
 
 
-def _beyond_chart(ledger: Ledger) -> Markup | None:
-    lines = [
-        charts.DotRow(item.title, item.published, item.figure.mean, item.figure.low, item.figure.high)
-        for item in ledger.beyond
-        if item.figure and item.figure.unit == "fraction"
-    ]
-    return _svg(charts.rows("What goes beyond the report, as accuracies", lines)) if lines else None
+def _beyond_charts(ledger: Ledger) -> list[tuple[str, str, Markup]]:
+    """Return the accuracies beyond the report, a chart for each experiment: as a ladder where each adds to the last."""
+    drawn = []
+    measured = [(item, item.figure) for item in ledger.beyond if item.figure and item.figure.unit == "fraction"]
+    for task in dict.fromkeys(item.task for item, _ in measured):
+        lines = [
+            charts.DotRow(item.title, item.published, one.mean, one.low, one.high, _over(one))
+            for item, one in measured
+            if item.task == task
+        ]
+        first, reports = lines[0].report, {line.report for line in lines} - {None}
+        steps = [first or 0.0, *(line.value for line in lines)]
+        ladder = len(lines) > 1 and first is not None and len(reports) == 1 and steps == sorted(steps)
+        title = f"{ledger.experiments[task].title}{': step by step' if ladder else ''}"
+        drawn.append((task, title, _svg(charts.rows(f"{title}, accuracies", lines, ladder=ladder))))
+    return drawn
+
+
+def _by_task(ledger: Ledger, verdict: str) -> dict[str, tuple[list[str], str]]:
+    """Return what has a verdict, by experiment: of which numbers how many, and what is unknown of their protocol.
+
+    What the ledger leads with anyway is left out, and of what is reproduced what is no curve, or mostly is not.
+    """
+    leading = {ledger.entries[item.entry].key for item in ledger.head}
+    found: dict[str, tuple[list[str], str]] = {}
+    for task, by_name in _groups(ledger).items():
+        for name, entries in by_name.items():
+            same = [one for one in entries if one.verdict == verdict]
+            if not {one.key for one in same} <= leading and (
+                verdict != "reproduced" or len(same) >= max(CURVE, len(entries) / 2)
+            ):
+                words, _ = found.setdefault(ledger.experiments[task].title, ([], same[0].published.unknown))
+                words.append(f"{name}, {len(same)} of {len(entries)}")
+    return found
+
+
+def _leading_faults(ledger: Ledger) -> list[str]:
+    """Return the titles of the faults of the numbers that the ledger leads with; of all, if those have none."""
+    titles = [ledger.entries[item.entry].published.fault.partition(": ")[0].lower() for item in ledger.head]
+    leading = [fault.title for fault in ledger.faults if fault.title.lower() in titles]
+    return leading or [fault.title for fault in ledger.faults]
+
+
+def _over(figure: Figure) -> str:
+    """Return what a figure's interval is over."""
+    return f"{figure.examples:,} examples" if figure.interval == "examples" else figure.interval

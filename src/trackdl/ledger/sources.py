@@ -42,10 +42,14 @@ class Stamp:
     """How a ledger was made, and of which report; the fields are those of `model.Ledger`."""
 
     report: ReportFacts
+    folder: str
     version: str
     commit: str | None
+    environment: Mapping[str, str]
     made: str
     seeds: int | None
+    data: Mapping[str, str]
+    code: Mapping[str, str]
     current_code: Mapping[str, str]
 
 

@@ -13,12 +13,14 @@ from pathlib import Path
 from trackdl import __version__, spec
 from trackdl.data.greek.letters import load_letters
 from trackdl.errors import InputError, TrackdlError
-from trackdl.ledger import check, evidence, finder, folder, page
+from trackdl.ledger import bundle, check, evidence, finder, folder, page
+from trackdl.ledger.archive import Archive
 from trackdl.ledger.build import build
 from trackdl.ledger.model import Ledger, ReportFacts, Spread
 from trackdl.ledger.sources import FigureQuery, SeedRun, Sources, Stamp
 from trackdl.spec import Experiment, LedgerSpec, TrainedSpec, TransferSpec
 from trackdl.system.console import print_table, progress, say
+from trackdl.system.machine import environment
 from trackdl.system.paths import project_root, report_root, whole_file
 from trackdl.tasks import _report_weights, _start
 from trackdl.tracking import runs
@@ -38,21 +40,28 @@ class Result:
     check: str
 
 
-def run(experiment: LedgerSpec) -> Result:
+def run(experiment: LedgerSpec, bundle_at: Path | None = None) -> Result:
     """Start what is missing, if seeds are asked for; collect, judge, and write the page and the data.
+
+    Args:
+        experiment: The ledger's file.
+        bundle_at: Where to write a bundle, too: a folder, or a .zip file.
 
     Raises:
         InputError: The ledger's file names what the report's folder does not have.
         TrackdlError: A run logged other metrics than its artifacts give.
     """
     runs.close_abandoned(experiment.name)
-    search = finder.Finder(spec.experiments(), experiment.seeds)
+    archive, today = evidence.Store(), finder.Today()
+    search = finder.Finder(spec.experiments() | spec.recoveries(), archive, today, experiment.seeds)
+    if bundle_at:
+        bundle.check_place(bundle_at)
     data, html = (place() / name for name in ("ledger.json", "ledger.html"))
     _check_place(data)
     with runs.start(experiment, name="ledger") as run:
         if experiment.seeds:
             search.fill(_trainings(experiment, search.experiments), _start.start)
-        ledger = _collect(experiment, search, run)
+        ledger = _collect(experiment, search, today, run)
         if wrong := evidence.contradictions(ledger):
             raise TrackdlError("\n".join(["runs logged other numbers than their artifacts hold:", *wrong]))
         for file, text in (
@@ -62,6 +71,8 @@ def run(experiment: LedgerSpec) -> Result:
             with whole_file(file) as part:
                 part.write_text(text, encoding="utf-8")
             run.file(file)
+        if bundle_at:
+            bundle.write(bundle_at, ledger, archive)
         counts = page.counts(ledger)
         run.metrics(
             {f"verdict_{name.replace(' ', '_')}": count for name, count in counts.items()}
@@ -71,7 +82,8 @@ def run(experiment: LedgerSpec) -> Result:
     changed = experiment.model_copy(update={"seeds": own.seeds, "ui": own.ui}) != own
     report = "" if folder.is_default() else f"--report {report_root()} "
     option = f" --file runs:/{run.id}/experiment.yaml" if changed else ""
-    return Result(run, ledger, html, data, f"trackdl {report}verify {data}{option}")
+    checked = f"trackdl verify {bundle_at}" if bundle_at else f"trackdl {report}verify {data}{option}"
+    return Result(run, ledger, html, data, checked)
 
 
 def _check_place(data: Path) -> None:
@@ -114,35 +126,94 @@ def show(result: Result) -> str:
     return f"The ledger: {verdicts}; {result.page}"
 
 
-def verify(file: Path, experiment: LedgerSpec | None = None) -> list[str]:
+@dataclass(frozen=True)
+class Checked:
+    """What a check found: differences, in words, and what is not checked or differs without being wrong."""
+
+    ledger: Ledger
+    differences: list[str]
+    notes: list[str]
+
+
+def verify(place: Path, experiment: LedgerSpec | None = None, retrain: int = 0, seed: int = 0) -> Checked:
     """Compute every figure of a ledger again from what its runs keep, and build the rest again.
 
-    Spreads between seeds that the ledger borrowed are taken from the ledger itself, because the committed ledger that
-    they came from may have changed.
+    A bundle is checked by itself: by its own experiment files and evidence, without a store or data.
 
     Args:
-        file: The ledger.
+        place: The ledger, with its runs in the store; or a bundle: a folder, or a .zip file.
         experiment: The experiment that made it; None for the report's ledger.yaml.
-
-    Returns:
-        Each difference in words; empty if there is none.
+        retrain: How many figures of a bundle to train again.
+        seed: Chooses which.
 
     Raises:
-        InputError: The file is not a ledger, or another report's.
+        InputError: It is not a ledger, or another report's.
     """
-    ledger, report = check.load(file), _report()
-    if ledger.report.slug != report.slug:
-        raise InputError(
-            f"{file}: is the ledger of “{ledger.report.title}” ({ledger.report.slug}), and {report_root()} is the "
-            f"folder of {report.slug}; `trackdl --report DIR verify {file}` names its folder"
-        )
+    if not bundle.is_bundle(place):
+        if retrain:
+            raise InputError("--retrain takes a bundle: `trackdl ledger --bundle FOLDER` writes one")
+        ledger = check.load(place)
+        if ledger.report.slug != _report().slug:
+            raise InputError(
+                f"{place}: is the ledger of “{ledger.report.title}” ({ledger.report.slug}), and {report_root()} is the "
+                f"folder of {_report().slug}; `trackdl --report DIR verify {place}` names its folder"
+            )
+        return _checked(ledger, experiment, evidence.Store(), [])
+    with bundle.opened(place) as opened:
+        ledger = check.parse(opened.ledger, f"{place}, {bundle.LEDGER}")
+        with folder.copied(opened.root / bundle.folder_of(ledger), ledger.folder):
+            known = spec.experiments() | spec.recoveries()
+            found = _checked(ledger, experiment, opened, opened.differences(ledger, known))
+            if retrain and not found.differences:
+                from trackdl.tasks import _retrain
+
+                found.differences.extend(_retrain.differences(ledger, known, opened, retrain, seed))
+            return found
+
+
+def _checked(ledger: Ledger, experiment: LedgerSpec | None, archive: Archive, differences: list[str]) -> Checked:
     experiment = experiment or spec.load(spec.experiment_file("ledger"), LedgerSpec)
+    experiments = spec.experiments() | spec.recoveries()
     borrowed, today = check.borrowed(ledger), committed()
-    if other := [key for key, spread in borrowed.items() if spread != today.get(key)]:
-        log.warning("%d borrowed spreads are not those of docs/ledger/ledger.json today: %s", len(other), other[0])
-    search = finder.Finder(spec.experiments())
-    store = (search.facts, search.fetch)
-    return check.differences(ledger, experiment, search.experiments, report, *store, borrowed, search.spec_digests)
+    strange = [
+        f"{key}: its spread between seeds is borrowed, and not that of docs/ledger/ledger.json"
+        for key, spread in borrowed.items()
+        if spread != today.get(key)
+    ]
+    found = check.differences(ledger, experiment, experiments, _report(), archive, borrowed)
+    return Checked(
+        ledger, [*differences, *found, *strange, *_other_data(ledger, experiments)], _notes(ledger, experiments)
+    )
+
+
+def _other_data(ledger: Ledger, experiments: Mapping[str, Experiment]) -> list[str]:
+    """Return where a ledger's data are not those that its experiment files name, as far as they are known here."""
+    found = []
+    for name, stated in ledger.data.items():
+        known = _known_data(experiments[name]) if name in experiments else None
+        if known not in (None, stated):
+            found.append(f"data.{name}: the ledger says {stated[:12]}…, but the experiment's data are {known[:12]}…")
+    return found
+
+
+def _known_data(experiment: Experiment) -> str | None:
+    """Return the digest of an experiment's data; None if they are not here."""
+    try:
+        return finder.data_digest(experiment)
+    except (TrackdlError, OSError):
+        return None
+
+
+def _notes(ledger: Ledger, experiments: Mapping[str, Experiment]) -> list[str]:
+    """Return what a ledger leaves open, and what cannot be checked here."""
+    notes = [f"not shown: {words}" for words in check.unproven(ledger)]
+    unseen = sorted(name for name in ledger.data if name in experiments and _known_data(experiments[name]) is None)
+    if unseen:
+        notes.append(f"the data of {', '.join(unseen)} are not here: which they were is taken from the evidence")
+    today = finder.Finder(experiments, evidence.Store(), finder.Today()).training_code(ledger.code)
+    if other := sorted(name for name, digest in today.items() if digest != ledger.code[name]):
+        notes.append(f"made by other code than is installed: {', '.join(other)}; the figures are checked all the same")
+    return notes
 
 
 def _report() -> ReportFacts:
@@ -179,11 +250,15 @@ def _can_run(keys: Mapping[str, object]) -> bool:
     return keys.get("source") != _report_weights.URI or _report_weights.try_register()
 
 
-def _collect(experiment: LedgerSpec, search: finder.Finder, run: Run) -> Ledger:
+def _collect(experiment: LedgerSpec, search: finder.Finder, today: finder.Today, run: Run) -> Ledger:
     stamp = Stamp(
         report=_report(),
+        folder=folder.shown_path(),
         version=__version__,
         commit=run.info.data.tags.get("mlflow.source.git.commit"),
+        environment=environment(),
+        data=today.stated_data,
+        code=today.stated_code,
         made=datetime.now(UTC).isoformat(timespec="seconds"),
         seeds=experiment.seeds,
         current_code=search.current_code,

@@ -1,0 +1,210 @@
+"""Where runs and their artifacts are kept: the store, or a bundle; and what the ledger knows of a run."""
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from safetensors.numpy import load, save
+from scipy.special import logsumexp
+
+from trackdl.errors import TrackdlError
+from trackdl.ledger.model import RunFacts
+
+PARENT = "mlflow.parentRunId"
+COMMIT = "mlflow.source.git.commit"
+MANY = 1000  # examples, whose losses are kept in half of the digits
+_PRIVATE = ("trackdl.host", "trackdl.process", "trackdl.error")
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run as the ledger sees it: `started` is UTC; `tags` are trackdl's own, the run above it, and the commit."""
+
+    run: str
+    name: str
+    experiment_id: str
+    started: str
+    status: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict)
+
+
+class Archive(Protocol):
+    """What keeps runs."""
+
+    def finished(self, task: str, tags: Mapping[str, str]) -> list[Record]:
+        """Return the finished runs of one of the report's experiments with these tags, newest first."""
+        ...
+
+    def get(self, run: str) -> Record:
+        """Return a run.
+
+        Raises:
+            InputError: There is no such run.
+        """
+        ...
+
+    def below(self, run: str) -> list[Record]:
+        """Return the runs whose parent is this one."""
+        ...
+
+    def fetch(self, run: str, path: str) -> bytes:
+        """Return an artifact as the formulas read it (`condensed`).
+
+        Raises:
+            TrackdlError: It is not available.
+        """
+        ...
+
+
+class Only:
+    """The runs of an archive that a ledger names, and those above them: what it left out does not count.
+
+    Args:
+        archive: The archive.
+        named: The runs' ids.
+    """
+
+    def __init__(self, archive: Archive, named: Collection[str]) -> None:
+        self._archive = archive
+        self.runs: dict[str, Record] = {}
+        for run in named:
+            above: str | None = run
+            while above and above not in self.runs:
+                self.runs[above] = archive.get(above)
+                above = self.runs[above].tags.get(PARENT)
+
+    def finished(self, task: str, tags: Mapping[str, str]) -> list[Record]:
+        """Return those that are finished, of the task, and have the tags, newest first."""
+        return finished(self.runs.values(), task, tags)
+
+    def get(self, run: str) -> Record:
+        """Return one of them, or any run that the archive has."""
+        return self.runs.get(run) or self._archive.get(run)
+
+    def below(self, run: str) -> list[Record]:
+        """Return those whose parent is this one."""
+        return [record for record in self.runs.values() if record.tags.get(PARENT) == run]
+
+    def fetch(self, run: str, path: str) -> bytes:
+        """Return an artifact."""
+        return self._archive.fetch(run, path)
+
+
+def finished(records: Collection[Record], task: str, tags: Mapping[str, str]) -> list[Record]:
+    """Return the records that are finished, of a task, and have the tags, newest first."""
+    wanted = {"trackdl.task": task, **tags}
+    found = [one for one in records if one.status == "FINISHED" and wanted.items() <= one.tags.items()]
+    return sorted(found, key=lambda one: one.started, reverse=True)
+
+
+def kept_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Return the tags that evidence needs: nothing of the machine or its user."""
+    return {
+        key: value
+        for key, value in sorted(tags.items())
+        if (key.startswith("trackdl.") and key not in _PRIVATE) or key in (PARENT, COMMIT)
+    }
+
+
+def facts_of(archive: Archive, run: str) -> RunFacts:
+    """Return what is known of a run, without its artifacts; a data digest of a run above it counts too.
+
+    Raises:
+        InputError: There is no such run.
+        TrackdlError: It is not a task's run, or has no data digest.
+    """
+    record = archive.get(run)
+    tags, above = dict(record.tags), record.tags.get(PARENT)
+    while above and "trackdl.data_digest" not in tags:
+        parent = archive.get(above).tags
+        if "trackdl.data_digest" in parent:
+            tags["trackdl.data_digest"] = parent["trackdl.data_digest"]
+        above = parent.get(PARENT)
+    lacking = [key for key in ("trackdl.task", "trackdl.spec_digest", "trackdl.data_digest") if key not in tags]
+    if lacking:
+        raise TrackdlError(f"run {run} is no evidence: it lacks the tags {', '.join(lacking)}")
+    model = model_of(tags) if "trackdl.network" in tags else ""
+    seed = None if model or tags.get("trackdl.kind") in ("grid", "recover") else record.params.get("training.seed")
+    return RunFacts(
+        task=tags["trackdl.task"],
+        name=record.name,
+        model=model,
+        seed=None if seed is None else int(seed),
+        source=record.params.get("source", ""),
+        experiment_id=record.experiment_id,
+        started=record.started,
+        version=tags.get("trackdl.version", ""),
+        commit=tags.get(COMMIT),
+        uncommitted=tags.get("trackdl.uncommitted") == "true",
+        spec_digest=tags["trackdl.spec_digest"],
+        data_digest=tags["trackdl.data_digest"],
+        code_digest=tags.get("trackdl.code_digest"),
+        command=f"trackdl run runs:/{run}/experiment.yaml",
+        artifacts={},
+    )
+
+
+def models_below(archive: Archive, run: str) -> dict[str, str]:
+    """Return the ids of the runs below `run` that evaluate one model each, by the model's name."""
+    below = [model for group in archive.below(run) for model in archive.below(group.run)]
+    return {model_of(one.tags): one.run for one in below}
+
+
+def model_of(tags: Mapping[str, str]) -> str:
+    """Return which of an experiment's models a run evaluates: protocol and network."""
+    return f"{tags['trackdl.protocol']}/{tags['trackdl.network']}"
+
+
+def facts_of_table(grid: str, origin: Mapping[str, Any], command: str) -> RunFacts:
+    """Return what is known of a grid's committed table, which replaces runs.
+
+    `origin` is how the table was made (`folder.origin_of`), `command` what makes it if the origin has none.
+    """
+    return RunFacts(
+        task=grid,
+        name=f"results/{grid}.csv, in the report's folder",
+        model="",
+        seed=None,
+        source="",
+        experiment_id="",
+        started="",
+        version=origin.get("versions", {}).get("trackdl", ""),
+        commit=None,
+        uncommitted=False,
+        spec_digest=None,
+        data_digest=origin.get("data"),
+        code_digest=origin.get("code"),
+        command=origin.get("command") or command,
+        artifacts={},
+    )
+
+
+def condensed(path: str, content: bytes) -> bytes:
+    """Return an artifact as formulas read it: of a network's outputs, each example's predicted class and loss.
+
+    Outputs, float32 [..., n, classes], become `labels`, uint8 or uint16 [..., n], and `losses` [..., n], the
+    cross-entropies: a tenth of the size, and enough for accuracies, losses, and measures of classes. Losses of more
+    than `MANY` examples are float16: each is rounded by a 2000th of itself at most, their mean by far less. That the
+    outputs gave these losses is not checkable any more; all other artifacts are kept as they are.
+    """
+    if not (path.startswith("predictions/") and path.endswith(".safetensors")):
+        return content
+    tensors = load(content)
+    if "outputs" not in tensors:
+        return content
+    outputs, targets = tensors.pop("outputs").astype(np.float64), tensors["targets"].astype(np.int64)
+    small = np.uint8 if outputs.shape[-1] <= 256 else np.uint16
+    chosen = np.take_along_axis(outputs, np.broadcast_to(targets, outputs.shape[:-1])[..., None], axis=-1)[..., 0]
+    kind = np.float16 if len(targets) > MANY else np.float32
+    losses = np.minimum(logsumexp(outputs, axis=-1) - chosen, np.finfo(kind).max)
+    kept = {"labels": outputs.argmax(axis=-1).astype(small), "losses": losses.astype(kind)}
+    rest = {name: tensor for name, tensor in tensors.items() if name != "targets"}
+    return save({**kept, "targets": targets.astype(small), **rest})
+
+
+def as_json(record: Record) -> str:
+    """Return a record as JSON text."""
+    return json.dumps({**vars(record), "tags": dict(record.tags), "params": dict(record.params)}, indent=1) + "\n"
