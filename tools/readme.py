@@ -12,10 +12,8 @@ def with_head(readme: str, ledger: Path) -> str:
     """Return a README whose table between the two marks is the ledger's head."""
     before, _, rest = readme.partition(BEGIN)
     _, _, after = rest.partition(END)
-    columns, rows = page.head_table(check.load(ledger))
-    lines = [columns, ["---"] * len(columns), *rows]
-    table = "".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |\n" for line in lines)
-    return f"{before}{BEGIN}{table}{END}{after}"
+    table = page.table(*page.head_table(check.load(ledger)))
+    return f"{before}{BEGIN}{table}\n{END}{after}"
 
 
 if __name__ == "__main__":
