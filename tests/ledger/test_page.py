@@ -73,7 +73,8 @@ def ledger() -> Ledger:
     return Ledger.model_validate(
         {
             "report": REPORT, "experiments": EXPERIMENTS,
-            "version": "0.1", "commit": None, "made": "2026-01-01T00:00:00", "seeds": 1,
+            "folder": "experiments", "version": "0.1", "commit": None, "environment": {}, "data": {}, "code": {},
+            "made": "2026-01-01T00:00:00+00:00", "seeds": 1,
             "head": [{"title": EVIL, "entry": 0}, {"title": "none yet", "entry": 5}], "entries": entries,
             "curves": [curve], "hypotheses": hypotheses,
             "faults": [{"title": EVIL, "task": "grid", "quote": EVIL, "words": "run `trackdl grid`", "runs": []}],
