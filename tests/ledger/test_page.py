@@ -11,10 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support import ROOT
-from tools import ledger_schema
 from trackdl import spec
 from trackdl.analysis.hypotheses import SCOPE
-from trackdl.ledger import charts, page
+from trackdl.ledger import bundle, charts, page
 from trackdl.ledger.model import Ledger
 from trackdl.spec import GridSpec
 
@@ -229,7 +228,7 @@ def test_a_table_of_which_nothing_is_known_is_shown(ledger: Ledger) -> None:
 
 
 def test_the_committed_schema_is_the_models() -> None:
-    assert ledger_schema.FILE.read_text(encoding="utf-8") == ledger_schema.render()
+    assert (ROOT / "docs" / "ledger" / "schema.json").read_text(encoding="utf-8") == bundle.schema()
 
 
 @given(

@@ -1,7 +1,7 @@
 """Evidence that travels: a ledger with all that checking it needs, as an RO-Crate, a folder or a .zip file.
 
-A bundle has `ledger.json`, `ledger.html`, `README.md` and `pictures/`; the report's folder; and for each run
-`runs/RUN_ID.zip`, with what the formulas read, the run's record, and its resolved experiment.
+A bundle has `ledger.json` and its schema, `ledger.html`, `README.md` and `pictures/`; the report's folder; and for each
+run `runs/RUN_ID.zip`, with what the formulas read, the run's record, and its resolved experiment.
 `ro-crate-metadata.json` lists every file with its SHA-256 (https://www.researchobject.org/ro-crate/, version 1.1).
 """
 
@@ -28,6 +28,7 @@ from trackdl.spec import Experiment
 from trackdl.system.paths import content_of, report_root, whole_file
 
 METADATA, LEDGER, PAGE, HEAD = "ro-crate-metadata.json", "ledger.json", "ledger.html", "README.md"
+SCHEMA = "schema.json"
 RECORD, EXPERIMENT = "run.json", "experiment.yaml"
 MAX_FILE, MAX_ALL, MAX_FILES = 50_000_000, 200_000_000, 10_000  # bytes, of what is read from a bundle
 ENDINGS = (".yaml", ".csv", ".json")  # of the report's files
@@ -55,6 +56,7 @@ def write(place: Path, ledger: Ledger, archive: Archive) -> None:
         LEDGER: (ledger.model_dump_json(indent=1) + "\n").encode(),
         PAGE: page.render(ledger, None).encode(),
         HEAD: page.markdown(ledger).encode(),
+        SCHEMA: schema().encode(),
         **{f"pictures/{name}.svg": text.encode() for name, text in page.pictures(ledger).items()},
         **{f"{folder_of(ledger)}/{name}": content for name, content in _report_files().items()},
         **{f"runs/{run}.zip": content for run, content in _runs(ledger, archive)},
@@ -77,6 +79,11 @@ def write(place: Path, ledger: Ledger, archive: Archive) -> None:
         made.rename(place)
     finally:
         shutil.rmtree(made, ignore_errors=True)
+
+
+def schema() -> str:
+    """Return the JSON schema of a ledger."""
+    return json.dumps(Ledger.model_json_schema(), indent=1) + "\n"
 
 
 def folder_of(ledger: Ledger) -> str:
@@ -209,6 +216,7 @@ def _title(ledger: Ledger, name: str) -> str:
         LEDGER: "The ledger as data",
         PAGE: "The ledger as a page",
         HEAD: "The ledger in short",
+        SCHEMA: "The JSON schema of the ledger",
     }
     return titles.get(name, name)
 
