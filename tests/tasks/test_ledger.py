@@ -430,6 +430,17 @@ def test_the_committed_ledger_is_of_todays_numbers_and_its_page_of_its_data() ->
     assert (ROOT / "docs" / "ledger" / "ledger.html").read_text(encoding="utf-8") == page.render(ledger, None)
 
 
+def test_the_committed_bundle_is_evidence_for_its_ledger_and_of_todays_files() -> None:
+    bundle = ROOT / "docs" / "ledger"
+    assert task.verify(bundle).differences == []
+    copies = [path for path in (bundle / "experiments").rglob("*") if path.is_file()]
+    assert len(copies) > 10
+    for copy in copies:
+        mine = ROOT / "experiments" / copy.relative_to(bundle / "experiments")
+        assert copy.read_bytes() == mine.read_bytes(), f"{copy.name} has changed since; docs/ledger.md says what to do"
+    assert max(path.stat().st_size for path in bundle.rglob("*")) < 2_000_000
+
+
 def test_the_ledgers_own_file_names_numbers_that_exist() -> None:
     experiment = spec.load(ROOT / "experiments" / "ledger.yaml", LedgerSpec)
     known = {

@@ -18,10 +18,10 @@ from trackdl.ledger.archive import Archive
 from trackdl.ledger.build import build
 from trackdl.ledger.model import Ledger, ReportFacts, Spread
 from trackdl.ledger.sources import FigureQuery, SeedRun, Sources, Stamp
-from trackdl.spec import Experiment, LedgerSpec, TrainedSpec, TransferSpec
+from trackdl.spec import Experiment, LedgerSpec, TableSpec, TrainedSpec, TransferSpec
 from trackdl.system.console import print_table, progress, say
 from trackdl.system.machine import environment
-from trackdl.system.paths import project_root, report_root, whole_file
+from trackdl.system.paths import data_root, project_root, report_root, whole_file
 from trackdl.tasks import _report_weights, _start
 from trackdl.tracking import runs
 from trackdl.tracking.runs import Run
@@ -197,7 +197,11 @@ def _other_data(ledger: Ledger, experiments: Mapping[str, Experiment]) -> list[s
 
 
 def _known_data(experiment: Experiment) -> str | None:
-    """Return the digest of an experiment's data; None if they are not here."""
+    """Return the digest of an experiment's data; None if they are not here: a check fetches nothing."""
+    if isinstance(experiment, TableSpec) and not (experiment.data.csv or experiment.data.sklearn):
+        name = str(experiment.data.dataset)
+        if not (data_root() / name / f"{name}.csv").is_file():
+            return None
     try:
         return finder.data_digest(experiment)
     except (TrackdlError, OSError):
