@@ -53,7 +53,7 @@ def write(place: Path, ledger: Ledger, archive: Archive) -> None:
     """
     check_place(place)
     contents = {
-        LEDGER: (ledger.model_dump_json(indent=1) + "\n").encode(),
+        LEDGER: (ledger.model_dump_json() + "\n").encode(),
         PAGE: page.render(ledger, None).encode(),
         HEAD: page.markdown(ledger).encode(),
         SCHEMA: schema().encode(),
