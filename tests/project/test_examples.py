@@ -76,4 +76,4 @@ def test_a_short_form_runs_whole_and_its_ledger_verifies(example: str, tmp_path:
     made = ledger.run(spec.load(spec.experiment_file("ledger"), spec.LedgerSpec))
     assert made.data == tmp_path / "reports" / example / "ledger.json"
     assert len(made.ledger.entries) == sum(NUMBERS[example].values())
-    assert ledger.verify(made.data) == []
+    assert ledger.verify(made.data).differences == []

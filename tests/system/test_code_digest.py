@@ -150,5 +150,5 @@ def test_a_moved_definition_is_free_and_so_is_a_module_imported_whole(package: P
 def test_every_task_that_trains_has_one_and_no_two_are_the_same() -> None:
     digests = {task: digest for task in spec.KINDS if (digest := code_digest(task))}
     assert len(set(digests.values())) == len(digests)
-    assert set(digests) == {*(experiment.task for experiment in EXPERIMENTS.values()), "grid", "search"}
+    assert set(digests) == {*(experiment.task for experiment in EXPERIMENTS.values()), "grid", "recover", "search"}
     assert code_digest("ledger") is None

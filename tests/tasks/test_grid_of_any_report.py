@@ -11,6 +11,7 @@ from support.grid_runs import SPACE, calls, experiment, here, stands_once
 from trackdl.analysis import grid_table
 from trackdl.errors import InputError
 from trackdl.spec import GridSpec
+from trackdl.studies.grid import work
 from trackdl.tasks import grid
 
 pytestmark = pytest.mark.usefixtures("own_studies", "tracking")
@@ -181,6 +182,6 @@ def test_a_grid_of_a_class_too_small_for_its_folds_says_so() -> None:
 def test_a_study_is_not_continued_on_other_images(monkeypatch: pytest.MonkeyPatch) -> None:
     run(experiment())
     run(experiment())
-    monkeypatch.setattr(grid, "digest_of", lambda _: "of other images")
+    monkeypatch.setattr(work, "digest_of", lambda _: "of other images")
     with pytest.raises(InputError, match=r"the images are not those that the study grid-report-.* began with"):
         run(experiment())

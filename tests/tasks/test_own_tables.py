@@ -18,7 +18,8 @@ from trackdl import spec
 from trackdl.apps import predict
 from trackdl.cli.app import app
 from trackdl.errors import InputError
-from trackdl.ledger import evidence
+from trackdl.ledger.archive import models_below
+from trackdl.ledger.evidence import Store
 from trackdl.ledger.formulas import compute
 from trackdl.ledger.recipes import recipe
 from trackdl.serving import server
@@ -72,8 +73,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def figure(run: Run, metric: str, seed: int) -> float:
     way = recipe("table", metric, None, seed)
-    keeper = evidence.models_below(run)[way.model]
-    return compute(way.formula, [evidence.fetch(keeper, path) for path in way.artifacts], way.select, seed).value
+    keeper = models_below(Store(), run.id)[way.model]
+    return compute(way.formula, [Store().fetch(keeper, path) for path in way.artifacts], way.select, seed).value
 
 
 @pytest.mark.usefixtures("folder")
@@ -88,7 +89,7 @@ def test_a_table_of_three_classes(tracking: str, tmp_path: Path, capsys: pytest.
     assert result.metrics["baselines/svm"]["test_accuracy"] > 0.9
 
     client = mlflow.MlflowClient(tracking)
-    run = evidence.models_below(result.run)["plain/wide"]
+    run = models_below(Store(), result.run.id)["plain/wide"]
     rows = pd.read_csv(client.download_artifacts(run, "predictions/test.csv", str(tmp_path))).query("seed == 3")
     each = rows.filter(like="probability_").to_numpy()
     truth = rows["target"].to_numpy()

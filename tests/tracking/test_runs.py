@@ -191,7 +191,7 @@ def test_searches_go_on_past_their_first_page(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(MlflowClient, "search_runs", two)
     assert len(runs.find("mnist")) == 6
-    assert len(evidence._below(above.id)) == 5
+    assert len(evidence.Store().below(above.id)) == 5
 
 
 def test_what_does_not_exist_is_an_input_error() -> None:

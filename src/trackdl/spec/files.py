@@ -245,6 +245,9 @@ def parse(text: str, file: str, kind: type[Spec], overrides: Mapping[str, Any] |
     given = dict(overrides or {})
     if "experiment" in kind.model_fields:
         _embed(content, file, kind, given)
+    if given and isinstance(content.get("unknown"), dict):
+        # What the report may have done is said of the file's own experiment; with other keys it may be impossible.
+        content["unknown"] = content["unknown"].get("words", "")
     for key, value in given.items():
         try:
             set_key(content, key, value)
