@@ -82,14 +82,14 @@ def test_the_likeliest_candidate_is_first_and_its_words_say_so() -> None:
 
 def test_candidates_that_do_not_differ_are_not_told_apart() -> None:
     said = found(apart(0), {"metric": "train_loss", "epoch": 1, "value": 0.6001})
-    assert "cannot be told apart from it (a likelihood ratio of 1." in said.words
+    assert "cannot be distinguished from it (a likelihood ratio of 1." in said.words
     assert "evidence against" not in said.words
 
 
 @pytest.mark.parametrize(
     ("ratio", "words"),
     [
-        (7.99, "cannot be told apart from it (a likelihood ratio of 8.0)"),
+        (7.99, "cannot be distinguished from it (a likelihood ratio of 8.0)"),
         (8, "is 8 times less likely, fairly strong evidence against it"),
         (31.9, "is 32 times less likely, fairly strong evidence against it"),
         (32, "is 32 times less likely, strong evidence against it"),

@@ -97,7 +97,7 @@ def test_every_candidate_is_trained_once_and_the_likeliest_is_first(
     said = " ".join(capsys.readouterr().out.split())
     assert "Batch size: 20; 10 is" in said
     assert "evidence against it" in said
-    assert "Shuffle: yes; no cannot be told apart" in said
+    assert "Shuffle: yes; no cannot be distinguished" in said
 
 
 def test_a_second_command_trains_nothing_and_judges_by_todays_numbers(report: Path) -> None:

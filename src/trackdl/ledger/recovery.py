@@ -229,7 +229,7 @@ def _against(ratio: float) -> str:
         return f"is {times}, strong evidence against it"
     if ratio >= FAIRLY_STRONG:
         return f"is {times}, fairly strong evidence against it"
-    return f"cannot be told apart from it (a likelihood ratio of {ratio:.1f})"
+    return f"cannot be distinguished from it (a likelihood ratio of {ratio:.1f})"
 
 
 def table(found: Recovered) -> tuple[list[str], list[list[str]]]:

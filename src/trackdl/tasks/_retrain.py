@@ -34,6 +34,7 @@ from trackdl.tracking import store
 from trackdl.workers.pool import work_through
 
 EXPERIMENT = "experiment.yaml"
+SKIPPED = "not trained again"  # how the reason begins why a figure was chosen and could not be checked
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def differences(
             say(f"training again: {choice.name}")
             wrong = choice.again()
             say(f"{choice.name}: {wrong or 'agrees'}")
-            found += [f"{choice.name}: {wrong}"] if wrong and not wrong.startswith("agrees") else []
+            found += [f"{choice.name}: {wrong}"] if wrong and not wrong.startswith(("agrees", SKIPPED)) else []
     return found
 
 
@@ -110,11 +111,9 @@ def _run_again(ledger: Ledger, figure: Figure, item: Evidence, archive: Archive)
     experiment = spec.parse(text, f"run {top}, {EXPERIMENT}", spec.KINDS[kind])
     if isinstance(experiment, TransferSpec):
         if experiment.source != _report_weights.URI:
-            return (
-                "agrees as far as it can be told: it starts from a network of ours, whose weights are not in the bundle"
-            )
+            return f"{SKIPPED}: it starts from a network of ours, whose weights are not in the bundle"
         if not _report_weights.try_register():
-            return "agrees as far as it can be told: the report's weights, from which it starts, are not to be had here"
+            return f"{SKIPPED}: the report's weights, from which it starts, are not available here"
     _start.start(experiment)
     mine = evidence.Store()
     (made, *_) = mine.finished(experiment.name, {"trackdl.spec_digest": spec.digest(experiment)})
