@@ -164,10 +164,10 @@ def test_a_bundle_is_checked_without_a_store_and_every_change_is_found(root: Pat
     assert any("it is not there" in words for words in task.verify(place).differences)
     forger.restore()
     text = (place / "ledger.json").read_text()
-    (place / "ledger.json").write_text(text.replace('"seeds": 3', '"seeds": 5, "seeds": 3', 1))
+    (place / "ledger.json").write_text(text.replace('"seeds":3', '"seeds":5,"seeds":3', 1))
     with pytest.raises(InputError, match="the key 'seeds' occurs twice"):
         task.verify(place)
-    (place / "ledger.json").write_text(text.replace('"made": "', '"made": "perhaps ', 1))
+    (place / "ledger.json").write_text(text.replace('"made":"', '"made":"perhaps ', 1))
     with pytest.raises(InputError, match="made: String should match"):
         task.verify(place)
 
