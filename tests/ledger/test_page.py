@@ -154,7 +154,7 @@ def test_in_a_bundle_every_link_is_a_file_beside_the_page(ledger: Ledger) -> Non
     more = {"runs": ledger.runs | {"committed-grid": table}, "faults": [fault]}
     text = page.render(ledger.model_copy(update=more), None)
     links = {link for link in outline(text).links if not link.startswith(("#", "https://example.org"))}
-    assert links == {f"runs/{'r' * 32}.zip", "report/results/grid.csv"}
+    assert links == {f"runs/{'r' * 32}.zip", "experiments/results/grid.csv"}
     assert "127.0.0.1" not in text
     assert "<code>trackdl verify .</code>" in text.partition("<footer>")[2]
     assert "verify ." not in page.render(ledger, UI)
@@ -414,8 +414,8 @@ def test_what_the_report_leaves_out_has_its_words_its_table_and_its_picture(ledg
     assert len(re.findall("<tr>", section)) == 3
     assert f"{UI}/#/experiments/7/runs/{'r' * 32}" in section
     drawn = re.search(r'<figure class="whole">(.*?)</figure>', section)[1]
-    kinds = [mark.get("class") for mark in ElementTree.fromstring(drawn).iter("circle")]
-    assert kinds == ["ring"] * 4 + ["out"] * 4
+    kinds = [(mark.get("class"), mark.get("d").count("M")) for mark in ElementTree.fromstring(drawn).iter("path")]
+    assert kinds == [("ring", 4), ("out", 4)]
     assert 'href="#left-out"' in text
     assert "left-out" not in page.render(ledger, UI)
 

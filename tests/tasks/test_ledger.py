@@ -439,7 +439,12 @@ def test_the_committed_bundle_is_evidence_for_its_ledger_and_of_todays_files() -
     for copy in copies:
         mine = ROOT / "experiments" / copy.relative_to(bundle / "experiments")
         assert copy.read_bytes() == mine.read_bytes(), f"{copy.name} has changed since; docs/ledger.md says what to do"
-    assert max(path.stat().st_size for path in bundle.rglob("*")) < 2_000_000
+    sizes = [path.stat().st_size for path in bundle.rglob("*") if path.is_file()]
+    assert max(sizes) < 2_000_000
+    assert sum(sizes) < 8_000_000
+    links = set(re.findall('href="([^"#:]*)"', (bundle / "ledger.html").read_text(encoding="utf-8")))
+    assert len(links) > 20
+    assert [link for link in sorted(links) if not (bundle / link).is_file()] == []
 
 
 def test_the_ledgers_own_file_names_numbers_that_exist() -> None:

@@ -58,7 +58,7 @@ def write(place: Path, ledger: Ledger, archive: Archive) -> None:
         HEAD: page.markdown(ledger).encode(),
         SCHEMA: schema().encode(),
         **{f"pictures/{name}.svg": text.encode() for name, text in page.pictures(ledger).items()},
-        **{f"{folder_of(ledger)}/{name}": content for name, content in _report_files().items()},
+        **{f"{ledger.files}/{name}": content for name, content in _report_files().items()},
         **{f"runs/{run}.zip": content for run, content in _runs(ledger, archive)},
     }
     contents[METADATA] = _metadata(ledger, contents).encode()
@@ -84,11 +84,6 @@ def write(place: Path, ledger: Ledger, archive: Archive) -> None:
 def schema() -> str:
     """Return the JSON schema of a ledger."""
     return json.dumps(Ledger.model_json_schema(), indent=1) + "\n"
-
-
-def folder_of(ledger: Ledger) -> str:
-    """Return the name of the report's folder in a ledger's bundle."""
-    return PurePosixPath(ledger.folder).name
 
 
 def check_place(place: Path) -> None:

@@ -139,21 +139,21 @@ def rows(title: str, lines: Sequence[DotRow], *, ladder: bool) -> str:
     if ladder and (report := lines[0].report) is not None:
         parts += [_text("name", 2, 16, "start", "What the report prints"), _mark("ring", x(report), 44)]
         parts.append(_text("value", 2, 33, "start", form("fraction", report)))
-        y, before = 52, (report, 44)
+        y, before = 52, report
     for line in lines:
         for words in textwrap.wrap(line.name, 50):
             y += 14
             parts.append(_text("name", 2, y, "start", words))
         ours = form("fraction", line.value)
         if before:
-            ours += f" ({100 * (line.value - before[0]):+.2f})"
+            ours += f" ({100 * (line.value - before):+.2f})"
         elif line.report is not None:
             ours = f"{form('fraction', line.report)} \u2192 {ours}"
         y += 17
         parts.append(_text("value", 2, y, "start", ours))
         y += 11
         if before:
-            links.append(f'<path class="gain" d="M{x(before[0]):.1f} {before[1]}V{y}H{x(line.value):.1f}"/>')
+            links.append(_bar("gain", x(before), x(line.value), y))
         elif line.report is not None:
             links.append(_bar("gain", x(line.report), x(line.value), y))
             parts.append(_mark("ring", x(line.report), y))
@@ -161,7 +161,7 @@ def rows(title: str, lines: Sequence[DotRow], *, ladder: bool) -> str:
             bounds = f"{form('fraction', line.low)} to {form('fraction', line.high)} ({line.over})"
             parts += [_text("tick", SLIM - 2, y - 11, "end", bounds), _bar("interval", x(line.low), x(line.high), y)]
         parts.append(_mark("dot", x(line.value), y))
-        before = (line.value, y) if ladder else None
+        before = line.value if ladder else None
         y += 12
     axis = _axis(ticks(low, high), x, y, lambda tick: f"{100 * tick:g} %")
     note = [_text("tick", SLIM / 2, y + 30, "middle", "the axis does not begin at 0")] if low else []
@@ -250,15 +250,14 @@ def recovery(found: Recovered, title: str) -> str:
             upper = [(x(epoch), y_of(one.high[place] - one.mean[place])) for epoch, place in by_epoch]
             parts.append(_band(lower, upper))
             parts.append(_line("ours thin", [(x(epoch), y_of(0)) for epoch, _ in by_epoch]))
+            drawn = {"ring": "", "out": ""}
             for place in places:
-                point = found.points[place]
-                kind = "ring" if one.low[place] <= point.value <= one.high[place] else "out"
-                label = f"epoch {point.epoch}{', ' if point.series else ''}{point.series}: report "
-                parts.append(
-                    f'<circle class="{kind}" cx="{x(point.epoch):.1f}" cy="{y_of(point.value - one.mean[place]):.1f}" '
-                    f'r="2.3"><title>{escape(label)}{form(unit, point.value)}, '
-                    f"ours {form(unit, one.mean[place])}</title></circle>"
-                )
+                printed = found.points[place].value
+                kind = "ring" if one.low[place] <= printed <= one.high[place] else "out"
+                start = x(found.points[place].epoch) - 2.3, y_of(printed - one.mean[place])
+                drawn[kind] += f"M{start[0]:.1f} {start[1]:.1f}a2.3 2.3 0 1 0 4.6 0a2.3 2.3 0 1 0-4.6 0"
+            # One path for all points of a kind: a candidate has a hundred.
+            parts += [f'<path class="{kind}" d="{path}"/>' for kind, path in drawn.items() if path]
     return _svg(f"{title}: printed numbers over each candidate's trainings", width, bottom + 20, parts)
 
 

@@ -4,6 +4,7 @@ The page is rendered from this alone. `docs/ledger/schema.json` is its JSON sche
 """
 
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -352,6 +353,11 @@ class Ledger(Strict):
         if any(item.entry >= len(self.entries) for item in self.head):
             raise ValueError("its head names a number that it does not have")
         return self
+
+    @property
+    def files(self) -> str:
+        """The name of the report's folder in the ledger's bundle."""
+        return PurePosixPath(self.folder).name
 
     @property
     def claims(self) -> list[Entry | CurveEntry | Beyond]:

@@ -205,7 +205,7 @@ def _link(ledger: Ledger, ui: str | None, run: str) -> str:
     """Return the address of a run: in the MLflow UI, or in the bundle; of a committed table, its row on the page."""
     experiment = ledger.runs[run].experiment_id
     if ui is None:
-        return f"runs/{run}.zip" if experiment else f"report/results/{ledger.runs[run].task}.csv"
+        return f"runs/{run}.zip" if experiment else f"{ledger.files}/results/{ledger.runs[run].task}.csv"
     return f"{ui.rstrip('/')}/#/experiments/{experiment}/runs/{run}" if experiment else f"#run-{run}"
 
 
@@ -215,11 +215,11 @@ def _is_of_other_code(ledger: Ledger, run: RunFacts) -> bool:
 
 def _code(ledger: Ledger, run: RunFacts) -> str:
     """Return which code made a run, by the first digits of its digest."""
-    words = f"by code {run.code_digest[:8]}…" if run.code_digest else "by code that is not known"
+    words = f"by code {run.code_digest[:8]}" if run.code_digest else "by code that is not known"
     if not _is_of_other_code(ledger, run):
         return words
     command = ledger.experiments[run.task].command
-    return f"{words}, not today's {ledger.current_code[run.task][:8]}…; `{command}` renews it"
+    return f"{words}, not today's {ledger.current_code[run.task][:8]}; `{command}` renews it"
 
 
 def _verdict(entry: Entry | CurveEntry) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from trackdl import spec
 from trackdl.analysis import grid_table
@@ -148,27 +149,25 @@ def _of_table(experiment: Experiment) -> Iterator[_Choice]:
         return
     fits, _ = grid_table.read(folder.read_committed(f"{folder.COMMITTED}{grid.name}", folder.TABLE))
     fit = fit_printed if isinstance(experiment, RecoverSpec) else fit_fold
-    for row in fits[fits["grid"] == REPORT].to_dict("records"):
-        cell = grid_table.cell_of(grid.cells(REPORT), {str(key): value for key, value in row.items()})
-        task = FoldTask(grid.of_cell(cell), grid.judge, int(row["fold"]))
-        name = f"{grid.name}, {', '.join(f'{key} {value}' for key, value in cell.items())}, fit {task.fold}"
-        yield _Choice(name, lambda row=row, task=task: _fit_again(row, fit, task))  # type: ignore[misc]
+    for _, alike in fits[fits["grid"] == REPORT].groupby(grid_table.dimensions(fits)):
+        for place, row in enumerate(alike.to_dict("records")):
+            cell = grid_table.cell_of(grid.cells(REPORT), {str(key): value for key, value in row.items()})
+            task = FoldTask(grid.of_cell(cell), grid.judge, int(row["fold"]))
+            name = f"{grid.name}, {', '.join(f'{key} {value}' for key, value in cell.items())}, fit {task.fold}"
+            yield _Choice(name, lambda alike=alike, place=place, task=task: _fit_again(alike, place, fit, task))  # type: ignore[misc]
 
 
-def _fit_again(row: Mapping[Any, Any], fit: Callable[[FoldTask], Any], task: FoldTask) -> str:
-    """Fit a row of a table again, as its worker did: with one thread."""
+def _fit_again(alike: pd.DataFrame, place: int, fit: Callable[[FoldTask], Any], task: FoldTask) -> str:
+    """Fit a row of a table again, as its worker did: with one thread; `alike` are the rows of its configuration."""
     waiting = iter([(0, task)])
     ((_, outcome),) = work_through(fit, lambda: next(waiting, None), 1)
     if not hasattr(outcome, "history"):
         raise TrackdlError(f"the fit failed: {outcome}")
-    gaps = [
-        (abs(value - row[f"{name}_{epoch}"]), f"{name}_{epoch}", value)
-        for name, values in outcome.history.items()
-        for epoch, value in enumerate(values, 1)
-    ]
-    worst, name, value = max(gaps)
-    if worst == 0:
+    made = {f"{name}_{n}": value for name, values in outcome.history.items() for n, value in enumerate(values, 1)}
+    row = alike.iloc[place]
+    if all(value == row[name] for name, value in made.items()):
         return ""
-    last = max(gap for gap, name, _ in gaps if "accuracy" in name)
-    same = "agrees up to the platform's rounding" if last <= 0.02 else "trained again it differs"
-    return f"{same}: {name} is {value}, and {row[name]} in the table"
+    accuracies = grid_table.last(alike, "held_accuracy").tolist()
+    judging = "val_accuracy" if "val_accuracy" in outcome.history else "test_accuracy"
+    value = outcome.history[judging][-1]
+    return _within(value, accuracies[place], accuracies, lambda number: form("fraction", number))

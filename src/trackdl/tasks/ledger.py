@@ -161,7 +161,7 @@ def verify(place: Path, experiment: LedgerSpec | None = None, retrain: int = 0, 
         return _checked(ledger, experiment, evidence.Store(), [])
     with bundle.opened(place) as opened:
         ledger = check.parse(opened.ledger, f"{place}, {bundle.LEDGER}")
-        with folder.copied(opened.root / bundle.folder_of(ledger), ledger.folder):
+        with folder.copied(opened.root / ledger.files, ledger.folder):
             known = spec.experiments() | spec.recoveries()
             found = _checked(ledger, experiment, opened, opened.differences(ledger, known))
             if retrain and not found.differences:
