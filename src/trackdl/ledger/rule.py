@@ -104,7 +104,7 @@ def judge_curve(claim: Claim, printed: Sequence[float], curves: Sequence[Sequenc
     name, reason = _compare(claim, means, None)
     if name == "differs":
         name = "inconclusive"  # the rule takes a part that differs by more than chance, and there is none
-    return _verdict(claim, ours, name, f"None of its {PARTS} parts differs by more than chance. As a whole: {reason}")
+    return _verdict(claim, ours, name, f"None of its {PARTS} parts differs by more than chance. {reason}")
 
 
 def parts_of(curve: Sequence[float]) -> NDArray[np.float64]:
