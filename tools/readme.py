@@ -9,11 +9,17 @@ BEGIN, END = "<!-- the ledger's head: python -m tools.readme -->\n", "<!-- end -
 
 
 def with_head(readme: str, ledger: Path) -> str:
-    """Return a README whose table between the two marks is the ledger's head."""
+    """Return a README whose text between the two marks is the ledger's head."""
     before, _, rest = readme.partition(BEGIN)
     _, _, after = rest.partition(END)
-    table = page.table(*page.head_table(check.load(ledger)))
-    return f"{before}{BEGIN}{table}\n{END}{after}"
+    made = check.load(ledger)
+    numbers = page.counts(made)
+    words = (
+        f"In the committed ledger {page.settled(page.counts(made, points=True)):.1%} of all numbers, and "
+        f"{page.settled(numbers):.1%} of those judged one by one, are reproduced or explained by a fault of the report "
+        f"that a run shows; {numbers['differs']} differ, and {numbers['inconclusive']} are inconclusive."
+    ).replace("%", " %")
+    return f"{before}{BEGIN}{words}\n\n{page.table(*page.head_table(made))}\n{END}{after}"
 
 
 if __name__ == "__main__":

@@ -70,10 +70,10 @@ def test_the_likeliest_candidate_is_first_and_its_words_say_so() -> None:
     assert second.below > 3
     assert second.gaps["test_accuracy"] == pytest.approx(-0.04, abs=0.002)
     assert first.low[0] < 0.8403 < first.high[0]
-    assert "Batch size: 20; 10 is " in said.words
-    assert "strong evidence against it" in said.words
-    assert "The report is as like the best candidate as its own trainings are" in said.words
-    assert "All of this rests on a single printed number. Of our own 10 trainings, each taken for" in said.words
+    assert "Batch size: `20` fits best; `10` is " in said.words
+    assert "(strong evidence)" in said.words
+    assert "The report fits the best candidate as well as that candidate's own runs do" in said.words
+    assert "All of this rests on a single printed number. Tried on each of our own 10 runs" in said.words
     columns, rows = judge.table(said)
     assert columns[0] == "batch size"
     assert rows[1][0] == "10"
@@ -83,17 +83,17 @@ def test_the_likeliest_candidate_is_first_and_its_words_say_so() -> None:
 def test_candidates_that_do_not_differ_are_not_told_apart() -> None:
     said = found(apart(0), {"metric": "train_loss", "epoch": 1, "value": 0.6001})
     assert "cannot be distinguished from it (a likelihood ratio of 1." in said.words
-    assert "evidence against" not in said.words
+    assert "strong evidence" not in said.words
 
 
 @pytest.mark.parametrize(
     ("ratio", "words"),
     [
         (7.99, "cannot be distinguished from it (a likelihood ratio of 8.0)"),
-        (8, "is 8 times less likely, fairly strong evidence against it"),
-        (31.9, "is 32 times less likely, fairly strong evidence against it"),
-        (32, "is 32 times less likely, strong evidence against it"),
-        (1e7, "is more than a million times less likely, strong evidence against it"),
+        (8, "is 8 times less likely (fairly strong evidence)"),
+        (31.9, "is 32 times less likely (fairly strong evidence)"),
+        (32, "is 32 times less likely (strong evidence)"),
+        (1e7, "is more than a million times less likely (strong evidence)"),
     ],
 )
 def test_the_thresholds_are_royalls(ratio: float, words: str) -> None:
@@ -102,11 +102,11 @@ def test_the_thresholds_are_royalls(ratio: float, words: str) -> None:
 
 def test_a_report_that_is_like_no_candidate_is_said_to_be_so() -> None:
     said = found(apart(3), *({"metric": "test_loss", "epoch": epoch, "value": 0.9} for epoch in (1, 2, 3)))
-    assert "something else may be different too" in said.words
+    assert "something else may differ too" in said.words
 
 
 def noisy(cell: dict[str, Any], metric: str, epoch: int) -> float:
-    """Return curves that dropout at work while validating changes."""
+    """Return curves that dropout active during validation changes."""
     del cell
     return 0.5 + epoch / 10 - 0.1 * metric.endswith("_dropout")
 
@@ -118,13 +118,13 @@ def test_dropout_while_validating_reads_other_columns_of_the_same_trainings(valu
     assert said.candidates[0].values == {"dropout_while_validating": at_work}
     assert said.candidates[0].mean[0] == pytest.approx(value, abs=0.002)
     assert said.candidates[0].weight > 0.9
-    assert f"Dropout while validating: {'yes' if at_work else 'no'}; " in said.words
+    assert f"Dropout while validating: `{'yes' if at_work else 'no'}` fits best; " in said.words
     tested = found(noisy, {"metric": "test_accuracy", "epoch": 3, "value": 0.8}, space=space)
     assert tested.candidates[0].weight == pytest.approx(0.5)
 
 
 def peaked(cell: dict[str, Any], metric: str, epoch: int) -> float:
-    """Return curves whose best validation epoch is 2, and with dropout at work 1."""
+    """Return curves whose best validation epoch is 2, and with dropout active 1."""
     del cell
     if metric.startswith("val_accuracy"):
         return 0.9 if epoch == (1 if metric.endswith("_dropout") else 2) else 0.5

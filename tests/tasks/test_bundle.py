@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +18,8 @@ from safetensors.numpy import load, save
 from support import ROOT
 from support.ledger_files import MINE
 from trackdl import spec
-from trackdl.errors import InputError
-from trackdl.ledger import bundle, check, page
+from trackdl.errors import InputError, TrackdlError
+from trackdl.ledger import bundle, check, evidence, page
 from trackdl.ledger.model import Ledger
 from trackdl.spec import LedgerSpec
 from trackdl.tasks import ledger as task
@@ -42,7 +43,7 @@ class Forger:
     def restore(self) -> None:
         """Undo all changes."""
         for file in self.place.rglob("*"):
-            if file.is_file() and file not in self.before:
+            if file.is_symlink() or (file.is_file() and file not in self.before):
                 file.unlink()
         for file, content in self.before.items():
             file.write_bytes(content)
@@ -53,6 +54,11 @@ class Forger:
         change(said)
         (self.place / "ledger.json").write_text(json.dumps(said))
         self.render()
+
+    def number(self, before: str, after: str) -> None:
+        """Change what the report prints, in the bundle's copy of its file."""
+        file = self.place / "experiments" / "mnist.yaml"
+        file.write_text(file.read_text().replace(before, after))
 
     def render(self) -> None:
         """Render the page and the head again, if the ledger can be read."""
@@ -83,12 +89,10 @@ class Forger:
 
     def close(self) -> None:
         """List what is there in the crate, with the digests that it has now."""
-        file = self.place / bundle.METADATA
-        crate = json.loads(file.read_text())
-        for one in crate["@graph"]:
-            if one["@type"] == "File" and (self.place / one["@id"]).exists():
-                one["sha256"] = hashlib.sha256((self.place / one["@id"]).read_bytes()).hexdigest()
-        file.write_text(json.dumps(crate))
+        there = [file for file in self.place.rglob("*") if file.is_file() and file.name != bundle.METADATA]
+        contents = {file.relative_to(self.place).as_posix(): file.read_bytes() for file in there}
+        crate = bundle._metadata(check.load(self.place / "ledger.json"), contents)
+        (self.place / bundle.METADATA).write_text(crate)
 
 
 def record(**changes: Any) -> Callable[[dict[str, bytes]], object]:
@@ -101,6 +105,23 @@ def record(**changes: Any) -> Callable[[dict[str, bytes]], object]:
         contents["run.json"] = json.dumps(said).encode()
 
     return change
+
+
+def hide(said: Any) -> None:
+    """Take the last run out of a ledger, and all that rests on it."""
+    gone = list(said["runs"])[-1]
+    del said["runs"][gone]
+    for claim in (*said["entries"], *said["beyond"], *said["curves"]):
+        holder = claim.get("figure") or (claim if "parts" in claim else {})
+        holder["evidence"] = [one for one in holder.get("evidence", []) if one["run"] != gone]
+    said["faults"] = []
+
+
+def reprint(said: Any) -> None:
+    """Change a ledger as if the report had printed other numbers."""
+    for entry in said["entries"]:
+        if entry["published"]["value"] == 0.5:
+            entry["published"]["value"] = 0.9
 
 
 def predictions(change: Callable[[dict[str, Any]], object]) -> Callable[[dict[str, bytes]], object]:
@@ -146,6 +167,12 @@ def test_a_bundle_is_checked_without_a_store_and_every_change_is_found(root: Pat
         ),
         "a page of its own": lambda: (place / "ledger.html").write_text("<p>All reproduced.</p>"),
         "a head of its own": lambda: (place / "README.md").write_text("All reproduced."),
+        "a run's seed": lambda: forger.run(record(params={"training.seed": "7"}), 1),
+        "a parameter": lambda: forger.run(record(params={"training.optimizer.lr": "0.02"}), 1),
+        "a run that the ledger hides": lambda: forger.ledger(hide),
+        "a printed number": lambda: (forger.number("value: 0.5", "value: 0.9"), forger.ledger(reprint)),
+        "the schema": lambda: (place / "schema.json").write_text("{}"),
+        "a link": lambda: (place / "link.txt").symlink_to(place / "ledger.json"),
         "an experiment file": lambda: (place / "experiments" / "mnist.yaml").write_text(
             (place / "experiments" / "mnist.yaml").read_text().replace("momentum: 0.5", "momentum: 0.4")
         ),
@@ -156,6 +183,16 @@ def test_a_bundle_is_checked_without_a_store_and_every_change_is_found(root: Pat
         assert task.verify(place).differences, f"{what} was changed and not found"
         forger.restore()
     assert task.verify(place).differences == []
+
+    crate = place / bundle.METADATA
+    crate.write_text(crate.read_text().replace("The ledger of", "All is reproduced in"))
+    assert task.verify(place).differences == [f"{bundle.METADATA}: is not what the ledger gives"]
+    forger.restore()
+    forger.ledger(lambda it: it.update(folder="$(touch here)/experiments"))
+    forger.close()
+    found = task.verify(place)
+    assert any("'$(touch here)/experiments'/mnist.yaml" in words for words in found.differences), "it is quoted"
+    forger.restore()
 
     (place / "more.txt").write_text("not listed")
     assert any("more.txt: the crate does not list it" in words for words in task.verify(place).differences)
@@ -224,7 +261,7 @@ def test_a_zip_file_is_a_bundle_too_and_another_machine_needs_nothing_else(root:
     )
     # The tiny images stand in MNIST's place in this process only, so elsewhere their digest is another data set's.
     assert "data.mnist: the ledger says" in done.stderr
-    assert done.stderr.count("\n") == 3, done.stderr
+    assert done.stderr.count("\n") == 2, done.stderr
     assert list(empty.iterdir()) == [], "a check made a store, or fetched data"
 
 
@@ -247,7 +284,21 @@ def test_what_is_no_bundle_is_refused_and_never_replaced(root: Path, tmp_path: P
         file = tmp_path / "bad.zip"
         with zipfile.ZipFile(file, "w") as made_file:
             made_file.writestr(name, "x")
-        with pytest.raises(InputError, match="no ordinary file below the bundle"):
+        with pytest.raises(InputError, match="is an unsafe path"):
+            task.verify(file)
+    good = tmp_path / "good"
+    made(root, good)
+    hidden = json.dumps({"a": 1})
+    for words, name, how in (
+        ("in it twice", "ledger.json", zipfile.ZIP_DEFLATED),
+        ("in another way than by deflate", "more.json", zipfile.ZIP_BZIP2),
+    ):
+        file = tmp_path / "strange.zip"
+        with zipfile.ZipFile(file, "w") as made_file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            made_file.writestr("ledger.json", hidden)
+            made_file.writestr(name, hidden, how)
+        with pytest.raises(InputError, match=words):
             task.verify(file)
     (tmp_path / "text.zip").write_text("no zip")
     with pytest.raises(InputError, match="cannot be read as a bundle"):
@@ -258,7 +309,7 @@ def test_what_is_no_bundle_is_refused_and_never_replaced(root: Path, tmp_path: P
 
 
 def test_a_figure_trained_again_is_the_same_and_a_forged_one_is_found(
-    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = tmp_path / "evidence"
     made(root, place, seeds=3)
@@ -266,6 +317,75 @@ def test_a_figure_trained_again_is_the_same_and_a_forged_one_is_found(
     assert task.verify(place, retrain=1).differences == []
     assert "agrees" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in root.glob("*.db")} == before, "it was trained in the user's store"
+
+    def of_a_liar(self: evidence.Store, run: str, path: str) -> bytes:
+        contents = {path: honest(self, run, path)}
+        predictions(lambda it: it.update(labels=it["targets"].copy(), losses=it["losses"] * 0))(contents)
+        return contents[path]
+
+    honest = evidence.Store.fetch
+    forged = tmp_path / "forged"
+    with monkeypatch.context() as patch:
+        patch.setattr(evidence.Store, "fetch", of_a_liar)
+        patch.setattr(evidence, "contradictions", lambda _: [])
+        made(root, forged, seeds=3)
+    assert task.verify(forged).differences == []
+    wrong = [words for seed in range(4) for words in task.verify(forged, retrain=1, seed=seed).differences]
+    assert wrong, "of four figures none comes from predictions"
+    assert all("on the platform that the ledger names, its evidence differs" in words for words in wrong)
+
+
+def test_a_zip_file_that_claims_to_be_small_is_not_unpacked_beyond_the_limit(tmp_path: Path) -> None:
+    file = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as made_file:
+        made_file.writestr("ledger.json", bytes(300_000_000))
+    content = file.read_bytes().replace((300_000_000).to_bytes(4, "little"), (10).to_bytes(4, "little"))
+    file.write_bytes(content)
+    code = (
+        "import resource, sys\nfrom pathlib import Path\nfrom trackdl.errors import InputError\n"
+        "from trackdl.ledger import bundle\nbefore = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "try:\n with bundle.opened(Path(sys.argv[1])): pass\nexcept InputError as error: print(error)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, file], capture_output=True, text=True, check=True)
+    words, size = done.stdout.strip().split("\n")
+    assert "bomb.zip: cannot be read as a bundle" in words
+    assert int(size) < 200_000, "KiB"
+
+
+def test_evidence_of_any_form_is_refused_in_words(root: Path, tmp_path: Path) -> None:
+    place = tmp_path / "evidence"
+    run = place / "runs" / f"{next(iter(made(root, place, seeds=1).ledger.runs))}.zip"
+    forger = Forger(place)
+    whole = run.read_bytes()
+    record_of = "run.json is no record of a run"
+    refused: dict[str, Callable[[], object]] = {
+        "is not an ordinary file": lambda: (run.unlink(), os.mkfifo(run)),
+        f"{record_of}.*'a' occurs twice": lambda: forger.run(lambda it: it.update({"run.json": b'{"a": 1, "a": 2}'})),
+        record_of: lambda: forger.run(lambda it: it.update({"run.json": b"[" * 100_000})),
+        "is of another run": lambda: forger.run(record(run="other")),
+        "run.json cannot be read": lambda: run.write_bytes(whole[:-30]),
+    }
+    for words, change in refused.items():
+        change()
+        with pytest.raises(TrackdlError, match=words):
+            task.verify(place)
+        run.unlink()
+        forger.restore()
+    found: dict[str, Callable[[], object]] = {
+        "a ring of parents": lambda: forger.run(record(tags={"mlflow.parentRunId": run.stem})),
+        "a seed that is none": lambda: forger.run(record(params={"training.seed": "one"})),
+        "an endless seed": lambda: forger.run(record(params={"training.seed": "9" * 500})),
+        "another form": lambda: forger.run(predictions(lambda it: it.update(labels=it["labels"][:0]))),
+        "no arrays": lambda: forger.run(
+            lambda it: it.update({name: b"none" for name in it if name.startswith("predictions/")})
+        ),
+    }
+    for what, change in found.items():
+        change()
+        forger.close()
+        assert task.verify(place).differences, what
+        forger.restore()
 
 
 @pytest.mark.parametrize("ending", ["", ".zip"])

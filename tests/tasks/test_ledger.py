@@ -246,7 +246,7 @@ def test_failed_fits_and_impossible_cells_are_counted_in_the_grids_committed_fil
     why, holes = (fault for fault in result.ledger.faults if fault.task == "grid")
     assert (why.runs, holes.runs) == (["committed-grid"], ["committed-grid"])
     assert why.quote == "288 fits failed out of a total of 288."
-    assert holes.title == "24 of the grid's 96 configurations are no networks"
+    assert holes.title == "24 of the grid's 96 configurations cannot be built"
     assert task.verify(result.data).differences == []
     page_text = result.page.read_text()
     assert "3 layers: fits of the report&#39;s grid search that failed" in page_text

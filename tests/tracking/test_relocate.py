@@ -21,6 +21,7 @@ from support import ROOT
 from support.registered import EXPERIMENT, add, network
 from trackdl.doctor import examine as doctor
 from trackdl.errors import InputError, TrackdlError
+from trackdl.system import databases
 from trackdl.tracking import moved, runs, store
 from trackdl.tracking.registry import register as registry
 from trackdl.tracking.relocate import relocate
@@ -187,6 +188,43 @@ def test_unsent_records_go_with_the_store(old: Path, use: Use, monkeypatch: pyte
     monkeypatch.setattr("trackdl.tracking.relocate.project_root", lambda: place)
     relocate(uri)
     assert (store.spool_folder() / record.parent.name / record.name).is_dir()
+
+
+@pytest.mark.parametrize("name", ["x%20y", "what?", "a#b", "pct %41", "ä b"])
+def test_every_sign_in_a_folders_name_is_taken_as_it_is(
+    name: str,
+    tmp_path: Path,
+    empty_store: Path,
+    tracking: str,  # noqa: ARG001 - it closes the store after the test
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    monkeypatch.setattr(store, "project_root", lambda: folder)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    uri = store.address()
+    assert databases.sqlite_file(uri) == folder / "mlflow.db"
+    shutil.copy(empty_store, folder / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    mlflow.set_tracking_uri(uri)
+    store.client.cache_clear()
+    with runs.start(EXPERIMENT) as run:
+        run.text("kept", "note.txt")
+    copy = Path(shutil.copytree(folder, tmp_path / f"copy of {name}"))
+    assert {file.parent for file in tmp_path.rglob("*.db")} == {folder, copy, tmp_path}, "a database lies elsewhere"
+    there = databases.sqlite_url(copy / "mlflow.db")
+    assert moved.find(uri) is None
+    assert relocate(there)
+    assert moved.find(there) is None
+    assert within(folder, copy) == 0
+
+
+def test_a_copied_database_of_another_name_is_found(old: Path, tmp_path: Path) -> None:
+    (tmp_path / "alone").mkdir()
+    shutil.copy(old / "mlflow.db", tmp_path / "alone" / "store.db")
+    found = moved.find(databases.sqlite_url(tmp_path / "alone" / "store.db"))
+    assert found
+    assert found.roots == (old / "mlruns",)
 
 
 def test_a_place_that_was_chosen_is_left_alone(tmp_path: Path, tracking: str) -> None:

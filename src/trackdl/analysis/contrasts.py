@@ -82,7 +82,7 @@ class Contrast:
 
     @property
     def finding(self) -> Finding:
-        """What it shows: a difference within the margin is none in practice, even if it is surely not 0."""
+        """What it shows: a difference within the margin is none in practice, even if it is significant."""
         level = 1 - CONFIDENCE
         return "alike" if self.p_equal < level else "different" if self.p_holm < level else "open"
 

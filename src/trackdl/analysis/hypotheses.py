@@ -16,7 +16,7 @@ from trackdl.spec.hypotheses import Hypothesis
 Decision = Literal["supported", "contradicted", "no practical difference", "not decidable"]
 
 SCOPE = (
-    "Intervals of accuracy are of the mean effect over the grid's own pairs, for other draws of as many pictures and "
+    "Intervals of accuracy are of the mean effect over the grid's own pairs, for other samples of as many pictures and "
     "other seeds; those of training time are over the pairs as a sample. None says anything of configurations outside "
     "the grid, of other data, or of longer training."
 )

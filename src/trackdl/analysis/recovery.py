@@ -1,7 +1,7 @@
 """Which candidate for what a report leaves out explains the numbers that it prints: a likelihood over all of them.
 
 A printed number is one draw of a training. If the seeds' values are normal with unknown mean and variance, the
-density of one further training is Student's t around our mean, with n - 1 degrees of freedom and the scale s √(1 +
+density of one more run is Student's t around our mean, with n - 1 degrees of freedom and the scale s √(1 +
 1/n). The log densities of a training's numbers are added up as if they were independent, and the sum is multiplied by
 k / p: p numbers of one training are worth k independent ones, because the numbers of a learning curve move together.
 That is a composite likelihood with a magnitude adjustment (Varin, Reid and Firth, 2011; Pauli, Racugno and Ventura,
@@ -34,7 +34,7 @@ class Recovery:
     Attributes:
         log_likelihoods: Of each candidate, float64 [candidates]; minus infinity for one that is not judged.
         weights: Each candidate's likelihood as a share of all: its probability if all were as probable before.
-        inside: The share of printed numbers in the 95 % interval of one further training of the candidate; NaN for one
+        inside: The share of printed numbers in the 95 % interval of one more run of the candidate; NaN for one
             that is not judged.
         effective: How many independent numbers those of each of the report's trainings are worth.
         recognised: For how many of our own trainings, each taken for a report and judged by the others, its own
@@ -118,7 +118,7 @@ def finite(own: Values) -> Values:
 
 
 def reach(own: Values, exact: Values | float = EXACT) -> Values:
-    """Return half the width, [points], of the 95 % interval of one further training, from ours, [seeds, points]."""
+    """Return half the width, [points], of the 95 % interval of one more run, from ours, [seeds, points]."""
     half: Values = t.ppf(0.975, len(own) - 1) * _scale(own, exact)
     return half
 
@@ -129,7 +129,7 @@ def _scale(own: Values, exact: Values | float) -> Values:
 
 
 def _log_density(one: Values, own: Values, exact: Values) -> Values:
-    """Return the log density, [points], of one further training's values."""
+    """Return the log density, [points], of one more run's values."""
     found: Values = t.logpdf(one, len(own) - 1, own.mean(axis=0), _scale(own, exact))
     return found
 

@@ -91,8 +91,8 @@ def shown() -> Iterator[list[Page]]:
 def _studies() -> str | None:
     """Return the address of Optuna's storage; None, with a message, if it does not exist yet."""
     url = storage_url()
-    file = url.removeprefix("sqlite:///")
-    if file != url and not Path(file).is_file():
+    file = databases.sqlite_file(url)
+    if file and not file.is_file():
         say(f"No study is stored yet ({file} does not exist), so there is no Optuna dashboard to show.")
         return None
     return url

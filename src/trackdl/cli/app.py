@@ -118,13 +118,17 @@ def recover(
     name: Annotated[
         str, typer.Argument(metavar="EXPERIMENT", help="An image experiment of the report, by name or by file.")
     ],
-    seeds: Annotated[int | None, typer.Option(help="How often each candidate is trained.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=3, help="How often each candidate is trained; 5 by default.")] = None,
     workers: options.Workers = None,
     engine: options.EngineName = "local",
     gpus_per_worker: options.Gpus = 0,
     export: Annotated[str | None, typer.Option(metavar="FOLDER", help="Write the trainings' table there.")] = None,
 ) -> None:
-    """Find out what a report leaves out: train every candidate, and judge them by the numbers that it prints."""
+    """Find out what a report leaves out: train every candidate, and judge them by the numbers that it prints.
+
+    The candidates are the values of the keys that the experiment's file lists under `unknown`. Each combination is
+    trained from as many seeds, so three keys with two values each are 40 trainings.
+    """
     experiment = spec.recovery_of(options.in_report(name), options.chosen({"seeds": seeds}))
     from trackdl.tasks import recover as task
 

@@ -10,13 +10,14 @@ import typer
 from trackdl.cli import options
 from trackdl.errors import InputError, TrackdlError
 from trackdl.spec import LedgerSpec
-from trackdl.system.console import print_table, say
+from trackdl.system.console import counted, print_table, say
 
 
 def ledger(
     file: options.File = None,
     seeds: Annotated[
-        int | None, typer.Option(help="Number of seeds of every training; the trainings that are missing are run.")
+        int | None,
+        typer.Option(help="Number of seeds of every training; what is missing is run. Without it, nothing is run."),
     ] = None,
     ui: Annotated[str | None, typer.Option(help="The MLflow UI's address, for links to runs.")] = None,
     bundle: Annotated[
@@ -39,23 +40,32 @@ def verify(
     data: Annotated[Path, typer.Argument(metavar="LEDGER", help="A ledger.json, or a bundle: a folder or .zip file.")],
     file: Annotated[str | None, typer.Option(help="The file that was passed to `ledger --file`, if any.")] = None,
     retrain: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Also train N figures of a bundle again, chosen at random.")
+        int, typer.Option(min=0, metavar="N", help="Also train N figures of a bundle again, of different experiments.")
     ] = 0,
-    seed: Annotated[int, typer.Option(min=0, help="Chooses the figures for --retrain.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Chooses the figures for --retrain; at random by default.")
+    ] = None,
 ) -> None:
     """Compute every figure of a ledger again from its evidence; exit 1 on any difference.
 
     A bundle (`trackdl ledger --bundle`) brings its evidence along: it needs no store and no data. Of any other ledger
     the runs must be in the store.
     """
+    from trackdl.ledger.bundle import is_bundle
     from trackdl.tasks import ledger as task
 
     found = task.verify(data, options.read(file, LedgerSpec, {}) if file else None, retrain, seed)
     for note in found.notes:
         say(f"note: {note}")
     if found.differences:
-        hint = [] if file else ["(a ledger of `trackdl ledger --file FILE` is checked with the same --file)"]
-        raise TrackdlError("\n".join([f"{data}: {len(found.differences)} differences:", *found.differences, *hint]))
+        hint = (
+            []
+            if file or is_bundle(data)
+            else ["(a ledger of `trackdl ledger --file FILE` is checked with the same --file)"]
+        )
+        raise TrackdlError(
+            "\n".join([f"{data}: {counted(len(found.differences), 'difference')}:", *found.differences, *hint])
+        )
     say(f"{data}: every figure agrees with its runs' predictions and histories")
 
 
@@ -71,7 +81,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the findi
         print_table("trackdl doctor", ["check", "level", "found", "what to do"], rows, left=True)
     faults = [item.name for item in findings if item.level == "fault"]
     if faults:
-        raise TrackdlError(f"{len(faults)} faults: {', '.join(faults)}")
+        raise TrackdlError(f"{counted(len(faults), 'fault')}: {', '.join(faults)}")
 
 
 def relocate(

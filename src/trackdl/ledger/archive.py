@@ -1,8 +1,8 @@
 """Where runs and their artifacts are kept: the store, or a bundle; and what the ledger knows of a run."""
 
 import json
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,6 +11,7 @@ from scipy.special import logsumexp
 
 from trackdl.errors import TrackdlError
 from trackdl.ledger.model import RunFacts
+from trackdl.spec.base import Strict
 
 PARENT = "mlflow.parentRunId"
 COMMIT = "mlflow.source.git.commit"
@@ -18,8 +19,7 @@ MANY = 1000  # examples, whose losses are kept in half of the digits
 _PRIVATE = ("trackdl.host", "trackdl.process", "trackdl.error")
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(Strict):
     """A run as the ledger sees it: `started` is UTC; `tags` are trackdl's own, the run above it, and the commit."""
 
     run: str
@@ -27,8 +27,8 @@ class Record:
     experiment_id: str
     started: str
     status: str
-    tags: Mapping[str, str] = field(default_factory=dict)
-    params: Mapping[str, str] = field(default_factory=dict)
+    tags: dict[str, str]
+    params: dict[str, str]
 
 
 class Archive(Protocol):
@@ -59,7 +59,24 @@ class Archive(Protocol):
         ...
 
 
-class Only:
+class Records:
+    """Runs by their ids: what an archive can answer of them."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, Record] = {}
+
+    def finished(self, task: str, tags: Mapping[str, str]) -> list[Record]:
+        """Return the runs that are finished, of a task, and have the tags, newest first."""
+        wanted = {"trackdl.task": task, **tags}.items()
+        found = [one for one in self.runs.values() if one.status == "FINISHED" and wanted <= one.tags.items()]
+        return sorted(found, key=lambda one: one.started, reverse=True)
+
+    def below(self, run: str) -> list[Record]:
+        """Return the runs whose parent is this one."""
+        return [record for record in self.runs.values() if record.tags.get(PARENT) == run]
+
+
+class Only(Records):
     """The runs of an archive that a ledger names, and those above them: what it left out does not count.
 
     Args:
@@ -68,36 +85,32 @@ class Only:
     """
 
     def __init__(self, archive: Archive, named: Collection[str]) -> None:
+        super().__init__()
         self._archive = archive
-        self.runs: dict[str, Record] = {}
         for run in named:
-            above: str | None = run
-            while above and above not in self.runs:
-                self.runs[above] = archive.get(above)
-                above = self.runs[above].tags.get(PARENT)
-
-    def finished(self, task: str, tags: Mapping[str, str]) -> list[Record]:
-        """Return those that are finished, of the task, and have the tags, newest first."""
-        return finished(self.runs.values(), task, tags)
+            for record in lineage(archive, run):
+                if record.run in self.runs:
+                    break
+                self.runs[record.run] = record
 
     def get(self, run: str) -> Record:
         """Return one of them, or any run that the archive has."""
         return self.runs.get(run) or self._archive.get(run)
-
-    def below(self, run: str) -> list[Record]:
-        """Return those whose parent is this one."""
-        return [record for record in self.runs.values() if record.tags.get(PARENT) == run]
 
     def fetch(self, run: str, path: str) -> bytes:
         """Return an artifact."""
         return self._archive.fetch(run, path)
 
 
-def finished(records: Collection[Record], task: str, tags: Mapping[str, str]) -> list[Record]:
-    """Return the records that are finished, of a task, and have the tags, newest first."""
-    wanted = {"trackdl.task": task, **tags}
-    found = [one for one in records if one.status == "FINISHED" and wanted.items() <= one.tags.items()]
-    return sorted(found, key=lambda one: one.started, reverse=True)
+def lineage(archive: Archive, run: str) -> Iterator[Record]:
+    """Yield a run, the run above it, and so on."""
+    seen: set[str] = set()
+    above: str | None = run
+    while above and above not in seen:
+        record = archive.get(above)
+        yield record
+        seen.add(above)
+        above = record.tags.get(PARENT)
 
 
 def kept_tags(tags: Mapping[str, str]) -> dict[str, str]:
@@ -117,12 +130,11 @@ def facts_of(archive: Archive, run: str) -> RunFacts:
         TrackdlError: It is not a task's run, or has no data digest.
     """
     record = archive.get(run)
-    tags, above = dict(record.tags), record.tags.get(PARENT)
-    while above and "trackdl.data_digest" not in tags:
-        parent = archive.get(above).tags
-        if "trackdl.data_digest" in parent:
-            tags["trackdl.data_digest"] = parent["trackdl.data_digest"]
-        above = parent.get(PARENT)
+    tags = dict(record.tags)
+    for above in lineage(archive, run):
+        if "trackdl.data_digest" in above.tags:
+            tags["trackdl.data_digest"] = above.tags["trackdl.data_digest"]
+            break
     lacking = [key for key in ("trackdl.task", "trackdl.spec_digest", "trackdl.data_digest") if key not in tags]
     if lacking:
         raise TrackdlError(f"run {run} is no evidence: it lacks the tags {', '.join(lacking)}")
@@ -143,7 +155,6 @@ def facts_of(archive: Archive, run: str) -> RunFacts:
         data_digest=tags["trackdl.data_digest"],
         code_digest=tags.get("trackdl.code_digest"),
         command=f"trackdl run runs:/{run}/experiment.yaml",
-        artifacts={},
     )
 
 
@@ -166,19 +177,10 @@ def facts_of_table(grid: str, origin: Mapping[str, Any], command: str) -> RunFac
     return RunFacts(
         task=grid,
         name=f"results/{grid}.csv, in the report's folder",
-        model="",
-        seed=None,
-        source="",
-        experiment_id="",
-        started="",
         version=origin.get("versions", {}).get("trackdl", ""),
-        commit=None,
-        uncommitted=False,
-        spec_digest=None,
         data_digest=origin.get("data"),
         code_digest=origin.get("code"),
         command=origin.get("command") or command,
-        artifacts={},
     )
 
 
@@ -210,6 +212,18 @@ def condensed(path: str, content: bytes) -> bytes:
     return save({**kept, "targets": targets.astype(small), **rest})
 
 
-def as_json(record: Record) -> str:
-    """Return a record as JSON text."""
-    return json.dumps({**vars(record), "tags": dict(record.tags), "params": dict(record.params)}, indent=1) + "\n"
+def parsed(content: bytes) -> Any:
+    """Return a JSON value of which no object has a key twice: the other value would never be looked at.
+
+    Raises:
+        ValueError: It is no such JSON.
+    """
+    return json.loads(content, object_pairs_hook=_unique)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        ((twice, _),) = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"the key {twice!r:.80} occurs twice in one object")
+    return found

@@ -35,6 +35,7 @@ from trackdl.ledger.model import (
     Recovered,
     SeedEvidence,
     Spread,
+    Stamp,
     key_of,
 )
 from trackdl.ledger.recipes import Recipe, recipe
@@ -50,7 +51,7 @@ from trackdl.ledger.rule import (
     parts_of,
     rounded,
 )
-from trackdl.ledger.sources import FigureQuery, Sources, Stamp
+from trackdl.ledger.sources import FigureQuery, Sources
 from trackdl.ledger.words import cell_of, cell_words, metric_words
 from trackdl.spec import ClassifySpec, Experiment, GridSpec, RecoverSpec, report
 from trackdl.spec.base import Comparable, Curve, Reported, TrainedSpec, Unit, unit_of
@@ -107,7 +108,7 @@ def build(
     used += [item for one in hypotheses for item in one.evidence.values()]
     used += [one.evidence for one in found if one.evidence]
     return Ledger(
-        **vars(stamp),
+        **dict(stamp),
         experiments={
             name: ExperimentFacts(kind=one.task, title=one.label, command=command_of(one))
             for name, one in experiments.items()
@@ -291,7 +292,7 @@ def _curve(how: _How, item: Curve, protocol: Protocol) -> CurveEntry:
         gaps = np.abs(ours - printed).mean(axis=1)
         nearest = int(gaps.argmin())
         words += (
-            f" Of the {len(printed)} points {inside:.0%} lie where a further training of ours lies in 95 % of cases."
+            f" {100 * inside:.0f} % of the {len(printed)} points lie in the 95 % prediction interval for one more run."
             f" The nearest of ours, seed {evidence[nearest].seed}, differs by "
             f"{form_difference(item.unit, float(gaps[nearest]))} a point on average."
         )

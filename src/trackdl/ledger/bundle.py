@@ -11,17 +11,16 @@ import json
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from trackdl import spec
 from trackdl.errors import FileError, InputError, TrackdlError, one_line
 from trackdl.ledger import page
-from trackdl.ledger.archive import PARENT, Archive, Only, Record, as_json, finished
+from trackdl.ledger.archive import Archive, Only, Record, Records, parsed
 from trackdl.ledger.folder import COMMITTED
 from trackdl.ledger.model import Ledger
 from trackdl.spec import Experiment
@@ -41,6 +40,8 @@ _KINDS = {
     ".yaml": "application/yaml",
     ".csv": "text/csv",
 }
+# What zipfile raises on damaged files, and `_content` on others.
+_UNREADABLE = (OSError, zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, ValueError)
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # of a zip file's members: no clock, so the same content is the same file
 
 
@@ -58,7 +59,7 @@ def write(place: Path, ledger: Ledger, archive: Archive) -> None:
         HEAD: page.markdown(ledger).encode(),
         SCHEMA: schema().encode(),
         **{f"pictures/{name}.svg": text.encode() for name, text in page.pictures(ledger).items()},
-        **{f"{ledger.files}/{name}": content for name, content in _report_files().items()},
+        **{f"{ledger.files}/{name}": content for name, content in report_files().items()},
         **{f"runs/{run}.zip": content for run, content in _runs(ledger, archive)},
     }
     contents[METADATA] = _metadata(ledger, contents).encode()
@@ -99,7 +100,7 @@ def check_place(place: Path) -> None:
         raise InputError(f"--bundle {place}: is there, and is no bundle; name a new place, or delete it first")
 
 
-def _report_files() -> dict[str, bytes]:
+def report_files() -> dict[str, bytes]:
     """Return the report's files by their path in its folder: experiments, and tables of printed and own numbers."""
     root, found = report_root(), {}
     for path in sorted([*root.glob("*"), *root.glob("results/*")]):
@@ -117,7 +118,7 @@ def _runs(ledger: Ledger, archive: Archive) -> Iterator[tuple[str, bytes]]:
     named = [run for run in ledger.runs if not run.startswith(COMMITTED)]
     for run, record in Only(archive, named).runs.items():
         artifacts = ledger.runs[run].artifacts if run in ledger.runs else {}
-        contents = {RECORD: as_json(record).encode()}
+        contents = {RECORD: (record.model_dump_json(indent=1) + "\n").encode()}
         if "trackdl.spec_digest" in record.tags:
             contents[EXPERIMENT] = archive.fetch(run, EXPERIMENT)
         contents |= {path: archive.fetch(run, path) for path in artifacts}
@@ -143,7 +144,7 @@ def _metadata(ledger: Ledger, contents: Mapping[str, bytes]) -> str:
             "contentSize": str(len(content)),
             "sha256": hashlib.sha256(content).hexdigest(),
         }
-        for name, content in contents.items()
+        for name, content in sorted(contents.items())
     ]
     report = ledger.report
     source = {"@id": report.source if report.source.startswith("http") else "#report"}
@@ -216,18 +217,17 @@ def _title(ledger: Ledger, name: str) -> str:
     return titles.get(name, name)
 
 
-class Bundle:
+class Bundle(Records):
     """A bundle that is open for reading, as an archive of runs (`archive.Archive`)."""
 
     def __init__(self, root: Path) -> None:
+        super().__init__()
         self.root = root
-        self._records: dict[str, Record] = {}
+        self._left = MAX_ALL
+        self._fetch = cache(self._member)
         for file in sorted((root / "runs").glob("*.zip")):
-            record = _record(self._member(file, RECORD), f"runs/{file.name}")
-            if record.run != file.stem:
-                raise InputError(f"runs/{file.name}: is of another run, {record.run!r:.80}")
-            self._records[record.run] = record
-        self.fetch = cache(self._fetch)
+            record = self._record(file.stem)
+            self.runs[record.run] = record
 
     @property
     def ledger(self) -> bytes:
@@ -245,96 +245,119 @@ class Bundle:
         except FileError as error:
             raise InputError(f"{name}: {error}") from error
 
-    def finished(self, task: str, tags: Mapping[str, str]) -> list[Record]:
-        """Return the finished runs of an experiment with these tags, newest first."""
-        return finished(self._records.values(), task, tags)
-
     def get(self, run: str) -> Record:
         """Return a run.
 
         Raises:
             InputError: There is no such run.
         """
-        if run not in self._records:
+        if run not in self.runs:
             raise InputError(f"the bundle has no run {run!r:.80}")
-        return self._records[run]
+        return self.runs[run]
 
-    def below(self, run: str) -> list[Record]:
-        """Return the runs whose parent is this one."""
-        return [record for record in self._records.values() if record.tags.get(PARENT) == run]
-
-    def _fetch(self, run: str, path: str) -> bytes:
+    def fetch(self, run: str, path: str) -> bytes:
+        """Return an artifact as the formulas read it."""
         self.get(run)
-        return self._member(self.root / "runs" / f"{run}.zip", path)
+        return self._fetch(run, path)
 
-    def _member(self, file: Path, name: str) -> bytes:
+    def _record(self, run: str) -> Record:
         try:
+            record = Record.model_validate(parsed(self._fetch(run, RECORD)))
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"runs/{run}.zip: {RECORD} is no record of a run: {one_line(error, 200)}") from error
+        if record.run != run:
+            raise InputError(f"runs/{run}.zip: is of another run, {record.run!r:.80}")
+        return record
+
+    def _member(self, run: str, name: str) -> bytes:
+        file = self.root / "runs" / f"{run}.zip"
+        try:
+            if not file.is_file():
+                raise TrackdlError(f"runs/{file.name}: is not an ordinary file")
             with zipfile.ZipFile(file) as opened:
-                if opened.getinfo(name).file_size > MAX_FILE:
-                    raise TrackdlError(f"{file.name}: {name} has more than {MAX_FILE:,} bytes")
-                return opened.read(name)
+                content = _content(opened, opened.getinfo(name), min(MAX_FILE, self._left))
         except KeyError as error:
             raise TrackdlError(f"runs/{file.name}: has no {name}") from error
-        except (OSError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError) as error:
+        except _UNREADABLE as error:
             raise TrackdlError(f"runs/{file.name}: {name} cannot be read: {one_line(error, 200)}") from error
+        self._left -= len(content)
+        return content
 
-    def differences(self, ledger: Ledger, experiments: Mapping[str, Experiment]) -> list[str]:
-        """Return, in words, where the bundle is not what its metadata and its ledger say."""
+    def changed(self) -> list[str]:
+        """Return, in words, which files are not those that the bundle's metadata list."""
         listed = _listed(self.read(METADATA))
         there = {
             file.relative_to(self.root).as_posix(): file
             for file in sorted(self.root.rglob("*"))
-            if not file.is_dir() and file.name != METADATA
+            if (file.is_symlink() or not file.is_dir()) and file != self.root / METADATA
         }
-        found = [f"{name}: the crate does not list it" for name in there.keys() - listed.keys()]
-        found += [f"{name}: the crate lists it, and it is not there" for name in listed.keys() - there.keys()]
-        found += [
-            f"{name}: is not the file that the crate lists, by its SHA-256"
-            for name in sorted(listed.keys() & there.keys())
-            if hashlib.sha256(self.read(name)).hexdigest() != listed[name]
+        if links := [name for name, file in there.items() if file.is_symlink()]:
+            return [f"{name}: is a link, which a bundle has none of" for name in links]
+        return [
+            *(f"{name}: the crate does not list it" for name in sorted(there.keys() - listed.keys())),
+            *(f"{name}: the crate lists it, and it is not there" for name in sorted(listed.keys() - there.keys())),
+            *(
+                f"{name}: is not the file that the crate lists, by its SHA-256"
+                for name in sorted(listed.keys() & there.keys())
+                if hashlib.sha256(self.read(name)).hexdigest() != listed[name]
+            ),
         ]
-        wanted = {PAGE: page.render(ledger, None), HEAD: page.markdown(ledger)}
+
+    def differences(self, ledger: Ledger, experiments: Mapping[str, Experiment]) -> list[str]:
+        """Return, in words, where the bundle's files are not what its ledger says."""
+        names = [file.relative_to(self.root).as_posix() for file in self.root.rglob("*") if file.is_file()]
+        contents = {name: self.read(name) for name in names if name != METADATA}
+        wanted = {PAGE: page.render(ledger, None), HEAD: page.markdown(ledger), SCHEMA: schema()}
         wanted |= {f"pictures/{name}.svg": text for name, text in page.pictures(ledger).items()}
-        for name, text in wanted.items():
-            if name not in there or self.read(name) != text.encode():
-                found.append(f"{name}: is not what the ledger gives")
-        for run, record in self._records.items():
-            if run not in ledger.runs:
-                continue
-            kind = record.tags.get("trackdl.kind", "")
-            text = self.fetch(run, EXPERIMENT).decode("utf-8", "replace")
-            try:
-                made = spec.parse(text, f"run {run}, {EXPERIMENT}", spec.KINDS[kind])
-                same = spec.digest(made) == record.tags.get("trackdl.spec_digest")
-            except (KeyError, InputError) as error:
-                found.append(f"run {run}: its {EXPERIMENT} cannot be read: {one_line(error, 200)}")
-                continue
-            if not same:
-                found.append(f"run {run}: its {EXPERIMENT} is not the experiment that it ran, by its digest")
-            if record.tags["trackdl.task"] not in experiments:
+        wanted |= {METADATA: _metadata(ledger, contents)}
+        contents[METADATA] = self.read(METADATA)
+        found = [
+            f"{name}: is not what the ledger gives"
+            for name, text in wanted.items()
+            if contents.get(name) != text.encode()
+        ]
+        named = Only(self, [run for run in ledger.runs if run in self.runs]).runs
+        found += [f"run {run}: the ledger does not name it" for run in self.runs.keys() - named.keys()]
+        for run, record in self.runs.items():
+            found += [f"run {run}: {words}" for words in self._contradictions(record)]
+            if run in ledger.runs and record.tags["trackdl.task"] not in experiments:
                 found.append(f"run {run}: is of {record.tags['trackdl.task']!r:.80}, which the report does not have")
         return sorted(found)
 
+    def _contradictions(self, record: Record) -> Iterator[str]:
+        """Yield, in words, where a run's tags and parameters are not those of the experiment that it keeps."""
+        if "trackdl.spec_digest" not in record.tags:
+            return
+        try:
+            text = self.fetch(record.run, EXPERIMENT).decode("utf-8", "replace")
+            made = spec.parse(text, EXPERIMENT, spec.KINDS[record.tags.get("trackdl.kind", "")])
+        except (KeyError, TrackdlError) as error:
+            yield f"its {EXPERIMENT} cannot be read: {one_line(error, 200)}"
+            return
+        if spec.digest(made) != record.tags["trackdl.spec_digest"]:
+            yield f"its {EXPERIMENT} is not the experiment that it ran, by its digest"
+        for key, value in spec.flatten(made).items():
+            if record.params.get(key) != str(value):
+                yield f"its parameter {key} is {record.params.get(key)!r:.80}, but its {EXPERIMENT} says {value!r:.80}"
 
-def _record(content: bytes, name: str) -> Record:
-    try:
-        given: dict[str, Any] = json.loads(content)
-        record = Record(**{one.name: given[one.name] for one in fields(Record)})
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"{name}: {RECORD} is no record of a run: {one_line(error, 200)}") from error
-    texts = [record.run, record.name, record.experiment_id, record.started, record.status]
-    tables = [record.tags, record.params]
-    if not all(isinstance(text, str) for text in texts) or not all(
-        isinstance(one, dict) and all(isinstance(value, str) for value in one.values()) for one in tables
-    ):
-        raise InputError(f"{name}: {RECORD} is no record of a run")
-    return record
+
+def _content(opened: zipfile.ZipFile, member: zipfile.ZipInfo, most: int) -> bytes:
+    """Return the content of a zip file's member, of which no more is unpacked than `most` bytes, whatever it claims."""
+    if opened.namelist().count(member.filename) > 1:
+        raise ValueError(f"{member.filename!r:.80} is in it twice")
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{member.filename!r:.80} is compressed in another way than by deflate")
+    with opened.open(member) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"a bundle's files may have {MAX_FILE:,} bytes each, and {MAX_ALL:,} in all, unpacked")
+    return content
 
 
 def _listed(content: bytes) -> dict[str, str]:
     """Return the SHA-256 of the files that a crate lists."""
     try:
-        graph = json.loads(content)["@graph"]
+        graph = parsed(content)["@graph"]
         return {one["@id"].replace("%20", " "): one["sha256"] for one in graph if one["@type"] == "File"}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{METADATA}: is no RO-Crate's metadata: {one_line(error, 200)}") from error
@@ -367,17 +390,21 @@ def _unpack(file: Path, folder: Path) -> None:
     """Unpack a zip file of ordinary files, of bounded size and number, below a folder."""
     try:
         with zipfile.ZipFile(file) as opened_file:
-            members = opened_file.infolist()
-            if len(members) > MAX_FILES or sum(one.file_size for one in members) > MAX_ALL:
-                raise InputError(f"{file}: is larger than a bundle may be: {MAX_ALL:,} bytes in {MAX_FILES:,} files")
+            members, left = opened_file.infolist(), MAX_ALL
+            if len(members) > MAX_FILES:
+                raise InputError(f"{file}: has more than {MAX_FILES:,} files, the limit")
             for one in members:
                 path = PurePosixPath(one.filename)
-                if path.is_absolute() or ".." in path.parts or "\\" in one.filename or one.is_dir():
-                    raise InputError(f"{file}: {one.filename!r:.80} is no ordinary file below the bundle")
+                if path.is_absolute() or ".." in path.parts or "\\" in one.filename:
+                    raise InputError(f"{file}: {one.filename!r:.80} is an unsafe path")
+                if one.is_dir():
+                    continue
+                content = _content(opened_file, one, min(MAX_FILE, left))
+                left -= len(content)
                 target = folder / path
                 target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(opened_file.read(one))
-    except (OSError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, NotImplementedError) as error:
+                target.write_bytes(content)
+    except _UNREADABLE as error:
         raise InputError(f"{file}: cannot be read as a bundle: {one_line(error, 200)}") from error
     if not (folder / METADATA).is_file():
         raise InputError(f"{file}: is no bundle: it has no {METADATA}; `trackdl ledger --bundle` writes one")

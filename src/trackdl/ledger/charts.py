@@ -19,7 +19,7 @@ SLIM = 360  # the width of charts whose labels stand above their marks, for tele
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 12, 34
 FEWEST_POINTS = 4  # of a metric in the picture of a recovery
 OURS, REPORT = ("dot", "trackdl, the mean; shaded: its 95 % interval, over seeds"), ("ring", "the report")
-PRINTED = (("ring", "printed, within the band of one further training"), ("out", "printed, outside of it"))
+PRINTED = (("ring", "printed, within the prediction interval"), ("out", "printed, outside of it"))
 LOG = ", on a logarithmic axis"
 FOREST = "points of accuracy, the first value less the second"
 MANY = 60  # epochs, whose marks would hide the line
@@ -193,8 +193,8 @@ def forest(title: str, hypotheses: Sequence[HypothesisEntry]) -> str:
             if one.least is not None and one.most is not None:
                 parts.append(_bar("interval", x(one.least), x(one.most), y))
             parts.append(_mark("dot", x(one.mean), y))
-            y += 4
-        y += 8
+            y += 9
+        y += 3
     band = f'<rect class="margin" x="{x(-margin):.1f}" y="0" width="{x(margin) - x(-margin):.1f}" height="{y}"/>'
     axis = _axis(ticks(min(ends), max(ends)), x, y, lambda tick: f"{tick:+g}" if tick else "0")
     return _svg(title, SLIM, y + 34, [band, *axis, *parts, _text("tick", SLIM / 2, y + 30, "middle", FOREST)])
@@ -206,7 +206,7 @@ PANEL, ROW, NAME = 150, 74, 172  # of the picture of a recovery: the width and h
 def recovery(found: Recovered, title: str) -> str:
     """Draw the printed numbers over each candidate's trainings: a row for each candidate, a column for each metric.
 
-    A panel has the printed numbers less our mean, by epoch: points within the band are like one further training of
+    A panel has the printed numbers less our mean, by epoch: points within the band are like one more run of
     ours. All panels of a metric have one scale.
     """
     by_metric: dict[str, list[int]] = {}
@@ -319,7 +319,7 @@ def _y_scale(low: float, high: float) -> Callable[[float], float]:
 
 def _y_axis(low: float, high: float, unit: Unit) -> str:
     parts, y = [], _y_scale(low, high)
-    for tick in ticks(low, high):
+    for tick in ticks(low, high, 6):
         words = f"{100 * tick:g} %" if unit == "fraction" else f"{tick:g}"
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>')
         parts.append(_text("tick", LEFT - 5, y(tick) + 3.5, "end", words))

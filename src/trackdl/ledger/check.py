@@ -1,8 +1,5 @@
 """Checks a ledger: builds it again from what its runs keep, and compares the result with the file digit by digit."""
 
-import dataclasses
-import json
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,14 +9,14 @@ from pydantic import ValidationError
 
 from trackdl.errors import InputError, TrackdlError, one_line
 from trackdl.ledger import labels
-from trackdl.ledger.archive import Archive, Only
+from trackdl.ledger.archive import Archive, Only, parsed
 from trackdl.ledger.build import NO_EVIDENCE, build
 from trackdl.ledger.finder import Finder, Stated
 from trackdl.ledger.folder import COMMITTED
 from trackdl.ledger.hypotheses import query_of
-from trackdl.ledger.model import Ledger, ReportFacts, Spread, key_of
+from trackdl.ledger.model import Ledger, ReportFacts, Spread, Stamp, key_of
 from trackdl.ledger.rule import FEWEST, rounded
-from trackdl.ledger.sources import Sources, Stamp
+from trackdl.ledger.sources import Sources
 from trackdl.spec import Experiment
 from trackdl.spec.ledger import LedgerSpec
 from trackdl.system.paths import read_bounded
@@ -39,7 +36,7 @@ def load(file: Path) -> Ledger:
 def parse(content: bytes, file: str) -> Ledger:
     """Read a ledger from its JSON text, which messages call `file`; the rest is as in `load`."""
     try:
-        json.loads(content, object_pairs_hook=_unique)
+        parsed(content)
         return Ledger.model_validate_json(content)
     except ValidationError as error:
         problem = error.errors()[0]
@@ -50,14 +47,6 @@ def parse(content: bytes, file: str) -> Ledger:
         ) from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{file}: not a ledger: {one_line(error, 200)}; `trackdl ledger` writes one") from error
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        ((twice, _),) = Counter(key for key, _ in pairs).most_common(1)
-        raise ValueError(f"the key {twice!r:.80} occurs twice in one object")
-    return found
 
 
 def spreads(ledger: Ledger) -> dict[str, Spread]:
@@ -93,16 +82,21 @@ def differences(
         only = Only(archive, [run for run in ledger.runs if not run.startswith(COMMITTED)])
         finder = Finder(experiments, only, Stated(ledger.data, ledger.code), ledger.seeds)
         sources = Sources(finder.pick, finder.facts, finder.fetch, _lacking(ledger))
-        fields = {one.name: getattr(ledger, one.name) for one in dataclasses.fields(Stamp)}
-        rebuilt = build(experiment, experiments, sources, known, Stamp(**{**fields, "report": report}))
+        stamp = Stamp(**{name: getattr(ledger, name) for name in Stamp.model_fields} | {"report": report})
+        rebuilt = build(experiment, experiments, sources, known, stamp)
+        wrong_labels = labels.differences(rebuilt, experiments, sources)
     except TrackdlError as error:
         return [str(error)]
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        # Evidence comes from anybody, and may have any form.
+        return [f"the evidence cannot be read: {type(error).__name__}: {one_line(error, 200)}"]
     given, found = (one.model_dump(mode="json") for one in (ledger, rebuilt))
     stated = ledger.current_code == finder.current_code
     return [
         *_walk(given, found, ""),
         *([] if stated else ["current_code: it does not agree with the ledger's `code`"]),
-        *labels.differences(rebuilt, experiments, sources),
+        *wrong_labels,
+        *_fewer_seeds(ledger),
     ]
 
 
@@ -113,16 +107,20 @@ def _lacking(ledger: Ledger) -> dict[str, str]:
     return {key: words for key, words in found.items() if words.startswith((NO_EVIDENCE, "not judged"))}
 
 
-def unproven(ledger: Ledger) -> list[str]:
-    """Return the numbers, curves and hypotheses that the ledger says nothing of ours about, each with the reason."""
-    claims = [f"{one.key}: {one.words}" for one in ledger.claims if not one.evidence]
-    fewer = [
+def _fewer_seeds(ledger: Ledger) -> list[str]:
+    """Return the numbers that have evidence of fewer seeds than the ledger says it has."""
+    return [
         f"{one.key}: {len(one.evidence)} of {ledger.seeds} seeds"
         for one in ledger.entries
         if ledger.seeds and one.figure and one.figure.interval != "folds"
-        if len(one.evidence) < ledger.seeds and ledger.runs[one.evidence[0].run].experiment_id
+        if len(one.evidence) < ledger.seeds and not one.evidence[0].run.startswith(COMMITTED)
     ]
-    return [*claims, *fewer, *(f"{one.dimension}: {one.words}" for one in ledger.hypotheses if one.verdict is None)]
+
+
+def unproven(ledger: Ledger) -> list[str]:
+    """Return the numbers, curves and hypotheses that the ledger says nothing of ours about, each with the reason."""
+    claims = [f"{one.key}: {one.words}" for one in ledger.claims if not one.evidence]
+    return [*claims, *(f"{one.dimension}: {one.words}" for one in ledger.hypotheses if one.verdict is None)]
 
 
 def _walk(given: Any, found: Any, place: str) -> list[str]:

@@ -15,7 +15,7 @@ from trackdl import spec
 from trackdl.data.download.datasets import DATASETS
 from trackdl.data.greek.letters import read_folders
 from trackdl.data.readers import digest_of
-from trackdl.data.tables.table import load_table
+from trackdl.data.tables.table import Table, load_table
 from trackdl.errors import TrackdlError
 from trackdl.ledger import folder
 from trackdl.ledger.archive import Archive, Record, facts_of, facts_of_table, models_below
@@ -34,7 +34,7 @@ from trackdl.spec import (
     TransferSpec,
 )
 from trackdl.system.code_digest import code_digest, words_of
-from trackdl.system.paths import in_report
+from trackdl.system.paths import data_root, in_report
 from trackdl.tracking.registry import files
 from trackdl.tracking.registry import register as registry
 from trackdl.training.image_splits import grid_with_size, with_size
@@ -274,6 +274,18 @@ def data_digest(experiment: Experiment) -> str:
     if isinstance(experiment, ClassifySpec):
         return digest_of(experiment.data)
     raise TypeError(f"an experiment of the kind {experiment.task} has no data")
+
+
+def known_table(experiment: TableSpec) -> Table | None:
+    """Return an experiment's table; None if it is not here: nothing is fetched."""
+    data = experiment.data
+    name = "" if data.csv or data.sklearn else str(data.dataset)
+    if name and not (data_root() / name / f"{name}.csv").is_file():
+        return None
+    try:
+        return load_table(data, experiment.training.seed)
+    except (TrackdlError, OSError):
+        return None
 
 
 def _key(changes: Mapping[str, object]) -> str:

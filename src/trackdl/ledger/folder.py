@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -50,14 +51,14 @@ def shown_path() -> str:
 
 def command_of(experiment: Experiment) -> str:
     """Return the command that runs an experiment."""
-    file = f"{shown_path()}/{experiment.name}.yaml"
+    folder = shlex.quote(shown_path())  # a bundle may state any
+    report = "" if is_default() else f"--report {folder} "
+    file = f"{folder}/{experiment.name}.yaml"
     if isinstance(experiment, RecoverSpec):
-        report = "" if is_default() else f"--report {shown_path()} "
         return f"trackdl {report}recover {experiment.experiment.name}"
     if experiment.task != "grid" or not committed_file(experiment.name, TABLE).is_file():
         return f"trackdl run {file}"
-    report = "" if is_default() else f"--report {shown_path()} "
-    return f"trackdl {report}grid --file {file} --export {shown_path()}/results"
+    return f"trackdl {report}grid --file {file} --export {folder}/results"
 
 
 def committed_file(grid: str, artifact: str) -> Path:

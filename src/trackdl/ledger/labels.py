@@ -1,18 +1,21 @@
 """Whether the true classes in a ledger's evidence are those of the data sets, and whether all examples are there."""
 
 import hashlib
-from collections.abc import Mapping
+import io
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from safetensors.numpy import load
 
 from trackdl.data.images import validation_split
 from trackdl.errors import TrackdlError
+from trackdl.ledger.finder import known_table
 from trackdl.ledger.model import Ledger
 from trackdl.ledger.sources import Sources
-from trackdl.spec import ClassifySpec, Experiment
+from trackdl.spec import ClassifySpec, Experiment, TableSpec
 
 Labels = NDArray[Any]
 
@@ -31,16 +34,22 @@ KNOWN = {
 
 
 def differences(ledger: Ledger, experiments: Mapping[str, Experiment], sources: Sources) -> list[str]:
-    """Return, in words, where the predictions of image classifiers have other true classes than their data set has.
+    """Return, in words, where predictions have other true classes than their data set has, or not of all examples.
 
-    The test labels of MNIST and Fashion-MNIST are known by their digest. The validation splits are drawn again: they
-    must have the size that the experiment says, and no image may have two labels, in whichever seeds' splits it is.
+    A table's rows are compared with the table, if it is here. The test labels of MNIST and Fashion-MNIST are known by
+    their digest. The validation splits are drawn again: they must have the size that the experiment says, and no image
+    may have two labels, in whichever seeds' splits it is.
     """
     found: list[str] = []
     of_images: dict[str, Labels] = {}
     for run, facts in ledger.runs.items():
         experiment = experiments.get(facts.task)
-        if not isinstance(experiment, ClassifySpec) or facts.seed is None:
+        if isinstance(experiment, TableSpec):
+            found += [f"run {run}, {words}" for words in _of_rows(run, facts.artifacts, experiment, sources)]
+        if not isinstance(experiment, ClassifySpec):
+            continue
+        if facts.seed is None:
+            found.append(f"run {run}: it does not say from which seed it was trained")
             continue
         name = facts.data_digest or ""
         train_size, test_digest = KNOWN.get(name, (0, ""))
@@ -70,3 +79,25 @@ def differences(ledger: Ledger, experiments: Mapping[str, Experiment], sources: 
                     found.append(f"run {run}, {path}: gives images other true classes than other evidence does")
                 known[places] = np.where(before >= 0, before, targets)
     return found
+
+
+def _of_rows(run: str, paths: Iterable[str], experiment: TableSpec, sources: Sources) -> Iterator[str]:
+    """Yield, in words, where predictions are not of the table's test rows, or of all rows, each as often."""
+    table = known_table(experiment)
+    if table is None:
+        return
+    for path in paths:
+        if not path.endswith(".csv"):
+            continue
+        (content,) = sources.read(run, [path])
+        rows = pd.read_csv(io.BytesIO(content))
+        expected = table.test if "seed" in rows else np.arange(len(table.targets))
+        parts = [part["row"] for _, part in rows.groupby("seed")] if "seed" in rows else [rows["row"]]
+        for part in parts:
+            places, counts = np.unique(part, return_counts=True)
+            if not np.array_equal(places, np.sort(expected)) or len(set(counts)) > 1:
+                yield f"{path}: is not of the rows that are tested, each as often"
+                break
+        else:
+            if (rows["target"].to_numpy() != table.targets[rows["row"].to_numpy()]).any():
+                yield f"{path}: its true classes are not those of the table"

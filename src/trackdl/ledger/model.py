@@ -54,19 +54,19 @@ class RunFacts(Strict):
 
     task: str
     name: str
-    model: str
-    seed: int | None
-    source: str
-    experiment_id: str
-    started: str
+    model: str = ""
+    seed: int | None = None
+    source: str = ""
+    experiment_id: str = ""
+    started: str = ""
     version: str
-    commit: str | None
-    uncommitted: bool
-    spec_digest: Sha256 | None
+    commit: str | None = None
+    uncommitted: bool = False
+    spec_digest: Sha256 | None = None
     data_digest: Sha256 | None
     code_digest: Sha256 | None
     command: str
-    artifacts: dict[str, Sha256]
+    artifacts: dict[str, Sha256] = Field(default_factory=dict)
 
 
 class SeedEvidence(Strict):
@@ -162,7 +162,7 @@ class CurveEntry(Strict):
 
     The value of `published` is the mean over the points. Each point has its epoch, how many of the epoch's examples
     were `seen` before its batch, the report's loss (`printed`), and our `mean` over seeds. `low` and `high` are the
-    ends of the 95 % interval of one further training of ours, empty with fewer than three seeds; `inside` is the share
+    ends of the 95 % interval of one more run of ours, empty with fewer than three seeds; `inside` is the share
     of printed points within them. `size` is how many examples an epoch has; `parts` are the printed curve's means over
     equal parts. Without runs `verdict` is null, and `words` say what to run.
     """
@@ -240,7 +240,7 @@ class Candidate(Strict):
     """What a report may have left out, as `values` by key, and how well its trainings explain the printed numbers.
 
     `weight` is its share of all candidates' likelihood, `below` how much less its log-likelihood is than that of the
-    best, `inside` the share of printed numbers in the 95 % interval of one further training. `gaps` are, by metric, the
+    best, `inside` the share of printed numbers in the 95 % interval of one more run. `gaps` are, by metric, the
     means of ours less the printed numbers. `mean`, `low` and `high` are ours at each of the points, with that interval.
     """
 
@@ -309,20 +309,18 @@ class Beyond(Strict):
         return self.figure.evidence if self.figure else []
 
 
-class Ledger(Strict):
-    """The whole ledger.
+class Stamp(Strict):
+    """How a ledger was made, and of which report.
 
     `made` is UTC. `folder` is the report's, as commands name it. `environment` names Python, libraries and machine.
     `seeds` is how many were asked for, null if all existing ones were taken. `data` and `code` have the digests that
     runs must have to count: of each experiment's data, and of the code of each training. `current_code` has the code
-    digest, when the ledger was made, of each experiment whose figures may rest on other code. `experiments` are those
-    that the ledger speaks of, by the names that `task` has everywhere in it.
+    digest, when the ledger was made, of each experiment whose figures may rest on other code.
     """
 
     format: Literal[4] = 4
     report: ReportFacts
-    folder: str
-    experiments: dict[str, ExperimentFacts]
+    folder: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*[^\x00-\x1f\x7f./\\]$")]
     version: Annotated[str, Field(pattern=r"^[0-9A-Za-z.+_-]{1,40}$")]
     commit: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None
     environment: dict[str, str]
@@ -331,6 +329,15 @@ class Ledger(Strict):
     data: dict[str, Sha256]
     code: dict[str, Sha256]
     current_code: dict[str, Sha256] = Field(default_factory=dict)
+
+
+class Ledger(Stamp):
+    """The whole ledger.
+
+    `experiments` are those that the ledger speaks of, by the names that `task` has everywhere in it.
+    """
+
+    experiments: dict[str, ExperimentFacts]
     head: list[Headline]
     entries: list[Entry]
     curves: list[CurveEntry]

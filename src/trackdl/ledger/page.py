@@ -61,7 +61,7 @@ def head_table(ledger: Ledger) -> tuple[list[str], list[list[str]]]:
         )
         if entry.figure and rows[-1][3]:
             rows[-1][3] += f" ({_over(entry.figure)})"
-    return ["published number", "report", "trackdl", "95 % interval", "verdict"], rows
+    return ["published number", "report", "trackdl", "95 % interval of our mean", "verdict"], rows
 
 
 def of_other_code(ledger: Ledger) -> list[tuple[RunFacts, str]]:
@@ -245,7 +245,7 @@ def _place(entry: Entry) -> str:
     if cell := cell_of(entry.metric):
         return cell
     if entry.epoch is None:
-        return "last" if entry.metric.endswith("loss") else "in the end"
+        return "last" if entry.metric.endswith("loss") else "–"
     return f"epoch {entry.epoch}"
 
 

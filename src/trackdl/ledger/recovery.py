@@ -132,7 +132,7 @@ def _exact(numbers: Sequence[Reported]) -> Values:
 
 
 def _values(histories: Mapping[str, Values], numbers: Sequence[Reported], epochs: int, *, dropout: bool) -> Values:
-    """Return ours, [trainings, numbers]; with `dropout` what is validated was validated with dropout at work."""
+    """Return ours, [trainings, numbers]; with `dropout` what is validated was validated with dropout active."""
 
     def history(metric: str) -> Values:
         return histories[f"{metric}_dropout" if dropout and metric.startswith("val_") else metric]
@@ -188,25 +188,25 @@ def _words(candidates: Sequence[Mapping[str, Any]], found: Recovery, numbers: in
         (best, top), *rest = sorted(
             ((value, float(np.mean(own))) for value, own in shares.items()), key=lambda one: -one[1]
         )
-        against = [f"{value} {_against(top / max(share, 1e-300))}" for value, share in rest]
-        parts.append(f"{name}: {best}; {', '.join(against)}.")
+        against = [f"`{value}` {_against(top / max(share, 1e-300))}" for value, share in rest]
+        parts.append(f"{name}: `{best}` fits best; {', '.join(against)}.")
     low, high = found.own_fit
+    measured = f"log-likelihood per independent number: {found.fit:.2f}, against {low:.2f} to {high:.2f}"
     if found.fit < low:
         parts.append(
-            f"But the report is less like the best candidate than any of its own trainings is ({found.fit:.2f} per "
-            f"independent number, against {low:.2f} to {high:.2f}): something else may be different too."
+            "But the report fits the best candidate less well than any of that candidate's own runs does "
+            f"({measured}): something else may differ too."
         )
     else:
-        parts.append(
-            f"The report is as like the best candidate as its own trainings are ({found.fit:.2f} per independent "
-            f"number, against {low:.2f} to {high:.2f})."
-        )
+        parts.append(f"The report fits the best candidate as well as that candidate's own runs do ({measured}).")
     right, tried = found.recognised
     if numbers > 1:
         parts.append(f"The {numbers} printed numbers count as {sum(found.effective):.1f} independent ones.")
     else:
         parts.append("All of this rests on a single printed number.")
-    parts.append(f"Of our own {tried} trainings, each taken for a report, {right} lead to their own candidate.")
+    parts.append(
+        f"Tried on each of our own {tried} runs as if it were the report, the method finds its candidate {right} times."
+    )
     return " ".join(part[:1].upper() + part[1:] for part in parts)
 
 
@@ -226,9 +226,9 @@ def _against(ratio: float) -> str:
     """Return what a likelihood ratio says of a value, in Royall's words."""
     times = f"{ratio:,.0f} times less likely" if ratio < 1e6 else "more than a million times less likely"
     if ratio >= STRONG:
-        return f"is {times}, strong evidence against it"
+        return f"is {times} (strong evidence)"
     if ratio >= FAIRLY_STRONG:
-        return f"is {times}, fairly strong evidence against it"
+        return f"is {times} (fairly strong evidence)"
     return f"cannot be distinguished from it (a likelihood ratio of {ratio:.1f})"
 
 
@@ -241,10 +241,10 @@ def table(found: Recovered) -> tuple[list[str], list[list[str]]]:
         [
             *(value_words(one.values[key]) for key in names),
             form_share(one.weight),
-            f"{one.inside:.0%}",
+            f"{100 * one.inside:.0f}\u00a0%",
             *(f"{one.gaps[m]:+.4f}" if units[m] == "loss" else f"{100 * one.gaps[m]:+.2f} points" for m in metrics),
         ]
         for one in found.candidates
     ]
-    gaps = [f"{METRICS.get(metric, metric)}, ours less printed" for metric in metrics]
-    return [*names.values(), "share of likelihood", "printed inside", *gaps], rows
+    gaps = [f"{METRICS.get(metric, metric)}, ours − printed" for metric in metrics]
+    return [*names.values(), "share of likelihood", "printed inside the interval", *gaps], rows

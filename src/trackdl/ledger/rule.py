@@ -59,7 +59,7 @@ def judge(claim: Claim, values: Sequence[float], known: Spread | None = None) ->
 
     A fault comes first, then a measurement that the report has not made. Else the number is reproduced if the 90 %
     interval of our mean lies within its margin: two one-sided tests of equivalence at 5 % (Schuirmann, 1987). It
-    differs if it lies beyond the margin and outside of the 95 % interval of one further training of ours, mean ± t s
+    differs if it lies beyond the margin and outside of the 95 % interval of one more run of ours, mean ± t s
     √(1 + 1/n), as Patil, Peng and Leek (2016) judge replications.
 
     Of `values` there is one per seed; if they are too few to estimate the spread between seeds, `known` is used.
@@ -77,7 +77,7 @@ def judge_curve(claim: Claim, printed: Sequence[float], curves: Sequence[Sequenc
 
     A batch's loss depends on which examples are in it, so the means of `PARTS` parts of as many points are compared.
     The curve differs if in some part they differ by more than the margin, and the printed one lies outside of the
-    interval of one further training of ours, at 5 % for all parts together (Bonferroni). Else it is reproduced if the
+    interval of one more run of ours, at 5 % for all parts together (Bonferroni). Else it is reproduced if the
     mean of the whole curve is, as in `judge`.
 
     The value of `claim` is the printed curve's mean; `curves` are ours at the same points, one per seed.
@@ -99,7 +99,7 @@ def judge_curve(claim: Claim, printed: Sequence[float], curves: Sequence[Sequenc
     if len(apart):
         worst = int(apart[np.argmax(differences[apart] - reach[apart])])
         gap, room = (form_difference(claim.unit, float(value[worst])) for value in (differences, reach))
-        words = f"Part {worst + 1} of {PARTS} differs by {gap}; one further training of ours would by at most {room}."
+        words = f"Part {worst + 1} of {PARTS} differs by {gap}; one more run of ours would differ by at most {room}."
         return _verdict(claim, ours, "differs", words)
     name, reason = _compare(claim, means, None)
     if name == "differs":
@@ -113,13 +113,13 @@ def parts_of(curve: Sequence[float]) -> NDArray[np.float64]:
 
 
 def of_another(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the ends, [points] each, of the 95 % interval of one further training, from ours, [seeds, points]."""
+    """Return the ends, [points] each, of the 95 % interval of one more run, from ours, [seeds, points]."""
     mean, reach = values.mean(axis=0), _reach(values, 0.95)
     return mean - reach, mean + reach
 
 
 def _reach(values: NDArray[np.float64], confidence: float) -> NDArray[np.float64]:
-    """Return half the width, [points], of the interval of one further training; `values` are [seeds, points]."""
+    """Return half the width, [points], of the interval of one more run; `values` are [seeds, points]."""
     count = len(values)
     quantile = float(t.ppf((1 + confidence) / 2, count - 1))
     reach: NDArray[np.float64] = quantile * values.std(axis=0, ddof=1) * (1 + 1 / count) ** 0.5
@@ -130,9 +130,9 @@ def _verdict(claim: Claim, ours: str, name: VerdictName, reason: str) -> Verdict
     """Return the verdict on a claim whose numbers compare as `name` and `reason` say: a fault comes first."""
     if claim.fault:
         compared = {
-            "reproduced": ", which is the printed number",
+            "reproduced": ", which matches the printed number",
             "differs": ", which differs from the printed number",
-            "inconclusive": ", which neither reproduces nor refutes the printed number",
+            "inconclusive": ", which is inconclusive",
         }
         words = "" if claim.unit in WHOLE else compared[name]
         fault = f"{claim.fault[:1].upper()}{claim.fault[1:].rstrip('.')}"
@@ -171,10 +171,10 @@ def _compare(claim: Claim, values: Sequence[float], known: Spread | None) -> tup
     elif gap <= margin:
         words = f"They differ by {gap_words}, but our mean is uncertain by {mean_words}; the margin is {margin_words}."
     elif gap <= another:
-        words = f"They differ by {gap_words}, but one further training of ours could differ by as much."
+        words = f"They differ by {gap_words}, but one more run of ours could differ by as much."
     else:
         name, side = "differs", "higher" if difference > 0 else "lower"
-        words = f"Ours is {gap_words} {side}; one further training of ours would be within {another_words} of our mean."
+        words = f"Ours is {gap_words} {side}; one more run of ours would be within {another_words} of our mean."
     borrowed = f" The deviation between seeds is that of {seeds} seeds in docs/ledger." if count < FEWEST else ""
     return name, f"{words}{borrowed}"
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from trackdl.ledger.model import ReportFacts, RunFacts, SeedEvidence
+from trackdl.ledger.model import RunFacts, SeedEvidence
 
 
 @dataclass(frozen=True)
@@ -35,22 +35,6 @@ class FigureQuery:
     command: str = ""
     or_own: bool = False
     choice: str = ""
-
-
-@dataclass(frozen=True)
-class Stamp:
-    """How a ledger was made, and of which report; the fields are those of `model.Ledger`."""
-
-    report: ReportFacts
-    folder: str
-    version: str
-    commit: str | None
-    environment: Mapping[str, str]
-    made: str
-    seeds: int | None
-    data: Mapping[str, str]
-    code: Mapping[str, str]
-    current_code: Mapping[str, str]
 
 
 class Sources:

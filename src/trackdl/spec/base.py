@@ -356,7 +356,7 @@ class TrainedSpec(Named):
 
     `unknown` names what the report omits from the protocol behind all of its numbers: in words, or as keys of the file,
     each with the values that it may have, which `trackdl recover` tries; beside keys, `words` may say it to people. One
-    key is none of the file's: `DROPOUT`, whether dropout was at work while the report validated. `reported` are numbers
+    key is none of the file's: `DROPOUT`, whether dropout was active during validation. `reported` are numbers
     from its text, or numbers that need an explanation; `printed` and `curves` come from its notebooks. `register` names
     the registered model; by default it is called by the report's slug and the experiment's name.
     """

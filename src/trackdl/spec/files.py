@@ -150,6 +150,11 @@ def recovery_of(name: str, overrides: Mapping[str, Any] | None = None) -> Recove
         if made.experiment.name != name:
             raise InputError(f"{file}: key 'of': must be '{name}', as the file is called, not '{made.experiment.name}'")
         return made
+    known = sorted(path.stem for path in report_root().glob("*.yaml"))
+    if name not in known:
+        raise InputError(f"{report_root()} has no experiment {name!r:.80}; it has {', '.join(known)}")
+    if (task := _task_in(stated)) != "classify":
+        raise InputError(f"recover takes an experiment of the kind classify, and {name} is of the kind {task}")
     if not load(stated, ClassifySpec).candidates:
         raise InputError(
             f"{stated}: nothing to recover: its key 'unknown' must list what the report leaves out, by key, with the "

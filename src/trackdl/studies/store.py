@@ -31,7 +31,7 @@ BUSY_SECONDS = 1
 
 def storage_url() -> str:
     """Return the address of the studies' store."""
-    return os.environ.get("TRACKDL_STORAGE") or f"sqlite:///{project_root() / 'optuna.db'}"
+    return os.environ.get("TRACKDL_STORAGE") or databases.sqlite_url(project_root() / "optuna.db")
 
 
 @cache

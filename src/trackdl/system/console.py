@@ -68,6 +68,11 @@ def print_table(title: str, columns: list[str], rows: list[list[str]], *, left: 
     out.print(table)
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number of things as text: 1 fault, 2 faults."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 @contextmanager
 def progress(what: str, total: int | None, done: int = 0, every: int | None = None) -> Iterator[Callable[[str], None]]:
     """Show the progress of long work.

@@ -25,7 +25,14 @@ _OTHERS = {
 
 def sqlite_file(url: str) -> Path | None:
     """Return the file of a SQLite store, or None for another store."""
-    return Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
+    # As SQLAlchemy reads it: %20 in an address is a space, and a `?` begins its options.
+    return Path(make_url(url).database or "") if url.startswith("sqlite:///") else None
+
+
+def sqlite_url(file: Path) -> str:
+    """Return the address of a SQLite store, whatever signs the file's path has."""
+    # Only what SQLAlchemy would read otherwise is quoted: MLflow makes an empty folder of the name that is quoted.
+    return "sqlite:///" + str(file).replace("%", "%25").replace("?", "%3F")
 
 
 def redact(text: str, url: str | None = None) -> str:

@@ -16,12 +16,12 @@ from trackdl.errors import InputError, TrackdlError
 from trackdl.ledger import bundle, check, evidence, finder, folder, page
 from trackdl.ledger.archive import Archive
 from trackdl.ledger.build import build
-from trackdl.ledger.model import Ledger, ReportFacts, Spread
-from trackdl.ledger.sources import FigureQuery, SeedRun, Sources, Stamp
+from trackdl.ledger.model import Ledger, ReportFacts, Spread, Stamp
+from trackdl.ledger.sources import FigureQuery, SeedRun, Sources
 from trackdl.spec import Experiment, LedgerSpec, TableSpec, TrainedSpec, TransferSpec
-from trackdl.system.console import print_table, progress, say
+from trackdl.system.console import counted, print_table, progress, say
 from trackdl.system.machine import environment
-from trackdl.system.paths import data_root, project_root, report_root, whole_file
+from trackdl.system.paths import project_root, report_root, whole_file
 from trackdl.tasks import _report_weights, _start
 from trackdl.tracking import runs
 from trackdl.tracking.runs import Run
@@ -111,15 +111,16 @@ def show(result: Result) -> str:
     print_table(f"The ledger of {spec.report().by}: its numbers next to ours", *page.head_table(ledger))
     counts, with_points = page.counts(ledger), page.counts(ledger, points=True)
     verdicts = ", ".join(f"{count} {name}" for name, count in counts.items())
-    numbers = len(ledger.entries)
+    judged, numbers = sum(counts.values()), len(ledger.entries)
+    times = ", times left out" * (judged < numbers)
     more = f"; {len(ledger.head)} of {numbers} are shown above, all of them on the page" * (len(ledger.head) < numbers)
-    say(f"{sum(counts.values())} published number{'s' * (numbers != 1)}, times left out: {verdicts}{more}")
-    curves = ", ".join(f"{name} {count}" for name, count in with_points.items())
-    say(f"with every point of {len(ledger.curves)} curves, {sum(with_points.values())}: {curves}")
-    say(
-        f"reproduced, or explained by a fault that is shown: {page.settled(counts):.1%} of the first, "
-        f"{page.settled(with_points):.1%} of all"
-    )
+    say(f"{counted(judged, 'published number')}{times}: {verdicts}{more}")
+    settled = f"reproduced, or explained by a fault that is shown: {page.settled(counts):.1%}"
+    if ledger.curves:
+        curves = ", ".join(f"{name} {count}" for name, count in with_points.items())
+        say(f"with every point of {counted(len(ledger.curves), 'curve')}, {sum(with_points.values())}: {curves}")
+        settled += f" of the first, {page.settled(with_points):.1%} of all"
+    say(settled)
     for facts, words in page.of_other_code(ledger):
         say(f"{facts.name}, was made {words}")
     say(f"page {result.page}, data {result.data}; `{result.check}` computes all of it again")
@@ -135,7 +136,7 @@ class Checked:
     notes: list[str]
 
 
-def verify(place: Path, experiment: LedgerSpec | None = None, retrain: int = 0, seed: int = 0) -> Checked:
+def verify(place: Path, experiment: LedgerSpec | None = None, retrain: int = 0, seed: int | None = None) -> Checked:
     """Compute every figure of a ledger again from what its runs keep, and build the rest again.
 
     A bundle is checked by itself: by its own experiment files and evidence, without a store or data.
@@ -144,7 +145,7 @@ def verify(place: Path, experiment: LedgerSpec | None = None, retrain: int = 0, 
         place: The ledger, with its runs in the store; or a bundle: a folder, or a .zip file.
         experiment: The experiment that made it; None for the report's ledger.yaml.
         retrain: How many figures of a bundle to train again.
-        seed: Chooses which.
+        seed: Chooses which; None chooses at random.
 
     Raises:
         InputError: It is not a ledger, or another report's.
@@ -161,14 +162,37 @@ def verify(place: Path, experiment: LedgerSpec | None = None, retrain: int = 0, 
         return _checked(ledger, experiment, evidence.Store(), [])
     with bundle.opened(place) as opened:
         ledger = check.parse(opened.ledger, f"{place}, {bundle.LEDGER}")
+        strange, notes = _report_files(opened, ledger)
         with folder.copied(opened.root / ledger.files, ledger.folder):
             known = spec.experiments() | spec.recoveries()
-            found = _checked(ledger, experiment, opened, opened.differences(ledger, known))
+            if changed := opened.changed():
+                return Checked(
+                    ledger, [*changed, "nothing else was checked: these are not the files that were bundled"], []
+                )
+            found = _checked(ledger, experiment, opened, [*strange, *opened.differences(ledger, known)])
+            found.notes.extend(notes)
             if retrain and not found.differences:
                 from trackdl.tasks import _retrain
 
                 found.differences.extend(_retrain.differences(ledger, known, opened, retrain, seed))
             return found
+
+
+def _report_files(opened: bundle.Bundle, ledger: Ledger) -> tuple[list[str], list[str]]:
+    """Return where a bundle's files of the report are not those that are here; or a note that there are none here."""
+    try:
+        mine = bundle.report_files() if ledger.report.slug == _report().slug else {}
+    except InputError:
+        mine = {}
+    if not mine:
+        return [], ["what the report prints is taken from the bundle: the report itself is not here to compare"]
+    root = opened.root / ledger.files
+    theirs = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
+    return [
+        f"{ledger.files}/{name}: is not the file of the report that is here, {report_root() / name}"
+        for name in sorted(mine.keys() | theirs)
+        if name not in theirs or mine.get(name) != opened.read(f"{ledger.files}/{name}")
+    ], []
 
 
 def _checked(ledger: Ledger, experiment: LedgerSpec | None, archive: Archive, differences: list[str]) -> Checked:
@@ -198,10 +222,9 @@ def _other_data(ledger: Ledger, experiments: Mapping[str, Experiment]) -> list[s
 
 def _known_data(experiment: Experiment) -> str | None:
     """Return the digest of an experiment's data; None if they are not here: a check fetches nothing."""
-    if isinstance(experiment, TableSpec) and not (experiment.data.csv or experiment.data.sklearn):
-        name = str(experiment.data.dataset)
-        if not (data_root() / name / f"{name}.csv").is_file():
-            return None
+    if isinstance(experiment, TableSpec):
+        table = finder.known_table(experiment)
+        return table.digest if table else None
     try:
         return finder.data_digest(experiment)
     except (TrackdlError, OSError):
@@ -261,8 +284,8 @@ def _collect(experiment: LedgerSpec, search: finder.Finder, today: finder.Today,
         version=__version__,
         commit=run.info.data.tags.get("mlflow.source.git.commit"),
         environment=environment(),
-        data=today.stated_data,
-        code=today.stated_code,
+        data={},
+        code={},
         made=datetime.now(UTC).isoformat(timespec="seconds"),
         seeds=experiment.seeds,
         current_code=search.current_code,
@@ -273,4 +296,6 @@ def _collect(experiment: LedgerSpec, search: finder.Finder, today: finder.Today,
             advance(query.key)
             return search.pick(query)
 
-        return build(experiment, search.experiments, Sources(pick, search.facts, search.fetch), committed(), stamp)
+        made = build(experiment, search.experiments, Sources(pick, search.facts, search.fetch), committed(), stamp)
+    # Of which data and code runs must be is known when all figures were looked for.
+    return made.model_copy(update={"data": today.stated_data, "code": today.stated_code})

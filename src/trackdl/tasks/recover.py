@@ -10,7 +10,7 @@ from pathlib import Path
 from trackdl import spec
 from trackdl.analysis import grid_table
 from trackdl.data.images import load_images
-from trackdl.errors import TrackdlError
+from trackdl.errors import InputError, TrackdlError
 from trackdl.ledger import charts
 from trackdl.ledger import recovery as judge
 from trackdl.ledger.model import Recovered
@@ -27,6 +27,7 @@ from trackdl.tracking.runs import Run
 from trackdl.training.image_splits import with_size
 from trackdl.workers.pool import Engine, count_workers, work_through
 
+MOST = 1e6  # that a printed loss may be
 TRAINS = ("fit_printed",)  # covered by the code digest, with all that it reaches
 
 
@@ -63,7 +64,9 @@ def run(
     storage()  # reports an unusable store before anything else is done
     # The embedded experiment has no printed numbers, because they do not affect the trainings.
     printed = spec.load(spec.experiment_file(experiment.experiment.name), ClassifySpec)
-    judge.measured(printed, experiment)
+    for item in judge.measured(printed, experiment):
+        if not 0 <= item.value <= (1 if item.unit == "fraction" else MOST):
+            raise InputError(f"{printed.name}.yaml: no training can give the printed {item.metric} {item.value:g}")
     experiment = _with_size(experiment)
     grid = experiment.grid
     with trained(experiment, grid, count, partial(or_diverged, fit), engine) as (parent, studies):

@@ -79,7 +79,7 @@ def find(uri: str) -> Moved | None:
             if (
                 any((here / run.relative_to(root)).exists() for run in runs)
                 or ((own or runs) and not os.path.lexists(root.parent))
-                or _copied_from(root.parent / file.name, file, number, created)
+                or any(_copied_from(other, file, number, created) for other in root.parent.glob("*.db"))
             ):
                 roots[root] = None
     return Moved(file, tuple(roots), here) if roots else None

@@ -147,7 +147,7 @@ def _move_unsent(found: Moved) -> None:
     if found.file.parent.resolve() != project_root().resolve():
         return  # a folder of that name would be the other store's own
     for root in found.roots:
-        old = spool_folder(f"sqlite:///{root.parent / found.file.name}")
-        new = spool_folder(f"sqlite:///{found.file}")
+        old = spool_folder(databases.sqlite_url(root.parent / found.file.name))
+        new = spool_folder(databases.sqlite_url(found.file))
         if old.is_dir() and not new.exists():
             old.rename(new)

@@ -47,7 +47,7 @@ _KEPT_BY_OUTBOX = frozenset({"log_artifact", "log_batch", "log_inputs", "set_ter
 
 def address() -> str:
     """Return the tracking store's address, without opening or creating it."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project_root() / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or databases.sqlite_url(project_root() / "mlflow.db")
 
 
 @cache
@@ -127,8 +127,10 @@ def refuse_older(uri: str) -> None:
 
 def spool_folder(uri: str | None = None) -> Path:
     """Return the folder, in `reports/unsent/`, for records that a store (by default, this one) could not take."""
-    store = hashlib.sha256((uri or mlflow.get_tracking_uri()).encode()).hexdigest()[:12]
-    return project_root() / "reports" / "unsent" / store
+    address = uri or mlflow.get_tracking_uri()
+    file = databases.sqlite_file(address)
+    one = databases.sqlite_url(file) if file else address  # a file has several addresses
+    return project_root() / "reports" / "unsent" / hashlib.sha256(one.encode()).hexdigest()[:12]
 
 
 def home_experiment() -> str:

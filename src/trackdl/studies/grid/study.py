@@ -52,7 +52,7 @@ class GridStudy(Study):
 
     def __init__(self, name: str, space: dict[str, list[Any]], cells: list[Cell], folds: int) -> None:
         self.space, self.cells, self.folds = space, cells, folds
-        # GridSampler would also hand out combinations that are no networks, identifies cells by their trials' numbers
+        # GridSampler would also hand out combinations that cannot be built, identifies cells by their trials' numbers
         # instead of their parameters, and in the end stops a Study.optimize that does not run here.
         super().__init__(name, RandomSampler(seed=0), NopPruner(), StudyDirection.MAXIMIZE)
 
