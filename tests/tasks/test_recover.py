@@ -95,7 +95,7 @@ def test_every_candidate_is_trained_once_and_the_likeliest_is_first(
     assert result.run.info.data.metrics["share_of_likelihood"] == pytest.approx(result.found.candidates[0].weight)
     assert "batch size 20" in recover.show(result)
     said = " ".join(capsys.readouterr().out.split())
-    assert "Batch size: 20; 10 is" in said
+    assert "Batch size: `20` fits best; `10` is" in said
     assert "evidence against it" in said
     assert "Shuffle: yes; no cannot be distinguished" in said
 
@@ -228,8 +228,9 @@ def trackdl(*arguments: str, cwd: Path, **environment: str) -> subprocess.Comple
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["no-such"], "no-such.yaml"),
-        (["signs", "--seeds", "2"], "key 'seeds' (set on the command line)"),
+        (["no-such"], "has no experiment 'no-such'; it has "),
+        (["signs", "--seeds", "2"], "greater than or equal to 3"),
+        (["endless.yaml"], "no training can give the printed"),
         (["../ada/signs"], "no experiment's name"),
         (["../bea/signs.yaml"], "not in the report's folder"),
         (["words.yaml"], "words.yaml: nothing to recover: its key 'unknown'"),
@@ -241,6 +242,7 @@ def trackdl(*arguments: str, cwd: Path, **environment: str) -> subprocess.Comple
 def test_wrong_input_ends_with_2_and_a_line(report: Path, arguments: list[str], words: str) -> None:
     (report.parent / "bea").mkdir()
     (report.parent / "bea" / "signs.yaml").write_text(SIGNS, encoding="utf-8")
+    (report / "endless.yaml").write_text(SIGNS.replace("value: 0.7,", "value: 1.0e+300,"), encoding="utf-8")
     (report / "words.yaml").write_text(SIGNS.partition("unknown")[0] + "unknown: the seed\n", encoding="utf-8")
     done = trackdl("--report", str(report), "recover", *arguments, cwd=report)
     assert done.returncode == 2, done.stderr
