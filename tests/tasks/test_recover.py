@@ -96,8 +96,8 @@ def test_every_candidate_is_trained_once_and_the_likeliest_is_first(
     assert "batch size 20" in recover.show(result)
     said = " ".join(capsys.readouterr().out.split())
     assert "Batch size: `20` fits best; `10` is" in said
-    assert "evidence against it" in said
-    assert "Shuffle: yes; no cannot be distinguished" in said
+    assert "(strong evidence)" in said
+    assert "Shuffle: `yes` fits best; `no` cannot be distinguished" in said
 
 
 def test_a_second_command_trains_nothing_and_judges_by_todays_numbers(report: Path) -> None:
