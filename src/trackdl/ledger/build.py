@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from trackdl.analysis.stats import exact_interval, mean_interval
 from trackdl.errors import InputError, TrackdlError
 from trackdl.ledger.folder import TABLE, command_of
-from trackdl.ledger.formulas import Computed, compute, compute_curve
+from trackdl.ledger.formulas import CONFUSION, Computed, compute, compute_confusion, compute_curve
 from trackdl.ledger.hypotheses import judged
 from trackdl.ledger.model import (
     Beyond,
+    Confusion,
     CurveEntry,
     CurveEvidence,
     Entry,
@@ -38,7 +39,7 @@ from trackdl.ledger.model import (
     Stamp,
     key_of,
 )
-from trackdl.ledger.recipes import Recipe, recipe
+from trackdl.ledger.recipes import CLASSES, Recipe, recipe
 from trackdl.ledger.recovery import FORMULA, recovered
 from trackdl.ledger.rule import (
     DIGITS,
@@ -103,29 +104,53 @@ def build(
         beyond.append(_beyond(_How(experiments[item.task], sources, item.set), item, against or None))
     hypotheses = judged(experiments, experiment.beside, sources)
     found = _recovered(experiments, sources)
+    head = [
+        Headline(title=item.title, entry=_place(places, item.of, f"{experiment.name}.yaml")) for item in experiment.head
+    ] or _head(experiments, entries)
+    confusions = _confusions(experiments, [(item.entry, entries[item.entry]) for item in head], sources)
     claims: list[Entry | CurveEntry | Beyond] = [*entries, *curves, *beyond]
     used = [item for one in claims for item in one.evidence]
     used += [item for one in hypotheses for item in one.evidence.values()]
     used += [one.evidence for one in found if one.evidence]
+    used += [item for one in confusions for item in one.evidence]
     return Ledger(
         **dict(stamp),
         experiments={
             name: ExperimentFacts(kind=one.task, title=one.label, command=command_of(one))
             for name, one in experiments.items()
         },
-        head=[
-            Headline(title=item.title, entry=_place(places, item.of, f"{experiment.name}.yaml"))
-            for item in experiment.head
-        ]
-        or _head(experiments, entries),
+        head=head,
         entries=entries,
         curves=curves,
+        confusions=confusions,
         hypotheses=hypotheses,
         recovered=found,
         faults=[*_faults([*entries, *curves]), *_remarks(experiments, entries)],
         beyond=beyond,
         runs=sources.runs_of(used),
     )
+
+
+def _confusions(
+    experiments: Mapping[str, Experiment], leading: Sequence[tuple[int, Entry]], sources: Sources
+) -> list[Confusion]:
+    """Return the confusions of the first accuracy of each image experiment that the ledger leads with."""
+    found: dict[str, Confusion] = {}
+    for place, entry in leading:
+        evidence = [item for item in entry.evidence if item.formula == "accuracy"]
+        if not evidence or entry.task in found or not isinstance(experiments[entry.task], ClassifySpec):
+            continue
+        traced = [
+            SeedEvidence(run=one.run, seed=one.seed, artifacts=[*one.artifacts, CLASSES], formula=CONFUSION)
+            for one in evidence
+        ]
+        try:
+            made = [compute_confusion(*sources.read(one.run, one.artifacts)) for one in traced]
+        except TrackdlError:
+            continue  # a run of older code does not keep the classes' names
+        counts = np.sum([own for _, own in made], axis=0)
+        found[entry.task] = Confusion(entry=place, classes=made[0][0], counts=counts.tolist(), evidence=traced)
+    return list(found.values())
 
 
 def _recovered(experiments: Mapping[str, Experiment], sources: Sources) -> list[Recovered]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from matplotlib.ticker import MaxNLocator
 
-from trackdl.ledger.model import ContrastFacts, HypothesisEntry, Recovered
+from trackdl.ledger.model import Confusion, ContrastFacts, HypothesisEntry, Recovered
 from trackdl.ledger.rule import form
 from trackdl.ledger.words import METRICS, form_share, key_words, value_words
 from trackdl.spec.base import Unit
@@ -259,6 +259,32 @@ def recovery(found: Recovered, title: str) -> str:
             # One path for all points of a kind: a candidate has a hundred.
             parts += [f'<path class="{kind}" d="{path}"/>' for kind, path in drawn.items() if path]
     return _svg(f"{title}: printed numbers over each candidate's trainings", width, bottom + 20, parts)
+
+
+def confusion(found: Confusion, title: str) -> str:
+    """Draw for which classes the examples of each are taken: a row for each true class, in per cent of it."""
+    left, top, count = 96, 70, len(found.classes)
+    side = (SLIM - left - 2) / count
+    names = [textwrap.shorten(name, 14, placeholder="…") for name in found.classes]
+    parts = [_text("tick", left - 5, top - 8, "end", "is \u2193  taken for \u2192")]
+    for row, (name, counts) in enumerate(zip(names, found.counts, strict=True)):
+        y, x = top + side * row, left + side * (row + 0.5)
+        parts.append(_text("tick", left - 5, y + side / 2 + 4, "end", name))
+        parts.append(f'<text class="tick" transform="translate({x:.1f} {top - 6}) rotate(-45)">{escape(name)}</text>')
+        for column, number in enumerate(counts):
+            share = number / max(sum(counts), 1)
+            if share < 0.0005:
+                continue
+            kind, strength = ("cell", share) if row == column else ("cell wrong", min(4 * share, 1))
+            at = left + side * column
+            parts.append(
+                f'<rect class="{kind}" x="{at:.1f}" y="{y:.1f}" width="{side - 1:.1f}" height="{side - 1:.1f}" '
+                f'fill-opacity="{0.1 + 0.7 * strength:.2f}"><title>{escape(name)} taken for {escape(names[column])}: '
+                f"{form('fraction', share)}</title></rect>"
+            )
+            if side > 20 and share >= 0.005:
+                parts.append(_text("tick", at + side / 2 - 0.5, y + side / 2 + 4, "middle", f"{100 * share:.0f}"))
+    return _svg(title, SLIM, round(top + side * count + 4), parts)
 
 
 def shares(title: str, counts: Sequence[tuple[str, int]]) -> str:

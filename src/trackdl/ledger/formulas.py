@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load
-from sklearn.metrics import f1_score
+from sklearn.metrics import confusion_matrix, f1_score
 
 from trackdl.analysis import grid_table
 from trackdl.analysis.scores import mean_loss, score
@@ -27,6 +27,7 @@ from trackdl.spec.grid import REPORT
 F = TypeVar("F")
 T = TypeVar("T")
 
+CONFUSION = "confusion of classes"
 TEST_BATCH = 10  # rows, as Task 4's report tests
 
 
@@ -60,6 +61,21 @@ def compute(formula: str, files: Sequence[bytes], select: str, seed: int) -> Com
         TrackdlError: The formula is unknown, or the artifacts are not what it reads.
     """
     return _use(FORMULAS, formula, lambda found: found(files, select, seed))
+
+
+def compute_confusion(predictions: bytes, classes: bytes) -> tuple[list[str], NDArray[np.int64]]:
+    """Return the classes' names, and how many examples of each class were taken for each, [true class, predicted].
+
+    Raises:
+        TrackdlError: The artifacts are no predictions and names of classes.
+    """
+
+    def counts(_: None) -> tuple[list[str], NDArray[np.int64]]:
+        names: list[str] = json.loads(classes)
+        labels, targets = _labels(predictions)
+        return names, confusion_matrix(targets, labels, labels=range(len(names)))
+
+    return _use({CONFUSION: None}, CONFUSION, counts)
 
 
 def compute_curve(formula: str, files: Sequence[bytes], seed: int, places: Sequence[Place]) -> ComputedCurve:

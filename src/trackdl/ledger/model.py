@@ -196,6 +196,18 @@ class Headline(Strict):
     entry: int = Field(ge=0)
 
 
+class Confusion(Strict):
+    """For which classes a network takes the examples of each class: [true class][predicted], over all seeds.
+
+    It is of the same predictions as the number `entry`, an index among the entries.
+    """
+
+    entry: int = Field(ge=0)
+    classes: list[str] = Field(min_length=2)
+    counts: list[list[int]]
+    evidence: list[SeedEvidence] = Field(min_length=1)
+
+
 class ContrastFacts(Strict):
     """How much more of the pictures, in points, `high` gets right than `low`, another value of the same dimension.
 
@@ -342,6 +354,7 @@ class Ledger(Stamp):
     entries: list[Entry]
     curves: list[CurveEntry]
     recovered: list[Recovered] = Field(default_factory=list)
+    confusions: list[Confusion] = Field(default_factory=list)
     hypotheses: list[HypothesisEntry]
     faults: list[Fault]
     beyond: list[Beyond]
@@ -352,13 +365,17 @@ class Ledger(Stamp):
         used = [item for one in self.claims for item in one.evidence]
         used += [item for one in self.hypotheses for item in one.evidence.values()]
         used += [one.evidence for one in self.recovered if one.evidence]
+        used += [item for one in self.confusions for item in one.evidence]
         if unknown := {item.run for item in used} - self.runs.keys():
             raise ValueError(f"its evidence names the run {min(unknown)!r:.80}, which is not among its runs")
         tasks = {one.task for one in (*self.claims, *self.hypotheses, *self.recovered, *self.faults)}
         if unknown := tasks - self.experiments.keys():
             raise ValueError(f"it speaks of {min(unknown)!r:.80}, which is not among its experiments")
-        if any(item.entry >= len(self.entries) for item in self.head):
-            raise ValueError("its head names a number that it does not have")
+        leading = [one.entry for one in self.head] + [one.entry for one in self.confusions]
+        if any(place >= len(self.entries) for place in leading):
+            raise ValueError("it leads with a number, or a confusion is of one, that it does not have")
+        if any([len(row) for row in one.counts] != [len(one.classes)] * len(one.classes) for one in self.confusions):
+            raise ValueError("a confusion is not a square of as many numbers as there are classes")
         return self
 
     @property

@@ -122,6 +122,7 @@ def render(ledger: Ledger, ui: str | None) -> str:
         share=_svg(charts.shares("Verdicts on all numbers", list(numbers.items()))),
         charts=_charts(ledger, numbers_of),
         curves=_curves(ledger),
+        confusions=_confusions(ledger),
         beyond_charts=_beyond_charts(ledger),
         leading_faults=_leading_faults(ledger),
         recovered=[
@@ -146,6 +147,8 @@ def pictures(ledger: Ledger) -> dict[str, str]:
     task = max(by_task, key=lambda name: len(by_task[name]), default="")
     for title, svg in by_task.get(task, []):
         made[_slug("curve", task, title)] = charts.standalone(svg, [charts.OURS, charts.REPORT])
+    for task, _, svg in _confusions(ledger):
+        made[_slug("confusion", task)] = charts.standalone(svg)
     for found in ledger.recovered:
         chart = charts.recovery(found, ledger.experiments[found.task].title)
         made[_slug("left-out", found.task)] = charts.standalone(chart, charts.PRINTED)
@@ -300,6 +303,18 @@ def _curves(ledger: Ledger) -> list[tuple[str, CurveEntry, Markup]]:
         places = [epoch - 1 + seen / size for epoch, seen in zip(curve.epochs, curve.seen, strict=True)]
         chart = charts.dense(name, places, curve.printed, curve.mean, curve.low, curve.high)
         drawn.append((name, curve, _svg(chart)))
+    return drawn
+
+
+def _confusions(ledger: Ledger) -> list[tuple[str, str, Markup]]:
+    """Return a chart of the mistakes of each network of which the ledger has them, with its experiment and title."""
+    drawn = []
+    for one in ledger.confusions:
+        entry = ledger.entries[one.entry]
+        title = (
+            f"{ledger.experiments[entry.task].title}, {_words(ledger, entry)}, {_place(entry)}: per cent of each class"
+        )
+        drawn.append((entry.task, title, _svg(charts.confusion(one, title))))
     return drawn
 
 

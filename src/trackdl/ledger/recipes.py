@@ -29,6 +29,7 @@ METRICS = {
     "fresh_test_accuracy, networks, failed_fits, and of cells those of `reported_table`",
 }
 F1 = "macro F1"
+CLASSES = "classes.json"  # the names, in the order of the outputs
 _LOGGED = {"fit_seconds": "fit_seconds", "seconds": "fit_seconds", "parameters": "parameters"}
 _OF_CLASS = re.compile(rf"(?P<outputs>\w+)_(?P<measure>{'|'.join(OF_CLASS)})\[(?P<classes>.+)\]")
 # A metric that a run has logged, read as if it were an artifact: what no artifact keeps.
@@ -96,7 +97,7 @@ def _of_grid(metric: str, choice: str) -> Recipe | None:
 def _of_class(path: str, found: re.Match[str], rows: str = "", model: str = "") -> Recipe:
     """Return the recipe of a measure of one class, whose name may hold any sign."""
     select = f"{found['measure']}/{found['classes']}"
-    return Recipe((path, "classes.json"), f"measure of a class{rows}", select, model)
+    return Recipe((path, CLASSES), f"measure of a class{rows}", select, model)
 
 
 def _of_table(metric: str, seed: int) -> Recipe | None:
