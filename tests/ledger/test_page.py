@@ -436,8 +436,35 @@ def test_every_panel_of_a_recovery_has_its_band(ledger: Ledger) -> None:
     assert [len(band.split()) for band in bands] == [8] * 4
 
 
+def with_confusion(ledger: Ledger, *counts: list[int]) -> Ledger:
+    names = [EVIL, *(f"class {number}" for number in range(1, len(counts)))]
+    evidence = {"run": "r" * 32, "seed": 1, "artifacts": ["a", "classes.json"], "formula": "confusion of classes"}
+    confusion = {"entry": 0, "classes": names, "counts": list(counts), "evidence": [evidence]}
+    return Ledger.model_validate(ledger.model_dump() | {"confusions": [confusion]})
+
+
+def test_a_confusion_has_the_share_of_each_class_and_fits_into_its_picture(ledger: Ledger) -> None:
+    whole = with_confusion(ledger, [90, 10], [0, 50])
+    text = page.render(whole, UI)
+    assert not outline(text).open
+    drawn = re.search(r"mistaken for which</h3>.*?(<svg.*?</svg>)", text, re.DOTALL)[1]
+    tree = ElementTree.fromstring(drawn)
+    assert [mark.text for mark in tree.iter("text") if mark.text in ("90", "10", "0", "100", "50")] == [
+        "90",
+        "10",
+        "100",
+    ]
+    kinds = [mark.get("class") for mark in tree.iter("rect")]
+    assert kinds == ["cell", "cell wrong", "cell"]
+    edges = [float(mark.get("x")) + float(mark.get("width")) for mark in tree.iter("rect")]
+    assert max(edges) <= charts.SLIM
+    assert "mistaken for which" not in page.render(ledger, UI)
+    with pytest.raises(ValueError, match="not a square"):
+        with_confusion(ledger, [1, 2], [3])
+
+
 def with_everything(ledger: Ledger) -> Ledger:
-    made = with_recovered(with_hypotheses(ledger, "contradicted")).model_dump()
+    made = with_recovered(with_hypotheses(with_confusion(ledger, [9, 1], [2, 8]), "contradicted")).model_dump()
     made["hypotheses"][0]["contrasts"] = [{"high": "3", "low": "2", "mean": -5.0, "least": -6.0, "most": -4.0}]
     return Ledger.model_validate(made)
 
@@ -447,7 +474,7 @@ def test_the_markdown_shows_every_picture_and_nothing_else(ledger: Ledger) -> No
     text, drawn = page.markdown(whole), page.pictures(whole)
     assert sorted(re.findall(r"!\[[^\]]*\]\(pictures/([^)]*)\.svg\)", text)) == sorted(drawn)
     kinds = {name.partition("-")[0] for name in drawn}
-    assert kinds == {"verdicts", "curve", "left", "hypotheses", "beyond"}
+    assert kinds == {"verdicts", "curve", "confusion", "left", "hypotheses", "beyond"}
     assert {"ledger.html", "ledger.json"} == set(re.findall(r"(?<!!)\[[^\]]*\]\(([^)]*)\)", text))
     assert "`trackdl verify docs/ledger`" in text
     assert "| q | contradicted | 3 against 2: -5.00 (-6.00 to -4.00) |" in text

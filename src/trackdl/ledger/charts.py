@@ -263,9 +263,9 @@ def recovery(found: Recovered, title: str) -> str:
 
 def confusion(found: Confusion, title: str) -> str:
     """Draw for which classes the examples of each are taken: a row for each true class, in per cent of it."""
-    left, top, count = 96, 70, len(found.classes)
-    side = (SLIM - left - 2) / count
-    names = [textwrap.shorten(name, 14, placeholder="…") for name in found.classes]
+    names = [textwrap.shorten(name, 14, placeholder="\u2026") for name in found.classes]
+    left, reach, count = 96, round(4.5 * max(map(len, names))), len(names)  # names above the columns lean to the right
+    top, side = 22 + reach, (SLIM - left - reach) / count
     parts = [_text("tick", left - 5, top - 8, "end", "is \u2193  taken for \u2192")]
     for row, (name, counts) in enumerate(zip(names, found.counts, strict=True)):
         y, x = top + side * row, left + side * (row + 0.5)
@@ -282,7 +282,7 @@ def confusion(found: Confusion, title: str) -> str:
                 f'fill-opacity="{0.1 + 0.7 * strength:.2f}"><title>{escape(name)} taken for {escape(names[column])}: '
                 f"{form('fraction', share)}</title></rect>"
             )
-            if side > 20 and share >= 0.005:
+            if side > 20 and share > 0.005:
                 parts.append(_text("tick", at + side / 2 - 0.5, y + side / 2 + 4, "middle", f"{100 * share:.0f}"))
     return _svg(title, SLIM, round(top + side * count + 4), parts)
 
