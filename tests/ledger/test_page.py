@@ -447,7 +447,7 @@ def test_a_confusion_has_the_share_of_each_class_and_fits_into_its_picture(ledge
     whole = with_confusion(ledger, [90, 10], [0, 50])
     text = page.render(whole, UI)
     assert not outline(text).open
-    drawn = re.search(r"mistaken for which</h3>.*?(<svg.*?</svg>)", text, re.DOTALL)[1]
+    drawn = re.search(r"mistaken for which</h2>.*?(<svg.*?</svg>)", text, re.DOTALL)[1]
     tree = ElementTree.fromstring(drawn)
     assert [mark.text for mark in tree.iter("text") if mark.text in ("90", "10", "0", "100", "50")] == [
         "90",

@@ -114,7 +114,7 @@ def hide(said: Any) -> None:
     for claim in (*said["entries"], *said["beyond"], *said["curves"]):
         holder = claim.get("figure") or (claim if "parts" in claim else {})
         holder["evidence"] = [one for one in holder.get("evidence", []) if one["run"] != gone]
-    said["faults"] = []
+    said["faults"], said["confusions"] = [], []
 
 
 def reprint(said: Any) -> None:
@@ -222,7 +222,7 @@ def test_seeds_that_were_chosen_do_not_count(root: Path, tmp_path: Path) -> None
 
     def without(said: Any) -> None:
         said["runs"].pop(of_seed_2.stem)
-        said["faults"] = []
+        said["faults"], said["confusions"] = [], []
         for claim in (*said["entries"], *said["beyond"], *said["curves"]):
             holder = claim.get("figure") or (claim if "parts" in claim else {})
             holder["evidence"] = [one for one in holder.get("evidence", []) if one["run"] != of_seed_2.stem]
