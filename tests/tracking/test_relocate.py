@@ -219,10 +219,14 @@ def test_every_sign_in_a_folders_name_is_taken_as_it_is(
     assert within(folder, copy) == 0
 
 
-def test_a_copied_database_of_another_name_is_found(old: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("before", "after"), [("mlflow.db", "store.db"), ("runs.sqlite", "runs.sqlite")])
+def test_a_copied_database_is_found_by_its_old_name_or_another(
+    before: str, after: str, old: Path, tmp_path: Path
+) -> None:
     (tmp_path / "alone").mkdir()
-    shutil.copy(old / "mlflow.db", tmp_path / "alone" / "store.db")
-    found = moved.find(databases.sqlite_url(tmp_path / "alone" / "store.db"))
+    (old / "mlflow.db").rename(old / before)
+    shutil.copy(old / before, tmp_path / "alone" / after)
+    found = moved.find(databases.sqlite_url(tmp_path / "alone" / after))
     assert found
     assert found.roots == (old / "mlruns",)
 

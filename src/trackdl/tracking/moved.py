@@ -75,11 +75,12 @@ def find(uri: str) -> Moved | None:
                 continue
             query = sqlalchemy.text("SELECT artifact_uri FROM runs WHERE experiment_id = :number LIMIT :most")
             found = connected.execute(query, {"number": number, "most": SAMPLES}).scalars()
+            others = {root.parent / file.name, *root.parent.glob("*.db")}
             runs = [run for run in map(local_path, found) if run and run.is_relative_to(root)]
             if (
                 any((here / run.relative_to(root)).exists() for run in runs)
                 or ((own or runs) and not os.path.lexists(root.parent))
-                or any(_copied_from(other, file, number, created) for other in root.parent.glob("*.db"))
+                or any(_copied_from(other, file, number, created) for other in others)
             ):
                 roots[root] = None
     return Moved(file, tuple(roots), here) if roots else None
