@@ -5,6 +5,7 @@ import re
 import shutil
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from trackdl.data.preprocessing.image_files import read_image
 from trackdl.data.preprocessing.squares import to_square
 from trackdl.errors import InputError
 from trackdl.serving import ImageCard, ServedImages
+from trackdl.serving.images import CostlyError
 from trackdl.serving.requests import MAX_IMAGES, read_request
 from trackdl.spec.images import ImageData
 
@@ -152,17 +154,24 @@ def test_what_is_no_picture_is_refused(served: ServedImages, wrong: object, word
         served.records(wrong)
 
 
-def test_a_decompression_bomb_is_refused_by_its_header() -> None:
+def test_a_decompression_bomb_is_refused_by_its_header(served: ServedImages) -> None:
     with pytest.raises(InputError, match="too large"):
-        read_request(b64(bomb(12_000)))
+        served.records(b64(bomb(12_000)))
 
 
-def test_many_large_pictures_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trackdl.serving.requests._MAX_DECODED", 150_000)
-    text = b64(content(letter()))
-    assert len(read_request([text] * 2)) == 2
-    with pytest.raises(InputError, match="image 3: more than 150,000 pixels"):
-        read_request([text] * 3)
+def test_what_many_files_cost_is_known_before_they_are_decoded(served: ServedImages) -> None:
+    files = [content(letter())] * 100
+    assert len(served.records(files)) == 100
+    limited = replace(served, most=1.0)
+    assert len(limited.records(files[:50])) == 50
+    with pytest.raises(CostlyError, match=r"^100 image files that take about 1\.8 s .* Send fewer at a time\."):
+        limited.records(files)
+    # Without its pixels, no file can be decoded: its header was enough.
+    large = content(Image.new("L", (4000, 4000), 255))[:200]
+    with pytest.raises(CostlyError, match=r"^2 image files"):
+        limited.records([large, large])
+    with pytest.raises(InputError, match=r"image 1: .*cut short"):
+        limited.records([large])
 
 
 JSON = st.recursive(
@@ -176,7 +185,7 @@ JSON = st.recursive(
 @settings(max_examples=200, deadline=None)
 def test_any_json_is_answered_or_refused(given_: object) -> None:
     with pytest.raises(InputError):
-        read_request(given_)
+        ServedImages(network(), card(tuple("0123456789"))).records(given_)
 
 
 @given(hnp.arrays(hnp.scalar_dtypes(), hnp.array_shapes(max_dims=4, max_side=4)))
@@ -189,7 +198,7 @@ def test_any_small_array_is_refused(array: np.ndarray) -> None:
 def test_each_version_preprocesses_as_its_card_says() -> None:
     text = b64(content(letter()))
     shown = {
-        how: ServedImages(network(), card(tuple("0123456789"), how)).to_inputs(read_request(text))
+        how: ServedImages(network(), card(tuple("0123456789"), how)).to_inputs([content(letter())])
         for how in ("report", "mnist", "fashion")
     }
     assert {tuple(digits.shape) for digits in shown.values()} == {(1, 1, 28, 28)}

@@ -1,5 +1,6 @@
 """A registered image model in use: images in, labels and probabilities out."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,11 +13,13 @@ from torch import Tensor, nn
 
 from trackdl.data.preprocessing.digits import to_digit
 from trackdl.data.preprocessing.garments import to_garment
+from trackdl.data.preprocessing.image_files import decoding_cost, read_image
 from trackdl.data.preprocessing.squares import square_pixels
 from trackdl.errors import InputError
 from trackdl.serving.cards import ImageCard
 from trackdl.serving.requests import read_request
 
+_PREPROCESSING = 0.015  # seconds; most of it redraws a sign (data/preprocessing/digits.py)
 _BATCH = 512  # larger batches are no faster and take more memory
 
 
@@ -26,12 +29,32 @@ def as_pixels(images: Tensor) -> NDArray[Any]:
     return channels_last.numpy() if channels_last.shape[3] == 3 else channels_last[..., 0].numpy()
 
 
+class CostlyError(InputError):
+    """The image files of a request cost more than one may; they have not been decoded."""
+
+    def __init__(self, cost: float, files: int) -> None:
+        self.cost = cost
+        advice = "Send fewer at a time" if files > 1 else "Scale it down"
+        super().__init__(
+            f"{files:,} image files that take about {cost:.1f} s to read; a request may take 1 s. {advice}."
+        )
+
+
+def reading_cost(content: bytes) -> float:
+    """Return about how many seconds one core takes to read an image file and to make it a network's input."""
+    return decoding_cost(content) + _PREPROCESSING
+
+
 @dataclass(frozen=True)
 class ServedImages:
-    """A registered image model in use: the network, in evaluation mode, and the card of its folder."""
+    """A registered image model in use: the network, in evaluation mode, and the card of its folder.
+
+    `most` is what the image files of one request may cost, as `reading_cost` estimates it.
+    """
 
     model: nn.Module
     card: ImageCard
+    most: float = math.inf
 
     @property
     def mode(self) -> Literal["L", "RGB"]:
@@ -42,10 +65,12 @@ class ServedImages:
         """Return a label and the probabilities by class for each image of a request.
 
         Raises:
-            InputError: As `read_request` and `to_inputs`.
+            InputError: As `read_request` and `to_inputs`; `CostlyError` if the image files cost more than `most`.
         """
         given = read_request(model_input, self.card.size, colour=self.card.colour)
         if isinstance(given, list):
+            if self.most < math.inf and (cost := sum(map(reading_cost, given))) > self.most:
+                raise CostlyError(cost, len(given))
             return self.classify(self.to_inputs(given))
         pixels = torch.from_numpy(given)
         return self.classify((pixels.permute(0, 3, 1, 2) if self.card.colour else pixels.unsqueeze(1)) / 255)
@@ -69,18 +94,20 @@ class ServedImages:
             return to_digit(image, preprocessing).unsqueeze(0)
         return torch.from_numpy(square_pixels(image, self.card.size, dark=preprocessing == "square-dark"))
 
-    def to_inputs(self, images: Sequence[Image.Image]) -> Tensor:
-        """Return `to_input` of several images: float32 [n, channels, size, size].
+    def to_inputs(self, files: Sequence[bytes]) -> Tensor:
+        """Return `to_input` of several image files' contents: float32 [n, channels, size, size].
 
         Raises:
-            InputError: As `to_input`; the message counts the images from 1.
+            InputError: As `read_image` and `to_input`; the message counts the images from 1.
         """
         inputs = []
-        for index, image in enumerate(images):
+        for number, content in enumerate(files, 1):
+            name = f"image {number}"
+            image = read_image(content, name, colour=self.card.colour)
             try:
                 inputs.append(self.to_input(image))
             except InputError as error:
-                raise InputError(f"image {index + 1}: {error}") from error
+                raise InputError(f"{name}: {error}") from error
         return torch.stack(inputs)
 
     @torch.inference_mode()

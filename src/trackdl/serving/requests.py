@@ -10,19 +10,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from trackdl.data.preprocessing.image_files import MAX_PIXELS, read_image
 from trackdl.errors import InputError
 
 MAX_IMAGES = 65_536  # in one request: the largest data set fits
-# Pixels of all image files in one request: four of the largest, or a thousand of a scanner's.
-_MAX_DECODED = 4 * MAX_PIXELS
 
 _KINDS = {type(None): "null", dict: "an object", list: "lists of unequal length", bool: "true or false"}
 
 
-def read_request(given: Any, size: int = 28, *, colour: bool = False) -> NDArray[np.float32] | list[Image.Image]:
+def read_request(given: Any, size: int = 28, *, colour: bool = False) -> NDArray[np.float32] | list[bytes]:
     """Return the images of a request.
 
     Args:
@@ -31,8 +27,7 @@ def read_request(given: Any, size: int = 28, *, colour: bool = False) -> NDArray
         colour: Whether it takes colour.
 
     Returns:
-        Pixels, float32 [n, size, size] or [n, size, size, 3], 0 to 255; or, for texts and bytes, images of mode `L` or
-        `RGB`.
+        Pixels, float32 [n, size, size] or [n, size, size, 3], 0 to 255; or, for texts and bytes, image files' contents.
 
     Raises:
         InputError: The request is anything else, e.g. ragged, not finite or out of range; the message names the place.
@@ -49,7 +44,7 @@ class _UnexpectedError(Exception):
     """The request is of another form than any that is expected."""
 
 
-def _read(given: Any, shape: tuple[int, ...], forms: str) -> NDArray[np.float32] | list[Image.Image]:
+def _read(given: Any, shape: tuple[int, ...], forms: str) -> NDArray[np.float32] | list[bytes]:
     array = _array(given)
     if array.size == 0:
         raise _UnexpectedError("no images were given")
@@ -57,7 +52,7 @@ def _read(given: Any, shape: tuple[int, ...], forms: str) -> NDArray[np.float32]
         flat = array.ravel().tolist()
         kinds = set(map(type, flat))
         if kinds <= {str, bytes}:
-            return _decode_all(array, flat, colour=len(shape) == 3)
+            return _files(array, flat)
         array = _numbers(array, kinds)
     if array.dtype.kind not in "iuf":
         raise _UnexpectedError(f"{_kind(array.dtype)} among the pixels")
@@ -109,20 +104,11 @@ def _check_count(images: int) -> None:
         raise InputError(f"{images:,} images at once; at most {MAX_IMAGES:,} are allowed. Send fewer at a time.")
 
 
-def _decode_all(array: NDArray[Any], flat: list[Any], *, colour: bool) -> list[Image.Image]:
+def _files(array: NDArray[Any], flat: list[Any]) -> list[bytes]:
     if array.ndim > 2 or (array.ndim == 2 and array.shape[1] != 1):
         raise InputError(f"texts of shape {list(array.shape)}: expected one base64 text per image, [n]")
     _check_count(len(flat))
-    images: list[Image.Image] = []
-    decoded = 0
-    for number, item in enumerate(flat, 1):
-        name = f"image {number}"
-        image = read_image(_decode(item, name) if isinstance(item, str) else item, name, colour=colour)
-        decoded += image.width * image.height
-        if decoded > _MAX_DECODED:
-            raise InputError(f"{name}: more than {_MAX_DECODED:,} pixels in one request. Send fewer at a time.")
-        images.append(image)
-    return images
+    return [_decode(item, f"image {number}") if isinstance(item, str) else item for number, item in enumerate(flat, 1)]
 
 
 def _decode(text: str, name: str) -> bytes:

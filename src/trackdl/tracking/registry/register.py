@@ -42,6 +42,7 @@ _SERVING_NEEDS = (
     "numpy",
     "pandas",
     "pillow",
+    "pillow-heif",
     "pydantic",
     "scipy",
     "scikit-learn",
