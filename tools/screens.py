@@ -10,7 +10,7 @@ from typing import Any
 import uvicorn
 from starlette.applications import Starlette
 
-from trackdl.apps.serve import listening
+from trackdl.apps.serve import Protocol, listening
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 _QUIET = [
@@ -91,7 +91,7 @@ def open_study(page: Any, address: str, name: str | None = None) -> None:
 def served(app: Starlette) -> Iterator[str]:
     """Serve an application on a free port of 127.0.0.1 while the block runs; give its address."""
     with listening("127.0.0.1", 0) as (listener, address):
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+        server = uvicorn.Server(uvicorn.Config(app, http=Protocol, log_level="error"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:

@@ -120,8 +120,12 @@ def test_the_page_is_asked_by_its_own_name_only() -> None:
     assert status == 200
     assert [answer["name"] for answer in said] == ["mnist-cnn", "greek-cnn"]
     assert len(said[0]["shown"]) == 784
-    assert ask(app, picture, "image/png", "/look", headers={"host": "evil.example"})[0] == 400
-    assert ask(app, b"", None, "/", "GET", headers={"host": "evil.example"})[0] == 400
+    assert ask(app, picture, "image/png", "/look", headers={"host": "evil.example"})[0] == 403
+    assert ask(app, b"", None, "/", "GET", headers={"host": "evil.example"})[0] == 403
+    for origin, expected in (("http://127.0.0.1:7860", 200), ("http://evil.example", 403), ("null", 403)):
+        assert ask(app, picture, "image/png", "/look", headers=here | {"origin": origin})[0] == expected
+    for kind in ("text/plain", "multipart/form-data", "application/x-www-form-urlencoded", None):
+        assert ask(app, picture, kind, "/look", headers=here)[0] == 415
     assert ask(app, b"no picture", "image/png", "/look", headers=here)[0] == 400
     status, said = ask(app, b" " * (demo.MAX_BYTES + 1), "image/png", "/look", headers=here, chunk=2**20)
     assert (status, "20,971,520 bytes" in said["message"]) == (413, True)

@@ -3,9 +3,16 @@
 import asyncio
 import gzip
 import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,8 +20,9 @@ from PIL import Image
 from starlette.responses import JSONResponse
 
 from support.served import ROW, add_colour, add_heart, add_pictures, ask, b64, colour_model, content, letter
-from trackdl.serving import guard, server
+from trackdl.serving import guard
 from trackdl.serving.guard import Guard, Limits
+from trackdl.serving.server import ModelScorer
 from trackdl.tracking import store
 from trackdl.tracking.registry import files as artifacts
 
@@ -23,7 +31,7 @@ PICTURE = b64(content(letter()))
 
 
 @pytest.fixture(scope="module")
-def apps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Guard]:
+def apps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Guard]]:
     """Register a model of each kind in a store of the module's own, and build their servers."""
     folder = tmp_path_factory.mktemp("served")
     with pytest.MonkeyPatch.context() as patch:
@@ -33,12 +41,15 @@ def apps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Guard]:
         add_pictures("greek-cnn")
         add_heart()
         add_colour()
-        made = {}
-        for name in ("greek-cnn", "heart-mlp", "flags"):
-            with artifacts.verified(artifacts.find(f"models:/{name}@champion")) as files:
-                made[name] = server.build(files, name, "1", Limits(body=200_000))
-        store.client.cache_clear()
-    return made
+        with ExitStack() as stack:
+            made = {}
+            for name in ("greek-cnn", "heart-mlp", "flags"):
+                files = stack.enter_context(artifacts.verified(artifacts.find(f"models:/{name}@champion")))
+                scorer = ModelScorer(files, name, "1", Limits(body=200_000, lists=50_000))
+                stack.callback(scorer.close)
+                made[name] = Guard(scorer)
+            store.client.cache_clear()
+            yield made
 
 
 @pytest.fixture
@@ -143,11 +154,23 @@ BAD_PICTURES: dict[str, tuple[Any, str | None, int, str]] = {
     "10**5000": (pixel("1" + "0" * 5000), J, 400, "not JSON"),
     "nested 10,000 deep": ('{"inputs": ' + "[" * 10_000 + "]" * 10_000 + "}", J, 400, "deeper than 16"),
     "objects 10,000 deep": ('{"inputs": ' + '{"a":' * 10_000 + "1" + "}" * 10_001, J, 400, "deeper than 16"),
+    "too many lists": ('{"inputs": [' + "[]," * 50_000, J, 413, "50,001 lists and objects"),
     "brackets without end": ("[" * 10_000, J, 400, "deeper than 16"),
     "too large": (" " * 200_001, J, 413, "larger than 200,000 bytes"),
     "too many": ({"inputs": [0] * 1025}, J, 413, "1,025 items"),
     "too many rows": ({"dataframe_split": {"columns": ["image"], "data": [["x"]] * 1025}}, J, 413, "1,025 items"),
     "too many in columns": ({"inputs": {"image": ["x"] * 1025}}, J, 413, "1,025 items"),
+    "too many columns": ({"inputs": [[0] * 1025]}, J, 413, "1,025 columns"),
+    "too many keys": ({"inputs": {str(key): 1 for key in range(1025)}}, J, 413, "1,025 columns"),
+    "keys of their own": (
+        {"dataframe_records": [{f"{row}_{key}": 1 for key in range(103)} for row in range(10)]},
+        J,
+        413,
+        "1,030 columns",
+    ),
+    "too many names": ({"dataframe_split": {"columns": ["x"] * 1025, "data": []}}, J, 413, "1,025 columns"),
+    "too many cells": ({"dataframe_split": {"columns": ["x"], "data": [["x"] * 1025]}}, J, 413, "1,025 columns"),
+    "too many commas": ("image\n" + "," * 1024, TEXT, 413, "1,025 columns"),
     "too many lines": ("image\n" + "x\n" * 1025, TEXT, 413, "1,025 items"),
     "a truncated JPEG": (
         {"inputs": [b64(content(letter(), "JPEG")[:-400])]},
@@ -243,51 +266,73 @@ def test_a_row_with_any_cell_is_answered_only_when_it_is_one(apps: dict[str, Gua
 
 
 def test_the_other_addresses(greek: Guard) -> None:
-    import mlflow
-
-    assert ask(greek, "", None, "/ping", "GET")[0] == 200
-    assert ask(greek, "", None, "/health", "GET")[0] == 200
-    assert ask(greek, "", None, "/version", "GET") == (200, mlflow.__version__)
-    assert ask(greek, "", None, "/invocations", "GET")[0] == 405
+    for method in ("GET", "HEAD"):
+        for path in ("/ping", "/health"):
+            assert ask(greek, "", None, path, method) == (200, "\n")
+        for path in ("/version", "/metrics"):
+            assert ask(greek, "", None, path, method)[0] == 200
+        assert ask(greek, "", None, "/invocations", method)[0] == 405
     for path in ("/", "/docs", "/openapi.json", "/invocations/", "/ping/../x"):
         assert ask(greek, "", None, path, "GET")[0] == 404
 
 
 def test_a_refused_method_is_told_the_one_that_works(greek: Guard) -> None:
-    for path in ("/ping", "/health", "/version"):
-        for method in ("HEAD", "POST", "PUT"):
-            assert ask(greek, "", None, path, method) == (
-                405,
-                {"error_code": "BAD_REQUEST", "message": f"{path} takes GET, not {method}"},
-            )
+    for path in ("/ping", "/health", "/ready", "/version", "/metrics"):
+        for method in ("POST", "PUT"):
+            status, answer = ask(greek, "", None, path, method)
+            assert (status, answer["message"]) == (405, f"{path} takes GET, HEAD, not {method}")
 
 
-def echo(given_: Any, kind: str) -> JSONResponse:  # noqa: ARG001 - the signature of an answer
-    return JSONResponse({"form": next(iter(given_))})
+@dataclass
+class Echo:
+    """Answers with the form that it was asked in; whatever holds an "x" is costly."""
+
+    limits: Limits
+    version: str = "1"
+    name: str = "echo"
+    wait: Callable[[], Any] = bool
+    costly: Callable[[], Any] = bool
+    loading: Callable[[], Any] = bool
+    closed: bool = False
+
+    def start(self) -> None:
+        self.loading()
+
+    def answer(self, given_: Any, kind: str) -> JSONResponse | None:  # noqa: ARG002 - the signature of a scorer
+        self.wait()
+        return None if "x" in str(given_) else JSONResponse({"form": next(iter(given_)), "version": self.version})
+
+    def answer_costly(self, body: bytes, kind: str) -> JSONResponse:
+        guard.parse(body, kind, self.limits)
+        self.costly()
+        return JSONResponse({"costly": len(body), "version": self.version})
+
+    def close(self) -> None:
+        self.closed = True
 
 
-async def nothing(*_: Any) -> None:
-    raise AssertionError("asked")
+def echo(**limits: Any) -> Guard:
+    return Guard(Echo(Limits(**limits)))
 
 
 def test_a_large_body_is_read_to_its_end_and_dropped() -> None:
-    guard = Guard(echo, nothing, Limits(body=1000))
-    assert ask(guard, b'{"inputs": 1}' + b" " * 987, chunk=7)[0] == 200
-    assert ask(guard, b" " * 5_000_000, chunk=100_000)[0] == 413
+    app = echo(body=1000)
+    assert ask(app, b'{"inputs": 1}' + b" " * 987, chunk=7)[0] == 200
+    assert ask(app, b" " * 5_000_000, chunk=100_000)[0] == 413
     # Whoever asks before sending is answered before.
     expecting = {"expect": "100-continue", "content-length": "5000000"}
-    assert ask(guard, b"", headers=expecting)[0] == 413
+    assert ask(app, b"", headers=expecting)[0] == 413
 
 
 def test_coded_content_is_refused() -> None:
-    assert ask(Guard(echo, nothing), {"inputs": 1}, headers={"content-encoding": "gzip"})[0] == 415
+    assert ask(echo(), {"inputs": 1}, headers={"content-encoding": "gzip"})[0] == 415
 
 
 def test_brackets_in_texts_are_no_nesting() -> None:
-    guard = Guard(echo, nothing, Limits(depth=3))
-    assert ask(guard, {"inputs": ['[[[[{{{"[[[\\', "]"]})[0] == 200
-    assert ask(guard, '{"inputs": [[1], {}]}')[0] == 200
-    assert ask(guard, '{"inputs": [[[1]]]}')[0] == 400
+    app = echo(depth=3)
+    assert ask(app, {"inputs": ['[[[[{{{"[[[\\', "]"]})[0] == 200
+    assert ask(app, '{"inputs": [[1], {}]}')[0] == 200
+    assert ask(app, '{"inputs": [[[1]]]}')[0] == 400
 
 
 @given(st.lists(st.sampled_from([b'"', b"\\", b"[", b"]", b"a", b'\\"']), max_size=60).map(b"".join))
@@ -300,11 +345,11 @@ def test_no_scan_for_a_string_ever_fails_so_that_none_is_begun_again_within_it(b
 @pytest.mark.parametrize("tail", [b'"', b'\\"', b"\\", b'[\\"', b""])
 def test_a_body_that_ends_within_a_string_is_answered(tail: bytes) -> None:
     body = b'{"inputs":"' + tail * 1_000_000
-    assert ask(Guard(echo, nothing), body)[0] == 400
+    assert ask(echo(), body)[0] == 400
 
 
 def test_who_sends_too_slowly_is_told_so() -> None:
-    guard = Guard(echo, nothing, Limits(upload=0.01))
+    app = echo(upload=0.01)
 
     async def never() -> dict[str, Any]:
         await asyncio.Event().wait()
@@ -316,7 +361,7 @@ def test_who_sends_too_slowly_is_told_so() -> None:
         sent.append(message)
 
     scope = {"type": "http", "method": "POST", "path": "/invocations", "headers": [(b"content-type", b"text/csv")]}
-    asyncio.run(guard(scope, never, send))
+    asyncio.run(app(scope, never, send))
     assert sent[0]["status"] == 408
 
 
@@ -328,18 +373,13 @@ def test_a_client_that_disconnects_is_no_failure() -> None:
         assert message.get("status", 400) == 400
 
     scope = {"type": "http", "method": "POST", "path": "/invocations", "headers": [(b"content-type", b"text/csv")]}
-    asyncio.run(Guard(echo, nothing)(scope, gone, send))
+    asyncio.run(echo()(scope, gone, send))
 
 
 def test_an_answer_that_takes_too_long_is_not_waited_for() -> None:
-    import threading
-
     done = threading.Event()
 
-    def slow(given_: Any, kind: str) -> JSONResponse:
-        done.wait(20)
-        return echo(given_, kind)
-
+    app = Guard(Echo(Limits(answer=0.01), wait=lambda: done.wait(20)))
     sent: list[int] = []
 
     async def receive() -> dict[str, Any]:
@@ -350,8 +390,159 @@ def test_an_answer_that_takes_too_long_is_not_waited_for() -> None:
         done.set()
 
     scope = {"type": "http", "method": "POST", "path": "/invocations", "headers": [(b"content-type", J.encode())]}
-    asyncio.run(Guard(slow, nothing, Limits(answer=0.01))(scope, receive, send))
+    asyncio.run(app(scope, receive, send))
     assert sent[0] == 503
+
+
+def test_costly_requests_are_answered_by_another_process_which_may_die(greek: Guard) -> None:
+    status, answer = ask(greek, {"inputs": [PICTURE] * 20})
+    assert (status, len(answer["predictions"])) == (200, 20)
+    assert answer["predictions"][0] == ask(greek, {"inputs": PICTURE})[1]["predictions"][0]
+    worker = psutil.Process(greek.scorer._process.submit(os.getpid).result())
+    assert worker.pid != os.getpid()
+    worker.kill()
+    worker.wait()
+    # The death may be noticed only by the next request, which is then told so.
+    assert ask(greek, {"inputs": [PICTURE] * 20})[0] in (200, 503)
+    assert ask(greek, {"inputs": [PICTURE] * 20}) == (200, answer)
+    assert ask(greek, {"inputs": [PICTURE] * 80}) == (
+        413,
+        {
+            "error_code": "BAD_REQUEST",
+            "message": "80 image files that take about 1.4 s to read; a request may take 1 s. Send fewer at a time.",
+        },
+    )
+
+
+async def together(app: Guard, *bodies: Any) -> list[tuple[int, Any, Any]]:
+    """Send requests at the same time; return their statuses, answers and headers, in the order of the answers."""
+    answered = []
+
+    async def one(body: str) -> None:
+        sent: list[dict[str, Any]] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": body.encode()}
+
+        async def send(message: dict[str, Any]) -> None:
+            sent.append(message)
+
+        headers = [(b"content-type", J.encode()), (b"content-length", str(len(body)).encode())]
+        path = "/ready" if body == "ready" else "/invocations"
+        method = "GET" if body == "ready" else "POST"
+        scope = {"type": "http", "method": method, "path": path, "headers": headers}
+        await app(scope, receive, send)
+        answered.append((sent[0]["status"], sent[1]["body"], dict(sent[0]["headers"])))
+
+    tasks = []
+    for body in bodies:
+        tasks.append(asyncio.create_task(one(body)))
+        await asyncio.sleep(0.05)
+    await asyncio.gather(*tasks)
+    return answered
+
+
+CHEAP, COSTLY = '{"inputs": 1}', '{"inputs": "x"}'
+
+
+def test_a_cheap_request_passes_costly_ones_and_too_many_of_those_are_refused() -> None:
+    done = threading.Event()
+    app = Guard(Echo(Limits(waiting=2), costly=lambda: done.wait(20)))
+    threading.Timer(1, done.set).start()
+    answers = asyncio.run(together(app, COSTLY, COSTLY, COSTLY, "ready", CHEAP))
+    assert [status for status, _, _ in answers] == [503, 503, 200, 200, 200]
+    assert b"too many costly requests" in answers[0][1]
+    assert answers[0][2][b"retry-after"] == b"2"
+    assert json.loads(answers[2][1])["form"] == "inputs"
+    assert json.loads(answers[3][1])["costly"]
+
+
+def test_the_bodies_that_are_held_at_once_have_a_limit() -> None:
+    done = threading.Event()
+    app = Guard(Echo(Limits(cheap=100, held=1000), costly=lambda: done.wait(20)))
+    large = CHEAP + " " * 500
+    threading.Timer(1, done.set).start()
+    answers = asyncio.run(together(app, large, large, CHEAP))
+    assert sorted(status for status, _, _ in answers) == [200, 200, 503]
+    assert b"too many large requests" in answers[0][1]
+    assert asyncio.run(together(app, large))[0][0] == 200
+
+
+def test_ready_is_said_only_after_the_model_is_loaded() -> None:
+    loaded = threading.Event()
+    scorer = Echo(Limits(), loading=lambda: loaded.wait(20))
+    app = Guard(scorer)
+
+    async def live() -> list[int]:
+        async with app.router.lifespan_context(app):
+            statuses = [(await together(app, "ready"))[0][0]]
+            loaded.set()
+            await asyncio.sleep(0.1)
+            return [*statuses, (await together(app, "ready"))[0][0]]
+
+    assert asyncio.run(live()) == [503, 200]
+    assert scorer.closed
+
+
+def test_another_version_takes_over_and_no_request_is_lost() -> None:
+    before, after = Echo(Limits(), wait=lambda: time.sleep(0.3)), Echo(Limits(), "2")
+    app = Guard(before, champion=lambda: "2")
+    assert ask(app, "", None, "/version", "GET") == (200, {"model": "echo", "version": "1", "champion": "2"})
+
+    async def swap() -> list[Any]:
+        asking = asyncio.create_task(together(app, CHEAP, COSTLY))
+        await asyncio.sleep(0.2)
+        app.replace(after)
+        return [(status, json.loads(body)["version"]) for status, body, _ in await asking]
+
+    assert asyncio.run(swap()) == [(200, "1"), (200, "2")]
+    app._costly.shutdown()
+    assert (before.closed, after.closed) == (True, False)
+    assert ask(app, "", None, "/version", "GET")[1]["version"] == "2"
+
+
+def test_metrics_count_requests_refusals_and_the_model() -> None:
+    app = echo()
+    ask(app, CHEAP)
+    ask(app, CHEAP)
+    ask(app, "[")
+    ask(app, "", None, "/" + "x" * 50, "GET")
+    said = ask(app, "", None, "/metrics", "GET")[1]
+    for line in (
+        'trackdl_requests_total{path="/invocations",status="200"} 2.0',
+        'trackdl_requests_total{path="/invocations",status="400"} 1.0',
+        'trackdl_requests_total{path="other",status="404"} 1.0',
+        'trackdl_refusals_total{status="400"} 1.0',
+        'trackdl_request_seconds_count{path="/invocations"} 3.0',
+        'trackdl_model{model="echo",version="1"} 1.0',
+    ):
+        assert line in said.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "words"),
+    [
+        ({"host": "127.0.0.1:5001"}, 200, ""),
+        ({"host": "[::1]:5001"}, 200, ""),
+        ({"host": "192.168.0.7"}, 200, ""),
+        ({"host": "LOCALHOST"}, 200, ""),
+        ({"host": "models.example"}, 200, ""),
+        ({"host": "evil.example:5001"}, 403, "--allowed-hosts evil.example"),
+        ({"host": "127.0.0.1.evil.example"}, 403, "not called 127.0.0.1.evil.example"),
+        ({"host": "[::1"}, 403, "not called that"),
+        ({"host": "localhost:5001", "origin": "http://localhost:5001"}, 200, ""),
+        ({"host": "localhost:5001", "origin": "https://models.example"}, 200, ""),
+        ({"host": "localhost:5001", "origin": "http://localhost:8888"}, 403, "pages of http://localhost:8888"),
+        ({"host": "localhost:5001", "origin": "http://evil.example"}, 403, "pages of http://evil.example"),
+        ({"host": "localhost:5001", "origin": "null"}, 403, "pages of null"),
+    ],
+)
+def test_pages_of_other_sites_are_refused(headers: dict[str, str], status: int, words: str) -> None:
+    app = Guard(Echo(Limits()), hosts=["Models.example"])
+    given_status, answer = ask(app, CHEAP, headers=headers)
+    assert given_status == status
+    assert words in answer.get("message", "")
+    assert ask(Guard(Echo(Limits()), hosts=["*"]), CHEAP, headers=headers)[0] == 200
 
 
 def test_a_deep_copy_is_not_made_of_a_large_request(greek: Guard, monkeypatch: pytest.MonkeyPatch) -> None:

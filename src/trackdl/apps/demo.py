@@ -5,16 +5,18 @@ Nothing leaves the machine; the Content-Security-Policy makes the browser enforc
 """
 
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import anyio
 import anyio.to_thread
 import torch
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
@@ -26,7 +28,7 @@ from trackdl.apps.serve import listening, run
 from trackdl.data.preprocessing.image_files import read_image
 from trackdl.errors import InputError, TrackdlError
 from trackdl.serving import ServedImages
-from trackdl.serving.guard import ERROR_HANDLERS, http_error, read_body
+from trackdl.serving.door import ERROR_HANDLERS, Door, http_error, read_body
 from trackdl.system.console import say
 from trackdl.tracking.registry import versions
 from trackdl.tracking.registry.files import find, verified
@@ -87,16 +89,23 @@ def build(models: list[DemoModel], hosts: list[str]) -> Starlette:
 
     Args:
         models: The models on the page.
-        hosts: The host names that the page may be requested by, without port.
+        hosts: The names that the page may be requested by, besides localhost and IP addresses.
     """
+    at_once = anyio.CapacityLimiter(2)  # each may hold a large image in memory
 
     async def list_models(_: Request) -> Response:
         return JSONResponse([_description(model) for model in models])
 
     async def look(request: Request) -> Response:
+        kind = request.headers.get("content-type", "none")
+        # A page of another site can send the types of forms without asking the browser first, but none of these.
+        if not kind.startswith("image/") and kind != "application/octet-stream":
+            raise HTTPException(
+                415, f"the content type is {kind[:100]}; it may be image/... or application/octet-stream"
+            )
         content = await read_body(request, MAX_BYTES, UPLOAD_SECONDS, "scale the image down")
         try:
-            return JSONResponse(await anyio.to_thread.run_sync(_look, models, content))
+            return JSONResponse(await anyio.to_thread.run_sync(_look, models, content, limiter=at_once))
         except InputError as error:
             return http_error(400, str(error))
 
@@ -107,7 +116,7 @@ def build(models: list[DemoModel], hosts: list[str]) -> Starlette:
             Mount("/", StaticFiles(directory=PAGE, html=True)),
         ],
         middleware=[
-            Middleware(TrustedHostMiddleware, allowed_hosts=hosts),
+            Middleware(Door, hosts=hosts),
             Middleware(BaseHTTPMiddleware, dispatch=_add_headers),
         ],
         exception_handlers=ERROR_HANDLERS,
@@ -155,14 +164,14 @@ def _look(models: list[DemoModel], content: bytes) -> list[dict[str, Any]]:
     return answers
 
 
-def serve(host: str, port: int) -> None:
-    """Serve the page until interrupted.
+def serve(host: str, port: int, hosts: Collection[str] = ()) -> None:
+    """Serve the page until interrupted; `hosts` are further names by which it may be asked.
 
     Raises:
         InputError: The port is taken, or the host is not an address of this machine.
     """
     models = load()
-    app = build(models, [host, "127.0.0.1", "localhost"])
+    app = build(models, [host, *hosts])
     with listening(host, port) as (listener, address):
         names = ", ".join(f"{model.name} version {model.version}" for model in models if model.served)
         say(f"{names or 'No model is registered yet'}: draw at {address}; Ctrl-C stops it")

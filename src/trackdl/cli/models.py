@@ -12,6 +12,10 @@ Alias = Annotated[str | None, typer.Option(help="The version with this alias; ch
 Version = Annotated[int | None, typer.Option(min=1, help="This version, whatever its alias.")]
 Host = Annotated[str, typer.Option(help="The address to listen at; the default is reachable from this machine only.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]
+Hosts = Annotated[
+    list[str] | None,
+    typer.Option("--allowed-hosts", metavar="NAME", help="A further name by which it may be asked; several times."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -38,19 +42,21 @@ def serve(
     port: Port = 5001,
     alias: Alias = None,
     version: Version = None,
+    allowed_hosts: Hosts = None,
+    reload: Annotated[bool, typer.Option("--reload", help="Go on with the version that the alias moves to.")] = False,
 ) -> None:
     """Serve a registered model: MLflow's /invocations, /ping and /version, with limits on requests."""
     uri = _uri(model, alias, version)
     from trackdl.apps import serve as command
 
-    command.serve(uri, host, port)
+    command.serve(uri, host, port, allowed_hosts or [], reload=reload)
 
 
-def demo(host: Host = "127.0.0.1", port: Port = 7860) -> None:
+def demo(host: Host = "127.0.0.1", port: Port = 7860, allowed_hosts: Hosts = None) -> None:
     """Serve a page to draw on, which shows each registered image model's prediction and input."""
     from trackdl.apps import demo as command
 
-    command.serve(host, port)
+    command.serve(host, port, allowed_hosts or [])
 
 
 def ui() -> None:

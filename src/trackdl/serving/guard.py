@@ -1,26 +1,33 @@
 """The application in front of a model's server: it passes on well-formed requests and answers all others with 4xx.
 
 MLflow's server reads a whole body, whatever its size, and answers what breaks its parser with 500. Here a request's
-size, type, nesting and number of items are checked first. Knows Starlette, nothing of MLflow.
+size, type, nesting and number of items are checked first. What costs more than a moment is answered in another process,
+one request after the other, so that it delays nobody else. Knows Starlette, nothing of MLflow.
 """
 
 import asyncio
 import json
 import re
-from collections.abc import Callable
+import time
+from collections.abc import AsyncIterator, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from trackdl.errors import one_line
+from trackdl.serving.door import ERROR_HANDLERS, Door, busy, http_error, read_body
 
 JSON, CSV = "application/json", "text/csv"
 FORMS = ("inputs", "instances", "dataframe_split", "dataframe_records")
@@ -29,6 +36,7 @@ _STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
 _EXPECTED = f"expected a JSON object with one of the keys {', '.join(FORMS)}"
+_PATHS = ("/invocations", "/ping", "/health", "/ready", "/version", "/metrics")
 
 
 @dataclass(frozen=True)
@@ -38,76 +46,239 @@ class Limits:
     Attributes:
         body: Size in bytes.
         items: Number of images or rows.
+        columns: Number of a table's columns; of an image's rows.
         depth: Levels of nested lists and objects.
+        lists: Number of lists and objects: in Python each takes 60 bytes or more.
         upload: Seconds in which the body must arrive.
         answer: Seconds in which the request must be answered.
-        at_once: Requests processed at the same time; others wait, because each may hold a large image in memory.
+        at_once: Cheap requests that are answered at the same time; others wait.
+        cheap: Size in bytes up to which a body is read in this process; it may still turn out to be costly.
+        waiting: Costly requests that may wait for their turn.
+        held: Bytes of all larger bodies that are held at the same time.
     """
 
     body: int = 10 * 2**20
     items: int = 1024
+    columns: int = 1024
     depth: int = 16
+    lists: int = 1_000_000
     upload: float = 30
     answer: float = 60
     at_once: int = 4
+    cheap: int = 2**16
+    waiting: int = 8
+    held: int = 2**27
+
+
+class Scorer(Protocol):
+    """A version of a model that answers requests within limits."""
+
+    name: str
+    version: str
+    limits: Limits
+
+    def start(self) -> None:
+        """Do now what the first requests would wait for."""
+        ...
+
+    def answer(self, given: Any, kind: str) -> Response | None:
+        """Answer a parsed JSON object or a CSV's text, in a thread; None if that would cost more than a moment."""
+        ...
+
+    def answer_costly(self, body: bytes, kind: str) -> Response:
+        """Answer a request's body in another process, while this thread waits."""
+        ...
+
+    def close(self) -> None:
+        """End the other process."""
+        ...
 
 
 class Guard(Starlette):
-    """An application that checks the requests to `/invocations`.
+    """An application that checks the requests to `/invocations`, and says how its model is.
 
     Args:
-        answer: Answers a request, given the parsed JSON object or the CSV text, and the content type; runs in a thread.
-        app: The application that answers `/ping`, `/health` and `/version`.
-        limits: The limits of a request.
+        scorer: Answers requests.
+        hosts: The names by which the server may be asked, besides localhost and IP addresses; `*` means any.
+        champion: Returns the version that is champion now, or None.
     """
 
-    def __init__(self, answer: Callable[[Any, str], Response], app: ASGIApp, limits: Limits | None = None) -> None:
-        self.answer, self.limits = answer, limits or Limits()
+    def __init__(
+        self,
+        scorer: Scorer,
+        hosts: Collection[str] = (),
+        champion: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        self.scorer, self.limits, self.champion = scorer, scorer.limits, champion
         # Not anyio's threads: a request that times out would free its place while its thread still runs.
         self._threads = ThreadPoolExecutor(self.limits.at_once, thread_name_prefix="answer")
-        routes = [Route(path, app, methods=["GET"]) for path in ("/ping", "/health", "/version")]
-        for route in routes:
-            route.methods = {"GET"}  # Starlette adds HEAD, which MLflow's application refuses
-        routes.append(Route("/invocations", self._invocations, methods=["POST"]))
-        super().__init__(routes=routes, exception_handlers=ERROR_HANDLERS | {404: _not_found, 405: _not_allowed})
+        self._costly = ThreadPoolExecutor(1, thread_name_prefix="costly")
+        self._waiting = self._held = 0
+        self._started = False
+        self._metrics = _Metrics(scorer)
+        super().__init__(
+            routes=[
+                Route("/ping", _alive),
+                Route("/health", _alive),
+                Route("/ready", self._ready),
+                Route("/version", self._version),
+                Route("/metrics", self._measured),
+                Route("/invocations", self._invocations, methods=["POST"]),
+            ],
+            middleware=[
+                Middleware(_Watched, metrics=self._metrics, seconds=self.limits.upload + 2 * self.limits.answer),
+                Middleware(Door, hosts=hosts),
+            ],
+            exception_handlers=ERROR_HANDLERS | {404: _not_found, 405: _not_allowed},
+            lifespan=self._living,
+        )
         self.router.redirect_slashes = False
+
+    def replace(self, scorer: Scorer) -> None:
+        """Answer by another version from now on; what was begun is answered by the one before."""
+        before, self.scorer = self.scorer, scorer
+        self._metrics.name(scorer)
+        self._costly.submit(before.close)  # in turn, after the requests that wait for it
+
+    @asynccontextmanager
+    async def _living(self, _: Starlette) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+        starting = loop.run_in_executor(self._costly, self.scorer.start)
+        starting.add_done_callback(self._set_started)
+        yield
+        self._costly.shutdown(wait=False, cancel_futures=True)
+        self.scorer.close()
+
+    def _set_started(self, done: "asyncio.Future[None]") -> None:
+        self._started = not done.cancelled() and done.exception() is None
+
+    async def _ready(self, _: Request) -> Response:
+        if not self._started:
+            raise busy("the model is being loaded")
+        if self._waiting >= self.limits.waiting:
+            raise busy("too many costly requests are waiting")
+        return PlainTextResponse("\n")
+
+    async def _version(self, _: Request) -> Response:
+        champion = await asyncio.get_running_loop().run_in_executor(self._threads, self.champion)
+        return JSONResponse({"model": self.scorer.name, "version": self.scorer.version, "champion": champion})
+
+    async def _measured(self, _: Request) -> Response:
+        return Response(generate_latest(self._metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     async def _invocations(self, request: Request) -> Response:
         kind = _content_type(request.headers)
-        body = await read_body(request, self.limits.body, self.limits.upload, "send fewer or smaller items at a time")
+        size = min(int(request.headers.get("content-length", self.limits.body)), self.limits.body)
+        size = size if size > self.limits.cheap else 0
+        full = busy("too many large requests are on their way") if self._held + size > self.limits.held else None
+        self._held += 0 if full else size
         try:
+            advice = "send fewer or smaller items at a time"
+            body = await read_body(request, self.limits.body, self.limits.upload, advice, full)
             async with asyncio.timeout(self.limits.answer):
-                return await asyncio.get_running_loop().run_in_executor(self._threads, self._work, body, kind)
+                return await self._answer(body, kind)
         except TimeoutError:
-            return http_error(503, "the request took too long", "TEMPORARILY_UNAVAILABLE")
+            return http_error(503, "the request took too long")
+        finally:
+            self._held -= 0 if full else size
 
-    def _work(self, body: bytes, kind: str) -> Response:
-        return self.answer(self._parse(body, kind), kind)
-
-    def _parse(self, body: bytes, kind: str) -> Any:
-        if not body.strip():
-            raise HTTPException(400, f"the body is empty; {_EXPECTED}")
+    async def _answer(self, body: bytes, kind: str) -> Response:
+        loop = asyncio.get_running_loop()
+        if len(body) <= self.limits.cheap:
+            cheap = await loop.run_in_executor(self._threads, self._cheap, body, kind)
+            if cheap is not None:
+                return cheap
+        if self._waiting >= self.limits.waiting:
+            raise busy("too many costly requests are waiting")
+        self._waiting += 1
         try:
-            text = body.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise HTTPException(400, f"the body is not UTF-8 text (byte {error.start})") from None
-        if kind == CSV:
-            self._check_count(len(text.splitlines()) - 1)
-            return text
-        if _is_deeper(body, self.limits.depth):
-            raise HTTPException(400, f"lists and objects are nested deeper than {self.limits.depth}; {_EXPECTED}")
-        try:
-            given = json.loads(text, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError) as error:
-            raise HTTPException(400, f"the body is not JSON: {one_line(error)}") from None
-        if not isinstance(given, dict) or len(given) != 1 or (form := next(iter(given))) not in FORMS:
-            raise HTTPException(400, f"{_described(given)}; {_EXPECTED}")
-        self._check_count(_item_count(form, given[form]))
-        return {form: _Uncopied(given[form])} if isinstance(given[form], list) else given
+            return await loop.run_in_executor(self._costly, lambda: self.scorer.answer_costly(body, kind))
+        finally:
+            self._waiting -= 1
 
-    def _check_count(self, items: int) -> None:
-        if items > self.limits.items:
-            raise HTTPException(413, f"{items:,} items in one request; at most {self.limits.items:,} are allowed")
+    def _cheap(self, body: bytes, kind: str) -> Response | None:
+        return self.scorer.answer(parse(body, kind, self.limits), kind)
+
+
+class _Metrics:
+    """A server's metrics, in Prometheus's terms."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter("trackdl_requests", "Requests.", ["path", "status"], registry=self.registry)
+        self.refusals = Counter("trackdl_refusals", "Requests that were refused.", ["status"], registry=self.registry)
+        self.seconds = Histogram("trackdl_request_seconds", "Time to an answer.", ["path"], registry=self.registry)
+        self.model = Gauge("trackdl_model", "The model that answers.", ["model", "version"], registry=self.registry)
+        ProcessCollector(registry=self.registry)
+        self.name(scorer)
+
+    def name(self, scorer: Scorer) -> None:
+        self.model.clear()
+        self.model.labels(scorer.name, scorer.version).set(1)
+
+
+class _Watched:
+    """Middleware that counts requests, and gives up those whose clients do not take their answers."""
+
+    def __init__(self, app: ASGIApp, metrics: _Metrics, seconds: float) -> None:
+        self.app, self.metrics, self.seconds = app, metrics, seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began, status = time.perf_counter(), 0
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            await send(message)
+
+        path = scope["path"] if scope["path"] in _PATHS else "other"
+        try:
+            async with asyncio.timeout(self.seconds):
+                await self.app(scope, receive, noting)
+        except TimeoutError:
+            pass  # the server closes the connection of an answer that is not complete
+        finally:
+            self.metrics.requests.labels(path, status).inc()
+            if status >= 400:
+                self.metrics.refusals.labels(status).inc()
+            self.metrics.seconds.labels(path).observe(time.perf_counter() - began)
+
+
+def parse(body: bytes, kind: str, limits: Limits) -> Any:
+    """Return a request's JSON object, or its CSV text.
+
+    Raises:
+        HTTPException: It is neither, or exceeds a limit.
+    """
+    if not body.strip():
+        raise HTTPException(400, f"the body is empty; {_EXPECTED}")
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise HTTPException(400, f"the body is not UTF-8 text (byte {error.start})") from None
+    if kind == CSV:
+        lines = text.splitlines()
+        _check(len(lines) - 1, "items", limits.items)
+        _check(max(line.count(",") for line in lines) + 1, "columns", limits.columns)
+        return text
+    _check_brackets(body, limits)
+    try:
+        given = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise HTTPException(400, f"the body is not JSON: {one_line(error)}") from None
+    if not isinstance(given, dict) or len(given) != 1 or (form := next(iter(given))) not in FORMS:
+        raise HTTPException(400, f"{_described(given)}; {_EXPECTED}")
+    _check(_item_count(form, given[form]), "items", limits.items)
+    _check(_column_count(form, given[form]), "columns", limits.columns)
+    return {form: _Uncopied(given[form])} if isinstance(given[form], list) else given
+
+
+def _check(found: int, what: str, most: int) -> None:
+    if found > most:
+        raise HTTPException(413, f"{found:,} {what} in one request; at most {most:,} are allowed")
 
 
 class _Uncopied(list[Any]):
@@ -117,55 +288,8 @@ class _Uncopied(list[Any]):
         return self
 
 
-async def read_body(request: Request, largest: int, seconds: float, advice: str) -> bytes:
-    """Return a request's body.
-
-    A body that is too large is read to its end and dropped, because a client that still sends does not read an answer.
-
-    Args:
-        request: The request.
-        largest: The largest size allowed, in bytes.
-        seconds: The time in which the body must arrive.
-        advice: What to do about a body that is too large; ends the message.
-
-    Raises:
-        HTTPException: The body is too large (413) or too late (408), or the client has disconnected (400).
-    """
-    too_large = HTTPException(413, f"the body is larger than {largest:,} bytes; {advice}")
-    if "expect" in request.headers and int(request.headers.get("content-length", "0")) > largest:
-        raise too_large
-    body = bytearray()
-    size = 0
-    try:
-        async with asyncio.timeout(seconds):
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size > largest:
-                    body.clear()
-                else:
-                    body += chunk
-    except TimeoutError:
-        raise HTTPException(408, f"the body had not arrived after {seconds:g} seconds") from None
-    except ClientDisconnect:
-        raise HTTPException(400, "the client has disconnected") from None
-    if size > largest:
-        raise too_large
-    return bytes(body)
-
-
-def http_error(status: int, message: str, code: str = "BAD_REQUEST") -> JSONResponse:
-    """Return an error in the form of MLflow's server: {"error_code": code, "message": message}."""
-    # After 408 and 413 the rest of the body may still be on its way.
-    headers = {"connection": "close"} if status in (408, 413) else None
-    return JSONResponse({"error_code": code, "message": message}, status, headers)
-
-
-async def _error_response(_: Request, error: HTTPException) -> JSONResponse:
-    return http_error(error.status_code, error.detail)
-
-
-# For Starlette's `exception_handlers`.
-ERROR_HANDLERS: dict[Any, Any] = {HTTPException: _error_response}
+async def _alive(_: Request) -> Response:
+    return PlainTextResponse("\n")
 
 
 async def _not_found(request: Request, _: HTTPException) -> JSONResponse:
@@ -173,7 +297,7 @@ async def _not_found(request: Request, _: HTTPException) -> JSONResponse:
 
 
 async def _not_allowed(request: Request, error: HTTPException) -> JSONResponse:
-    allowed = (error.headers or {})["Allow"]
+    allowed = ", ".join(sorted((error.headers or {})["Allow"].split(", ")))
     return http_error(405, f"{request.scope['path']} takes {allowed}, not {request.method[:20]}")
 
 
@@ -189,12 +313,14 @@ def _content_type(headers: Headers) -> str:
     return kind
 
 
-def _is_deeper(body: bytes, depth: int) -> bool:
-    """Return whether JSON's brackets are nested deeper than `depth`, at the speed of C; for broken JSON either."""
+def _check_brackets(body: bytes, limits: Limits) -> None:
+    """Refuse JSON whose lists and objects are nested too deep, or too many, at the speed of C."""
     brackets = _STRINGS.sub(b"", body).translate(_ONE_KIND, _NOT_BRACKETS)
-    for _ in range(depth):
+    _check(len(brackets) // 2, "lists and objects", limits.lists)
+    for _ in range(limits.depth):
         brackets = brackets.replace(b"[]", b"")
-    return b"[]" in brackets or len(brackets) > depth
+    if b"[]" in brackets or len(brackets) > limits.depth:  # broken JSON may have either
+        raise HTTPException(400, f"lists and objects are nested deeper than {limits.depth}; {_EXPECTED}")
 
 
 def _refuse_constant(constant: str) -> Any:
@@ -208,6 +334,16 @@ def _item_count(form: str, given: Any) -> int:
     if isinstance(given, dict):
         return max((len(column) for column in given.values() if isinstance(column, list)), default=1)
     return len(given) if isinstance(given, list) else 1
+
+
+def _column_count(form: str, given: Any) -> int:
+    """Return the number of columns in a request, or of an image's rows: MLflow's parser is slow where it is large."""
+    columns: Any = ()
+    if isinstance(given, dict) and form == "dataframe_split":
+        columns, given = given.get("columns"), given.get("data")
+    rows = given if isinstance(given, list) else [given]
+    names = set().union(*(row for row in rows if isinstance(row, dict)))
+    return max(len(names), *(len(row) for row in [columns, *rows] if isinstance(row, list)), 0, 0)
 
 
 def _described(given: Any) -> str:

@@ -59,7 +59,7 @@ class NamedModel:
         try:
             answers = self.served.records(model_input)
         except InputError as error:
-            raise Refusal(str(error)) from None
+            raise Refusal(str(error)) from error
         for answer in answers:
             answer["model"], answer["version"] = self.name, self.version
         return pd.DataFrame(answers) if self.frame else answers
