@@ -75,16 +75,7 @@ def read_pixels(data: ImageData, root: Path | None = None) -> Pixels:
         InputError: Files are missing or wrong, or they do not fit the keys.
         TrackdlError: As `download.datasets.read`.
     """
-    if data.folder:
-        found = _folder(data, in_report(data.folder))
-    elif data.dataset:
-        arrays, digest = _named(data.dataset, root)
-        found = _of_arrays(data, arrays, data.dataset, CATALOGUE[data.dataset].classes, digest)
-    elif data.sklearn:
-        found = _of_arrays(data, _digits(data), "digits", tuple(map(str, range(10))))
-    else:
-        path = in_report(str(data.npz or data.idx))
-        found = _of_arrays(data, _npz(path) if data.npz else _idx(path), str(path))
+    found = _SOURCES[data.source](data, root)
     if not 2 <= len(found.classes) <= MAX_CLASSES:
         raise InputError(f"key 'data': {len(found.classes):,} classes; there may be 2 to {MAX_CLASSES:,}")
     return replace(found, digest=_with_keys(found.digest, data))
@@ -141,8 +132,9 @@ def read_idx(content: bytes, name: str) -> NDArray[np.uint8]:
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy()
 
 
-def _named(name: str, root: Path | None) -> tuple[_Arrays, str]:
-    """Read a named data set, whose files are kept as their source has them; return its digest too."""
+def _named(data: ImageData, root: Path | None) -> Pixels:
+    """Read a named data set, whose files are kept as their source has them."""
+    name = str(data.dataset)
     known = CATALOGUE[name]
     stored, prefix = known.stored
     contents = read(stored, root)
@@ -157,7 +149,8 @@ def _named(name: str, root: Path | None) -> tuple[_Arrays, str]:
     train, train_labels, test, test_labels = (parts[part] for part in _PARTS)
     if known.transposed:
         train, test = train.swapaxes(1, 2), test.swapaxes(1, 2)
-    return [train, train_labels - known.first_label, test, test_labels - known.first_label], _named_digest(name)
+    arrays = [train, train_labels - known.first_label, test, test_labels - known.first_label]
+    return _of_arrays(data, arrays, name, known.classes, _named_digest(name))
 
 
 _PARTS = [(part, kind) for part in ("train", "test") for kind in ("images", "labels")]
@@ -168,18 +161,20 @@ def _part(match: re.Match[str]) -> tuple[str, str]:
     return "train" if match[1] == "train" else "test", match[2]
 
 
-def _digits(data: ImageData) -> _Arrays:
+def _digits(data: ImageData, _: Path | None) -> Pixels:
     """Read scikit-learn's 1,797 digits of 8×8 pixels, 0 to 16."""
     from sklearn.datasets import load_digits  # takes a second
 
     found = load_digits()
     images, labels = np.rint(found.images * (255 / 16)).astype(np.uint8), found.target
     kept, held = (part.numpy() for part in _test_split(data, torch.from_numpy(labels), list("0123456789"), "digits"))
-    return [images[kept], labels[kept], images[held], labels[held]]
+    arrays = [images[kept], labels[kept], images[held], labels[held]]
+    return _of_arrays(data, arrays, "digits", tuple(map(str, range(10))))
 
 
-def _idx(folder: Path) -> _Arrays:
+def _idx(data: ImageData, _: Path | None) -> Pixels:
     """Read the four IDX files of a folder."""
+    folder = in_report(str(data.idx))
     found: dict[tuple[str, str], Path] = {}
     files = [path for path in _visible(folder) if path.is_file()] if folder.is_dir() else []
     for path in files:  # an unpacked file comes before its .gz
@@ -206,11 +201,12 @@ def _idx(folder: Path) -> _Arrays:
             raise
         except (OSError, EOFError, zlib.error, TrackdlError) as error:
             raise InputError(str(error) if isinstance(error, TrackdlError) else f"{path}: {one_line(error)}") from error
-    return arrays
+    return _of_arrays(data, arrays, str(folder))
 
 
-def _npz(path: Path) -> _Arrays:
+def _npz(data: ImageData, _: Path | None) -> Pixels:
     """Read the four arrays of an npz file; no pickle is loaded."""
+    path = in_report(str(data.npz))
     try:
         with zipfile.ZipFile(path) as archive:
             sizes = {member.filename.removesuffix(".npy"): member.file_size for member in archive.infolist()}
@@ -220,11 +216,12 @@ def _npz(path: Path) -> _Arrays:
             raise InputError(f"{path}: its arrays are {first_few(sorted(sizes))}; expected {wanted}")
         _check_limit(sum(sizes[name] for name in names) - 512, str(path))
         with np.load(path, allow_pickle=False) as loaded:
-            return [loaded[name] for name in names]
+            arrays = [loaded[name] for name in names]
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or one_line(error)})") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, MemoryError) as error:
         raise InputError(f"{path}: is not a complete npz file of plain arrays ({one_line(error)})") from error
+    return _of_arrays(data, arrays, str(path))
 
 
 def _check_limit(pixels: int, where: str, what: str = "") -> None:
@@ -361,8 +358,9 @@ def _sha256_of(lines: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _folder(data: ImageData, root: Path) -> Pixels:
+def _folder(data: ImageData, _: Path | None) -> Pixels:
     """Read class folders, each file once, by as many threads as there are cores."""
+    root = in_report(str(data.folder))
     roots = [root, in_report(data.test_folder)] if data.test_folder else [root]
     if data.test_folder and roots[0].resolve() == roots[1].resolve():
         raise InputError(f"{root}: is folder and test_folder; a network cannot be tested on what it has learnt")
@@ -469,3 +467,8 @@ def _decoded(data: ImageData, files: Sequence[Path], root: Path) -> tuple[Tensor
             digests.append(digest)
             advance("")
     return torch.from_numpy(out), digests
+
+
+# By the key of an experiment's section `data` that names the source. In a table, so that the code digest of a training
+# on a named data set does not cover how the files of others are read.
+_SOURCES = {"dataset": _named, "sklearn": _digits, "folder": _folder, "npz": _npz, "idx": _idx}

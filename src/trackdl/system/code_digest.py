@@ -38,9 +38,9 @@ def words_of(parameters: Mapping[str, object]) -> frozenset[str]:
         if not isinstance(value, Mapping | list):
             yield str(value)
 
-    # A list's own name may be a choice too: a network is a family or `layers`.
-    lists = {key.rpartition(".")[2] for key, value in parameters.items() if isinstance(value, list)}
-    return frozenset(lists.union(*map(walk, parameters.values())))
+    # A key's own name may be a choice too: a network is a family or `layers`, data have one of several sources.
+    names = {key.rpartition(".")[2] for key, value in parameters.items() if isinstance(value, list) or "data." in key}
+    return frozenset(names.union(*map(walk, parameters.values())))
 
 
 @cache
