@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+from collections import Counter
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
@@ -18,7 +19,10 @@ from trackdl.errors import TrackdlError, one_line
 from trackdl.networks import build as models
 from trackdl.spec import Preprocessing
 from trackdl.spec.table import Column
+from trackdl.system.findings import first_few
 from trackdl.system.paths import whole_file
+
+_Spread = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class _BaseCard(BaseModel):
@@ -39,8 +43,8 @@ class ImageCard(_BaseCard):
     there were other sizes and colours have neither key.
     """
 
-    mean: float | tuple[float, float, float]
-    std: float | tuple[float, float, float]
+    mean: FiniteFloat | tuple[FiniteFloat, FiniteFloat, FiniteFloat]
+    std: _Spread | tuple[_Spread, _Spread, _Spread]
     preprocessing: Preprocessing | OfDataSet | None
     size: int = Field(default=28, ge=1, le=1024)
     colour: bool = False
@@ -67,10 +71,9 @@ class TableCard(_BaseCard):
     target: str = str(HEART.target)
 
 
-# pydantic tells the kinds apart by their required keys, since it forbids unknown ones.
 Card = ImageCard | TableCard
 AnyCard = TypeVar("AnyCard", ImageCard, TableCard)
-_CARD: TypeAdapter[Card] = TypeAdapter(Card)
+_CARDS: dict[bool, type[Card]] = {True: TableCard, False: ImageCard}
 
 
 def write_model(folder: Path, model: nn.Module, card: AnyCard) -> AnyCard:
@@ -89,15 +92,46 @@ def read_model(folder: Path) -> tuple[nn.Module, Card]:
     """Return a folder's network with its weights, in evaluation mode, and its card.
 
     Raises:
-        TrackdlError: A file is missing or damaged, or the weights do not match the card's digest.
+        TrackdlError: A file is missing or damaged, the weights do not match the card's digest or are not finite, or the
+            network does not match its card.
     """
     try:
-        card = _CARD.validate_json((folder / "model.json").read_bytes())
+        content = (folder / "model.json").read_bytes()
+        given = json.loads(content)
+        card = _CARDS[isinstance(given, dict) and "preparation" in given].model_validate_json(content)
         weights = (folder / "weights.safetensors").read_bytes()
         if hashlib.sha256(weights).hexdigest() != card.weights_sha256:
             raise TrackdlError(f"{folder}: weights.safetensors does not match the digest in model.json")
-        model = models.build(card.network, card.arguments)
+        model = models.build(card.network, card.arguments).eval()
         model.load_state_dict(load(weights))
+        _check(model, card)
+    except ValidationError as error:
+        wrong = [f"{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors(include_url=False)]
+        raise TrackdlError(f"{folder}: not a model of trackdl: its card, {first_few(wrong, '; ')}") from error
     except (OSError, ValueError, SafetensorError, KeyError, TypeError, RuntimeError) as error:
         raise TrackdlError(f"{folder}: not a model of trackdl: {one_line(error, 300)}") from error
-    return model.eval(), card
+    return model, card
+
+
+@torch.inference_mode()
+def _check(model: nn.Module, card: Card) -> None:
+    """Check that a network's weights are numbers, and that it and its card belong together.
+
+    Raises:
+        ValueError: They do not.
+    """
+    wrong = [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]
+    if wrong:
+        raise ValueError(f"the weights hold values that are not finite: {first_few(wrong)}")
+    if twice := [name for name, times in Counter(card.classes).items() if times > 1]:
+        raise ValueError(f"the card names classes more than once: {first_few(twice)}")
+    if isinstance(card, TableCard):
+        inputs = torch.zeros(1, card.preparation.width)
+    else:
+        inputs = torch.zeros(1, card.channels, card.size, card.size)
+    outputs = model(inputs)
+    if not outputs.isfinite().all():
+        raise ValueError("the weights are so large that the network's outputs are not finite")
+    classes = 2 if outputs.ndim == 1 else outputs.shape[1]
+    if classes != len(card.classes):
+        raise ValueError(f"the card names {len(card.classes)} classes, but the network tells {classes} apart")

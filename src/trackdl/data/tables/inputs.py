@@ -4,12 +4,12 @@ A preparation is fitted on training rows only and consists of numbers, so a serv
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
@@ -27,8 +27,8 @@ class Components(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    mean: list[float]
-    directions: list[list[float]]
+    mean: list[FiniteFloat]
+    directions: list[list[FiniteFloat]]
 
 
 def used_columns(settings: TableInputs, columns: Sequence[Column]) -> list[Column]:
@@ -67,10 +67,10 @@ class Preparation(BaseModel):
     categories: dict[str, list[str]]
     numbered: bool = False
     zeros: list[str]
-    medians: dict[str, float]
+    medians: dict[str, FiniteFloat]
     marked: list[str]
-    mean: list[float]
-    scale: list[float]
+    mean: list[FiniteFloat]
+    scale: list[Annotated[FiniteFloat, Field(gt=0)]]
     components: Components | None
 
     @model_validator(mode="before")
