@@ -4,6 +4,9 @@
     python benchmarks/serve.py --json > serve.json
     python benchmarks/serve.py --requests 20 --batches 2 --rounds 1 --memory 100   # a quick trial
 
+With `--attack SECONDS`, a good client also asks `trackdl serve` for so long beside 32 bad ones of each kind, who send
+what costs as much as is allowed, or more, again and again.
+
 The same weights of Task 1's network are served three ways at once, on this machine, from a store of their own: logged
 by `mlflow.pytorch.log_model` (normalised tensors in, log-probabilities out), and as trackdl registers them (pixels or
 image files in; a label and probabilities out). A PNG in MNIST's own form is taken as it is; one of a sign on paper is
@@ -13,6 +16,8 @@ figures are medians.
 
 import argparse
 import asyncio
+import base64
+import io
 import json
 import os
 import platform
@@ -24,6 +29,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -35,6 +41,7 @@ from measuring import columns, say
 
 CONCURRENCY = (1, 8, 32)
 BATCH = 256
+FEWER = {"drawing": 16}  # images at once of a form of which a request may hold fewer: it may take a second of a core
 # Which server is asked, in which of the prepared forms.
 SIDES = {
     "plain, tensors": ("plain", "tensors"),
@@ -48,6 +55,8 @@ BASE, OURS = "plain, tensors", "trackdl, pixels"
 WANTED_P50 = 1.15
 WANTED_IMAGES = 5000
 WANTED_MEMORY = 0.05
+WANTED_BESIDE = 200
+BAD_CLIENTS = 32
 PATIENCE = 300
 
 
@@ -91,9 +100,9 @@ async def ask(port: int, message: bytes, count: int, concurrency: int) -> list[f
     return seconds
 
 
-def measure(server: Server, bodies: dict[str, bytes], requests: int, batches: int) -> dict[str, Any]:
+def measure(server: Server, form: str, bodies: dict[str, bytes], requests: int, batches: int) -> dict[str, Any]:
     """Send single images to a server at each concurrency, then batches; return the times that they took."""
-    single, many = request(server.port, bodies["1"]), request(server.port, bodies[str(BATCH)])
+    single, many = request(server.port, bodies["1"]), request(server.port, bodies["many"])
     asyncio.run(ask(server.port, single, max(5, requests // 10), 1))  # warm
     measured: dict[str, Any] = {"rate": {}}
     for concurrency in CONCURRENCY:
@@ -105,8 +114,77 @@ def measure(server: Server, bodies: dict[str, bytes], requests: int, batches: in
     asyncio.run(ask(server.port, many, 1, 1))
     start = time.perf_counter()
     asyncio.run(ask(server.port, many, batches, 1))
-    measured["images"] = batches * BATCH / (time.perf_counter() - start)
+    measured["images"] = batches * FEWER.get(form, BATCH) / (time.perf_counter() - start)
     return measured
+
+
+def _file(side: tuple[int, int], kind: str, **options: Any) -> str:
+    """Return a blank image file as base64."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.new("L", side, 255).save(file, kind, **options)
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def attacks() -> dict[str, bytes]:
+    """Return the bodies of bad requests."""
+    keys = ",".join(f'"{number}":1' for number in range(900_000))
+    return {
+        "nothing bad": b"",
+        "PNG of 23 megapixels": json.dumps({"inputs": [_file((4800, 4900), "PNG")]}).encode(),
+        "WebP of 12 megapixels": json.dumps({"inputs": [_file((3400, 3500), "WEBP", lossless=True)]}).encode(),
+        "JPEG of 79 megapixels": json.dumps({"inputs": [_file((8900, 8900), "JPEG")]}).encode(),
+        "40 files to redraw": json.dumps({"inputs": [_file((300, 300), "PNG")] * 40}).encode(),
+        "10 MB of keys": f'{{"inputs":{{{keys}}}}}'.encode(),
+        "10 MB of lists": b'{"inputs":[[' + b"[]," * 3_400_000 + b"[]]]}",
+    }
+
+
+async def beside(port: int, good: bytes, bad: bytes, seconds: float) -> dict[str, Any]:
+    """Ask with good requests beside bad clients; return the good ones' times, and the statuses that were answered."""
+    until = time.monotonic() + seconds
+    times: list[float] = []
+    statuses: dict[str, Counter[str]] = {"good": Counter(), "bad": Counter()}
+
+    async def client(kind: str, message: bytes) -> None:
+        writer = None
+        while time.monotonic() < until:
+            start = time.perf_counter()
+            try:
+                if writer is None:
+                    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**24)
+                writer.write(message)
+                await writer.drain()
+                head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                await reader.readexactly(int(head.split(b"content-length:")[1].split(b"\r\n")[0]))
+                statuses[kind][head[9:12].decode()] += 1
+            except (OSError, asyncio.IncompleteReadError):
+                statuses[kind]["cut off"] += 1
+                head = b"connection: close"
+            if kind == "good":
+                times.append(time.perf_counter() - start)
+            if b"connection: close" in head and writer:
+                writer.close()
+                writer = None
+        if writer:
+            writer.close()
+
+    await asyncio.gather(client("good", good), *(client("bad", bad) for _ in range(BAD_CLIENTS if bad else 0)))
+    times.sort()
+    told = {kind: dict(count) for kind, count in statuses.items()}
+    return {"p50": median(times), "p99": times[int(0.99 * (len(times) - 1))], "statuses": told}
+
+
+def attack(server: Server, good: bytes, seconds: float) -> list[dict[str, Any]]:
+    """Ask with good requests beside each kind of bad ones; return times, statuses, and the server's memory, MB."""
+    found = []
+    for name, body in attacks().items():
+        bad = request(server.port, body) if body else b""
+        one = asyncio.run(beside(server.port, request(server.port, good), bad, seconds))
+        found.append({"beside": name, **one, "memory": _resident(server.pid)})
+        say(f"beside {name}: p99 {1e3 * one['p99']:.0f} ms")
+    return found
 
 
 def memory(server: Server, body: bytes, count: int) -> list[float]:
@@ -175,8 +253,7 @@ def servers(preprocessing: str) -> Iterator[tuple[dict[str, Server], dict[str, d
             running[side] = stack.enter_context(serving([sys.executable, "-m", *words], port, environment))
         forms = {form for _, form in SIDES.values()}
         bodies = {
-            form: {size: Path(folder, f"{form}-{size}.json").read_bytes() for size in ("1", str(BATCH))}
-            for form in forms
+            form: {size: Path(folder, f"{form}-{size}.json").read_bytes() for size in ("1", "many")} for form in forms
         }
         yield running, bodies
 
@@ -189,15 +266,17 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         for number in range(1, options.rounds + 1):
             for side, (server, form) in SIDES.items():
                 counts = (max(2, count // SLOW.get(form, 1)) for count in (options.requests, options.batches))
-                results[side].append(measure(running[server], bodies[form], *counts))
+                results[side].append(measure(running[server], form, bodies[form], *counts))
                 say(f"round {number} of {options.rounds}: {side}: p50 {1e3 * results[side][-1]['p50']:.2f} ms")
+        attacked = attack(running["trackdl"], bodies["pixels"]["1"], options.attack) if options.attack else []
         if options.memory:
             for server in ("mlflow", "trackdl"):
                 held[server] = memory(running[server], bodies["pixels"]["1"], options.memory)
                 say(f"memory, {server}: {held[server][0]:.0f} to {held[server][-1]:.0f} MB")
-    asked = {name: getattr(options, name) for name in ("requests", "batches", "rounds", "memory", "preprocessing")}
+    names = ("requests", "batches", "rounds", "memory", "preprocessing", "attack")
+    asked = {name: getattr(options, name) for name in names}
     machine = {"processor": platform.machine(), "cores": len(os.sched_getaffinity(0))}
-    return {"machine": machine, "options": asked, "results": results, "memory": held}
+    return {"machine": machine, "options": asked, "results": results, "memory": held, "attack": attacked}
 
 
 def summarise(measured: dict[str, Any]) -> dict[str, Any]:
@@ -234,6 +313,16 @@ def table(measured: dict[str, Any], summary: dict[str, Any]) -> str:
     lines += [f"{measured['machine']['cores']} cores, shared by servers and client", ""]
     lines += columns(rows, left=1)
     lines += ["", f"wanted of {OURS}: p50 at most {WANTED_P50}×; {WANTED_IMAGES:,} images/s from pixels or files"]
+    if measured["attack"]:
+        heads = [f"one good client beside {BAD_CLIENTS} bad ones", "p50 ms", "p99 ms", "MB", "good", "bad"]
+        rows = [heads]
+        for one in measured["attack"]:
+            counts = [
+                " ".join(f"{count:,}×{status}" for status, count in told.items()) for told in one["statuses"].values()
+            ]
+            figures = [f"{1e3 * one['p50']:.1f}", f"{1e3 * one['p99']:.1f}", f"{one['memory']:,.0f}"]
+            rows.append([one["beside"], *figures, *counts])
+        lines += ["", *columns(rows, left=1), "", f"wanted: p99 at most {WANTED_BESIDE} ms"]
     for name, seen in measured["memory"].items():
         lines.append(
             f"memory of {name} over {options['memory']:,} requests: {seen[0]:,.0f} to {seen[-1]:,.0f} MB, after the"
@@ -246,9 +335,12 @@ def main(arguments: list[str] | None = None, run: Callable[[argparse.Namespace],
     """Measure, and print a table or one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=1000, help="single images at each concurrency (default 1000)")
-    parser.add_argument("--batches", type=int, default=40, help=f"batches of {BATCH} (default 40)")
+    parser.add_argument(
+        "--batches", type=int, default=40, help=f"batches of {BATCH}, of images to redraw fewer (default 40)"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="how often every side is asked (default 3)")
     parser.add_argument("--memory", type=int, default=20_000, help="requests over which memory is watched; 0: none")
+    parser.add_argument("--attack", type=float, default=0, help="seconds beside each kind of bad clients; 0: none")
     parser.add_argument(
         "--preprocessing", choices=["mnist", "report"], default="mnist", help="of the PNG side (default mnist)"
     )

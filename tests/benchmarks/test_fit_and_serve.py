@@ -1,18 +1,25 @@
 """The benchmark at a tiny size: its sides train the same networks, its sums are right, and it prints what it says."""
 
+import asyncio
 import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import torch
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 from torch import Tensor, nn
 
 from support import ROOT
 from support.nets import fashion_net
+from tools.screens import served
 from trackdl.data.download import datasets as sources
 from trackdl.networks.digit import DigitNet
 
@@ -159,7 +166,9 @@ def served_rounds() -> dict[str, Any]:
     }
     options = {"requests": 10, "batches": 2, "rounds": 2, "memory": 100}
     memory = {"trackdl": [90.0, 100.0, 102.0]}
-    return {"machine": {"cores": 2}, "options": options, "results": results, "memory": memory}
+    statuses = {"good": {"200": 1500}, "bad": {"503": 40, "413": 2}}
+    attack = [{"beside": "bombs", "p50": 0.01, "p99": 0.123, "statuses": statuses, "memory": 900.0}]
+    return {"machine": {"cores": 2}, "options": options, "results": results, "memory": memory, "attack": attack}
 
 
 def test_the_serving_summary_compares_round_by_round(capsys: pytest.CaptureFixture[str]) -> None:
@@ -173,6 +182,8 @@ def test_the_serving_summary_compares_round_by_round(capsys: pytest.CaptureFixtu
     printed = capsys.readouterr().out
     assert "1.50×" in printed
     assert "within 2.0%" in printed
+    (line,) = (line for line in printed.splitlines() if line.startswith("bombs"))
+    assert line.split() == ["bombs", "10.0", "123.0", "900", "1,500×200", "40×503", "2×413"]
     serve.main(["--json"], lambda _: served_rounds())
     assert json.loads(capsys.readouterr().out)["sides"][0]["side"] == serve.BASE
 
@@ -182,3 +193,23 @@ def test_without_a_gpu_the_comparison_says_that_nothing_was_checked() -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "nothing was checked" in done.stdout
+
+
+@pytest.mark.parametrize("body", [b"", b"x"])
+def test_a_good_client_is_timed_beside_bad_ones_who_are_cut_off(body: bytes) -> None:
+    async def answer(request: Request) -> Response:
+        bad = await request.body() == b"x"
+        return Response("no" if bad else "yes", 503 if bad else 200, {"connection": "close"} if bad else None)
+
+    with served(Starlette(routes=[Route("/invocations", answer, methods=["POST"])])) as address:
+        port = urlsplit(address).port or 0
+        bad = serve.request(port, body) if body else b""
+        found = asyncio.run(serve.beside(port, serve.request(port, b"good"), bad, 0.5))
+    assert set(found["statuses"]["good"]) == {"200"}
+    assert set(found["statuses"]["bad"]) == ({"503"} if body else set())
+    assert 0 < found["p50"] <= found["p99"]
+
+
+def test_every_attack_is_a_request_that_the_server_may_be_sent() -> None:
+    for name, body in serve.attacks().items():
+        assert len(body) <= 10 * 2**20, name
