@@ -4,6 +4,7 @@ Nothing heavy is imported before a command's arguments are parsed, so help and w
 """
 
 import errno
+import importlib.metadata
 import os
 import signal
 import sys
@@ -32,6 +33,12 @@ app = typer.Typer(
 )
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        console.say(f"trackdl {importlib.metadata.version('trackdl')}")
+        raise typer.Exit
+
+
 @app.callback()
 def _settings(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
@@ -39,6 +46,9 @@ def _settings(
         Path | None,
         typer.Option(metavar="DIR", envvar="TRACKDL_REPORT", help="The report's folder; by default, experiments/."),
     ] = None,
+    version: Annotated[  # noqa: ARG001 - it is answered before
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     if report:
         if not report.is_dir():

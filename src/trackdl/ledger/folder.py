@@ -11,7 +11,7 @@ from typing import Any
 
 from trackdl.errors import TrackdlError
 from trackdl.spec import Experiment, RecoverSpec
-from trackdl.system.paths import in_report, project_root, report_root
+from trackdl.system.paths import in_report, project_root, report_root, shipped
 
 # A committed table is used in place of a run; this, and the grid's name, is its id.
 COMMITTED = "committed-"
@@ -38,7 +38,7 @@ def is_default() -> bool:
     """Return whether the folder in use is the project's own, `experiments/`."""
     if (stated := _STATED.get()) is not None:
         return stated == "experiments"
-    return report_root().absolute() == project_root().absolute() / "experiments"
+    return report_root().absolute() == shipped("experiments").absolute()
 
 
 def shown_path() -> str:

@@ -17,10 +17,16 @@ def project_root() -> Path:
     return checkout if (checkout / "MLproject").is_file() else Path.cwd()
 
 
+def shipped(folder: str) -> Path:
+    """Return a folder of the checkout, `experiments` or `data/heart`; an installed package holds copies (setup.py)."""
+    here, copy = project_root() / folder, Path(__file__).resolve().parents[1] / "shipped" / folder
+    return copy if copy.is_dir() else here
+
+
 def report_root() -> Path:
     """Return the folder of the report's experiment files: `TRACKDL_REPORT` if it is set, else `experiments/`."""
     named = os.environ.get("TRACKDL_REPORT")
-    return Path(named).expanduser() if named else project_root() / "experiments"
+    return Path(named).expanduser() if named else shipped("experiments")
 
 
 def in_report(path: str) -> Path:

