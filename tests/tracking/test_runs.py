@@ -67,6 +67,35 @@ def test_the_run_that_mlflow_run_made_is_taken_once(monkeypatch: pytest.MonkeyPa
     assert {run.id for run in runs.find("mnist")} == {outer.id, inner.id}
 
 
+@pytest.mark.parametrize(
+    ("tags", "status", "words"),
+    [
+        ({}, "FINISHED", r"has ended \(FINISHED\)"),
+        ({}, "FAILED", r"has ended \(FAILED\)"),
+        ({"trackdl.task": "fashion"}, "RUNNING", r"task fashion \(RUNNING\)"),
+        ({"trackdl.task": "mnist"}, "KILLED", r"task mnist \(KILLED\)"),
+        ({}, "DELETED", "is deleted"),
+        ({}, "ABSENT", "not found"),
+    ],
+)
+def test_a_run_that_is_not_new_is_not_taken_for_the_callers(
+    tags: dict[str, str], status: str, words: str, monkeypatch: pytest.MonkeyPatch, tracking: str
+) -> None:
+    client = mlflow.MlflowClient(tracking)
+    named = client.create_run("0", tags=tags, run_name="mine").info.run_id
+    if status == "DELETED":
+        client.delete_run(named)
+    elif status not in ("RUNNING", "ABSENT"):
+        client.set_terminated(named, status)
+    before = client.get_run(named).to_dictionary()
+    monkeypatch.setenv("MLFLOW_RUN_ID", "f" * 32 if status == "ABSENT" else named)
+    with pytest.raises(InputError, match=f"(?s)MLFLOW_RUN_ID.*{words}"), runs.start(EXPERIMENT):
+        pass
+    assert client.get_run(named).to_dictionary() == before
+    with runs.start(EXPERIMENT) as run:
+        assert run.id != named
+
+
 def test_long_curves_come_back_whole() -> None:
     points = [(step, step / 7) for step in range(2500)]
     with runs.start(EXPERIMENT) as run:

@@ -32,6 +32,7 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.entities import RunStatus
 
 from trackdl import __version__, spec
+from trackdl.errors import InputError
 from trackdl.spec import Experiment
 from trackdl.system import outages, processes
 from trackdl.system.code_digest import code_digest, words_of
@@ -161,7 +162,7 @@ class Run:
 def start(experiment: Experiment | str, *, resume: Run | None = None, name: str | None = None) -> Iterator[Run]:
     """Open a run for `experiment`, nested in the one that is open, and end it with its true status.
 
-    `mlflow run` has already created a run, which it names in MLFLOW_RUN_ID; the first call uses that one.
+    `mlflow run` has already created a run, which it names in MLFLOW_RUN_ID; the first call uses that one, if it is new.
 
     A run has its task and its process as tags from the start, so `close_abandoned` finds it even if its process ends
     while the run is being started, or if Ctrl-C in a call of a tracking server leaves the run unknown to this process.
@@ -171,9 +172,12 @@ def start(experiment: Experiment | str, *, resume: Run | None = None, name: str 
             For a run of no experiment, the name of its task: nothing that searches for trainings finds the run.
         resume: Continue this run instead of a new one.
         name: What the MLflow UI calls the run.
+
+    Raises:
+        InputError: MLFLOW_RUN_ID names a run that has ended, or that another command has begun.
     """
     made_by_caller = os.environ.pop("MLFLOW_RUN_ID", None)
-    run_id = resume.id if resume else made_by_caller
+    run_id = resume.id if resume else made_by_caller and _new(made_by_caller)
     tags = {"trackdl.host": socket.gethostname(), "trackdl.process": processes.tag()}
     if isinstance(experiment, str):
         tags["trackdl.task"] = experiment
@@ -207,6 +211,29 @@ def start(experiment: Experiment | str, *, resume: Run | None = None, name: str 
                 run.send()
             finally:
                 outbox.end(run.id, RunStatus.to_string(status))
+
+
+def _new(run_id: str) -> str:
+    """Return the id of the run that MLFLOW_RUN_ID names, if nothing has been done in it yet.
+
+    Raises:
+        InputError: It has ended, was deleted, or another command has begun it.
+    """
+    with outbox.wait_for_store("MLFLOW_RUN_ID"):
+        found = client().get_run(run_id)
+    status, task = found.info.status, found.data.tags.get("trackdl.task")
+    if found.info.lifecycle_stage != "active":
+        wrong = "is deleted"
+    elif task:
+        wrong = f"is one of the task {task} ({status})"
+    elif status not in ("RUNNING", "SCHEDULED"):
+        wrong = f"has ended ({status})"
+    else:
+        return run_id
+    raise InputError(
+        f"MLFLOW_RUN_ID names the run {run_id}, which {wrong}. Only a new run is used, as `mlflow run` makes one for its "
+        "command: `unset MLFLOW_RUN_ID`, and this command makes its own"
+    )
 
 
 def _record(run: Run, experiment: Experiment | str) -> None:
