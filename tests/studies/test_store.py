@@ -4,6 +4,7 @@ import copy
 import os
 import signal
 import sqlite3
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import Trial, TrialState
 from sqlalchemy.exc import OperationalError
 
-from trackdl.errors import TrackdlError, first_line
+from trackdl.errors import InputError, TrackdlError, first_line
 from trackdl.studies import store
 from trackdl.system import outages
 
@@ -42,6 +43,31 @@ def locked(tmp_path: Path) -> Iterator[sqlite3.Connection]:
         if other.in_transaction:
             other.execute("ROLLBACK")
         other.close()
+
+
+def test_studies_are_kept_where_the_runs_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "project_root", lambda: tmp_path / "clone")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/kept/mlflow.db")
+    assert store.storage_url() == f"sqlite:///{tmp_path}/kept/optuna.db"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    assert store.storage_url() == f"sqlite:///{tmp_path}/optuna.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    assert store.storage_url() == f"sqlite:///{tmp_path}/clone/optuna.db"
+
+
+def test_studies_of_runs_on_a_server_are_not_left_in_a_temporary_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "project_root", lambda: tmp_path / "clone")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    store.storage.cache_clear()
+    with pytest.raises(InputError, match=r"clone/optuna\.db, in a temporary folder.*TRACKDL_STORAGE"):
+        store.storage()
+    monkeypatch.setenv("TRACKDL_STORAGE", f"sqlite:///{tmp_path}/kept.db")  # as it says
+    store.storage()
+    store.storage.cache_clear()
 
 
 CALLS: dict[str, Callable[[optuna.Study, Trial], object]] = {

@@ -30,6 +30,7 @@ from trackdl.studies.grid.fits import TimeTask, time_batch
 from trackdl.studies.grid.study import GridStudy
 from trackdl.tasks import grid
 from trackdl.tracking import runs
+from trackdl.tracking.store import client
 from trackdl.workers.pool import work_through
 
 pytestmark = pytest.mark.usefixtures("own_studies")
@@ -182,9 +183,41 @@ def test_a_study_that_an_older_version_has_begun_with_its_grid_sampler_goes_on(t
     for cell in experiment().cells("report")[:3]:  # its process was killed before the fourth
         old.enqueue_trial(cell)
     old.ask()
-    stands_once(grid.run(experiment(), 1, None, made_up, afresh, timed, here))
+    earlier = client().create_run("0", tags={"trackdl.task": "grid", "trackdl.study": name}).info.run_id
+    old._storage.set_trial_user_attr(old.trials[0]._trial_id, "mlflow_run", "f" * 32)
+    result = grid.run(experiment(), 1, None, made_up, afresh, timed, here)
+    stands_once(result)
+    assert result.run.id == earlier  # neither store kept the other's id then
     assert set(calls(tmp_path).values()) == {1}
     assert len(calls(tmp_path)) == 12
+
+
+@pytest.mark.usefixtures("tracking")
+def test_a_study_that_was_deleted_begins_anew_below_a_run_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
+    first = grid.run(experiment(), 1, None, made_up, afresh, timed, here)
+    optuna.delete_study(study_name=experiment().study("report"), storage=studies.storage_url())
+    with caplog.at_level("WARNING", "trackdl"):
+        second = grid.run(experiment(), 1, None, made_up, afresh, timed, here)
+    assert f"run {first.run.id} is of another study {experiment().study('report')}" in caplog.text
+    assert second.run.id != first.run.id
+    for result in (first, second):
+        below = runs.find("grid", f"tags.`mlflow.parentRunId` = '{result.run.id}'")
+        assert len({run.info.data.tags["trackdl.trial"] for run in below}) == len(below) == 4
+    stands_once(second)
+    third = grid.run(experiment(), 1, None, never, afresh, timed, here)
+    assert third.run.id == second.run.id
+
+
+@pytest.mark.usefixtures("tracking")
+def test_a_study_whose_run_was_deleted_gets_another_and_trains_nothing_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    first = grid.run(experiment(), 1, None, made_up, afresh, timed, here)
+    client().delete_run(first.run.id)
+    with caplog.at_level("WARNING", "trackdl"):
+        second = grid.run(experiment(), 1, None, never, afresh, timed, here)
+    assert f"the run {first.run.id} of the study {experiment().study('report')} is deleted" in caplog.text
+    stands_once(second)
 
 
 DRIVER = """

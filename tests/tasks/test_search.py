@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 import torch
 from optuna.trial import TrialState
@@ -100,6 +101,14 @@ def test_an_interrupted_search_goes_on_with_the_epochs_it_has(segments: int, tmp
     assert len(calls) == len(set(calls))
     assert not list((tmp_path / "studies").rglob("*.safetensors"))
     assert len(runs.find("search", f"tags.`trackdl.study` = '{result.study.name}'")) == 1
+
+
+def test_a_study_that_was_deleted_leaves_nothing_to_the_next_of_its_name() -> None:
+    told = experiment(space={"network.filters": [2, 4]}, study={"trials": 2, "pruner": "none"})
+    with pytest.raises(KeyboardInterrupt):
+        search.run(told, 1, made_up, stopped_after(2))
+    optuna.delete_study(study_name=told.study_name, storage=store.storage_url())
+    is_truthful(search.run(told, 1, made_up, here))  # every epoch is its own, the first included
 
 
 def interrupt(*_: object) -> None:

@@ -4,13 +4,63 @@ A driver is the only writer to both stores. Optuna's store decides what is done;
 point once.
 """
 
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
 from optuna.trial import Trial
 
-from trackdl.studies.study import RUN
-from trackdl.tracking import trials
+from trackdl.spec import Experiment
+from trackdl.studies.store import storage_url
+from trackdl.studies.study import RUN, Study
+from trackdl.system import databases
+from trackdl.tracking import runs, trials
 from trackdl.tracking.runs import Run
 from trackdl.tracking.store import defer_interrupts
 from trackdl.workers.figures import Studio
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def study_run(experiment: Experiment, studies: Sequence[Study], name: str, tags: Mapping[str, str]) -> Iterator[Run]:
+    """Open the run of an experiment's studies, the parent of their trials' runs.
+
+    It is the one that these studies have, not one of studies of the same names that were deleted or are elsewhere: each
+    store keeps the other's id. Without one it is a new run, and the trials' runs are put below it.
+
+    Args:
+        experiment: The grid, recovery or search.
+        studies: Its studies, which are locked.
+        name: What the MLflow UI calls a new run.
+        tags: Further tags of it.
+    """
+    names, ids = (" ".join(texts) for texts in zip(*((study.name, study.id) for study in studies), strict=True))
+    trials_runs = [trial.user_attrs[RUN] for study in studies for trial in study.in_state() if RUN in trial.user_attrs]
+    former = {study.study.user_attrs[RUN] for study in studies if RUN in study.study.user_attrs}
+    found = trials.study_runs(experiment.name, names)
+    known = next((run for run, of in found if of == ids or (of is None and trials_runs and not former)), None)
+    if known is None and found:
+        log.warning(
+            "run %s is of another study %s than the one in %s: it was deleted there, or is in another store, which "
+            "TRACKDL_STORAGE names. This one has a run of its own",
+            found[0][0].id,
+            names,
+            databases.redact(storage_url()),
+        )
+    elif known is None and former:
+        log.warning(
+            "the run %s of the study %s is deleted, or in another tracking store; what the study has is kept",
+            ", ".join(sorted(former)),
+            names,
+        )
+    with runs.start(experiment, resume=known, name=name) as parent:
+        if known is None:
+            trials.adopt(parent, trials_runs)
+        parent.tags({"trackdl.study": names, trials.STUDY_ID: ids, **tags})
+        for study in studies:
+            study.study.set_user_attr(RUN, parent.id)
+        yield parent
 
 
 class Driver:

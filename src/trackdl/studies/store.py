@@ -1,9 +1,11 @@
-"""Where studies are kept: `TRACKDL_STORAGE` if it is set, else `optuna.db` in the project's root.
+"""Where studies are kept: `TRACKDL_STORAGE` if it is set, else `optuna.db` next to the tracking store's file.
 
-It is a store of its own: MLflow and Optuna cannot share one (`databases.refuse_shared`).
+It is a store of its own: MLflow and Optuna cannot share one (`databases.refuse_shared`). If the tracking store is no
+file, `optuna.db` is in the project's root.
 """
 
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import cache, partial
@@ -16,10 +18,11 @@ from optuna.storages import BaseStorage, RDBStorage, _CachedStorage
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from trackdl.errors import TrackdlError, first_line
+from trackdl.errors import InputError, TrackdlError, first_line
 from trackdl.system import databases, locks
 from trackdl.system.outages import RetryingProxy, causes, retry_while_away
 from trackdl.system.paths import project_root
+from trackdl.tracking.store import address
 
 Result = TypeVar("Result")
 
@@ -31,7 +34,9 @@ BUSY_SECONDS = 1
 
 def storage_url() -> str:
     """Return the address of the studies' store."""
-    return os.environ.get("TRACKDL_STORAGE") or databases.sqlite_url(project_root() / "optuna.db")
+    tracked = databases.sqlite_file(address())
+    folder = tracked.parent.absolute() if tracked else project_root()
+    return os.environ.get("TRACKDL_STORAGE") or databases.sqlite_url(folder / "optuna.db")
 
 
 @cache
@@ -39,13 +44,20 @@ def storage() -> BaseStorage:
     """Return the studies' store, which is created first if there is none.
 
     Raises:
-        InputError: Its address is malformed, or the database is MLflow's.
+        InputError: Its address is malformed, the database is MLflow's, or it would go with a temporary folder.
         TrackdlError: It cannot be reached or opened.
     """
     url = storage_url()
+    file, temporary = databases.sqlite_file(url), Path(tempfile.gettempdir()).resolve()
+    chosen = os.environ.get("TRACKDL_STORAGE") or databases.sqlite_file(address())
+    if not chosen and file and file.resolve().is_relative_to(temporary):
+        raise InputError(
+            f"studies would be kept in {file}, in a temporary folder (`mlflow run` makes one for a repository). Their "
+            "runs are kept elsewhere: name a store by TRACKDL_STORAGE too, e.g. sqlite:////home/me/optuna.db"
+        )
     name = f"the studies' store {databases.redact(url)}"
     options: dict[str, Any] = {"pool_pre_ping": True, "connect_args": databases.connect_args(url)}
-    if databases.sqlite_file(url):
+    if file:
         options = {"connect_args": {"timeout": BUSY_SECONDS}}
     try:
         with locks.creation_lock(url):

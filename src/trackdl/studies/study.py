@@ -2,6 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from functools import cached_property
+from uuid import uuid4
 
 import optuna
 from optuna.importance import FanovaImportanceEvaluator
@@ -14,7 +16,8 @@ from trackdl.errors import InputError
 from trackdl.studies.store import storage
 
 DATA = "data_digest"  # the user attribute of a study that identifies its images
-RUN = "mlflow_run"  # the user attribute of a trial that leads to its MLflow run
+RUN = "mlflow_run"  # the user attribute of a trial, or of a study, that leads to its MLflow run
+ID = "trackdl_id"  # the user attribute of a study that no other study has, not even a later one of its name
 
 
 class Study(ABC):
@@ -32,6 +35,13 @@ class Study(ABC):
             directions=directions,
             load_if_exists=True,
         )
+
+    @cached_property
+    def id(self) -> str:
+        """What tells this study from one of the same name that was deleted, or is in another store."""
+        if ID not in self.study.user_attrs:
+            self.study.set_user_attr(ID, uuid4().hex)
+        return str(self.study.user_attrs[ID])
 
     def check_data(self, digest: str) -> None:
         """Store the digest of a new study's data; later its trials are only continued with the same.

@@ -15,14 +15,14 @@ from trackdl.data.images import load_images, validation_split
 from trackdl.plots import grid as plots_grid
 from trackdl.plots import search as plots_search
 from trackdl.spec import ClassifySpec, SearchSpec
+from trackdl.studies.driver import study_run
 from trackdl.studies.search.driver import SearchDriver
 from trackdl.studies.search.segments import SegmentResult, SegmentTask, train_segment
 from trackdl.studies.search.study import SearchStudy, histories
 from trackdl.studies.store import storage, study_lock
-from trackdl.studies.study import RUN
 from trackdl.system.console import print_table, progress, say
 from trackdl.system.paths import project_root, report_root, whole_file
-from trackdl.tracking import runs, trials
+from trackdl.tracking import runs
 from trackdl.tracking.runs import Run
 from trackdl.training.image_splits import with_size
 from trackdl.workers.pool import Engine, count_workers, work_through
@@ -84,13 +84,9 @@ def run(
         runs.close_abandoned(experiment.name)
         study = SearchStudy(experiment)
         study.check_data(images.digest)
-        known = trials.study_run(experiment.name, name)
-        with runs.start(experiment, resume=known, name=name) as parent:
-            if known is None:
-                trials.adopt(parent, [t.user_attrs[RUN] for t in study.trials() if RUN in t.user_attrs])
-            settings = experiment.study
-            pruner = "none" if study.two else settings.pruner
-            parent.tags({"trackdl.study": name, "trackdl.sampler": settings.sampler, "trackdl.pruner": pruner})
+        pruner = "none" if study.two else experiment.study.pruner
+        tags = {"trackdl.sampler": experiment.study.sampler, "trackdl.pruner": pruner}
+        with study_run(experiment, [study], name, tags) as parent:
             driver = SearchDriver(experiment, study, parent, images.emptied())
             try:
                 driver.resume()

@@ -231,8 +231,8 @@ def _new(run_id: str) -> str:
     else:
         return run_id
     raise InputError(
-        f"MLFLOW_RUN_ID names the run {run_id}, which {wrong}. Only a new run is used, as `mlflow run` makes one for its "
-        "command: `unset MLFLOW_RUN_ID`, and this command makes its own"
+        f"MLFLOW_RUN_ID names the run {run_id}, which {wrong}. Only a new run is used, which `mlflow run` makes "
+        "for its command: `unset MLFLOW_RUN_ID`, and this command makes its own"
     )
 
 

@@ -27,12 +27,14 @@ from trackdl.tracking.store import client, translate_errors
 log = logging.getLogger(__name__)
 
 PARENT = "mlflow.parentRunId"  # MLflow's own tag
+STUDY_ID = "trackdl.study_id"
 _NO_SUCH_RUN = ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)
 
 
-def study_run(task: str, study: str) -> Run | None:
-    """Return the report's newest run of a study, the parent of its trials' runs."""
-    return next(iter(runs.find_own(task, f"tags.`trackdl.study` = '{study}'")), None)
+def study_runs(task: str, study: str) -> list[tuple[Run, str | None]]:
+    """Return the report's runs of studies of a name, newest first, each with its study's id; older runs have none."""
+    found = runs.find_own(task, f"tags.`trackdl.study` = '{study}'")
+    return [(run, run.info.data.tags.get(STUDY_ID)) for run in found]
 
 
 def open_trial(parent: Run, known: str | None, name: str, params: Mapping[str, Any], tags: Mapping[str, Any]) -> Run:

@@ -14,15 +14,15 @@ from trackdl.analysis import grid_table
 from trackdl.data.readers import digest_of
 from trackdl.errors import TrackdlError
 from trackdl.spec import GridSpec, RecoverSpec
+from trackdl.studies.driver import study_run
 from trackdl.studies.grid.driver import GridDriver
 from trackdl.studies.grid.fits import FoldResult, FoldTask
 from trackdl.studies.grid.study import GridStudy, fold_results
 from trackdl.studies.store import study_lock
-from trackdl.studies.study import RUN
 from trackdl.system.console import progress
 from trackdl.system.machine import machine, versions
 from trackdl.system.paths import whole_file
-from trackdl.tracking import runs, trials
+from trackdl.tracking import runs
 from trackdl.tracking.runs import Run
 from trackdl.workers.pool import Engine
 
@@ -54,7 +54,6 @@ def trained(
         InputError: Another process is working on this grid.
         TrackdlError: Some cells have failed; the others are kept.
     """
-    names = " ".join(grid.study(space) for space in grid.grids)
     with ExitStack() as locks:
         for space in grid.grids:
             locks.enter_context(study_lock(grid.study(space)))
@@ -62,12 +61,8 @@ def trained(
         studies = studies_of(grid)
         for study in studies:
             study.check_data(digest_of(grid.experiment.data))
-        known = trials.study_run(experiment.name, names)
-        with runs.start(experiment, resume=known, name=experiment.name) as parent:
-            if known is None:
-                known_trials = [trial for study in studies for trial in study.trials_in_grid()]
-                trials.adopt(parent, [trial.user_attrs[RUN] for trial in known_trials if RUN in trial.user_attrs])
-            parent.tags({"trackdl.study": names, "trackdl.sampler": "exhaustive", "trackdl.pruner": "none"})
+        tags = {"trackdl.sampler": "exhaustive", "trackdl.pruner": "none"}
+        with study_run(experiment, studies, experiment.name, tags) as parent:
             driver = GridDriver(grid, studies, parent)
             try:
                 _work(driver, workers, fit, engine)

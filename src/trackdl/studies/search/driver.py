@@ -89,7 +89,7 @@ class SearchDriver(Driver):
             self.ready.append(opened)
 
     def _opened(self, trial: Trial | FrozenTrial, run: Run) -> _Open:
-        state = storage_folder() / "studies" / self.study.name / f"trial-{trial.number:05d}.safetensors"
+        state = storage_folder() / "studies" / self.study.id / f"trial-{trial.number:05d}.safetensors"
         return _Open(trial, self.experiment.of_trial(trial.params), run, state)
 
     def keep(self, opened: _Open, outcome: SegmentResult | Failed | Lost) -> str:
