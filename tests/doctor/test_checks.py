@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pickle
+import re
 import shutil
 import socket
 import sqlite3
@@ -11,17 +12,23 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pytest
 import torch
+from mlflow.entities.model_registry import ModelVersion
 from optuna.storages import RDBStorage
 from safetensors.torch import save, save_file
 from sqlalchemy import NullPool
 
 from support import ROOT
+from support.registered import add
+from trackdl import spec
 from trackdl.data.download import datasets as sources
 from trackdl.data.download import report_weights
 from trackdl.data.download.fetchers import Folder, Mirror
@@ -30,7 +37,10 @@ from trackdl.doctor import examine as doctor
 from trackdl.doctor import machine as checkup
 from trackdl.studies import health as studies
 from trackdl.system import processes
-from trackdl.tracking import health, moved, spool, store
+from trackdl.tasks import data as task_data
+from trackdl.tracking import health, moved, runs, spool, store
+from trackdl.tracking.registry import versions
+from trackdl.tracking.registry.register import Decision
 
 
 def refused(address: tuple[str, int], seconds: float) -> socket.socket:
@@ -259,7 +269,7 @@ def test_aliases_and_orphans(tracking: str, tmp_path: Path) -> None:
     assert "m-lost" in found.words
 
     shutil.move(files, tmp_path / "elsewhere")
-    assert "its files are not in" in health.aliases().words
+    assert "its files are gone: they are not in" in health.aliases().words
     shutil.move(tmp_path / "elsewhere", files)
     client.delete_run(run.run_id)
     found = health.aliases()
@@ -300,7 +310,7 @@ def test_models_of_deleted_experiments_are_no_orphans(tracking: str, monkeypatch
     (folder / "7" / "models" / "m-lost").mkdir()
     found = health.orphans(folder)
     assert found.level == "warn"
-    assert found.remedy.startswith("run `mlflow gc` first")
+    assert found.remedy.startswith("run `mlflow gc ")
 
 
 @pytest.mark.parametrize("error", [OSError("no"), ModuleNotFoundError("no"), KeyError("no")])
@@ -350,3 +360,159 @@ def test_what_waits_for_the_tracking_store() -> None:
 def test_a_run_says_which_process_it_is_of() -> None:
     assert processes.alive(processes.tag())
     assert not processes.alive("nonsense")
+
+
+# What follows carries out the remedies that the checks name, and finds the fault gone.
+
+
+def done_as_told(remedy: str, tool: str) -> None:
+    """Run the command between backquotes that begins with a tool's name."""
+    (words,) = re.findall(f"`({tool} [^`]*)`", remedy)
+    command = [str(Path(sys.executable).with_name(tool)), *words.split()[1:]]
+    environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_remedy_of_data_that_changed(
+    tiny_mnist: Path,
+    tracking: str,  # noqa: ARG001
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def mnist() -> checkup.Finding:
+        return next(item for item in checkup.data(tiny_mnist) if item.name == "data: mnist")
+
+    file = tiny_mnist / "mnist" / "t10k-labels-idx1-ubyte"
+    whole = shutil.copytree(tiny_mnist / "mnist", tmp_path / "mirror")
+    changed = replace(sources.DATASETS["mnist"], sources=lambda: [Folder(whole)])
+    monkeypatch.setitem(sources.DATASETS, "mnist", changed)
+    file.write_bytes(b"other")
+    assert mnist().remedy == "move what is wrong away, and `trackdl data` fetches it"
+    file.rename(tmp_path / "away")
+    task_data.run(spec.DataSpec(task="data", datasets=["mnist"]))
+    assert mnist().level == "ok"
+
+
+def test_remedy_of_studies_of_an_older_optuna(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"sqlite:///{tmp_path}/studies.db"
+    monkeypatch.setenv("TRACKDL_STORAGE", url)
+    RDBStorage(url, {"poolclass": NullPool}).remove_session()
+    with closing(sqlite3.connect(tmp_path / "studies.db")) as opened, opened:
+        opened.execute("update alembic_version set version_num = 'v3.0.0.d'")
+        opened.execute("drop index trials_study_id_key")
+    found = studies.schema()
+    assert found.level == "fault"
+    done_as_told(found.remedy, "optuna")
+    assert studies.schema().level == "ok"
+
+
+def test_remedy_of_records_that_wait_and_of_stuck_runs(tracking: str) -> None:  # noqa: ARG001
+    client = health.client()
+    run = started(**{"trackdl.host": socket.gethostname(), "trackdl.process": "1:0"})
+    spool.keep(run, spool.Record("tags", {"tags": {"kept": "yes"}, "params": {}}))
+    assert (health.unsent().level, health.stuck().level) == ("warn", "fault")
+    runs.close_abandoned("data")  # as every command begins
+    assert health.unsent().level == "ok"
+    assert client.get_run(run).data.tags["kept"] == "yes"
+    assert health.stuck().level == "fault"
+    runs.close_abandoned("mnist")  # as the next command of its task begins
+    assert health.stuck().level == "ok"
+
+
+def delete_run(version: ModelVersion, _: Path) -> None:
+    health.client().delete_run(version.run_id)
+
+
+def collect(version: ModelVersion, _: Path) -> None:
+    health.client().delete_run(version.run_id)
+    health.client().delete_logged_model(version.source.removeprefix("models:/"))
+    done_as_told(f"`{store.gc_command()}`", "mlflow")
+
+
+def lose_all(_: ModelVersion, files: Path) -> None:
+    shutil.rmtree(files)
+
+
+def lose_one(_: ModelVersion, files: Path) -> None:
+    (files / "data" / "model" / "weights.safetensors").unlink()
+
+
+def change_one(_: ModelVersion, files: Path) -> None:
+    (files / "data" / "model" / "weights.safetensors").write_bytes(b"other")
+
+
+@pytest.mark.parametrize(
+    ("break_", "words"),
+    [
+        (delete_run, "is deleted"),
+        (collect, "is gone"),
+        (lose_all, "its files are gone: they are not in /"),
+        (lose_one, "missing data/model/weights.safetensors"),
+        (change_one, "changed data/model/weights.safetensors"),
+    ],
+)
+def test_remedy_of_a_champion_that_is_of_no_use(
+    break_: Callable[[ModelVersion, Path], None],
+    words: str,
+    tracking: str,  # noqa: ARG001
+) -> None:
+    client = health.client()
+    first = client.get_model_version("mnist-cnn", add(0.9).version)
+    client.set_registered_model_alias("mnist-cnn", "challenger", first.version)
+    logged = client.get_logged_model(first.source.removeprefix("models:/"))
+    assert health.aliases().level == "ok"
+    break_(first, Path(logged.artifact_location.removeprefix("file://")))
+    found = health.aliases()
+    assert found.level == "fault"
+    assert found.words.count(words) == 2
+    second = add(0.9)  # the same score, as its task gives again
+    assert second.champion, second.reason
+    assert words in second.reason
+    assert "mnist-cnn@challenger (version 1)" in health.aliases().words
+    client.delete_registered_model_alias("mnist-cnn", "challenger")
+    assert health.aliases().level == "ok"
+
+
+def test_remedy_of_a_stale_champion(tracking: str) -> None:  # noqa: ARG001
+    client = health.client()
+    client.create_registered_model("source")
+    for _ in range(2):
+        client.create_model_version("source", "file:///none")
+
+    def learnt(version: str) -> Decision:
+        decision = add(0.9)
+        for key, value in (("model", "source"), ("version", version)):
+            client.set_model_version_tag("mnist-cnn", decision.version, f"trackdl.source_{key}", value)
+        return decision
+
+    client.set_registered_model_alias("source", "champion", "1")
+    learnt("1")
+    client.set_registered_model_alias("source", "champion", "2")
+    assert "mnist-cnn version 1" in health.stale().words
+    assert not learnt("2").champion
+    versions.promote("mnist-cnn", "2", "it learnt from the present champion")
+    assert health.stale().level == "ok"
+
+
+def test_remedy_of_orphans_and_pickles(tracking: str) -> None:
+    client, folder = health.client(), moved.artifact_folder(tracking)
+    assert folder
+    version = client.get_model_version("mnist-cnn", add(0.9).version)
+    logged = client.get_logged_model(version.source.removeprefix("models:/"))
+    own = Path(client.get_run(version.run_id).info.artifact_uri.removeprefix("file://"))
+    for place in (own, Path(logged.artifact_location.removeprefix("file://"))):
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "planted.pkl").write_bytes(b"")
+    lost = own.with_name("ab" * 16)
+    lost.mkdir()
+    pickled, orphaned = checkup.pickles(folder), health.orphans(folder)
+    assert pickled.words.count("planted.pkl") == 2
+    assert orphaned.words == f"no run owns {lost.relative_to(folder)}"
+    client.delete_run(version.run_id)
+    client.delete_logged_model(logged.model_id)
+    done_as_told(pickled.remedy, "mlflow")
+    assert checkup.pickles(folder).level == "ok"
+    assert health.orphans(folder).words == orphaned.words
+    lost.rmdir()
+    assert health.orphans(folder).level == "ok"

@@ -20,6 +20,7 @@ from trackdl.data.download.fetchers import Folder, Mirror, Source
 from trackdl.data.download.packages import DebianPackage, NpmPackage
 from trackdl.errors import InputError
 from trackdl.system.findings import Finding, first_few
+from trackdl.tracking.store import gc_command
 from trackdl.training.devices import resolve_device, resolve_precision
 
 log = logging.getLogger(__name__)
@@ -158,7 +159,9 @@ def disk(folders: Sequence[Path], free: Callable[[Path], int] = lambda path: shu
     words = f"{least / GIB:.1f} GiB free for {where}"
     if least >= LITTLE:
         return Finding("disk", "ok", words)
-    remedy = "make room: `mlflow gc` removes the files of deleted runs; TRACKDL_DATA_DIR names another data folder"
+    remedy = (
+        f"make room: `{gc_command()}` removes the files of deleted runs; TRACKDL_DATA_DIR names another data folder"
+    )
     return Finding("disk", "fault" if least < TOO_LITTLE else "warn", words, remedy)
 
 
@@ -170,7 +173,7 @@ def pickles(folder: Path) -> Finding:
     """Look for pickles among the artifacts: loading one runs the code in it, and trackdl writes none."""
     found = [str(file.relative_to(folder)) for file in sorted(folder.rglob("*")) if file.is_file() and is_pickle(file)]
     if found:
-        remedy = "do not load them; delete the runs that hold them, then run `mlflow gc`"
+        remedy = f"do not load them; delete the runs and logged models that hold them, then run `{gc_command()}`"
         return Finding("pickles", "fault", f"{folder}: {first_few(found)}", remedy)
     return Finding("pickles", "ok", "no artifact is a pickle")
 

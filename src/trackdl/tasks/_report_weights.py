@@ -42,8 +42,7 @@ def register() -> None:
         InputError: The alias points to other weights, or the environment variable names the wrong ones.
         DataMissing: The weights, or the digits, are not available.
     """
-    if files.exists(URI):
-        found = files.find(URI)
+    if files.exists(URI) and not files.broken(found := files.find(URI)):
         if found.tags.get("trackdl.weights_sha256") != report_weights.DIGEST:
             raise InputError(
                 f"{URI} is version {found.version}, which does not hold the report's weights: the alias "

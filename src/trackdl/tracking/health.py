@@ -14,8 +14,17 @@ from sqlalchemy.exc import SQLAlchemyError
 from trackdl.errors import first_line
 from trackdl.system import databases, processes
 from trackdl.system.findings import Finding, first_few
+from trackdl.tracking.registry.files import broken, find
 from trackdl.tracking.registry.versions import every_model, registered
-from trackdl.tracking.store import client, every, every_experiment, every_run, spool_folder, translate_errors
+from trackdl.tracking.store import (
+    client,
+    every,
+    every_experiment,
+    every_run,
+    gc_command,
+    spool_folder,
+    translate_errors,
+)
 
 DAY = 24 * 3600
 PAGE = 1000
@@ -84,10 +93,13 @@ def aliases() -> Finding:
     for model in models:
         for alias, version in model.aliases.items():
             count += 1
-            if reason := _broken(model.name, str(version)):
+            if reason := broken(find(f"models:/{model.name}/{version}")):
                 wrong.append(f"{model.name}@{alias} (version {version}): {reason}")
     if wrong:
-        remedy = f"run the model's task again: a new version takes the alias; or `{PROMOTE}`"
+        remedy = (
+            f"run the model's task again: a new version becomes champion; or `{PROMOTE}`. Any other alias can be "
+            "deleted on the model's page in `trackdl ui`"
+        )
         return Finding("aliases", "fault", first_few(wrong), remedy)
     return Finding("aliases", "ok", f"{count} aliases, each leads to a model")
 
@@ -101,26 +113,12 @@ def stale() -> Finding:
         if "champion" in version.aliases and version.stale
     ]
     if found:
-        remedy = f"run the model's task again, which starts from the present champion; or `{PROMOTE}`"
+        remedy = (
+            "run the model's task again, which starts from the present champion; if the new version only becomes "
+            f"challenger, `{PROMOTE}`"
+        )
         return Finding("stale champions", "warn", first_few(found), remedy)
     return Finding("stale champions", "ok", "none was trained from a model that is no longer champion")
-
-
-def _broken(name: str, version: str) -> str:
-    """Return why a version cannot be used, or an empty text."""
-    try:
-        found = client().get_model_version(name, version)
-        where = client().get_model_version_download_uri(name, version)
-        if found.run_id and client().get_run(found.run_id).info.lifecycle_stage != "active":
-            return f"its run {found.run_id[:8]} is deleted"
-        if where.startswith("models:/m-"):
-            where = client().get_logged_model(where.removeprefix("models:/").partition("/")[0]).artifact_location
-    except MlflowException as error:
-        return first_line(error)
-    local = Path(where.removeprefix("file://"))
-    if local.is_absolute() and not (local / "MLmodel").is_file():
-        return f"its files are not in {local}"
-    return ""
 
 
 def orphans(folder: Path) -> Finding:
@@ -130,8 +128,8 @@ def orphans(folder: Path) -> Finding:
     places = [*runs, *sorted(folder.glob("*/models/m-*"))]
     if found := [str(place.relative_to(folder)) for place in places if place.name not in known]:
         remedy = (
-            "run `mlflow gc` first, which removes what deleted runs and models leave; what is listed here after that "
-            f"can be deleted from {folder}"
+            f"run `{gc_command()}` first, which removes what deleted runs and models leave; what is listed here after "
+            f"that can be deleted from {folder}"
         )
         return Finding("orphan artifacts", "warn", f"no run owns {first_few(found)}", remedy)
     return Finding("orphan artifacts", "ok", f"every folder of {folder} belongs to a run or a model")

@@ -50,6 +50,12 @@ def address() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or databases.sqlite_url(project_root() / "mlflow.db")
 
 
+def gc_command() -> str:
+    """Return MLflow's command that removes the files of what was deleted from this store; it needs both addresses."""
+    uri = databases.redact(address())
+    return f"mlflow gc --backend-store-uri {uri} --tracking-uri {uri}"
+
+
 @cache
 def client() -> MlflowClient:
     """Return a client of the store, which is created first if there is none.

@@ -17,6 +17,7 @@ from mlflow.entities.model_registry import ModelVersion
 
 from trackdl.errors import InputError, TrackdlError
 from trackdl.system.findings import first_few
+from trackdl.tracking.moved import local_path
 from trackdl.tracking.store import client, translate_errors
 
 DIGESTS = "trackdl.files"
@@ -31,6 +32,17 @@ MADE_BY = {
 
 # MLflow adds this file, with the version's name, whenever it fetches one.
 _ADDED_BY_MLFLOW = "registered_model_meta"
+
+
+class Unusable(TrackdlError):  # noqa: N818 - it says what the version is
+    """A version's files are gone, or are not those that were registered; `reason` follows the version's name."""
+
+    def __init__(self, what: str, reason: str) -> None:
+        super().__init__(
+            f"{what}: {reason}. Nothing of it was loaded. Train it again, and the new version takes its place; or "
+            "choose another (`trackdl models`, `trackdl promote`)"
+        )
+        self.reason = reason
 
 
 def find(uri: str) -> ModelVersion:
@@ -95,22 +107,53 @@ def verified(found: ModelVersion) -> Iterator[Path]:
     """Yield the folder of a verified copy of a version's files; nothing in it has been loaded or run.
 
     Raises:
-        TrackdlError: A file was changed, added or removed since registration, or the version has no digests.
+        Unusable: A file was changed, added or removed since registration, or the version has no digests.
+        TrackdlError: The store failed.
     """
     what = f"{found.name} version {found.version}"
     if DIGESTS not in found.tags:
-        raise TrackdlError(
-            f"{what} was registered without its files' digests (not by trackdl, or by an early one), so they cannot be"
-            f" verified; nothing of it was loaded. Train it again, or choose another: trackdl models"
+        raise Unusable(
+            what, "it was registered without its files' digests (not by trackdl, or by an early one) to verify them by"
         )
-    with _fetched(f"models:/{found.name}/{found.version}") as folder:
-        wrong = _differences(json.loads(found.tags[DIGESTS]), _digests(folder))
-        if wrong:
-            raise TrackdlError(
-                f"{what}: its files are not those that were registered: {'; '.join(wrong)}. Nothing of it was loaded."
-                f" Choose another version (trackdl models, trackdl promote) or train again"
-            )
+    with _files(found) as folder:
+        if wrong := _differences(json.loads(found.tags[DIGESTS]), _digests(folder)):
+            raise Unusable(what, f"its files are not those that were registered: {'; '.join(wrong)}")
         yield folder
+
+
+@contextmanager
+def _files(found: ModelVersion) -> Iterator[Path]:
+    """Yield a copy of a version's files, if there are any."""
+    what = f"{found.name} version {found.version}"
+    try:
+        with translate_errors(what):
+            where = client().get_model_version_download_uri(found.name, str(found.version))
+            if where.startswith("models:/m-"):
+                where = client().get_logged_model(where.removeprefix("models:/").partition("/")[0]).artifact_location
+    except InputError as error:
+        raise Unusable(what, f"its files are gone: {error}") from error
+    with _fetched(f"models:/{found.name}/{found.version}") as folder:
+        if not _digests(folder):
+            raise Unusable(what, f"its files are gone: they are not in {local_path(where) or where}")
+        yield folder
+
+
+def broken(found: ModelVersion) -> str:
+    """Return why a version is no longer of use, or an empty text: its run is gone, or its files are not as they were.
+
+    Raises:
+        TrackdlError: The store failed.
+    """
+    try:
+        with translate_errors(f"{found.name} version {found.version}"):
+            if found.run_id and client().get_run(found.run_id).info.lifecycle_stage != "active":
+                return f"its run {found.run_id[:8]} is deleted"
+        with verified(found) if DIGESTS in found.tags else _files(found):
+            return ""
+    except Unusable as error:
+        return error.reason
+    except InputError:
+        return f"its run {str(found.run_id)[:8]} is gone"
 
 
 def _differences(registered: dict[str, str], found: dict[str, str]) -> list[str]:

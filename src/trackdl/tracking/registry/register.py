@@ -1,8 +1,8 @@
 """Registered models: logged with a run, registered, and made champion only if better.
 
-The alias `champion` names the version in use. A new version takes it only with a better score on the same data, or from
-a model of synthetic data; otherwise it becomes `challenger`. The decision is in the version's tags. A version that was
-not trained here may have an alias of its own instead.
+The alias `champion` names the version in use. A new version takes it only with a better score on the same data, from a
+model of synthetic data, or from one that is of no use any more (`files.broken`); otherwise it becomes `challenger`. The
+decision is in the version's tags. A version that was not trained here may have an alias of its own instead.
 """
 
 import importlib.metadata
@@ -28,7 +28,7 @@ from trackdl.errors import InputError
 from trackdl.spec import TrainedSpec
 from trackdl.system.paths import whole_file
 from trackdl.tracking.registry import readme, versions
-from trackdl.tracking.registry.files import DIGESTS, digests, find, verified
+from trackdl.tracking.registry.files import DIGESTS, broken, digests, find, verified
 from trackdl.tracking.registry.versions import holder
 from trackdl.tracking.runs import Run
 from trackdl.tracking.store import client, defer_interrupts, translate_errors
@@ -246,6 +246,8 @@ def _decide(score: Score, old: ModelVersion | None) -> tuple[bool, str]:
     was = f"version {old.version}"
     if DIGESTS not in old.tags:
         return True, f"{was} was registered without its files' digests and is no longer loaded"
+    if reason := broken(old):
+        return True, f"{was} is no rival: {reason}"
     if old.tags.get("trackdl.synthetic") == "true" and not score.synthetic:
         return True, f"{was} learnt from synthetic data"
     if old.tags.get("trackdl.score_data") != score.data_digest:
