@@ -400,7 +400,6 @@ def test_remedy_of_studies_of_an_older_optuna(tmp_path: Path, monkeypatch: pytes
     RDBStorage(url, {"poolclass": NullPool}).remove_session()
     with closing(sqlite3.connect(tmp_path / "studies.db")) as opened, opened:
         opened.execute("update alembic_version set version_num = 'v3.0.0.d'")
-        opened.execute("drop index trials_study_id_key")
     found = studies.schema()
     assert found.level == "fault"
     done_as_told(found.remedy, "optuna")
