@@ -2,9 +2,13 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +109,14 @@ def test_underscores_are_dashes() -> None:
 @pytest.mark.parametrize(
     ("address", "code", "words"),
     [
+        (
+            "file:///tmp/mlruns",
+            2,
+            ["MLFLOW_TRACKING_URI: file:///tmp/mlruns is no store's", "An address is sqlite:////"],
+        ),
+        ("mlruns", 2, ["mlruns is no store's address", "http://HOST:5000"]),
+        ("localhost:5000", 2, ["localhost:5000 is no store's address", "http://HOST:5000"]),
+        ("sqlite:///:memory:", 2, ["is kept in memory"]),
         ("mysql://me:secret@127.0.0.1/none", 2, ["***", "MySQLdb", "postgresql+psycopg"]),
         ("postgresql+psycopg://me:secret@127.0.0.1:port/none", 2, ["***", "port"]),
         ("http://me:secret@127.0.0.1:9", 1, ["***"]),
@@ -118,6 +130,54 @@ def test_a_store_that_cannot_be_had_is_told(address: str, code: int, words: list
         assert word in done.stderr
     assert "secret" not in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("answer", ["<html>hello</html>", "[]", '{"experiments": [1]}'])
+def test_a_server_that_is_no_mlflow_is_told_with_what_to_do(answer: str) -> None:
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(answer.encode())
+
+        do_POST = do_GET  # noqa: N815
+
+    with HTTPServer(("127.0.0.1", 0), Other) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        done = trackdl("models", MLFLOW_TRACKING_URI=address)
+        server.shutdown()
+    assert done.returncode == 1
+    assert f"the tracking store {address}: " in done.stderr
+    assert "MLFLOW_TRACKING_URI names another" in done.stderr
+    assert "unexpected" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "command", "tables", "words"),
+    [
+        ("MLFLOW_TRACKING_URI", ["models"], ["customers"], "is the database of something else: it holds customers"),
+        ("MLFLOW_TRACKING_URI", ["models"], ["experiments"], "is no store of MLflow's"),
+        ("TRACKDL_STORAGE", ["grid", "--status"], ["customers"], "is the database of something else"),
+        ("TRACKDL_STORAGE", ["grid", "--status"], ["studies", "trials"], "has no column"),
+    ],
+)
+def test_a_database_of_something_else_is_told_and_stays_as_it_is(
+    variable: str, command: list[str], tables: list[str], words: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "other.db"
+    with closing(sqlite3.connect(file)) as made:
+        for table in tables:
+            made.execute(f"create table {table} (number)")
+    stores = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/m.db", variable: f"sqlite:///{file}"}
+    done = trackdl(*command, **stores)
+    assert done.returncode in (1, 2), done.stderr
+    for word in (f"sqlite:///{file}", words, f"{variable} names another"):
+        assert word in done.stderr
+    assert "unexpected" not in done.stderr
+    if tables == ["customers"]:
+        with closing(sqlite3.connect(file)) as made:
+            assert made.execute("select name from sqlite_master").fetchall() == [("customers",)]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the device is here")

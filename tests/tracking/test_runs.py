@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -228,6 +229,22 @@ def test_what_does_not_exist_is_an_input_error() -> None:
         _ = Run("nowhere").info
     with pytest.raises(InputError), runs.download("runs:/nowhere/experiment.yaml"):
         pass
+
+
+def test_a_deleted_experiment_is_told_and_restored_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    with runs.start(EXPERIMENT) as before:
+        pass
+    store.client().delete_experiment(before.experiment_id)
+    for named in ("MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"):
+        monkeypatch.setenv(named, {"MLFLOW_EXPERIMENT_NAME": "trackdl"}.get(named, before.experiment_id))
+        with pytest.raises(InputError, match="'trackdl' was deleted, with the runs in it") as told:
+            runs.start(EXPERIMENT).__enter__()
+    (command,) = re.findall("`(MLFLOW_[^`]*)`", str(told.value))
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    subprocess.run(command, shell=True, check=True, env={**os.environ, "PATH": path})
+    with runs.start(EXPERIMENT) as after:
+        assert after.experiment_id == before.experiment_id
+    assert {run.id for run in runs.find("mnist")} == {before.id, after.id}
 
 
 def test_a_store_of_an_older_mlflow_is_left_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

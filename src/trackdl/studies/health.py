@@ -23,6 +23,7 @@ def schema() -> Finding:
     if file and not file.exists():
         return Finding("studies", "ok", f"there is no {file} yet; the first study creates it")
     try:
+        databases.check_address(url, "optuna")
         databases.refuse_shared(url, "optuna")
         engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
         if not sqlalchemy.inspect(engine).has_table("studies"):

@@ -20,13 +20,15 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from trackdl.errors import InputError, TrackdlError, first_line
 from trackdl.system import databases, locks
-from trackdl.system.outages import RetryingProxy, causes, retry_while_away
+from trackdl.system.outages import RetryingProxy, causes, database_gone, retry_while_away
 from trackdl.system.paths import project_root
 from trackdl.tracking.store import address
 
 Result = TypeVar("Result")
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+_REMEDY = "Is it Optuna's, and undamaged? `trackdl doctor` looks at it; TRACKDL_STORAGE names another"
 
 # How long SQLite itself waits for a locked file, during which Ctrl-C has no effect; then the call is retried.
 BUSY_SECONDS = 1
@@ -48,6 +50,7 @@ def storage() -> BaseStorage:
         TrackdlError: It cannot be reached or opened.
     """
     url = storage_url()
+    databases.check_address(url, "optuna")
     file, temporary = databases.sqlite_file(url), Path(tempfile.gettempdir()).resolve()
     chosen = os.environ.get("TRACKDL_STORAGE") or databases.sqlite_file(address())
     if not chosen and file and file.resolve().is_relative_to(temporary):
@@ -63,8 +66,11 @@ def storage() -> BaseStorage:
         with locks.creation_lock(url):
             databases.refuse_shared(url, "optuna")
             opened = retry_while_away(partial(RDBStorage, url, engine_kwargs=options), name)
-    except (SQLAlchemyError, RuntimeError, ImportError) as error:
-        raise TrackdlError(f"{name}: {first_line(error)}. TRACKDL_STORAGE names another one") from error
+    except TrackdlError:
+        raise
+    except Exception as error:  # whatever a database that is none of Optuna's leads to
+        reason = first_line(error).rstrip(".")
+        raise TrackdlError(f"{name}: {reason}. {_REMEDY}") from error
     # Optuna puts the same cache before every RDBStorage; here the proxy stands between the two.
     return _CachedStorage(cast("RDBStorage", _Storage(opened, name, url)))
 
@@ -101,7 +107,8 @@ class _Storage(RetryingProxy):
             return super()._retry(call)
         except (SQLAlchemyError, StorageInternalError) as error:
             reason = first_line(list(causes(error))[-1])
-            raise TrackdlError(f"{self._store}: {reason}. What it holds is kept; the same command continues") from error
+            kept = "What it holds is kept; the same command continues"
+            raise TrackdlError(f"{self._store}: {reason}. {kept if database_gone(error) else _REMEDY}") from error
 
 
 def storage_folder() -> Path:

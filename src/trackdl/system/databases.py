@@ -14,13 +14,15 @@ from sqlalchemy import Connection, NullPool, make_url
 from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
 
 from trackdl.errors import InputError, TrackdlError, first_line
+from trackdl.system.findings import first_few
 
 DRIVER_HINT = "postgresql+psycopg://USER@HOST/DATABASE, with `pip install 'trackdl[postgres]'`, is an address"
-# By store: a table that only the other store has, one that only this store has, and what the other store holds.
+# By store: its variable, a table that only the other store has, one that only this store has, and what the other holds.
 _OTHERS = {
-    "mlflow": ("trials", "experiments", "Optuna's studies"),
-    "optuna": ("experiments", "trials", "MLflow's runs"),
+    "mlflow": ("MLFLOW_TRACKING_URI", "trials", "experiments", "Optuna's studies"),
+    "optuna": ("TRACKDL_STORAGE", "experiments", "trials", "MLflow's runs"),
 }
+_BOTH = {"alembic_version", "version_info"}  # one of them is there as soon as a store is being made
 
 
 def sqlite_file(url: str) -> Path | None:
@@ -33,6 +35,28 @@ def sqlite_url(file: Path) -> str:
     """Return the address of a SQLite store, whatever signs the file's path has."""
     # Only what SQLAlchemy would read otherwise is quoted: MLflow makes an empty folder of the name that is quoted.
     return "sqlite:///" + str(file).replace("%", "%25").replace("?", "%3F")
+
+
+def check_address(url: str, store: str) -> None:
+    """Check that an address has the form of one of a store, "mlflow" or "optuna".
+
+    Raises:
+        InputError: It has not; the message says what an address looks like.
+    """
+    variable, server = _OTHERS[store][0], "http://HOST:5000, " if store == "mlflow" else ""
+    parts = re.match(r"(\w[\w+.-]*:)//(.*)", url)
+    if server and parts and parts[1] in ("http:", "https:") and parts[2].strip("/"):
+        return
+    try:
+        made = make_url(url)
+        made.get_dialect()
+        if not url.startswith("sqlite:") or made.database not in (None, "", ":memory:"):
+            return
+        reason = "is kept in memory, and ends with the command"
+    except (ArgumentError, ValueError) as error:
+        reason = f"is malformed ({error})" if parts and isinstance(error, ValueError) else "is no store's address"
+    like = f"sqlite:////FOLDER/NAME.db, {server}or postgresql+psycopg://USER@HOST/DATABASE"
+    raise InputError(f"{variable}: {redact(url)} {reason}. An address is {like}; unset, the store is a file")
 
 
 def redact(text: str, url: str | None = None) -> str:
@@ -75,7 +99,7 @@ def connection(url: str) -> Iterator[Connection]:
 
 
 def refuse_shared(url: str, store: str) -> None:
-    """Refuse a database that the other store lives in.
+    """Refuse a database that the other store lives in, or a file that is neither's.
 
     Both keep their schema's version in a table `alembic_version`, so the second would take the first's for its own.
 
@@ -84,14 +108,19 @@ def refuse_shared(url: str, store: str) -> None:
         store: The store that is to be opened: "mlflow" or "optuna".
 
     Raises:
-        InputError: The other store's tables are there.
+        InputError: Tables of the other store, or of something else, are there.
     """
     file = sqlite_file(url)
     if (file and not file.exists()) or not url.startswith(("sqlite:///", "postgresql")):
         return
     with connection(url) as connected:
         tables = set(sqlalchemy.inspect(connected).get_table_names())
-    others, own, content = _OTHERS[store]
+    variable, others, own, content = _OTHERS[store]
+    if file and tables and not tables & {own, others, *_BOTH}:
+        raise InputError(
+            f"{redact(url)} is the database of something else: it holds {first_few(sorted(tables))}, and is left as it "
+            f"is. {variable} names another"
+        )
     if others in tables and own not in tables:
         raise InputError(
             f"{redact(url)} holds {content}: the two cannot share one database. Give MLFLOW_TRACKING_URI and "

@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 PATIENCE = 90.0  # seconds for which a call is retried
 
+# SQLite's word for a database that is there, and is not what was looked for.
+_OTHER = ("no such table", "no such column", "has no column")
 _FULL = ("disk is full", "No space left", "File too large", "disk I/O error", "readonly database", "unable to open")
 
 Result = TypeVar("Result")
@@ -33,8 +35,8 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def database_gone(error: BaseException) -> bool:
-    """Return whether a database was locked, restarted or cut off; a full disk does not count."""
-    if disk_full(error):
+    """Return whether a database was locked, restarted or cut off; a full disk or a wrong database do not count."""
+    if disk_full(error) or any(words in str(item) for item in causes(error) for words in _OTHER):
         return False
     return any(isinstance(item, DisconnectionError | InterfaceError | OperationalError) for item in causes(error))
 

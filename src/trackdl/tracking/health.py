@@ -35,6 +35,7 @@ PROMOTE = "trackdl promote MODEL VERSION --why WORDS"
 def schema(uri: str) -> Finding:
     """Compare the database's schema with this MLflow's; nothing is upgraded."""
     shown = databases.redact(uri)
+    databases.check_address(uri, "mlflow")
     if uri.startswith(("http://", "https://")):
         return Finding("store", "ok", f"{shown}: its server takes care of the schema")
     file = databases.sqlite_file(uri)
@@ -48,6 +49,9 @@ def schema(uri: str) -> Finding:
     except (SQLAlchemyError, MlflowException, ImportError) as error:
         remedy = "if it is not a database of MLflow's, or is damaged, replace it by a copy"
         return Finding("store", "fault", f"{shown}: {first_line(error)}", remedy)
+    if found is None:
+        remedy = "MLFLOW_TRACKING_URI names another; without it, a new one is made"
+        return Finding("store", "fault", f"{shown} is no store of MLflow's", remedy)
     wanted = utils._get_latest_schema_revision()  # type: ignore[no-untyped-call]
     if found != wanted:
         remedy = f"copy it, then `mlflow db upgrade {shown}`; if MLflow here is the older one, install the lock's"

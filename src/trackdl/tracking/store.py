@@ -28,12 +28,14 @@ from mlflow.store.entities.paged_list import PagedList
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
-from trackdl.errors import InputError, TrackdlError, first_line
+from trackdl.errors import InputError, TrackdlError, first_line, one_line
 from trackdl.system import databases, locks, outages
 from trackdl.system.paths import project_root
 from trackdl.tracking import moved
 
 T = TypeVar("T")
+
+_REMEDY = "Is it MLflow's, and undamaged? `trackdl doctor` looks at it; MLFLOW_TRACKING_URI names another"
 
 EXPERIMENT = "trackdl"
 
@@ -75,6 +77,7 @@ def client() -> MlflowClient:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     what = f"the tracking store {databases.redact(uri)}"
+    databases.check_address(uri, "mlflow")
     try:
         with translate_errors(what), locks.creation_lock(uri):
             databases.refuse_shared(uri, "mlflow")
@@ -84,6 +87,10 @@ def client() -> MlflowClient:
             plain.search_experiments(max_results=1)  # a wrong address fails at once
     except (ImportError, ValueError) as error:  # no driver; a port that is not a number
         raise InputError(f"{what}: {error}. {databases.DRIVER_HINT}") from error
+    except TrackdlError:
+        raise
+    except Exception as error:  # whatever a server that is no MLflow leads to
+        raise TrackdlError(f"{what}: {one_line(error).rstrip('.')}. {_REMEDY}") from error
     return cast(
         "MlflowClient", outages.RetryingProxy(plain, "the tracking store", uri, gone=store_gone, once=_KEPT_BY_OUTBOX)
     )
@@ -125,6 +132,8 @@ def refuse_older(uri: str) -> None:
     needed = _get_latest_schema_revision()  # type: ignore[no-untyped-call]
     if found != needed:
         shown = databases.redact(uri)
+        if found is None:
+            raise InputError(f"{shown} is no store of MLflow's, and stays as it is. MLFLOW_TRACKING_URI names another")
         raise TrackdlError(
             f"{shown} was made by another version of MLflow (its schema is {found}, this one's {needed}) and is left "
             f"as it is. Keep a copy, then run: mlflow db upgrade {shown}; or use the MLflow that made it"
@@ -140,15 +149,23 @@ def spool_folder(uri: str | None = None) -> Path:
 
 
 def home_experiment() -> str:
-    """Return the id of the experiment that new runs go to: the caller's (`mlflow run` names one), else `trackdl`."""
-    if named := os.environ.get("MLFLOW_EXPERIMENT_ID"):
-        return named
-    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
-    with translate_errors(f"experiment {name!r}"):
-        found = client().get_experiment_by_name(name)
-        if found is not None:
-            return str(found.experiment_id)
-        return str(client().create_experiment(name, artifact_location=_artifact_place()))
+    """Return the id of the experiment that new runs go to: the caller's (`mlflow run` names one), else `trackdl`.
+
+    Raises:
+        InputError: It was deleted, or there is none of the id that is named.
+    """
+    number, name = os.environ.get("MLFLOW_EXPERIMENT_ID"), os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
+    with translate_errors(f"MLFLOW_EXPERIMENT_ID={number}" if number else f"experiment {name!r}"):
+        found = client().get_experiment(number) if number else client().get_experiment_by_name(name)
+        if found is None:
+            return str(client().create_experiment(name, artifact_location=_artifact_place()))
+        if found.lifecycle_stage != "active":
+            raise InputError(
+                f"the experiment {found.name!r} was deleted, with the runs in it. This restores it: "
+                f"`MLFLOW_TRACKING_URI={databases.redact(address())} mlflow experiments restore --experiment-id "
+                f"{found.experiment_id}`; or MLFLOW_EXPERIMENT_NAME names another"
+            )
+        return str(found.experiment_id)
 
 
 def _artifact_place() -> str | None:
@@ -200,19 +217,17 @@ def translate_errors(what: str) -> Iterator[None]:
         if outages.disk_full(error):
             where = databases.redact(mlflow.get_tracking_uri())
             raise TrackdlError(f"{what}: the disk of {where} is full. Make room; the same command continues") from error
-        text = _with_address(f"{what}: {str(error.message).strip()}")
+        text = f"{what}: {' '.join(str(error.message).split())[:500]}"
         if error.error_code in _WRONG_INPUT:
-            raise InputError(text) from error
-        raise TrackdlError(text) from error
+            raise InputError(_with_address(text)) from error
+        raise TrackdlError(_with_address(f"{text.rstrip('.')}. {_REMEDY}")) from error
     except requests.RequestException as error:
-        raise TrackdlError(_with_address(f"{what}: {error}")) from error
+        raise TrackdlError(_with_address(f"{what}: {error}. {_REMEDY}")) from error
     except OSError as error:
         todo = "Make room; the same command continues" if outages.disk_full(error) else "Is the folder writable?"
         raise TrackdlError(f"{what}: {error}. {todo}") from error
     except SQLAlchemyError as error:
-        raise TrackdlError(
-            f"{what}: the database fails: {first_line(error)}. Is it MLflow's, and undamaged?"
-        ) from error
+        raise TrackdlError(_with_address(f"{what}: the database fails: {first_line(error)}. {_REMEDY}")) from error
 
 
 def _with_address(text: str) -> str:
