@@ -84,6 +84,13 @@ def test_debug_shows_where_it_happened(arguments: list[str]) -> None:
     assert "Traceback" in done.stderr
 
 
+def test_a_traceback_has_no_password() -> None:
+    done = trackdl("--debug", "models", MLFLOW_TRACKING_URI="http://me:secret@127.0.0.1:9")
+    assert "Traceback" in done.stderr
+    assert "http://me:***@127.0.0.1:9" in done.stderr
+    assert "secret" not in done.stdout + done.stderr
+
+
 def test_unknown_run_ids_are_wrong_input(tmp_path: Path) -> None:
     done = trackdl("mnist", "--resume", "0" * 32, MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path / 'm.db'}")
     assert done.returncode == 2, done.stderr
@@ -120,6 +127,7 @@ def test_underscores_are_dashes() -> None:
         ("mysql://me:secret@127.0.0.1/none", 2, ["***", "MySQLdb", "postgresql+psycopg"]),
         ("postgresql+psycopg://me:secret@127.0.0.1:port/none", 2, ["***", "port"]),
         ("http://me:secret@127.0.0.1:9", 1, ["***"]),
+        ("http://me:s3/cr@et:secret@127.0.0.1:9", 1, ["***"]),
         ("sqlite:////proc/none/none.db", 1, ["/proc/none"]),
     ],
 )

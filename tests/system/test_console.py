@@ -2,6 +2,7 @@
 
 import io
 import logging
+import sys
 
 import pytest
 
@@ -31,3 +32,21 @@ def test_results_tables_and_the_log_show_them_so(capsys: pytest.CaptureFixture[s
     finally:
         logger.handlers, logger.propagate = before, True
     assert SHOWN in stream.getvalue()
+
+
+def test_whoever_prints_an_address_prints_no_password(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdout", sys.stdout)  # put back afterwards
+    monkeypatch.setattr("sys.stderr", sys.stderr)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", web := "http://me:s3cret@host:5000")
+    monkeypatch.setenv("TRACKDL_STORAGE", base := "postgresql://host/runs?user=me&password=s3cret2&sslmode=require")
+    console.hide_passwords()
+    sys.stdout.write(f"View run at: {web}/#/experiments/1\n")
+    sys.stderr.writelines([f"warning: {base}\n", f"{web[:-4]}5001\n"])
+    logging.StreamHandler(sys.stderr).handle(logging.makeLogRecord({"msg": f"no answer of {web}"}))
+    out, err = capsys.readouterr()
+    assert out == "View run at: http://me:***@host:5000/#/experiments/1\n"
+    assert "s3cret" not in err
+    assert err.count("***") == 3
+    assert sys.stderr.isatty() is False

@@ -1,10 +1,12 @@
 """Output for people: a progress bar on a terminal, plain lines in a log, tables of results."""
 
 import logging
+import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any, TextIO, cast
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -20,8 +22,38 @@ _errors = Console(stderr=True)
 LOG_LINES = 10
 
 
+# A password in an address, before its host's @ or the last one, or among its options.
+_PASSWORD = re.compile(r"://[^/@:]*:(?=([^/]*)@)(?=(.*)@)|[?&]password=([^&]+)")
+
 # Signs that move a terminal's cursor, colour what follows, or turn the direction of writing.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+class _Hiding:
+    """A stream that shows none of some secrets, whoever prints to it: a library's warnings and tracebacks too."""
+
+    def __init__(self, stream: TextIO, secrets: Collection[str]) -> None:
+        self._stream, self._secrets = stream, secrets
+
+    def write(self, text: str) -> int:
+        for secret in self._secrets:
+            text = text.replace(f":{secret}@", ":***@").replace(f"password={secret}", "password=***")
+        return self._stream.write(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def hide_passwords() -> None:
+    """Hide the passwords of addresses in the environment in all that is printed; for a process of trackdl's alone."""
+    found = {secret for value in os.environ.values() for secret in _PASSWORD.findall(value)}
+    if secrets := sorted(filter(None, {part for parts in found for part in parts}), key=len, reverse=True):
+        sys.stdout = cast("TextIO", _Hiding(sys.stdout, secrets))
+        sys.stderr = cast("TextIO", _Hiding(sys.stderr, secrets))
 
 
 def plain(text: str) -> str:
