@@ -191,8 +191,15 @@ def test_a_database_without_a_driver_is_a_fault(url: str, monkeypatch: pytest.Mo
         assert "127.0.0.1" in found.words
 
 
-def test_only_a_server_looks_after_its_schema() -> None:
-    assert health.schema("http://127.0.0.1:9").level == "ok"
+def test_a_server_that_does_not_answer_is_one_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr(checkup, "reachable", lambda _: [])
+    store.client.cache_clear()
+    found = {item.name: item for item in doctor.examine()}
+    assert found["store"].level == "fault"
+    assert "the tracking store http://127.0.0.1:9" in found["store"].words
+    assert "aliases" not in found
 
 
 def test_schema_of_studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,15 @@
 """What waits for the tracking store arrives: whole, in order, whoever sends it, and nobody waits long for it."""
 
 import os
+import signal
 import socket
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import mlflow
 import pytest
@@ -277,3 +283,88 @@ def test_what_somebody_else_put_among_the_records_stays_and_stops_nothing(run: R
     assert told(run) == {"first"}
     assert (folder / ".note").exists()
     assert not spool.waiting(run.id)
+
+
+class Slow(BaseHTTPRequestHandler):
+    """A tracking server of which some calls trickle, a byte at a time, and some ask to be left alone for an hour."""
+
+    trickling: tuple[str, ...] = ()
+    busy: tuple[str, ...] = ()
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        self.send_response(503 if self.path.endswith(self.busy) else 200)
+        self.send_header("Retry-After", "3600")
+        self.end_headers()
+        with suppress(OSError):  # the client has gone
+            while self.path.endswith(self.trickling):
+                self.wfile.write(b" ")
+                time.sleep(0.05)
+            self.wfile.write(b"{}")
+
+    do_POST = do_GET  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Slow]]:
+    class Mine(Slow):
+        asked: ClassVar[list[str]] = []
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Mine) as server:
+        server.daemon_threads = True
+        server.block_on_close = False
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.server_port}")
+        for name in ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER"):
+            monkeypatch.delenv(name, raising=False)  # as `client` sets them
+        store.client.cache_clear()
+        yield Mine
+        Mine.trickling = Mine.busy = ()
+        server.shutdown()
+
+
+def test_a_server_that_trickles_is_given_up(slow: type[Slow], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outages, "CALL", 0.5)
+    monkeypatch.setattr(outages, "PATIENCE", 1.0)
+    slow.trickling = ("/search",)
+    with pytest.raises(TrackdlError, match="no whole answer within"):
+        store.client()
+    slow.trickling = ()
+    store.client()
+    slow.trickling = ("/search",)
+    with pytest.raises(TrackdlError, match="no whole answer within"):
+        runs.find("mnist")
+
+
+def test_what_a_server_that_trickles_does_not_take_is_kept(slow: type[Slow], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "SEND_SECONDS", 0.5)
+    slow.trickling = ("/log-batch",)
+    Run("a" * 32).tags({"a": "told"})
+    assert len(spool.waiting("a" * 32)) == 1
+
+
+def test_a_server_that_asks_for_an_hour_is_not_waited_for(slow: type[Slow], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outages, "PATIENCE", 1.0)
+    store.client()
+    slow.busy = ("/search",)
+    with pytest.raises(TrackdlError, match="503"):
+        runs.find("mnist")
+    assert len(slow.asked) > 2, "it was asked once more"
+
+
+def test_a_timer_of_somebody_elses_goes_on() -> None:
+    rung = []
+    before = signal.signal(signal.SIGALRM, lambda *_: rung.append(1))
+    left, _ = signal.setitimer(signal.ITIMER_REAL, 0.3)
+    try:
+        with pytest.raises(outages.TooSlow), outages.deadline(0.1):
+            time.sleep(5)
+        time.sleep(0.5)
+        assert rung
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_REAL, left)

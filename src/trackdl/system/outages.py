@@ -5,8 +5,11 @@ store.search_experiments()  # retried while the store is away
 """
 
 import logging
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, TypeVar
 
@@ -18,12 +21,41 @@ from trackdl.system.processes import uninterrupted
 log = logging.getLogger(__name__)
 
 PATIENCE = 90.0  # seconds for which a call is retried
+CALL = 45.0  # seconds that one call of a server may take, however steadily its bytes come
 
 # SQLite's word for a database that is there, and is not what was looked for.
 _OTHER = ("no such table", "no such column", "has no column")
 _FULL = ("disk is full", "No space left", "File too large", "disk I/O error", "readonly database", "unable to open")
 
 Result = TypeVar("Result")
+
+
+class TooSlow(Exception):  # noqa: N818 - it says what the server was
+    """A server had not answered a call whole when its time was up. It is no OSError, which urllib3 would retry."""
+
+
+@contextmanager
+def deadline(seconds: float) -> Iterator[None]:
+    """Raise TooSlow in the block after some time: libraries' timeouts are of each read, so a trickle never ends.
+
+    Where there is no such timer (Windows, or another thread than the main one), nothing is limited.
+    """
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(*_: object) -> None:
+        raise TooSlow(f"no whole answer within {seconds:.0f} s")
+
+    began, before = time.monotonic(), signal.signal(signal.SIGALRM, end)
+    left, _ = signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        if left:  # somebody else's timer goes on
+            signal.setitimer(signal.ITIMER_REAL, max(left - (time.monotonic() - began), 0.001))
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
@@ -83,6 +115,11 @@ def defer_interrupts(url: str) -> AbstractContextManager[None]:
     return nullcontext() if url.startswith("http") else uninterrupted()
 
 
+def one_call(url: str, seconds: float | None = None) -> AbstractContextManager[None]:
+    """Limit the block, one call of the store at `url`, if that is a server; by default to `CALL` seconds."""
+    return deadline(seconds or CALL) if url.startswith("http") else nullcontext()
+
+
 class RetryingProxy:
     """A store's client whose methods are retried while the store is away (`retry_while_away`).
 
@@ -116,7 +153,7 @@ class RetryingProxy:
 
     def _retry(self, call: Callable[[], Result]) -> Result:
         def attempt() -> Result:
-            with defer_interrupts(self._url):
+            with defer_interrupts(self._url), one_call(self._url):
                 return call()
 
         return retry_while_away(attempt, self._store, self._gone)

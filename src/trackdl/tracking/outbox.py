@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 QUICK = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "3", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}  # seconds; number
 FINISHED = RunStatus.to_string(RunStatus.FINISHED)
+SEND_SECONDS, SEND_BYTES = 20.0, 100_000  # a record's time, with a second more for so many bytes of its file
 LOOK_EVERY = 2.0  # seconds
 LOOK_SECONDS = 2.0  # timeout
 
@@ -99,6 +100,12 @@ def _short_timeouts() -> Iterator[None]:
 
 
 def _send(run_id: str, record: Record) -> None:
+    size = record.file.stat().st_size if record.file else 0
+    with outages.one_call(mlflow.get_tracking_uri(), SEND_SECONDS + size / SEND_BYTES):
+        _send_now(run_id, record)
+
+
+def _send_now(run_id: str, record: Record) -> None:
     content, to = record.content, client()
     if record.kind == "metrics":
         to.log_batch(run_id, metrics=[Metric(**item, run_id=run_id) for item in content["metrics"]])
@@ -186,7 +193,7 @@ def _send_run(folder: Path) -> None:
         try:
             with defer_interrupts():
                 _send(folder.name, read(places[0]))
-        except (MlflowException, requests.RequestException) as error:
+        except (MlflowException, requests.RequestException, outages.TooSlow) as error:
             if store_gone(error):
                 raise
             log.error("the store refuses the record in %s: %s. Delete the folder to give it up", places[0], error)
@@ -252,7 +259,7 @@ def wait_for_store(what: str, run_id: str | None = None) -> Iterator[None]:
 
 def _catch_up(store: _Store) -> None:
     """Send all that waits for a store that was away."""
-    with _short_timeouts():
+    with _short_timeouts(), outages.one_call(mlflow.get_tracking_uri()):
         MlflowClient().search_experiments(max_results=1)
     if not send_waiting(outages.PATIENCE):
         raise TrackdlError(f"another process has been sending for {outages.PATIENCE:.0f} s. {_what_waits()}")

@@ -192,7 +192,7 @@ def start(experiment: Experiment | str, *, resume: Run | None = None, name: str 
     try:
         with outbox.wait_for_store("starting a run", run_id):
             where = {"run_id": run_id} if run_id else {"experiment_id": home_experiment()}
-            with defer_interrupts():
+            with defer_interrupts(), outages.one_call(mlflow.get_tracking_uri()):
                 active = mlflow.start_run(**where, **settings)  # type: ignore[arg-type]
                 run = Run(active.info.run_id)
         with translate_errors(f"run {run.id}"):

@@ -76,6 +76,10 @@ def client() -> MlflowClient:
     # MLflow's own default, seven retries of up to 120 s each, would hold up a Ctrl-C.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    # A server may ask to be left alone for an hour.
+    os.environ.setdefault("MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER", "false")
+    if databases.redact(uri) != uri:  # MLflow prints the addresses of runs, with the password
+        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     what = f"the tracking store {databases.redact(uri)}"
     databases.check_address(uri, "mlflow")
     try:
@@ -84,7 +88,8 @@ def client() -> MlflowClient:
             refuse_older(uri)
             moved.refuse(uri)
             plain = MlflowClient(uri)
-            plain.search_experiments(max_results=1)  # a wrong address fails at once
+            with outages.one_call(uri):
+                plain.search_experiments(max_results=1)  # a wrong address fails at once
     except (ImportError, ValueError) as error:  # no driver; a port that is not a number
         raise InputError(f"{what}: {error}. {databases.DRIVER_HINT}") from error
     except TrackdlError:
@@ -110,6 +115,8 @@ def store_gone(error: BaseException) -> bool:
     if outages.database_gone(error):
         return True
     for item in outages.causes(error):
+        if isinstance(item, outages.TooSlow):
+            return True
         if isinstance(item, requests.HTTPError) and item.response is not None:
             return item.response.status_code in _AWAY
         if isinstance(item, requests.RequestException):
