@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import mlflow
 import psutil
@@ -51,6 +52,69 @@ def test_a_run_says_what_was_run(tmp_path: Path) -> None:
     assert data.tags["trackdl.spec_digest"] == spec.digest(EXPERIMENT)
     logged = run.fetch("experiment.yaml", tmp_path)
     assert spec.load(logged, spec.ClassifySpec) == EXPERIMENT
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout with one module, which stands for trackdl's."""
+    root = tmp_path / "checkout"
+    (root / "src" / "trackdl").mkdir(parents=True)
+    (root / "src" / "trackdl" / "a.py").write_text("A = 1\n")
+    (root / ".gitignore").write_text("ignored.py\n")
+    for command in ("init", "add .", "-c user.name=me -c user.email=me@here commit -m first"):
+        subprocess.run(["git", "-C", str(root), *command.split()], check=True, capture_output=True)
+    for file in root.rglob("*.py"):
+        os.utime(file, (1e9, 1e9))
+    monkeypatch.setattr(runs, "project_root", lambda: root)
+    monkeypatch.setattr(runs, "PACKAGE", root / "src" / "trackdl")
+    return root
+
+
+def code_of_a_run() -> tuple[str | None, dict[str, str], str]:
+    """Return whether a new run says that its code is uncommitted, its tags, and what it keeps of it."""
+    with runs.start(EXPERIMENT) as run:
+        pass
+    tags = run.info.data.tags
+    kept = "uncommitted.diff" in run.artifacts("")
+    with TemporaryDirectory() as folder:
+        return (
+            tags.get("trackdl.uncommitted"),
+            tags,
+            run.fetch("uncommitted.diff", Path(folder)).read_text() if kept else "",
+        )
+
+
+@pytest.mark.parametrize("name", ["new.py", "room/new.py", "ignored.py"])
+def test_a_module_that_is_not_in_git_is_uncommitted(name: str, checkout: Path) -> None:
+    assert code_of_a_run()[0::2] == ("false", "")
+    (checkout / "notes.py").write_text("no module of ours\n")
+    file = checkout / "src" / "trackdl" / name
+    file.parent.mkdir(exist_ok=True)
+    assert code_of_a_run()[0::2] == ("false", "")
+    file.write_text("B = 2\n")
+    os.utime(file, (1e9, 1e9))
+    assert code_of_a_run()[0::2] == ("true", f"--- /dev/null\n+++ b/src/trackdl/{name}\n+B = 2\n")
+
+
+def test_code_that_was_written_after_the_command_began_has_no_digest(
+    checkout: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert code_of_a_run()[1]["trackdl.code_digest"]
+    (checkout / "src" / "trackdl" / "a.py").touch()
+    with caplog.at_level("WARNING", "trackdl"):
+        uncommitted, tags, _ = code_of_a_run()
+    assert uncommitted == "true"
+    assert not tags["trackdl.code_digest"]
+    assert "a.py changed after this command began" in caplog.text
+
+
+def test_a_repository_around_an_installed_trackdl_is_not_taken_for_its_own(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "PACKAGE", checkout / ".venv" / "trackdl")
+    _, tags, _ = code_of_a_run()
+    assert not tags["mlflow.source.git.commit"]
+    assert "trackdl.uncommitted" not in tags
 
 
 def test_the_run_that_mlflow_run_made_is_taken_once(monkeypatch: pytest.MonkeyPatch, tracking: str) -> None:

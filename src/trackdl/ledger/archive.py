@@ -149,7 +149,7 @@ def facts_of(archive: Archive, run: str) -> RunFacts:
         experiment_id=record.experiment_id,
         started=record.started,
         version=tags.get("trackdl.version", ""),
-        commit=tags.get(COMMIT),
+        commit=tags.get(COMMIT) or None,
         uncommitted=tags.get("trackdl.uncommitted") == "true",
         spec_digest=tags["trackdl.spec_digest"],
         data_digest=tags["trackdl.data_digest"],

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import psutil
 from matplotlib.figure import Figure
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.dataset import Dataset
@@ -35,7 +36,8 @@ from trackdl import __version__, spec
 from trackdl.errors import InputError
 from trackdl.spec import Experiment
 from trackdl.system import outages, processes
-from trackdl.system.code_digest import code_digest, words_of
+from trackdl.system.code_digest import PACKAGE, code_digest, words_of
+from trackdl.system.findings import first_few
 from trackdl.system.paths import project_root
 from trackdl.tracking import outbox
 from trackdl.tracking.spool import Record, waiting
@@ -244,25 +246,51 @@ def _record(run: Run, experiment: Experiment | str) -> None:
         "trackdl.torch": importlib.metadata.version("torch"),
         "trackdl.mlflow": importlib.metadata.version("mlflow"),
     }
-    commit, diff = _git("rev-parse", "HEAD"), _git("diff", "HEAD")
+    commit, diff, edited = _git("rev-parse", "HEAD"), (_git("diff", "HEAD") or "") + _untracked(), _edited()
+    # MLflow takes the commit of any repository that the script lies in, which may be one around an installed trackdl.
+    tags["mlflow.source.git.commit"] = (commit or "").strip()
     if commit:
-        tags |= {"mlflow.source.git.commit": commit.strip(), "trackdl.uncommitted": str(bool(diff)).lower()}
+        tags["trackdl.uncommitted"] = str(bool(diff or edited)).lower()
     fresh = {}
     if not isinstance(experiment, str):
         known, settings = run.info.data.params, spec.flatten(experiment)
         fresh = {key: value for key, value in settings.items() if key not in known}
         tags["trackdl.spec_digest"] = spec.digest(experiment)
-        tags["trackdl.code_digest"] = code_digest(experiment.task, words_of(settings)) or ""
+        tags["trackdl.code_digest"] = "" if edited else code_digest(experiment.task, words_of(settings)) or ""
         run.text(spec.to_yaml(experiment), "experiment.yaml")
     run.tags(tags, fresh)
     if diff:
         run.text(diff, "uncommitted.diff")
+    if edited:
+        log.warning(
+            "%s changed after this command began: what it has loaded is not known, so run %s will not count as one of "
+            "today's code",
+            first_few(edited),
+            run.id,
+        )
+
+
+def _edited() -> list[str]:
+    """Return the modules of trackdl that were written after this process began: it may have loaded what was before."""
+    began = psutil.Process().create_time()
+    return [str(file.relative_to(PACKAGE)) for file in sorted(PACKAGE.rglob("*.py")) if file.stat().st_mtime > began]
+
+
+def _untracked() -> str:
+    """Return the modules that lie in the package but are not in git, as a diff; ignored ones are imported too."""
+    found = ""
+    for name in filter(
+        None, (_git("ls-files", "--others", "-z", "--", ":(glob)src/trackdl/**/*.py") or "").split("\0")
+    ):
+        lines = (project_root() / name).read_text(encoding="utf-8", errors="replace").splitlines()
+        found += "\n".join(["--- /dev/null", f"+++ b/{name}", *(f"+{line}" for line in lines), ""])
+    return found
 
 
 def _git(*arguments: str) -> str | None:
-    """Return the output of git in the project's checkout, or None without a checkout or git."""
+    """Return the output of git in the checkout that this code is of, or None without a checkout or git."""
     root = project_root()
-    if not (root / ".git").exists():
+    if not (root / ".git").exists() or root / "src" / "trackdl" != PACKAGE:
         return None
     try:
         done = subprocess.run(  # noqa: S603 - fixed arguments
