@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from importlib import import_module
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ import optuna
 import psutil
 import pytest
 import yaml
+from joblib._parallel_backends import LokyBackend
+from joblib.parallel import BACKENDS
 
 from support import ROOT, search_fits
 from support import grid_runs as grids
@@ -27,6 +30,7 @@ from support.forked import start_driver, wait_until_gone
 from support.grid_fits import afresh, made_up, timed
 from support.grid_runs import calls, experiment, here, stands_once
 from support.ledger_files import DIGITS
+from trackdl import spec
 from trackdl.studies import store as studies
 from trackdl.tasks import grid, search
 from trackdl.tracking import runs
@@ -311,3 +315,42 @@ def test_ctrl_c_keeps_the_state_and_ends_with_130(
     if task == "grid":
         stands_once(grid.run(told, 2, None, made_up, afresh, timed, here), cells=12)
         assert sum(calls(tmp_path).values()) <= 36 + 2
+
+
+HOLDING_OUT = """
+import sys
+sys.path[:0] = sys.argv[1:]
+import time
+from joblib import Parallel, delayed
+from trackdl.workers.process import attach_joblib
+attach_joblib()
+Parallel(n_jobs=2, backend="loky", inner_max_num_threads=1)(delayed(time.sleep)(3600) for _ in range(4))
+"""
+
+
+@pytest.mark.fault("kill -9 of a task in its cross-validation", recovery="its workers end within seconds")
+def test_the_workers_of_a_cross_validation_end_with_their_task() -> None:
+    killed = subprocess.Popen([sys.executable, "-c", HOLDING_OUT, str(ROOT / "src")], start_new_session=True)
+    while len([p for p in psutil.Process(killed.pid).children(recursive=True) if is_worker(p)]) < 2:
+        assert killed.poll() is None
+        time.sleep(0.05)
+    time.sleep(2)  # both have begun
+    killed.kill()
+    killed.wait()
+    wait_until_gone(killed.pid)
+
+
+@pytest.mark.parametrize("task", ["transfer", "table"])
+def test_the_tasks_that_cross_validate_have_such_workers(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Begun(Exception):  # noqa: N818
+        pass
+
+    def begun(*_: object) -> None:
+        raise Begun
+
+    monkeypatch.setitem(BACKENDS, "loky", None)
+    monkeypatch.setattr(runs, "close_abandoned", begun)
+    name, kind = {"transfer": ("transfer", spec.TransferSpec), "table": ("heart", spec.TableSpec)}[task]
+    with pytest.raises(Begun):
+        import_module(f"trackdl.tasks.{task}").run(spec.load(ROOT / "experiments" / f"{name}.yaml", kind, {}, name))
+    assert BACKENDS["loky"].configure is not LokyBackend.configure

@@ -29,6 +29,7 @@ from trackdl.tracking.registry import readme
 from trackdl.tracking.registry import register as registry
 from trackdl.tracking.registry.register import Decision, Score
 from trackdl.tracking.runs import Run
+from trackdl.workers.process import attach_joblib
 
 TRAINS = (
     "_candidates",
@@ -71,6 +72,7 @@ def run(experiment: TableSpec) -> Result:
         InputError: The table is not as the experiment says, has too few rows of a class, or the registered model is
             another report's.
     """
+    attach_joblib()
     runs.close_abandoned(experiment.name)
     registry.check_free(registry.name_of(experiment))
     ledger.check_numbers(experiment)

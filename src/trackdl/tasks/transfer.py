@@ -31,6 +31,7 @@ from trackdl.tracking.runs import Run
 from trackdl.training.held_out import HeldOut, Split, hold_out_each, splits
 from trackdl.training.optim import Loss, loss_of
 from trackdl.training.trainer import EpochResult, Evaluation, Examples, Trainer
+from trackdl.workers.process import attach_joblib
 
 TRAINS = ("_inputs", "_trainer", "_train", "_hold_out")  # covered by the code digest, with all that they reach
 
@@ -74,6 +75,7 @@ def run(experiment: TransferSpec) -> Result:
         InputError: The registry does not have this network, and trackdl cannot make it.
         DataMissing: The report's own network is asked for, and its weights are not available.
     """
+    attach_joblib()
     runs.close_abandoned(experiment.name)
     registry.check_free(registry.name_of(experiment))
     ledger.check_numbers(experiment)

@@ -1,15 +1,27 @@
-"""A process that does one task at a time, and is started again after it was killed."""
+"""A process that does one task at a time, and is started again after it was killed; and joblib's, which end with us."""
 
 from collections.abc import Callable
 from concurrent.futures import Future
 from os import getpid
 from typing import Any, TypeVar
 
+from joblib import register_parallel_backend
+from joblib._parallel_backends import LokyBackend
 from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoolExecutor
 
-from trackdl.system.processes import starting
+from trackdl.system.processes import attach, starting
 
 Result = TypeVar("Result")
+
+
+class _Attached(LokyBackend):  # type: ignore[misc]  # joblib has no types
+    def configure(self, n_jobs: int = 1, parallel: Any = None, **settings: Any) -> int:
+        return int(super().configure(n_jobs, parallel, initializer=attach, initargs=(getpid(),), **settings))
+
+
+def attach_joblib() -> None:
+    """Let the processes of joblib's `Parallel` end with this one, even if it is killed; joblib's would wait for it."""
+    register_parallel_backend("loky", _Attached)
 
 
 class WorkerProcess:
