@@ -127,6 +127,12 @@ def test_without_a_study_it_is_said_and_a_page_that_dies_ends_all(tracking: str,
         assert not psutil.wait_procs(family, timeout=20)[1]
 
 
+def test_a_kill_of_the_command_ends_the_pages(tracked: dict[str, str], tmp_path: Path) -> None:
+    with started(tmp_path, **tracked) as (process, addresses):
+        assert [status(addresses[name]) for name in ("MLflow", "Optuna")] == [200, 200]
+        assert stopped(process, signal.SIGKILL) == (-signal.SIGKILL, [])
+
+
 def test_mlflow_is_where_links_lead_or_says_that_it_is_not(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -33,6 +33,16 @@ _TIMEOUT = 180  # seconds until a page must answer: MLflow imports slowly on a b
 _LOG_TAIL = 2000  # characters of a page's log that are shown when it ends
 
 
+# A page's process, told its parent, the module that it is, and the module's arguments.
+_PAGE = """
+import runpy, sys
+from trackdl.system.processes import end_with
+end_with(int(sys.argv[1]))
+del sys.argv[:2]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
+
+
 @dataclass
 class Page:
     """A page: its name, address, process, log and the process's children."""
@@ -137,7 +147,7 @@ def _start(name: str, port: int, module: list[str], settings: Mapping[str, str])
     environment.pop("MLFLOW_RUN_ID", None)
     log = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the page runs
     process = subprocess.Popen(  # noqa: S603 - arguments made here
-        [sys.executable, "-m", *module],
+        [sys.executable, "-c", _PAGE, str(os.getpid()), *module],
         env=environment,
         cwd=project_root(),
         stdin=subprocess.DEVNULL,

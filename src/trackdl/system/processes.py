@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -112,10 +112,18 @@ def uninterrupted() -> Iterator[None]:
 def attach(parent: int) -> None:
     """Make this process a worker of `parent`: it ignores Ctrl-C, which its parent handles, and ends with its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with(parent)
+
+
+def end_with(parent: int) -> None:
+    """Let this process and its children end soon after its parent has, which may have been killed."""
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(PARENT_CHECK)
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
