@@ -1,18 +1,22 @@
 """Task 1 on tiny data: what a run leaves, and that stopping and resuming changes nothing."""
 
+import shlex
 from pathlib import Path
 
 import mlflow
 import pytest
 import torch
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
 from support import ROOT
 from trackdl import spec
 from trackdl.cli import options
+from trackdl.cli.app import app
 from trackdl.data.images import load_images
 from trackdl.errors import InputError
 from trackdl.spec import ClassifySpec, ImageData
+from trackdl.system import console
 from trackdl.tasks import classify
 from trackdl.tracking import runs
 from trackdl.tracking.registry import register as registry
@@ -87,7 +91,9 @@ def test_three_epochs_then_resumed_for_five_are_eight_straight() -> None:
     assert second.info.data.tags["trackdl.resumed_from"] == first.id
 
 
-def test_a_killed_run_goes_on_as_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_run_goes_on_as_itself_by_the_command_that_it_names(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     measure, calls = classify._measure, []
 
     def interrupted(*args: object) -> object:
@@ -97,12 +103,19 @@ def test_a_killed_run_goes_on_as_itself(monkeypatch: pytest.MonkeyPatch) -> None
         return measure(*args)
 
     monkeypatch.setattr(classify, "_measure", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), caplog.at_level("WARNING", "trackdl"):
         classify.run(experiment())
     (killed,) = runs.find("mnist")
     assert killed.info.info.status == "KILLED"
+    said = caplog.messages[-1]
+    assert said.startswith(f"run {killed.id} is marked KILLED, and keeps what it has logged; this goes on: trackdl ")
+    assert said.endswith(f" run runs:/{killed.id}/experiment.yaml --resume {killed.id}")
     monkeypatch.setattr(classify, "_measure", measure)
-    resumed = classify.run(logged(killed.id), resume=killed.id).run
+    with monkeypatch.context() as patch:
+        patch.setattr(console, "setup", lambda **_: None)
+        patch.setenv("TRACKDL_REPORT", "the command names it")
+        assert CliRunner().invoke(app, shlex.split(said.partition("goes on: trackdl ")[2])).exit_code == 0
+    resumed = runs.Run(killed.id)
     assert resumed.id == killed.id
     assert resumed.info.info.status == "FINISHED"
     straight = classify.run(experiment()).run

@@ -87,10 +87,13 @@ def test_a_real_training_that_diverges_fails_within_its_first_epoch(tiny_fashion
 
 
 @pytest.mark.parametrize("segments", [0, 1, 4, 9])
-def test_an_interrupted_search_goes_on_with_the_epochs_it_has(segments: int, tmp_path: Path) -> None:
+def test_an_interrupted_search_goes_on_with_the_epochs_it_has(
+    segments: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     told = experiment(space={"network.filters": [2, 4, 8], "training.optimizer.lr": {"low": 0.01, "high": 0.1}})
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), caplog.at_level("WARNING", "trackdl"):
         search.run(told, 1, made_up, stopped_after(segments))
+    assert f"what is finished of {told.study_name} is kept in {store.storage_url()}: the same command" in caplog.text
     open_runs = runs.find("search", "attributes.status = 'RUNNING'")
     assert not open_runs
     result = search.run(told, 2, made_up, here)

@@ -60,7 +60,12 @@ def study_run(experiment: Experiment, studies: Sequence[Study], name: str, tags:
         parent.tags({"trackdl.study": names, trials.STUDY_ID: ids, **tags})
         for study in studies:
             study.study.set_user_attr(RUN, parent.id)
-        yield parent
+        try:
+            yield parent
+        except KeyboardInterrupt as error:
+            kept = f"what is finished of {names} is kept in {databases.redact(storage_url())}: the same command goes on"
+            runs.goes_on(error, experiment.name, kept)
+            raise
 
 
 class Driver:

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import platform
+import shlex
 import socket
 import subprocess
 import tempfile
@@ -34,11 +35,11 @@ from mlflow.entities import RunStatus
 
 from trackdl import __version__, spec
 from trackdl.errors import InputError
-from trackdl.spec import Experiment
+from trackdl.spec import ClassifySpec, Experiment
 from trackdl.system import outages, processes
 from trackdl.system.code_digest import PACKAGE, code_digest, words_of
 from trackdl.system.findings import first_few
-from trackdl.system.paths import project_root
+from trackdl.system.paths import project_root, report_root
 from trackdl.tracking import outbox
 from trackdl.tracking.spool import Record, waiting
 from trackdl.tracking.store import client, defer_interrupts, every_run, home_experiment, translate_errors
@@ -201,8 +202,13 @@ def start(experiment: Experiment | str, *, resume: Run | None = None, name: str 
             _record(run, experiment)
         yield run
         run.send()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         status = RunStatus.KILLED
+        if run is not None and isinstance(experiment, ClassifySpec) and experiment.seeds > 1:
+            goes_on(error, experiment.name, resuming(run))
+        if run is not None and not nested:
+            words = "; ".join(goes_on(error).values()) or "the same command begins anew"
+            log.warning("run %s is marked KILLED, and keeps what it has logged; %s", run.id, words)
         raise
     except BaseException:
         status = RunStatus.FAILED
@@ -213,6 +219,23 @@ def start(experiment: Experiment | str, *, resume: Run | None = None, name: str 
                 run.send()
             finally:
                 outbox.end(run.id, RunStatus.to_string(status))
+
+
+def goes_on(error: KeyboardInterrupt, name: str = "", words: str = "") -> dict[str, str]:
+    """Let an interruption say how an experiment goes on; return what it says of all, by their names.
+
+    A run's words replace those of its parts that have its name.
+    """
+    found: dict[str, str] = error.__dict__.setdefault("goes_on", {})
+    if name:
+        found[name] = words
+    return found
+
+
+def resuming(run: Run) -> str:
+    """Return the words that name the command by which a training's run goes on."""
+    report = shlex.quote(str(report_root()))
+    return f"this goes on: trackdl --report {report} run runs:/{run.id}/experiment.yaml --resume {run.id}"
 
 
 def _new(run_id: str) -> str:

@@ -45,7 +45,12 @@ def training_run(experiment: ClassifySpec, trainer: Trainer, resume: str | None,
         log_setting(run, trainer)
         if before and finished:
             _adopt(before, run, trainer.epoch)
-        yield run
+        try:
+            yield run
+        except KeyboardInterrupt as error:
+            if trainer.epoch > 1 or before:  # the first epoch's checkpoint may be missing
+                runs.goes_on(error, experiment.name, runs.resuming(run))
+            raise
 
 
 def _check_resumable(before: Run, reached: int, epochs: int, *, finished: bool) -> None:
