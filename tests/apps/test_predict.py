@@ -116,5 +116,7 @@ def test_rows_of_a_table_are_answered_with_or_without_the_truth(tmp_path: Path) 
 
 
 def test_an_unknown_model_is_an_input_error() -> None:
-    for words in (["nobody", "x.png"], ["models:/x", "x.png"]):
-        assert isinstance(run(*words).exception, InputError)
+    for words, said in ((["nobody", "x.png"], "models:/nobody@champion"), (["models:/x", "x.png"], "'models:/x'")):
+        error = run(*words).exception
+        assert isinstance(error, InputError)
+        assert said in str(error)

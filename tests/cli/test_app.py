@@ -286,7 +286,10 @@ def test_an_interrupted_run_is_killed_and_says_so(tmp_path: Path, number: signal
         finally:
             process.kill()
     assert "Traceback" not in log.read_text()
-    assert [run.info.info.status for run in runs.find("mnist")] == ["KILLED"]
+    (run,) = runs.find("mnist")
+    assert run.info.info.status == "KILLED"
+    assert f"run {run.id} is marked KILLED, and keeps what it has logged; " in log.read_text()
+    assert log.read_text().endswith("trackdl: interrupted; what was finished is kept\n")
 
 
 def test_a_path_that_cannot_be_is_wrong_input(tmp_path: Path) -> None:

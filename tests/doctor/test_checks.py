@@ -364,8 +364,12 @@ def test_what_waits_for_the_tracking_store() -> None:
     assert "`trackdl data`" in found.remedy
 
 
+@pytest.mark.usefixtures("tracking")
 def test_a_run_says_which_process_it_is_of() -> None:
-    assert processes.alive(processes.tag())
+    with runs.start("mnist") as run:
+        told = run.info.data.tags["trackdl.process"]
+    assert told == processes.tag()
+    assert processes.alive(told)
     assert not processes.alive("nonsense")
 
 

@@ -7,6 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 
+from trackdl.plots import common
 from trackdl.plots import search as plots_search
 
 LONE = [0.5, 0.7, 0.8]
@@ -93,3 +94,11 @@ def test_accuracies_a_quarter_of_a_point_apart_are_labelled_as_they_are() -> Non
     (axes,) = drawn(plots_search.pareto(points, points, "study")).axes
     for text in axes.get_yticklabels():
         assert float(text.get_text()) == pytest.approx(100 * text.get_position()[1])
+
+
+@pytest.mark.parametrize("name", [r"costs $1 and $2", r"$\frac$", "50 % $x_$"])
+def test_a_name_is_no_formula(name: str) -> None:
+    figure = common.accuracy_bars([name], [0.5], [(0.4, 0.6)], name)
+    figure.savefig(file := io.BytesIO(), format="svg")
+    drawn = file.getvalue().decode()
+    assert f"<!-- {name} -->" in drawn

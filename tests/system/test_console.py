@@ -5,6 +5,7 @@ import logging
 import sys
 
 import pytest
+from rich.console import Console
 
 from trackdl.system import console
 
@@ -15,6 +16,27 @@ SHOWN = r"a\x1b[31mred\x1b]0;title\x07\r\x9b\u202eb"
 def test_control_signs_are_written_out_and_text_stays() -> None:
     assert console.plain(EVIL) == SHOWN
     assert console.plain("α 日本 é\tb\nc") == "α 日本 é\tb\nc"
+
+
+def test_a_name_with_a_newline_forges_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    console.say("a\nrun 1 FINISHED")
+    assert capsys.readouterr().out == "a\n  run 1 FINISHED\n"
+    console.say('{\n "a": 1\n}', whole=True)
+    assert capsys.readouterr().out == '{\n "a": 1\n}\n'
+    record = logging.makeLogRecord({"msg": "skipped: %s", "args": ("x\nERROR y",)})
+    assert console._plain_record(record)
+    assert record.getMessage() == "skipped: x\n  ERROR y"
+
+
+def test_a_bar_shows_names_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(console, "_errors", Console(file=terminal, force_terminal=True, width=200, color_system=None))
+    with console.progress(f"[bold]{EVIL}", 2) as advance:
+        advance(f"[red]{EVIL}\nx")
+    shown = terminal.getvalue()
+    assert f"[bold]{SHOWN}" in shown
+    assert f"[red]{SHOWN}" in shown
+    assert "\x1b[31m" not in shown
 
 
 def test_results_tables_and_the_log_show_them_so(capsys: pytest.CaptureFixture[str]) -> None:

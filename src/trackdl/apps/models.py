@@ -27,7 +27,7 @@ def list_models(names: Sequence[str], *, as_json: bool) -> None:
         raise InputError(f"no registered model {', '.join(sorted(unknown))}; registered are: {known}")
     chosen = [model for model in found if not names or model.name in names]
     if as_json:
-        say(json.dumps([asdict(model) for model in chosen], indent=1, ensure_ascii=False))
+        say(json.dumps([asdict(model) for model in chosen], indent=1, ensure_ascii=False), whole=True)
         return
     if not chosen:
         say("No model is registered yet. `trackdl mnist` registers mnist-cnn; `make run` registers all.")
@@ -39,7 +39,7 @@ def card(uri: str, output: Path | None) -> None:
     """Print the model card of the version at `uri`, or write it to a file."""
     text = readme.read(uri)
     if output is None:
-        say(text.rstrip("\n"))
+        say(text.rstrip("\n"), whole=True)
         return
     with whole_file(output) as part:
         part.write_text(text, encoding="utf-8")

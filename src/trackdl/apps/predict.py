@@ -60,7 +60,7 @@ def show(answers: Sequence[dict[str, Any]], *, top: int, as_json: bool) -> None:
         InputError: Files could not be used; the predictions for all others have been printed.
     """
     if as_json:
-        say(json.dumps([_top(item, top) for item in answers], indent=1, ensure_ascii=False))
+        say(json.dumps([_top(item, top) for item in answers], indent=1, ensure_ascii=False), whole=True)
     elif answers:
         title = f"{answers[0]['model']} version {answers[0]['version']}"
         print_table(title, ["file", "label", "probability", "next"], [_line(item, top or 3) for item in answers])

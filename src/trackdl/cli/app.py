@@ -297,7 +297,7 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
-        typer.echo(f"trackdl: {console.plain(_message(error))}", err=True)
+        typer.echo(f"trackdl: {console.entry(_message(error))}", err=True)
         raise SystemExit(_exit_code(error)) from None
 
 

@@ -75,7 +75,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the findi
 
     findings = checks.examine()
     if as_json:
-        say(json.dumps([asdict(item) for item in findings], indent=1))
+        say(json.dumps([asdict(item) for item in findings], indent=1), whole=True)
     else:
         rows = [[item.name, item.level, item.words, item.remedy] for item in findings]
         print_table("trackdl doctor", ["check", "level", "found", "what to do"], rows, left=True)

@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
@@ -17,12 +19,25 @@ PALETTE = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9")
 THOUSANDS = "{x:,.0f}"
 LABELS = {"loss": "Cross-entropy", "accuracy": "Accuracy"}
 
+_TICK = r"$\mathdefault"  # how matplotlib's own powers of ten begin
+
 Points = Sequence[tuple[int, float]]
+
+
+class NamesFigure(Figure):
+    """A figure that shows texts as they are: names come from anybody, and a `$` in them begins no formula."""
+
+    def draw(self, renderer: RendererBase) -> None:
+        """Draw the figure."""
+        for text in self.findobj(Text):
+            if isinstance(text, Text) and not text.get_text().startswith(_TICK):
+                text.set_parse_math(False)
+        super().draw(renderer)
 
 
 def new_axes(width: float, height: float, title: str, grid: Literal["both", "x", "y"] = "both") -> tuple[Figure, Axes]:
     """Return a figure with one set of axes; sizes in inches."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = NamesFigure(figsize=(width, height), layout="constrained")
     axes = figure.add_subplot()
     axes.set_title(title)
     axes.grid(axis=grid, alpha=0.3)
@@ -32,7 +47,7 @@ def new_axes(width: float, height: float, title: str, grid: Literal["both", "x",
 def new_panels(count: int, columns: int, width: float, height: float, title: str) -> tuple[Figure, list[Axes]]:
     """Return a figure with `count` axes in rows of `columns`; the size of one in inches."""
     rows = -(-count // columns)
-    figure = Figure(figsize=(width * columns, height * rows + 0.5), layout="constrained")
+    figure = NamesFigure(figsize=(width * columns, height * rows + 0.5), layout="constrained")
     figure.suptitle(title)
     return figure, [figure.add_subplot(rows, columns, index + 1) for index in range(count)]
 

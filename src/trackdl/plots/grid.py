@@ -15,7 +15,17 @@ from trackdl.analysis.contrasts import Contrast
 from trackdl.analysis.grid_table import dimensions, history, is_cell, scores
 from trackdl.analysis.hypotheses import UNKNOWN, label
 from trackdl.analysis.stats import Estimate
-from trackdl.plots.common import BLUE, GREEN, GREY, PALETTE, label_epochs, legend_below, new_axes, new_panels
+from trackdl.plots.common import (
+    BLUE,
+    GREEN,
+    GREY,
+    PALETTE,
+    NamesFigure,
+    label_epochs,
+    legend_below,
+    new_axes,
+    new_panels,
+)
 from trackdl.spec.grid import REPORT
 
 # Colours come with markers and lines, for prints in grey. 6 colours, 7 markers and 5 lines: the numbers have no common
@@ -40,7 +50,7 @@ def effects_chart(contrasts: Sequence[Contrast], margin: float, title: str) -> F
     if len(contrasts) > MOST_ROWS:
         contrasts = sorted(contrasts, key=lambda one: -abs(one.accuracy.mean))[:MOST_ROWS]
     rows = len(contrasts)
-    figure = Figure(figsize=(11, 0.45 * rows + 2.1), layout="constrained")
+    figure = NamesFigure(figsize=(11, 0.45 * rows + 2.1), layout="constrained")
     figure.suptitle(title)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     places = np.arange(rows)[::-1]
@@ -104,7 +114,7 @@ def interaction_maps(table: pd.DataFrame, title: str, maps: int = 2) -> Figure:
     pairs = {pair: interaction(report, *pair) for pair in combinations(names, 2)}
     known = [pair for pair, (_, strength) in pairs.items() if np.isfinite(strength)]
     strongest = sorted(known, key=lambda pair: pairs[pair][1], reverse=True)[:maps]
-    figure = Figure(figsize=(5.2 + 3.6 * len(strongest), 4.8), layout="constrained")
+    figure = NamesFigure(figsize=(5.2 + 3.6 * len(strongest), 4.8), layout="constrained")
     figure.suptitle(title)
     first, *others = np.atleast_1d(figure.subplots(1, 1 + len(strongest), width_ratios=[1.5, *[1] * len(strongest)]))
     strengths = np.full((len(names), len(names)), np.nan)

@@ -61,8 +61,13 @@ def plain(text: str) -> str:
     return _CONTROL.sub(lambda sign: repr(sign[0])[1:-1], text)
 
 
+def entry(text: str) -> str:
+    """Return a text as one entry of an output, `plain`: lines after the first are indented, so a name forges none."""
+    return plain(text).replace("\n", "\n  ")
+
+
 def _plain_record(record: logging.LogRecord) -> bool:
-    record.msg, record.args = plain(record.getMessage()), None
+    record.msg, record.args = entry(record.getMessage()), None
     return True
 
 
@@ -81,9 +86,9 @@ def setup(*, debug: bool) -> None:
     logger.setLevel(logging.DEBUG if debug else logging.INFO)
 
 
-def say(text: str = "") -> None:
-    """Print a line of results on standard output."""
-    Console(soft_wrap=True, markup=False, highlight=False).print(plain(text))
+def say(text: str = "", *, whole: bool = False) -> None:
+    """Print a line of results on standard output, as an `entry`; `whole` is for a text of lines, such as JSON."""
+    Console(soft_wrap=True, markup=False, highlight=False).print(plain(text) if whole else entry(text))
 
 
 def print_table(title: str, columns: list[str], rows: list[list[str]], *, left: bool = False) -> None:
@@ -96,7 +101,7 @@ def print_table(title: str, columns: list[str], rows: list[list[str]], *, left: 
     terminal = Console()
     # A log has no width, and a table that is folded into 80 columns is hard to read.
     out = terminal if terminal.is_terminal else Console(width=150)
-    out.print(plain(title), style="bold", markup=False, highlight=False)
+    out.print(entry(title), style="bold", markup=False, highlight=False)
     out.print(table)
 
 
@@ -119,10 +124,13 @@ def progress(what: str, total: int | None, done: int = 0, every: int | None = No
         A function to call after each step, with a short text about it.
     """
     if _errors.is_terminal:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, TextColumn("{task.fields[words]}"), console=_errors, transient=True) as bar:
-            task = bar.add_task(what, total=total, completed=done, words="")
-            yield lambda words: bar.update(task, advance=1, words=escape(plain(words)))
+        name = TextColumn("{task.description}", markup=False)
+        columns = (name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(
+            *columns, TextColumn("{task.fields[words]}", markup=False), console=_errors, transient=True
+        ) as bar:
+            task = bar.add_task(entry(what), total=total, completed=done, words="")
+            yield lambda words: bar.update(task, advance=1, words=entry(words))
         return
     each = every or max(1, (total or 0) // LOG_LINES)
     count = done

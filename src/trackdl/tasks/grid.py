@@ -154,7 +154,8 @@ def show(result: Result) -> str:
     say(f"{networks}{', the others fail at ' if impossible else ''}{reasons}")
     show_conclusions(result.conclusions)
     if experiment.remark:
-        say(f"\nEvery figure above was {experiment.remark}.")
+        say()
+        say(f"Every figure above was {experiment.remark}.")
     say(f"run {result.run.id}")
     choice = [f"; {experiment.choice_words} {best.score[place]:.2%}, place {place + 1}" for place in chosen]
     return (

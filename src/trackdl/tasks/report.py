@@ -34,11 +34,14 @@ def run(experiment: ReportSpec) -> None:
                 say(f"skipped: {error}")
     if steps[-1][0].task != "ledger":
         _sum_up(sums)
-    say("\n`make ui` shows the runs with their curves and figures, and the registered models.")
+    say()
+    say("`make ui` shows the runs with their curves and figures, and the registered models.")
 
 
 def _sum_up(sums: list[str]) -> None:
-    say("\nIn short\n")
+    say()
+    say("In short")
+    say()
     for line in sums:
         say(line)
     say()

@@ -105,5 +105,7 @@ def show_conclusions(found: Conclusions) -> None:
     print_table(f"{found.title}: one value against another, all else equal", *contrast_rows(found.contrasts))
     for verdict in found.verdicts:
         say(f"{verdict.decision.upper()}. {verdict.words}")
-    say(f"\n{SCOPE}")
-    say(f"\n{found.curse.words}")
+    say()
+    say(SCOPE)
+    say()
+    say(found.curse.words)
