@@ -189,7 +189,7 @@ def cut_short(root: Path) -> None:
         (one_class, ["train: the only class is 'rose'", "one folder for each class"]),
         (one_image, ["class 'leaf' has one image", "test_folder:"]),
         (no_image, ["leaf: there is no image in this class"]),
-        (a_level_more, ["leaf/spring: a folder in the class 'leaf'", "name it instead"]),
+        (a_level_more, ["leaf/spring: a folder in the class 'leaf'", "Move spring elsewhere"]),
         (an_image_above, ["0.png: an image beside the class folders"]),
         (cut_short, ["leaf/0.png: the image is damaged or cut short"]),
     ],
@@ -197,6 +197,18 @@ def cut_short(root: Path) -> None:
 def test_a_wrong_folder_is_one_clear_error(harm: Callable[[Path], None], words: list[str], tmp_path: Path) -> None:
     harm(folders(tmp_path / "train"))
     refused(*words, folder="train")
+
+
+def test_a_wrong_level_is_refused_and_the_right_one_named(tmp_path: Path) -> None:
+    folders(tmp_path / "all" / "signs_train")
+    folders(tmp_path / "all" / "signs_test", each=1)
+    words = f"Name {tmp_path / 'all' / 'signs_train'} as the folder, and {tmp_path / 'all' / 'signs_test'} as that"
+    refused("(leaf, rose, sea)", words, "--test-dir", folder="all")
+    refused(f"in {tmp_path / 'all' / 'signs_test'} (leaf, rose, sea), ", words, folder=str(tmp_path))
+    (tmp_path / "one").mkdir()
+    (tmp_path / "all" / "signs_train").rename(tmp_path / "one" / "signs")
+    refused(f"below, in {tmp_path / 'one' / 'signs'} (leaf, rose, sea). Name it instead", folder="one")
+    refused(f"one class of {tmp_path / 'one' / 'signs'}: name that folder", folder="one/signs/leaf")
 
 
 def test_a_folder_that_is_not_there_is_an_error() -> None:

@@ -194,6 +194,10 @@ def test_a_bundle_is_checked_without_a_store_and_every_change_is_found(root: Pat
     assert any("'$(touch here)/experiments'/mnist.yaml" in words for words in found.differences), "it is quoted"
     forger.restore()
 
+    for name in (".DS_Store", "runs/._1.zip", "__MACOSX/ledger.json"):
+        (place / name).parent.mkdir(exist_ok=True)
+        (place / name).write_text("left there by a system")
+    assert task.verify(place).differences == []
     (place / "more.txt").write_text("not listed")
     assert any("more.txt: the crate does not list it" in words for words in task.verify(place).differences)
     forger.restore()

@@ -114,6 +114,16 @@ def test_letters_that_are_only_tested(letters: Path) -> None:
     assert dict(result.run.history("test_accuracy"))[20] == dict(result.run.history("train_accuracy"))[20]
 
 
+def test_a_wrong_folder_is_refused_before_anything_is_trained(letters: Path) -> None:
+    above = letters.parent / "above"
+    above.mkdir()
+    letters.rename(above / "letters")
+    words = r"the only class is 'letters'.*letters \(bar, block, dash\)\. Name it instead"
+    with pytest.raises(InputError, match=words):
+        transfer.run(experiment(above))
+    assert not mlflow.MlflowClient().search_registered_models()
+
+
 def test_letters_of_other_classes_cannot_be_tested(letters: Path, tmp_path: Path) -> None:
     (letters / "bar").rename(tmp_path / "elsewhere")
     other = tmp_path / "other"

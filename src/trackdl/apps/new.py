@@ -8,7 +8,7 @@ from shlex import quote
 
 from trackdl.errors import InputError
 from trackdl.system.console import say
-from trackdl.system.paths import whole_file
+from trackdl.system.paths import is_passed_over, whole_file
 
 # The kinds of experiment that there are templates of, each with its files: a grid is of an experiment.
 TEMPLATES = {
@@ -39,7 +39,7 @@ def make(folder: Path, kinds: str = DEFAULT) -> list[str]:
         raise InputError(f"--from {kinds}: no template is called {unknown[0]!r}; there are {', '.join(TEMPLATES)}")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is a file; name a folder")
-    if found := sorted(path.name for path in folder.iterdir()) if folder.exists() else []:
+    if found := sorted(path.name for path in folder.iterdir() if not is_passed_over(path)) if folder.exists() else []:
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""
         raise InputError(f"{folder}: is not empty, it has {', '.join(found[:3])}{more}; name a new folder")
     name = folder.absolute().name

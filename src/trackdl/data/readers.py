@@ -31,7 +31,7 @@ from trackdl.data.preprocessing.squares import to_square
 from trackdl.errors import InputError, TrackdlError, one_line
 from trackdl.spec.images import MAX_CLASSES, ImageData
 from trackdl.system.findings import first_few
-from trackdl.system.paths import in_report, read_bounded
+from trackdl.system.paths import in_report, is_passed_over, read_bounded
 
 MAX_PIXELS = 1_000_000_000  # of all images, training and test, three for a pixel in colour
 _UNSIGNED_BYTE = 0x08  # the IDX format's code for the type of the items
@@ -417,18 +417,49 @@ def _class_files(root: Path) -> dict[str, list[Path]]:
     inside = _visible(root)
     endings = Image.registered_extensions()
     if images := [path for path in inside if path.is_file() and endings.get(path.suffix.lower()) in FORMATS]:
-        raise InputError(f"{images[0]}: an image beside the class folders. {_LAYOUT}")
+        raise InputError(f"{images[0]}: an image beside the class folders. {_right_level(root)}{_LAYOUT}")
     classes = {path.name: _visible(path) for path in inside if path.is_dir()}
     if len(classes) < 2:
         found = f"the only class is {next(iter(classes))!r}" if classes else "there is no class in it"
-        raise InputError(f"{root}: {found}. {_LAYOUT}")
+        raise InputError(f"{root}: {found}. {_right_level(root)}{_LAYOUT}")
     for name, files in classes.items():
         if not files:
             raise InputError(f"{root / name}: there is no image in this class. {_LAYOUT}")
         if inner := [path for path in files if path.is_dir()]:
-            advice = f"If {root / name} holds the class folders, name it instead"
-            raise InputError(f"{inner[0]}: a folder in the class {name!r}. {advice}. {_LAYOUT}")
+            advice = f"{_right_level(root) or f'Move {inner[0].name} elsewhere. '}{_LAYOUT}"
+            raise InputError(f"{inner[0]}: a folder in the class {name!r}, which holds images. {advice}")
     return classes
+
+
+def _right_level(root: Path) -> str:
+    """Return which folder above or below `root` looks like one of class folders, as advice; empty if none does."""
+    above = root.absolute().parent
+    if above != root and _is_of_classes(above):
+        return f"It looks like one class of {above}: name that folder instead. "
+    below = [folder for folder in _folders_in(root) if _is_of_classes(folder)]
+    below = below or [inner for folder in _folders_in(root) for inner in _folders_in(folder) if _is_of_classes(inner)]
+    if not below:
+        return ""
+    found = first_few([f"{folder} ({first_few([one.name for one in _folders_in(folder)])})" for folder in below])
+    words = f"Class folders are a level below, in {found}. "
+    tests = [folder for folder in below if re.search("test|val", folder.name.lower())]
+    if len(tests) == 1 and len(below) == 2:
+        (learnt,) = (folder for folder in below if folder not in tests)
+        return f"{words}Name {learnt} as the folder, and {tests[0]} as that of the test (--test-dir or test_folder:). "
+    return f"{words}Name {'it' if len(below) == 1 else 'one of them'} instead. "
+
+
+def _is_of_classes(folder: Path) -> bool:
+    """Return whether a folder holds at least two folders with files, none of which holds another folder."""
+    classes = _folders_in(folder)
+    try:
+        return len(classes) > 1 and all(_visible(one) and not _folders_in(one) for one in classes)
+    except InputError:  # a folder that nobody named cannot be read
+        return False
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.iterdir()) if path.is_dir() and not is_passed_over(path)]
 
 
 def _visible(folder: Path) -> list[Path]:

@@ -24,7 +24,7 @@ from trackdl.ledger.archive import Archive, Only, Record, Records, parsed
 from trackdl.ledger.folder import COMMITTED
 from trackdl.ledger.model import Ledger
 from trackdl.spec import Experiment
-from trackdl.system.paths import content_of, report_root, whole_file
+from trackdl.system.paths import content_of, is_passed_over, report_root, visible_files, whole_file
 
 METADATA, LEDGER, PAGE, HEAD = "ro-crate-metadata.json", "ledger.json", "ledger.html", "README.md"
 SCHEMA = "schema.json"
@@ -104,7 +104,7 @@ def report_files() -> dict[str, bytes]:
     """Return the report's files by their path in its folder: experiments, and tables of printed and own numbers."""
     root, found = report_root(), {}
     for path in sorted([*root.glob("*"), *root.glob("results/*")]):
-        if path.suffix not in ENDINGS or not path.is_file() or path.name.startswith("."):
+        if path.suffix not in ENDINGS or not path.is_file() or is_passed_over(path):
             continue
         try:
             found[path.relative_to(root).as_posix()] = content_of(path, MAX_FILE)
@@ -225,7 +225,7 @@ class Bundle(Records):
         self.root = root
         self._left = MAX_ALL
         self._fetch = cache(self._member)
-        for file in sorted((root / "runs").glob("*.zip")):
+        for file in sorted(file for file in (root / "runs").glob("*.zip") if not is_passed_over(file)):
             record = self._record(file.stem)
             self.runs[record.run] = record
 
@@ -288,8 +288,8 @@ class Bundle(Records):
         listed = _listed(self.read(METADATA))
         there = {
             file.relative_to(self.root).as_posix(): file
-            for file in sorted(self.root.rglob("*"))
-            if (file.is_symlink() or not file.is_dir()) and file != self.root / METADATA
+            for file in visible_files(self.root)
+            if file != self.root / METADATA
         }
         if links := [name for name, file in there.items() if file.is_symlink()]:
             return [f"{name}: is a link, which a bundle has none of" for name in links]
@@ -305,7 +305,7 @@ class Bundle(Records):
 
     def differences(self, ledger: Ledger, experiments: Mapping[str, Experiment]) -> list[str]:
         """Return, in words, where the bundle's files are not what its ledger says."""
-        names = [file.relative_to(self.root).as_posix() for file in self.root.rglob("*") if file.is_file()]
+        names = [file.relative_to(self.root).as_posix() for file in visible_files(self.root) if file.is_file()]
         contents = {name: self.read(name) for name in names if name != METADATA}
         wanted = {PAGE: page.render(ledger, None), HEAD: page.markdown(ledger), SCHEMA: schema()}
         wanted |= {f"pictures/{name}.svg": text for name, text in page.pictures(ledger).items()}
@@ -397,7 +397,7 @@ def _unpack(file: Path, folder: Path) -> None:
                 path = PurePosixPath(one.filename)
                 if path.is_absolute() or ".." in path.parts or "\\" in one.filename:
                     raise InputError(f"{file}: {one.filename!r:.80} is an unsafe path")
-                if one.is_dir():
+                if one.is_dir() or any(map(is_passed_over, (path, *path.parents))):
                     continue
                 content = _content(opened_file, one, min(MAX_FILE, left))
                 left -= len(content)

@@ -4,7 +4,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from trackdl.errors import FileError, InputError
 
@@ -75,6 +75,37 @@ def read_bounded(path: Path, most: int) -> bytes:
         return content_of(path, most)
     except FileError as error:
         raise InputError(f"{path!s:.200}: cannot be read: it {error}") from error
+
+
+# What systems leave in folders, in lower case: nobody's images, classes or reports.
+_SYSTEM = frozenset(
+    (
+        *("thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information"),  # Windows
+        *("icon\r", "__macosx"),  # macOS, whose other files are hidden
+        *("@eadir", "lost+found"),  # network drives, and disks of Linux
+    )
+)
+
+
+def is_passed_over(path: PurePath) -> bool:
+    """Return whether a file or folder is hidden, or a system's own: nobody has put it where it is."""
+    return path.name.startswith(".") or path.name.lower() in _SYSTEM
+
+
+def visible_files(folder: Path) -> list[Path]:
+    """Return the files at any depth below a folder, sorted; those that are passed over are left out with all in them.
+
+    Raises:
+        InputError: A folder cannot be read.
+    """
+    found: list[Path] = []
+    try:
+        for path in sorted(folder.iterdir()):
+            if not is_passed_over(path):
+                found += visible_files(path) if path.is_dir() and not path.is_symlink() else [path]
+    except OSError as error:
+        raise InputError(f"{folder!s:.200}: cannot be read ({error.strerror})") from error
+    return found
 
 
 @contextmanager

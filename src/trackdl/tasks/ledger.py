@@ -21,7 +21,7 @@ from trackdl.ledger.sources import FigureQuery, SeedRun, Sources
 from trackdl.spec import Experiment, LedgerSpec, TableSpec, TrainedSpec, TransferSpec
 from trackdl.system.console import counted, print_table, progress, say
 from trackdl.system.machine import environment
-from trackdl.system.paths import project_root, report_root, whole_file
+from trackdl.system.paths import project_root, report_root, visible_files, whole_file
 from trackdl.tasks import _report_weights, _start
 from trackdl.tracking import runs
 from trackdl.tracking.runs import Run
@@ -187,7 +187,7 @@ def _report_files(opened: bundle.Bundle, ledger: Ledger) -> tuple[list[str], lis
     if not mine:
         return [], ["what the report prints is taken from the bundle: the report itself is not here to compare"]
     root = opened.root / ledger.files
-    theirs = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
+    theirs = {path.relative_to(root).as_posix() for path in visible_files(root) if path.is_file()}
     return [
         f"{ledger.files}/{name}: is not the file of the report that is here, {report_root() / name}"
         for name in sorted(mine.keys() | theirs)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from trackdl import ledger, serving, spec
 from trackdl.analysis.stats import exact_interval
 from trackdl.data.greek.letters import Letters, load_letters, read_folders
+from trackdl.data.readers import class_folders
 from trackdl.errors import Diverged, InputError
 from trackdl.networks.build import arguments_of, build, count_parameters
 from trackdl.networks.head import Frozen, freeze, replace_head, set_dropout_of_maps
@@ -79,8 +80,11 @@ def run(experiment: TransferSpec) -> Result:
     runs.close_abandoned(experiment.name)
     registry.check_free(registry.name_of(experiment))
     ledger.check_numbers(experiment)
+    data = experiment.data
+    if folders := [in_report(named) for named in (data.folder, data.test_folder) if named]:
+        class_folders(folders, data.rename)  # what is wrong with them is said before anything is trained
     source = _source(experiment)
-    data, colour = experiment.data, source.card.colour
+    colour = source.card.colour
     letters, unseen = _letters(experiment, colour=colour)
     synthetic = " (synthetic letters)" if letters.origin == "synthetic" else ""
     name = f"{experiment.name} {data.preprocessing or ''}".strip() + synthetic
