@@ -32,15 +32,31 @@ def answers(*words: str | Path) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Make a folder with three pictures, one of them deeper, and what is none."""
+    """Make a folder with three pictures, one of them deeper, and what a system or a program has left there."""
     place = tmp_path / "letters"
     (place / "more").mkdir(parents=True)
     (place / "a.png").write_bytes(content(letter()))
     (place / "b.JPG").write_bytes(content(letter("L"), "JPEG"))
     (place / "more/c.webp").write_bytes(content(letter(), "WEBP"))
-    (place / "notes.txt").write_text("not a picture")
-    (place / ".hidden.png").write_bytes(b"")
+    for name in ("Thumbs.db", "desktop.ini", ".DS_Store", "._a.png", ".hidden/d.png", "more/__MACOSX/._a.png"):
+        (place / name).parent.mkdir(exist_ok=True)
+        (place / name).write_bytes(b"not a picture")
     return place
+
+
+def test_what_an_image_is_its_content_says_and_what_is_none_is_named(folder: Path) -> None:
+    add_pictures()
+    for name in ("photo.jfif", "photo.JPE", "photo.HEIC", "photo"):
+        (folder / name).write_bytes(content(letter("L"), "JPEG"))
+    (folder / "notes.txt").write_text("not a picture")
+    done = run("greek-cnn", folder, "--json")
+    assert isinstance(done.exception, InputError)
+    assert str(done.exception).startswith("1 of 8 could not be used:")
+    assert f"{folder / 'notes.txt'}: not an image" in str(done.exception)
+    assert done.exception.exit_code == 2
+    found = {Path(item["file"]).name: "label" in item for item in json.loads(done.output)}
+    assert found.pop("notes.txt") is False
+    assert found == dict.fromkeys(["a.png", "b.JPG", "c.webp", "photo", "photo.HEIC", "photo.JPE", "photo.jfif"], True)
 
 
 def test_files_and_folders_are_answered_in_order(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,6 +101,7 @@ def test_what_cannot_be_answered_is_named_and_the_rest_is_answered(folder: Path)
 def test_a_folder_without_pictures_is_an_error(tmp_path: Path) -> None:
     add_pictures()
     (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "Thumbs.db").touch()
     with pytest.raises(InputError, match="no images in this folder"):
         predict.predict("models:/greek-cnn@champion", [str(tmp_path / "empty")])
 

@@ -15,9 +15,9 @@ from trackdl.data.tables.cells import read_cells
 from trackdl.errors import InputError
 from trackdl.serving import ServedImages, ServedTable
 from trackdl.system.console import print_table, say
+from trackdl.system.paths import visible_files
 from trackdl.tracking.registry.files import find, verified
 
-SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".png", ".pgm", ".ppm", ".qoi", ".tif", ".tiff", ".webp")
 _BATCH = 128  # images read before they are classified, so that a large folder does not fill the memory
 _STDIN = "-"
 
@@ -92,16 +92,15 @@ def _line(item: dict[str, Any], top: int) -> list[str]:
 
 
 def _image_files(files: Sequence[str]) -> Iterator[str]:
-    """Yield every image file; of folders, the files with an image's suffix, sorted, without hidden ones."""
+    """Yield every file, and all files of folders: whether one is an image, its content says, not its name."""
     for file in files:
         path = Path(file)
         if file == _STDIN or not path.is_dir():
             yield file
-            continue
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
-        if not inside:
-            raise InputError(f"{file}: no images in this folder ({', '.join(SUFFIXES)})")
-        yield from map(str, inside)
+        elif inside := visible_files(path):
+            yield from map(str, inside)
+        else:
+            raise InputError(f"{file}: no images in this folder; hidden files and those of a system are passed over")
 
 
 def _images(served: ServedImages, names: Sequence[str]) -> Iterator[dict[str, Any]]:
