@@ -1,6 +1,7 @@
 """Any network on any images: the protocols with and without a validation split, from tiny files of the test's own."""
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from trackdl.tasks import classify
 from trackdl.tracking import runs, training_runs
 from trackdl.tracking.registry import register as registry
 from trackdl.tracking.runs import Run
+from trackdl.training.image_splits import check_apart
 
 SMALL = {
     "layers": [{"conv": "width", "size": 5, "stride": 3}, "relu", "flatten", {"dense": "classes"}],
@@ -288,3 +290,37 @@ def test_the_resolved_file_of_a_list_runs_again_to_the_same_weights(folder: Path
     assert spec.flatten(again)["network.with.width"] == 3
     classify.run(again)
     assert same(weights("1"), weights("2"))
+
+
+@pytest.mark.parametrize("held", [{}, HELD])
+def test_copies_of_training_images_are_left_out_of_what_is_measured(folder: Path, held: dict[str, float]) -> None:
+    arrays = dict(np.load(folder / "blobs.npz"))
+    arrays["x_test"][:6], arrays["y_test"][:6] = arrays["x_train"][:6], arrays["y_train"][:6]
+    arrays["x_test"][6] = np.clip(arrays["x_train"][6] * 1.05 + 1, 0, 255)  # a little lighter
+    arrays["x_train"][100:120], arrays["y_train"][100:120] = arrays["x_train"][:20], arrays["y_train"][:20]
+    np.savez(folder / "blobs.npz", **arrays)
+    run = classify.run(experiment(folder, **held)).run
+    last = "test" if held else "test-epoch-00003"
+    tested = load_file(run.fetch(f"predictions/{last}.safetensors", folder))["targets"]
+    assert tested.tolist() == arrays["y_test"][7:].tolist()
+    left = json.loads(run.fetch("left_out.json", folder).read_text())
+    assert left["test"][0] == "test image 1 (as training image 1)"
+    assert len(left["test"]) == dict(run.history("left_out_test"))[0] == 7
+    if held:
+        validated = load_file(run.fetch("predictions/val-epoch-00003.safetensors", folder))["targets"]
+        assert len(validated) + len(left["val"]) == 40
+        assert left["val"]
+    arrays["x_test"], arrays["y_test"] = arrays["x_train"][:9], arrays["y_train"][:9]
+    np.savez(folder / "blobs.npz", **arrays)
+    with pytest.raises(InputError, match="all 9 test images are copies of training images"):
+        classify.run(experiment(folder, **held))
+
+
+def test_a_study_refuses_images_that_are_there_twice(folder: Path) -> None:
+    data = experiment(folder).data
+    check_apart(data)
+    arrays = dict(np.load(folder / "blobs.npz"))
+    arrays["x_train"][7] = arrays["x_train"][2]
+    np.savez(folder / "blobs.npz", **arrays)
+    with pytest.raises(InputError, match=r"there twice.*: training image 8 \(as training image 3\)"):
+        check_apart(data)

@@ -106,12 +106,40 @@ def test_a_version_that_is_not_there_is_an_input_error(letters: Path) -> None:
         transfer.run(experiment(letters, source="models:/mnist-cnn/7"))
 
 
-def test_letters_that_are_only_tested(letters: Path) -> None:
+def test_letters_that_are_only_tested(letters: Path, tmp_path: Path) -> None:
     digits()
-    result = transfer.run(experiment(letters, data__test_folder=str(letters)))
+    other = tmp_path / "other"
+    for path in letters.glob("*/*.png"):
+        (other / path.parent.name).mkdir(parents=True, exist_ok=True)
+        Image.open(path).rotate(40, fillcolor=240).save(other / path.parent.name / path.name)
+    result = transfer.run(experiment(letters, data__test_folder=str(other)))
     assert result.unseen is not None
     assert result.unseen.total == 12
-    assert dict(result.run.history("test_accuracy"))[20] == dict(result.run.history("train_accuracy"))[20]
+    assert not any(result.left_out.values())
+
+
+def test_nobody_is_tested_on_what_was_learnt(letters: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    digits()
+    with pytest.raises(InputError, match=r"all 12 test images are copies of training images, bar/0\.png \(as bar/0"):
+        transfer.run(experiment(letters, data__test_folder=str(letters)))
+    other = tmp_path / "other"
+    for name in SHAPES:
+        (other / name).mkdir(parents=True)
+        with Image.open(letters / name / "0.png") as seen:
+            seen.rotate(40, fillcolor=240).save(other / name / "new.png")
+            seen.resize((90, 90)).save(other / name / "smaller.jpg")
+        (other / name / "same.png").write_bytes((letters / name / "1.png").read_bytes())
+        (letters / name / "again.png").write_bytes((letters / name / "2.png").read_bytes())
+    result = transfer.run(experiment(letters, data__test_folder=str(other)))
+    assert result.unseen is not None
+    assert result.unseen.total == 3
+    assert result.left_out["test"][:2] == ["bar/same.png (as bar/1.png)", "bar/smaller.jpg (as bar/0.png)"]
+    assert result.left_out["train"] == [f"{name}/again.png (as {name}/2.png)" for name in sorted(SHAPES)]
+    assert len(result.held_out["transferred"].outputs) == 12
+    assert (dict(result.run.history("left_out_test")), dict(result.run.history("left_out_train"))) == ({0: 6}, {0: 3})
+    assert json.loads(result.run.fetch("left_out.json", tmp_path).read_text()) == result.left_out
+    transfer.show(result)
+    assert "left out of the test images, as copies of training images: 6" in capsys.readouterr().out
 
 
 def test_a_wrong_folder_is_refused_before_anything_is_trained(letters: Path) -> None:

@@ -381,6 +381,26 @@ def _folder(data: ImageData, _: Path | None) -> Pixels:
     return Pixels(pixels[:count], _labels(train), pixels[count:], _labels(test), tuple(names), _sha256_of(lines))
 
 
+def image_names(data: ImageData, images: Pixels) -> tuple[list[str], list[str]]:
+    """Return what messages call the training and the test images of an experiment: by file, or by number from 1.
+
+    Raises:
+        InputError: As `read_pixels`.
+    """
+    if not data.folder:
+        parts = ("training", images.train_labels), ("test", images.test_labels)
+        train, test = ([f"{part} image {number:,}" for number in range(1, len(labels) + 1)] for part, labels in parts)
+        return train, test
+    roots = [in_report(folder) for folder in (data.folder, data.test_folder) if folder]
+    named = class_folders(roots, data.rename)
+    files = [[(file, label) for label, of_class in enumerate(each.values()) for file in of_class] for each in named]
+    if not data.test_folder:
+        split = _test_split(data, _labels(files[0]), images.classes, str(roots[0]))
+        files = [[files[0][index] for index in part.tolist()] for part in split]
+    limited = _limited(data, _labels(files[0])).tolist() if data.per_class else range(len(files[0]))
+    return [str(files[0][index][0]) for index in limited], [str(file) for file, _ in files[1]]
+
+
 def _labels(files: Sequence[tuple[Path, int]]) -> Tensor:
     return torch.tensor([label for _, label in files])
 

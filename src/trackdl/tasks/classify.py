@@ -29,7 +29,7 @@ from trackdl.tracking.registry import register as registry
 from trackdl.tracking.registry.register import Decision, Score
 from trackdl.tracking.runs import Run
 from trackdl.training.devices import resolve_device, resolve_precision
-from trackdl.training.image_splits import Splits, split_images, trainer_for
+from trackdl.training.image_splits import Splits, apart, split_images, trainer_for
 from trackdl.training.trainer import EpochResult, Evaluation, Trainer, evaluate_with_dropout
 
 TRAINS = (
@@ -179,11 +179,12 @@ def _seed_below(parent: Run, experiment: ClassifySpec) -> tuple[Run, Decision | 
 
 
 def _train_seed(experiment: ClassifySpec, resume: str | None) -> tuple[Run, Decision]:
-    splits = _load(experiment)
+    splits, left_out = apart(experiment.data, _load(experiment))
     trainer = _trainer(experiment, splits)
     name = f"{experiment.name}, seed {experiment.training.seed}"
     with training_runs.training_run(experiment, trainer, resume, name) as run:
         _log_inputs(run, experiment, splits)
+        training_runs.log_left_out(run, left_out)
         if experiment.found_by:
             run.tags({"trackdl.role": "finalist", "trackdl.found_by": experiment.found_by})
         run.text(f"{trainer.model}\n", "network.txt")

@@ -27,7 +27,7 @@ from trackdl.studies.store import storage
 from trackdl.system.console import print_table, say
 from trackdl.tabular.faults import failed_fits
 from trackdl.tracking.runs import Run
-from trackdl.training.image_splits import grid_with_size
+from trackdl.training.image_splits import check_apart, grid_with_size
 from trackdl.workers.pool import Engine, count_workers, work_through
 
 TRAINS = ("fit_fold", "fit_fresh", "time_batch")  # covered by the code digest, with all that they reach
@@ -73,6 +73,7 @@ def run(
     count = count_workers(workers)
     storage()  # reports an unusable store before anything else is done
     experiment = grid_with_size(experiment)
+    check_apart(experiment.experiment.data)
     with trained(experiment, experiment, count, fit, engine) as (parent, studies):
         times = time_cells(experiment, studies, partial(engine, clock), count)
         table = table_of(experiment, studies, times)

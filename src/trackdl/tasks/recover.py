@@ -24,7 +24,7 @@ from trackdl.studies.grid.work import Fit, export_table, provenance, table_of, t
 from trackdl.studies.store import storage
 from trackdl.system.console import print_table, say
 from trackdl.tracking.runs import Run
-from trackdl.training.image_splits import with_size
+from trackdl.training.image_splits import check_apart, with_size
 from trackdl.workers.pool import Engine, count_workers, work_through
 
 MOST = 1e6  # that a printed loss may be
@@ -68,6 +68,7 @@ def run(
         if not 0 <= item.value <= (1 if item.unit == "fraction" else MOST):
             raise InputError(f"{printed.name}.yaml: no training can give the printed {item.metric} {item.value:g}")
     experiment = _with_size(experiment)
+    check_apart(experiment.experiment.data)
     grid = experiment.grid
     with trained(experiment, grid, count, partial(or_diverged, fit), engine) as (parent, studies):
         content = grid_table.to_csv(grid, table_of(grid, studies))

@@ -24,7 +24,7 @@ from trackdl.system.console import print_table, progress, say
 from trackdl.system.paths import project_root, report_root, whole_file
 from trackdl.tracking import runs
 from trackdl.tracking.runs import Run
-from trackdl.training.image_splits import with_size
+from trackdl.training.image_splits import check_apart, with_size
 from trackdl.workers.pool import Engine, count_workers, work_through
 
 TRAINS = ("train_segment",)  # covered by the code digest, with all that they reach
@@ -77,6 +77,7 @@ def run(
     count = count_workers(workers)
     storage()  # reports an unusable store before anything else is done
     of = with_size(experiment.experiment)
+    check_apart(of.data)
     experiment = experiment.model_copy(update={"experiment": of})
     images = load_images(of.data)
     name = experiment.study_name

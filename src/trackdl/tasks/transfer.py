@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from trackdl import ledger, serving, spec
 from trackdl.analysis.stats import exact_interval
-from trackdl.data.greek.letters import Letters, load_letters, read_folders
+from trackdl.data.greek.letters import Letters, apart, load_letters, read_folders
 from trackdl.data.readers import class_folders
 from trackdl.errors import Diverged, InputError
 from trackdl.networks.build import arguments_of, build, count_parameters
@@ -64,6 +64,7 @@ class Result:
     held_out: dict[str, HeldOut]
     unseen: Evaluation | None
     origin: str
+    left_out: dict[str, list[str]]
 
 
 def run(experiment: TransferSpec) -> Result:
@@ -85,13 +86,14 @@ def run(experiment: TransferSpec) -> Result:
         class_folders(folders, data.rename)  # what is wrong with them is said before anything is trained
     source = _source(experiment)
     colour = source.card.colour
-    letters, unseen = _letters(experiment, colour=colour)
+    letters, unseen, left_out = apart(*_letters(experiment, colour=colour))
     synthetic = " (synthetic letters)" if letters.origin == "synthetic" else ""
     name = f"{experiment.name} {data.preprocessing or ''}".strip() + synthetic
     with runs.start(experiment, name=name) as run:
         inputs = _inputs(letters, source.card, experiment)
         examples = Examples(source.card.normalise(inputs), letters.labels)
         _log_inputs(run, experiment, letters, source, unseen)
+        training_runs.log_left_out(run, left_out)
         trainer = _trainer(experiment, source, len(letters.classes))
         run.text(f"{trainer.model}\n", "network.txt")
         run.metrics({"parameters": float(count_parameters(trainer.model))})
@@ -106,7 +108,7 @@ def run(experiment: TransferSpec) -> Result:
             judged = _judge(run, trainer, Examples(shown, unseen.labels))
         decision = _register(run, experiment, trainer, evaluation, held_out[SUBJECT], judged, letters, source, inputs)
         rows = ledger.compare(experiment.numbers, run.history)
-    return Result(experiment, run, decision, rows, held_out, judged, letters.origin)
+    return Result(experiment, run, decision, rows, held_out, judged, letters.origin, left_out)
 
 
 def show(result: Result) -> str:
@@ -136,6 +138,9 @@ def show(result: Result) -> str:
         low, high = exact_interval(result.unseen.correct, result.unseen.total)
         right = f"{result.unseen.correct}/{result.unseen.total}"
         say(f"images of {result.experiment.data.test_folder}: {right} right, 95 % interval {low:.1%} to {high:.1%}")
+    for part, left in result.left_out.items():
+        if left:
+            say(f"left out of the {part} images, as copies of training images: {len(left)}; see left_out.json")
     say(f"run {result.run.id}: {result.decision}")
     right = ", ".join(f"{name} {held.correct} of {len(held.outputs)}" for name, held in result.held_out.items())
     return f"{label}, {how}{letters}, each held out: {right}."

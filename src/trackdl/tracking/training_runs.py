@@ -179,3 +179,10 @@ def restore(run: Run, trainer: Trainer) -> int:
     raise InputError(
         f"run {run.id} cannot be resumed: {found}. `--resume` takes a run of this task that has finished an epoch"
     )
+
+
+def log_left_out(run: Run, left_out: Mapping[str, Sequence[str]]) -> None:
+    """Log which images were left out as copies of training images, and how many, by the part that they were in."""
+    if any(left_out.values()):
+        run.table(left_out, "left_out.json")
+        run.metrics({f"left_out_{part}": float(len(names)) for part, names in left_out.items()})

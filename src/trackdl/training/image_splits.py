@@ -1,18 +1,21 @@
 """The images of an experiment as examples for its network: to learn from, to validate with, and to test with."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from trackdl.data.duplicates import copies, tell
 from trackdl.data.images import ImageSet, load_images, look_up, lookup_table, validation_split
+from trackdl.data.readers import image_names
 from trackdl.errors import InputError
 from trackdl.networks.build import ImageNet, make
 from trackdl.spec.classify import ClassifySpec
 from trackdl.spec.grid import GridSpec
 from trackdl.spec.images import ImageData
 from trackdl.spec.keys import with_keys
+from trackdl.system.findings import first_few
 from trackdl.training.optim import loss_of
 from trackdl.training.trainer import Examples, Trainer
 
@@ -79,6 +82,66 @@ def split_images(data: ImageData, dtype: torch.dtype) -> Splits:
         test=test,
         split_digest=hashlib.sha256(images.digest.encode() + back.numpy().tobytes()).hexdigest(),
     )
+
+
+def apart(data: ImageData, splits: Splits) -> tuple[Splits, dict[str, list[str]]]:
+    """Leave copies of training images out of the validation split and the test; data sets stay as they are published.
+
+    Returns:
+        The splits, and the names of what was left out of "val" and "test".
+
+    Raises:
+        InputError: Nothing is left of one of them.
+    """
+    images, left = splits.images, dict[str, list[str]]()
+    if data.dataset or data.sklearn:
+        return splits, left
+    trained, tested = image_names(data, images)
+
+    def kept(part: str, pixels: Tensor, names: list[str], known: Tensor, others: list[str]) -> Tensor:
+        found = copies(pixels, known)
+        left[part] = tell(found, names, others, f"{part} images are copies of training images, and are not counted")
+        if len(found) == len(names):
+            raise InputError(
+                f"{data.name}: all {len(names)} {part} images are copies of training images, {first_few(left[part])}:"
+                " a network cannot be tested on what it has learnt"
+            )
+        return torch.tensor([place for place in range(len(names)) if place not in found])
+
+    if splits.validation:
+        learn, back = validation_split(len(trained), data.validation, data.split_seed)
+        named = [[trained[place] for place in places.tolist()] for places in (back, learn)]
+        places = kept("val", images.train_images[back], named[0], images.train_images[learn], named[1])
+        splits = replace(splits, validation=splits.validation.select(places))
+    places = kept("test", images.test_images, tested, images.train_images, trained)
+    images = replace(images, test_images=images.test_images[places], test_labels=images.test_labels[places])
+    return replace(splits, images=images, test=splits.test.select(places)), left
+
+
+def check_apart(data: ImageData) -> None:
+    """Refuse images of the user's for a study, whose fits cannot leave any out, if two of them have the same pixels.
+
+    Raises:
+        InputError: Training images have, or a test image and a training image.
+    """
+    if data.dataset or data.sklearn:
+        return
+    images = load_images(data)
+    trained, tested = image_names(data, images)
+    found = [
+        (names[place], trained[other])
+        for names, pixels, known in (
+            (trained, images.train_images, None),
+            (tested, images.test_images, images.train_images),
+        )
+        for place, other in copies(pixels, known, near=False).items()
+    ]
+    if found:
+        words = first_few([f"{name} (as {other})" for name, other in found])
+        raise InputError(
+            f"{data.name}: images are there twice, so what a fit is judged by it may have learnt: {words}."
+            " Leave one of each out"
+        )
 
 
 def with_size(experiment: ClassifySpec) -> ClassifySpec:

@@ -3,23 +3,29 @@
 import hashlib
 import logging
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from trackdl.data.download.datasets import DATASETS, fetch
+from trackdl.data.duplicates import copies, tell
 from trackdl.data.greek.synthetic import render_letters
 from trackdl.data.preprocessing.image_files import MAX_BYTES, read_image
+from trackdl.data.preprocessing.squares import to_square
 from trackdl.data.readers import class_folders
-from trackdl.errors import TrackdlError
+from trackdl.errors import InputError, TrackdlError
+from trackdl.system.findings import first_few
 from trackdl.system.paths import read_bounded
 
 log = logging.getLogger(__name__)
+
+_COMPARED = 64  # pixels on a side of images that are compared
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +80,57 @@ def read_folders(folders: Sequence[Path], rename: Mapping[str, str], *, colour: 
         _read(folder, classes, colour=colour)
         for folder, classes in zip(folders, class_folders(folders, rename), strict=True)
     ]
+
+
+def apart(letters: Letters, unseen: Letters | None) -> tuple[Letters, Letters | None, dict[str, list[str]]]:
+    """Leave out copies, so that no letter is learnt from and tested on: of the letters of one class, and of the test.
+
+    Args:
+        letters: Those to learn from, which are held out in turn; only a folder of the user's may have copies.
+        unseen: Those that are only tested.
+
+    Returns:
+        Both, and the names of what was left out of "train" and "test".
+
+    Raises:
+        InputError: All letters of the test are copies.
+    """
+    left: dict[str, list[str]] = {}
+    known, kept = _squares(letters), letters
+    if letters.origin == "own":
+        labels = letters.labels
+        found = {place: other for place, other in copies(known).items() if labels[place] == labels[other]}
+        left["train"] = tell(found, letters.names, letters.names, "training images are copies, and are left out")
+        kept = _without(letters, found)
+    if unseen:
+        found = copies(_squares(unseen), known)
+        left["test"] = tell(
+            found, unseen.names, letters.names, "test images are copies of training images, and are not counted"
+        )
+        unseen = _without(unseen, found)
+        if not unseen.names:
+            raise InputError(
+                f"all {len(found)} test images are copies of training images, {first_few(left['test'])}: a network"
+                " cannot be tested on what it has learnt. Name a folder of other images"
+            )
+    return kept, unseen, left
+
+
+def _without(letters: Letters, places: Collection[int]) -> Letters:
+    """Return the letters except those at some places; the digest stays that of all files."""
+    kept = [place for place in range(len(letters.names)) if place not in places]
+    return replace(
+        letters,
+        images=tuple(letters.images[place] for place in kept),
+        names=tuple(letters.names[place] for place in kept),
+        labels=letters.labels[kept],
+    )
+
+
+def _squares(letters: Letters) -> Tensor:
+    """Return the images as they are compared with each other, uint8 [n, channels, 64, 64]."""
+    pixels = np.stack([np.atleast_3d(np.asarray(to_square(image, _COMPARED))) for image in letters.images])
+    return torch.from_numpy(pixels.transpose(0, 3, 1, 2))
 
 
 def _read(folder: Path, classes: Mapping[str, Sequence[Path]], *, colour: bool) -> Letters:
