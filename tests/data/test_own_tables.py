@@ -308,3 +308,41 @@ def test_a_card_from_before_there_were_other_tables_is_read() -> None:
         ["Cholesterol"],
         ["RestingBP", "Cholesterol"],
     )
+
+
+def rich(rows: int, seed: int = 0) -> str:
+    """Return rows that nobody would have twice by chance."""
+    numbers = np.random.default_rng(seed).random((rows, 3)).round(4).tolist()
+    return "a,b,c,y\n" + "".join(f"{a},{b},{c},{'no' if i % 2 else 'yes'}\n" for i, (a, b, c) in enumerate(numbers))
+
+
+def test_test_rows_that_were_learnt_are_not_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    text = rich(40)
+    other = tmp_path / "other.csv"
+    other.write_text(rich(6, 1) + "".join(f"{line}\n" for line in text.splitlines()[3:7]))
+    table = own(tmp_path / "a.csv", text, test_csv=str(other))
+    assert len(table.test) == 6
+    assert "4 of 10 test rows of test_csv are copies of training rows, and are not counted: row 7 (as 3)" in caplog.text
+    assert audit(table).leaks == []
+    other.write_text(text)
+    assert "other.csv: has the rows of" in error(tmp_path / "a.csv", text, test_csv=str(other))
+    other.write_text("\n".join(text.splitlines()[:20]))
+    assert "19 of 19 test rows of test_csv are copies" in error(tmp_path / "a.csv", text, test_csv=str(other))
+
+
+def test_rows_that_are_there_twice_are_held_out_together(tmp_path: Path) -> None:
+    text = rich(40) + "".join(f"{line}\n" for line in rich(40).splitlines()[1:])
+    table = own(tmp_path / "a.csv", text)
+    assert not set(table.twins[table.test]) & set(table.twins[table.train])
+    parts = [(np.setdiff1d(np.arange(80), held), held) for held in np.array_split(np.arange(80), 4)]
+    for (learn, held), (before, same) in zip(table.apart(parts), parts, strict=True):
+        assert held is same
+        assert not set(table.twins[learn]) & set(table.twins[held])
+        assert len(learn) < len(before)
+
+
+def test_rows_of_few_kinds_are_alike_by_chance_and_all_count(tmp_path: Path) -> None:
+    lines = [f"{'ab'[i % 2]},{i % 3},{'no' if i % 4 else 'yes'}\n" for i in range(60)]
+    table = own(tmp_path / "a.csv", "kind,number,y\n" + "".join(lines))
+    assert len(table.test) == 12
+    assert len(set(table.twins)) == 60

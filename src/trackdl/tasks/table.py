@@ -79,7 +79,7 @@ def run(experiment: TableSpec) -> Result:
     name, seed = experiment.name, experiment.training.seed
     table = load_table(experiment.data, seed)
     try:
-        parts = folds(table.targets, experiment.folds, experiment.repeats, seed, table.schema.classes)
+        parts = table.apart(folds(table.targets, experiment.folds, experiment.repeats, seed, table.schema.classes))
     except ValueError as error:
         raise InputError(f"cross-validation by --folds {experiment.folds}: {error}") from error
     models, steps, judged_once = _candidates(experiment, table.schema)

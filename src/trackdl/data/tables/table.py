@@ -2,7 +2,8 @@
 
 import hashlib
 import logging
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 # Among more rows an audit does not look for near duplicates, and pairs each duplicate with the first of its kind alone.
 MOST_COMPARED = 2_000
 MAX_BYTES = 200_000_000  # of a CSV file
+MOST_BY_CHANCE = 0.01  # of the rows: if more of them may be alike by chance, alike rows are no copies
 
 Places = NDArray[np.int64]
 
@@ -40,6 +42,8 @@ class Table:
         schema: The columns and classes.
         origin: "report", or "own" for the user's table in place of the report's.
         source: Where the rows come from.
+        twins: For each row, a number that it shares with the rows whose features are the same; where that may well be
+            chance, in the published data sets and in tables of few different rows, each row has a number of its own.
     """
 
     frame: pd.DataFrame
@@ -48,6 +52,7 @@ class Table:
     schema: Schema
     origin: str = "report"
     source: str = ""
+    twins: Places = field(default_factory=lambda: np.arange(0))
 
     @cached_property
     def digest(self) -> str:
@@ -63,6 +68,10 @@ class Table:
     def targets(self) -> NDArray[np.int64]:
         """Return the class of every row, int64 [n + m]."""
         return self.frame.iloc[:, -1].to_numpy()
+
+    def apart(self, parts: Sequence[tuple[Places, Places]]) -> list[tuple[Places, Places]]:
+        """Return folds, as the places of training and of held-out rows, without training rows that are held out too."""
+        return [(learn[~np.isin(self.twins[learn], self.twins[held])], held) for learn, held in parts]
 
     @property
     def train_rows(self) -> pd.DataFrame:
@@ -114,6 +123,10 @@ def load_table(data: TableData, seed: int = 0) -> Table:
     whole = _joined(parts)
     targets, classes = classes_of(whole, settings)
     if others:
+        if sorted(others.rows) == sorted(cells.rows):
+            raise InputError(
+                f"{others.name}: has the rows of {cells.name}; a network cannot be tested on what it has learnt"
+            )
         split = np.arange(len(cells.rows)), np.arange(len(cells.rows), len(whole.rows))
     train, test = split or _split(data, whole, targets, classes, seed)
     _check_split(whole, targets, classes, train, test)
@@ -121,8 +134,44 @@ def load_table(data: TableData, seed: int = 0) -> Table:
         columns = infer(whole, train, settings)
         frame = _frame(parts, columns, strict=False)
         _warn(frame, columns, whole.name)
+    twins = _twins(frame, train) if data.csv else np.arange(len(frame))
+    test = _unseen(whole.name, twins, train, test, None if others is None else len(cells.rows))
+    _check_split(whole, targets, classes, train, test)
     frame[settings.target] = targets
-    return Table(frame, train, test, Schema(columns, str(settings.target), classes), origin, source)
+    return Table(frame, train, test, Schema(columns, str(settings.target), classes), origin, source, twins)
+
+
+def _twins(frame: pd.DataFrame, train: Places) -> Places:
+    """Return `Table.twins`.
+
+    If the columns were independent, one training row would be like another with the probability that both have the
+    same value in each column. Where more than one in a hundred rows would have a twin by chance, none counts as one.
+    """
+    shares = [frame.iloc[train][column].value_counts(normalize=True, dropna=False) for column in frame.columns]
+    if len(train) * float(np.prod([(share**2).sum() for share in shares])) > MOST_BY_CHANCE:
+        return np.arange(len(frame))
+    return np.asarray(frame.groupby(list(frame.columns), dropna=False).ngroup(), np.int64)
+
+
+def _unseen(name: str, twins: Places, train: Places, test: Places, begins: int | None) -> Places:
+    """Return the test rows without those whose features are a training row's; `begins`: where a test table does.
+
+    Raises:
+        InputError: All of them are.
+    """
+    known = np.isin(twins[test], twins[train])
+    if known.any():
+        first = dict(zip(twins[train][::-1].tolist(), train[::-1].tolist(), strict=True))
+        words = first_few(
+            [f"row {row + 1 - (begins or 0)} (as {first[twins[row]] + 1})" for row in test[known].tolist()]
+        )
+        of = f"{known.sum()} of {len(test)} test rows{' of test_csv' if begins else ''}"
+        if known.all():
+            raise InputError(
+                f"{name}: {of} are copies of training rows: {words}. A network cannot be tested on what it has learnt"
+            )
+        log.warning("%s: %s are copies of training rows, and are not counted: %s", name, of, words)
+    return test[~known]
 
 
 def _frame(parts: list[Cells], columns: list[Column], *, strict: bool = True) -> pd.DataFrame:
