@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import mlflow
 import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
@@ -130,6 +131,30 @@ def test_rows_of_a_table_are_answered_with_or_without_the_truth(tmp_path: Path) 
     done = run("heart-mlp", plain, with_truth)
     assert "column ChestPainType: is 'XYZ'" in str(done.exception)
     assert "rows.csv" in str(done.exception)
+
+
+def test_tables_as_people_save_them_are_answered(tmp_path: Path) -> None:
+    add_heart()
+    (tmp_path / "plain.csv").write_text(f"{','.join(ROW)}\n{','.join(map(str, ROW.values()))}\n")
+    first = answers("heart-mlp", tmp_path / "plain.csv")
+    spelt = [["", *map(str.lower, ROW)], ["0", *(str(cell).lower().replace(".", ",") for cell in ROW.values())]]
+    for name, data in (
+        ("spelt.csv", "\n".join(map(";".join, spelt)).encode()),
+        ("excel.csv", ("sep=;\r\n" + "\r\n".join(map(";".join, [*spelt, [""] * 12]))).encode("utf-16")),
+    ):
+        (tmp_path / name).write_bytes(data)
+        found = answers("heart-mlp", tmp_path / name)
+        assert [item["probabilities"] for item in found] == [first[0]["probabilities"]]
+    (tmp_path / "seven.jpg").write_bytes(content(letter("L"), "JPEG"))
+    done = run("heart-mlp", tmp_path / "seven.jpg")
+    assert f"{tmp_path / 'seven.jpg'}: this is an image (JPEG); expected a CSV table" in str(done.exception)
+
+
+def test_a_model_that_was_meant_is_named() -> None:
+    for name in ("mnsit-cnn", "Mnist-cnn"):
+        assert "Did you mean 'mnist-cnn'?" in str(run(name, "x.png").exception)
+    mlflow.MlflowClient().create_registered_model("people")
+    assert "Did you mean 'people'?" in str(run("poeple", "x.csv").exception)
 
 
 def test_an_unknown_model_is_an_input_error() -> None:

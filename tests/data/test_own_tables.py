@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from pydantic import ValidationError
 
 from support.tables import own
@@ -44,6 +45,8 @@ WAYS = {
     "Windows' line ends": PLAIN.replace("\n", "\r\n").encode(),
     "trailing empty rows and a column": "\n".join([*(f"{line}," for line in PLAIN.split()), ",,,", ",,,", ""]).encode(),
     "spaces": PLAIN.replace(",", ", ").encode(),
+    "rows' numbers": "".join(f"{n - 1 if n else ''},{line}\n" for n, line in enumerate(PLAIN.split())).encode(),
+    "rows' names": "".join(f"{n * 7 or 'Unnamed: 0'},{line}\n" for n, line in enumerate(PLAIN.split())).encode(),
 }
 
 
@@ -94,8 +97,8 @@ def test_decimal_commas_are_told_apart(text: str, cells: list[list[str]]) -> Non
     ("text", "keys", "words"),
     [
         ("age,age,y\n1,2,a\n", {}, "duplicate column 'age'"),
-        (",age,y\n0,1,a\n", {}, "column 1 has no name; name it in the file, or drop it: drop: ['']"),
-        ("age,y\n1,a,b\n", {}, "row 1 has 3 cells, but the header has 2"),
+        (",age,y\nx,1,a\n", {}, "column 1 has no name; name it in the file, or drop it: drop: ['']"),
+        ("age,y\n1,a,b\n", {}, "row 1 has 3 cells, but the header has 2, separated by commas; a number with a"),
         ("age,y\n1,a\n2\n", {}, "row 2 has 1 cells, but the header has 2"),
         ("age,y\n", {}, "no rows below the header"),
         ('age,y\n"1,a\n', {}, "not a CSV table"),
@@ -134,6 +137,26 @@ def test_decimal_commas_are_told_apart(text: str, cells: list[list[str]]) -> Non
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, keys: dict[str, Any], words: str) -> None:
     assert words in error(tmp_path / "t.csv", text, **keys)
+
+
+def image(form: str) -> bytes:
+    file = io.BytesIO()
+    Image.new("L", (20, 20), 200).save(file, form)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (PLAIN.replace("kind", "Größe").encode("cp1252"), "byte 6, in line 1, is “ö” if it is Windows-1252"),
+        (PLAIN.encode("utf-16")[2:], "it may be UTF-16 without a byte order mark"),
+        (image("PNG"), "this is an image (PNG); expected a CSV table"),
+        (image("JPEG"), "this is an image (JPEG)"),
+        (b"PK\x03\x04\x14\0\x06", "this is a workbook (or a zip archive), not its table"),
+    ],
+)
+def test_what_is_no_text_is_said(tmp_path: Path, content: bytes, words: str) -> None:
+    assert words in error(tmp_path / "t.csv", content)
 
 
 def test_names_of_the_rows_are_no_categories(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,9 +13,10 @@ from hypothesis import strategies as st
 
 from support.tables import features, load_heart
 from trackdl.data.download.datasets import read
+from trackdl.data.tables.cells import called
 from trackdl.data.tables.heart import FEATURES
 from trackdl.data.tables.inputs import Preparation
-from trackdl.data.tables.schema import check_rows
+from trackdl.data.tables.schema import check_rows, meant
 from trackdl.data.tables.table import Table, audit
 from trackdl.errors import InputError
 from trackdl.spec.table import TableInputs
@@ -66,7 +68,7 @@ def test_what_is_written_is_read_whatever_the_columns_order(rows: list[tuple[obj
         ("130", "-1", "row 1, column RestingBP: is '-1'"),
         ("1.5", "inf", "row 1, column Oldpeak: is 'inf'; it may be a number from -10 to 10"),
         (",M,", ",X,", "row 1, column Sex: is 'X'; it may be one of F, M"),
-        ("Flat", "flat", "row 1, column ST_Slope: is 'flat'; it may be one of Down, Flat, Up"),
+        ("Flat", "flatt", "row 1, column ST_Slope: is 'flatt'; it may be one of Down, Flat, Up"),
     ],
 )
 def test_a_wrong_cell_is_named_by_row_and_column(old: str, new: str, words: str) -> None:
@@ -158,10 +160,50 @@ def test_ones_own_tables_are_split_by_the_seed(tmp_path: Path, report: Table) ->
     assert not set(first.train) & set(first.test)
     assert first.test.tolist() == again.test.tolist() != other.test.tolist()
     assert abs(first.targets[first.test].mean() - first.targets.mean()) < 0.05
+    report.frame[90:150].to_csv(tmp_path / "other.csv", index=False)
+    apart = load_heart(path, tmp_path / "other.csv")
+    assert (len(apart.train), len(apart.test)) == (100, 50)  # ten rows were in both
     shutil.copy(path, tmp_path / "same.csv")
-    apart = load_heart(path, tmp_path / "same.csv")
-    assert (len(apart.train), len(apart.test)) == (100, 100)
-    assert len(audit(apart).leaks) >= 100  # every row is on both sides
+    with pytest.raises(InputError, match="has the rows of"):
+        load_heart(path, tmp_path / "same.csv")
+
+
+@pytest.mark.parametrize(
+    "change",
+    {
+        "a header in lower case": lambda frame: frame.rename(columns=str.lower),
+        "a header with spaces": lambda frame: frame.rename(columns={"RestingBP": "Resting BP", "ST_Slope": "st slope"}),
+        "cells in lower case": lambda frame: frame.map(lambda cell: cell.lower() if isinstance(cell, str) else cell),
+        "true and false": lambda frame: frame.replace({"HeartDisease": {0: "False", 1: "True"}}),
+        "yes and no": lambda frame: frame.replace(
+            {
+                "HeartDisease": {0: "no", 1: "yes"},
+                "ExerciseAngina": {"Y": "Yes", "N": "No"},
+                "FastingBS": {0: "n", 1: "y"},
+            }
+        ),
+        "names of classes": lambda frame: frame.replace({"HeartDisease": {0: "Normal", 1: "Heart disease"}}),
+    }.items(),
+    ids=lambda item: item[0],
+)
+def test_names_and_cells_may_be_spelt_otherwise(tmp_path: Path, report: Table, change: Any) -> None:
+    path, plain = tmp_path / "own.csv", report.frame.head(60).astype({"HeartDisease": object, "FastingBS": object})
+    plain.to_csv(path, index=False)
+    expected = load_heart(path).frame
+    change[1](plain).to_csv(path, index=False)
+    pd.testing.assert_frame_equal(load_heart(path).frame, expected)
+
+
+def test_what_is_not_certain_is_named(tmp_path: Path, report: Table) -> None:
+    path = tmp_path / "own.csv"
+    report.frame.head(60).replace({"HeartDisease": {0: "nein", 1: "ja"}}).to_csv(path, index=False)
+    with pytest.raises(InputError, match="column HeartDisease: is 'ja'; it may be one of 0, 1"):
+        load_heart(path)
+    assert meant("Yes", ["Y", "yes"]) == "yes"
+    assert meant("yes", ["Y", "N", "unknown"]) == "yes"  # of three choices two are no words for true and false
+    assert meant("a", ["A", "Ａ", "b"]) == "A"
+    assert meant("true", ["true", "TRUE", "false"]) == "true"
+    assert called(["age", "AGE", "sex"], ["Age", "Sex"]) == ["age", "AGE", "Sex"]
 
 
 def test_a_table_of_one_class_is_refused(tmp_path: Path) -> None:

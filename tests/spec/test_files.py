@@ -181,6 +181,22 @@ def test_one_fault_is_one_line_and_many_are_counted() -> None:
     assert len(str(many.value).splitlines()) == 13
 
 
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("training.momentum", "'training.optimizer.momentum'"),
+        ("momentum", "'training.optimizer.momentum'"),
+        ("data.batch_size", "'training.batch_size'"),
+        ("training.momentun", "'training.optimizer.momentum'"),
+        ("training.optimizer.momentun", "'momentum'"),
+        ("trainig.optimizer", "'training'"),
+    ],
+)
+def test_a_key_of_another_section_is_named_whole(key: str, words: str) -> None:
+    with pytest.raises(InputError, match=f"unknown key; did you mean {words}\\? The keys here are"):
+        parse(GOOD, {key: 1})
+
+
 def test_an_unknown_key_in_a_list_names_its_neighbours() -> None:
     with pytest.raises(InputError, match=r"'reported.0.quot'.*did you mean 'quote'.*metric, epoch, value, quote"):
         parse(GOOD + "reported: [{metric: a, value: 1, quot: b}]\n")

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from trackdl.errors import InputError
+from trackdl.spec.keys import meant
 from trackdl.system.console import print_table, say
 from trackdl.system.paths import whole_file
 from trackdl.tracking.registry import readme, versions
@@ -24,7 +25,8 @@ def list_models(names: Sequence[str], *, as_json: bool) -> None:
     unknown = set(names) - {model.name for model in found}
     if unknown:
         known = ", ".join(model.name for model in found) or "none"
-        raise InputError(f"no registered model {', '.join(sorted(unknown))}; registered are: {known}")
+        near = "".join(meant(name, [model.name for model in found]) for name in sorted(unknown))
+        raise InputError(f"no registered model {', '.join(sorted(unknown))}; {near}Registered are: {known}")
     chosen = [model for model in found if not names or model.name in names]
     if as_json:
         say(json.dumps([asdict(model) for model in chosen], indent=1, ensure_ascii=False), whole=True)

@@ -128,10 +128,10 @@ def _input(served: ServedImages, name: str) -> Tensor | dict[str, Any]:
 
 def _rows(served: ServedTable, file: str) -> Iterator[dict[str, Any]]:
     label = "standard input" if file == _STDIN else file
-    columns = {column.name for column in served.card.columns}
+    columns = [column.name for column in served.card.columns]
     try:
         content = sys.stdin.buffer.read() if file == _STDIN else Path(file).read_bytes()
-        cells = read_cells(content, label)
+        cells = read_cells(content, label).called([*columns, served.card.target])
         # Columns that the training left out, the class among them, may stay in the file.
         cells = cells.without([name for name in cells.header if name not in columns])
         answers = served.records([dict(zip(cells.header, row, strict=True)) for row in cells.rows])

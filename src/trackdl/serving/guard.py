@@ -262,7 +262,8 @@ def parse(body: bytes, kind: str, limits: Limits) -> Any:
     if kind == CSV:
         lines = text.splitlines()
         _check(len(lines) - 1, "items", limits.items)
-        _check(max(line.count(",") for line in lines) + 1, "columns", limits.columns)
+        most = max(line.count(separator) for line in lines for separator in ",;\t")
+        _check(most + 1, "columns", limits.columns)
         return text
     _check_brackets(body, limits)
     try:

@@ -1,7 +1,6 @@
 """MLflow's scoring of requests for one version of a model: `trackdl serve` puts it behind the guard."""
 
 import gc
-import io
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,7 +17,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from trackdl import serving
-from trackdl.errors import one_line
+from trackdl.data.tables.cells import called, read_cells
+from trackdl.errors import InputError
 from trackdl.serving.door import busy, http_error
 from trackdl.serving.guard import CSV, JSON, Limits, parse
 from trackdl.serving.images import CostlyError
@@ -113,7 +113,9 @@ def _answering(
 
     def answer(given: Any, kind: str) -> Response:
         try:
-            done = invocations(_parse_csv(given) if kind == CSV else _without_index(given), JSON, strict, schema)
+            done = invocations(
+                _parse_csv(given, schema) if kind == CSV else _without_index(given), JSON, strict, schema
+            )
         except MlflowException as error:
             if isinstance(error.__cause__, CostlyError):
                 raise error.__cause__ from None
@@ -161,13 +163,14 @@ def _answer_here(body: bytes, kind: str) -> tuple[bytes, int, str | None]:
     return bytes(response.body), response.status_code, response.media_type
 
 
-def _parse_csv(text: str) -> dict[str, Any]:
+def _parse_csv(text: str, schema: Any) -> dict[str, Any]:
     """Return a CSV's cells in one of MLflow's JSON forms, as texts, which the model itself converts."""
     try:
-        table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, skipinitialspace=True, index_col=False)
-    except (ValueError, pd.errors.ParserWarning) as error:
-        raise Refusal(f"the body is not a CSV table: {one_line(error)}") from None
-    return {"dataframe_split": {"columns": [str(name) for name in table.columns], "data": table.to_numpy().tolist()}}
+        cells = read_cells(text.encode(), "the body")
+    except InputError as error:
+        raise Refusal(str(error)) from None
+    names = called(cells.header, schema.input_names() if schema and schema.has_input_names() else [])
+    return {"dataframe_split": {"columns": names, "data": cells.rows}}
 
 
 def _without_index(given: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ An error names the file, the key and what it may be. Imports neither torch nor m
 reported at once.
 """
 
-import difflib
 import re
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -13,8 +12,6 @@ from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
-from typing_extensions import TypeAliasType
 
 from trackdl.errors import InputError, one_line
 from trackdl.spec.base import Curve, TrainedSpec
@@ -22,7 +19,7 @@ from trackdl.spec.cells import reported_cells
 from trackdl.spec.classify import ClassifySpec
 from trackdl.spec.experiments import KINDS, PUBLISHED, STEPS, Experiment, task_of, to_yaml
 from trackdl.spec.grid import GridSpec
-from trackdl.spec.keys import set_key
+from trackdl.spec.keys import meant, meant_key, sections_of, set_key
 from trackdl.spec.recover import PREFIX, RecoverSpec
 from trackdl.spec.report import ReportSpec
 from trackdl.system.paths import read_bounded, report_root
@@ -152,7 +149,8 @@ def recovery_of(name: str, overrides: Mapping[str, Any] | None = None) -> Recove
         return made
     known = sorted(path.stem for path in report_root().glob("*.yaml"))
     if name not in known:
-        raise InputError(f"{report_root()} has no experiment {name!r:.80}; it has {', '.join(known)}")
+        near = meant(name, known)
+        raise InputError(f"{report_root()} has no experiment {name!r:.80}; {near}it has {', '.join(known)}")
     if (task := _task_in(stated)) != "classify":
         raise InputError(f"recover takes an experiment of the kind classify, and {name} is of the kind {task}")
     if not load(stated, ClassifySpec).candidates:
@@ -374,7 +372,7 @@ def _explain(name: str, kind: type[BaseModel], key: str, problem: Any, given: Ma
     origin = " (set on the command line)" if key in given else ""
     shown = "" if isinstance(problem["input"], dict | list) else f", but is {problem['input']!r:.80}"
     if problem["type"] == "extra_forbidden":
-        text = f"unknown key; {_known(kind, location)}"
+        text = f"unknown key; {_known(kind, location, key)}"
     elif missing:
         text = "missing"
     elif problem["type"] == "model_type":
@@ -398,31 +396,18 @@ def _keys(content: Any, location: tuple[Any, ...], *, missing: bool) -> list[str
     return [*keys, str(location[-1])] if missing else keys
 
 
-def _known(model: type[BaseModel], location: tuple[Any, ...]) -> str:
-    """Return which keys are allowed in place of an unknown one, and which was probably meant."""
+def _known(model: type[BaseModel], location: tuple[Any, ...], key: str) -> str:
+    """Return which keys are allowed in place of an unknown one, `key`, and which was probably meant."""
     sections = [model]
     for part in location[:-1]:
         names = {field.alias or name: field for one in sections for name, field in one.model_fields.items()}
         if part in names:
-            sections = _sections(names[part])
+            sections = sections_of(names[part].annotation)
         # What is no field is the index of a list, a key of a table of sections, or the member of a union.
         elif chosen := [one for one in sections if part in _tags(one)]:
             sections = chosen
     keys = [field.alias or name for one in sections for name, field in one.model_fields.items()]
-    close = difflib.get_close_matches(str(location[-1]), keys, n=1)
-    meant = f"did you mean '{close[0]}'? " if close else ""
-    return f"{meant}The keys here are {', '.join(dict.fromkeys(keys))}"
-
-
-def _sections(annotation: Any) -> list[type[BaseModel]]:
-    """Return the sections that a field's type names, e.g. every member of a union."""
-    if isinstance(annotation, FieldInfo):
-        annotation = annotation.annotation
-    if isinstance(annotation, TypeAliasType):
-        annotation = annotation.__value__
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [section for inner in get_args(annotation) for section in _sections(inner)]
+    return f"{meant_key(key, keys, model)}The keys here are {', '.join(dict.fromkeys(keys))}"
 
 
 def _tags(section: type[BaseModel]) -> set[str]:

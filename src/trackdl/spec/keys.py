@@ -2,10 +2,12 @@
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, TypeVar
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ValidationError
+from typing_extensions import TypeAliasType
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -62,6 +64,7 @@ def value_of_key(experiment: BaseModel, key: str) -> Any:
         ValueError: There is no such key; says which there are.
     """
     found: Any = experiment
+    passed: list[str] = []
     for part in key.split("."):
         known = found if isinstance(found, dict) else {}
         if isinstance(found, BaseModel):
@@ -69,8 +72,10 @@ def value_of_key(experiment: BaseModel, key: str) -> Any:
         if isinstance(found, list):
             known = {str(place): one for place, one in enumerate(found)}
         if part not in known:
-            raise ValueError(f"{key}: unknown key; {meant(part, known)}The keys here are {', '.join(known) or 'none'}")
+            near = meant_key(".".join([*passed, part]), known, type(experiment))
+            raise ValueError(f"{key}: unknown key; {near}The keys here are {', '.join(known) or 'none'}")
         found = known[part]
+        passed.append(part)
     return found
 
 
@@ -102,6 +107,44 @@ def meant(name: str, known: Iterable[str]) -> str:
     """Return which of the known names was probably meant, as a question; empty if none is near."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f"did you mean '{close[0]}'? " if close else ""
+
+
+def meant_key(key: str, known: Iterable[str], model: type[BaseModel]) -> str:
+    """Do as `meant` for a dotted key of an experiment: `training.momentum` is `training.optimizer.momentum`.
+
+    Args:
+        key: The key, which there is not.
+        known: The names that its last part may have.
+        model: The experiment's class.
+    """
+    head, dot, last = key.rpartition(".")
+    paths = sorted(set(_paths(model)) - {key}, key=lambda path: (not path.startswith(head + dot), len(path), path))
+    by_last: dict[str, str] = {}  # the nearest path of each last part
+    for path in paths:
+        by_last.setdefault(path.rpartition(".")[2], path)
+    same = by_last.get(last, "")
+    if not (same and same.startswith(head + dot)) and (near := meant(last, known)):
+        return near
+    same = same or next((by_last[name] for name in difflib.get_close_matches(last, list(by_last), n=1)), "")
+    return f"did you mean '{same}'? " if same else ""
+
+
+def _paths(model: type[BaseModel]) -> Iterator[str]:
+    """Yield the dotted keys that an experiment may have, without those in lists and tables."""
+    for name, field in model.model_fields.items():
+        yield field.alias or name
+        if not re.search(r"\b(list|dict)\[", str(field.annotation)):
+            for section in sections_of(field.annotation):
+                yield from (f"{field.alias or name}.{path}" for path in _paths(section))
+
+
+def sections_of(annotation: Any) -> list[type[BaseModel]]:
+    """Return the sections that a field's type names, e.g. every member of a union."""
+    if isinstance(annotation, TypeAliasType):
+        annotation = annotation.__value__
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [section for inner in get_args(annotation) for section in sections_of(inner)]
 
 
 def short_names(keys: Sequence[str], taken: Iterable[str]) -> dict[str, str]:

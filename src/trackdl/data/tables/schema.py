@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from trackdl.data.tables.cells import Cells
+from trackdl.data.tables.cells import Cells, called
 from trackdl.errors import InputError
 from trackdl.spec.table import Column, TableData
 from trackdl.system.findings import first_few
@@ -38,6 +38,25 @@ def text_of(value: Any) -> str:
     return whole if point and not rest.strip("0") and re.fullmatch(r"[-+]?\d+", whole) else text
 
 
+# Words that people write for 1 and 0, or for yes and no.
+_TRUTH = {"1": True, "true": True, "yes": True, "y": True, "0": False, "false": False, "no": False, "n": False}
+
+
+def meant(text: str, choices: Iterable[str]) -> str:
+    """Return which of some texts is certainly meant: the same, in another case, or as true is 1, Y or yes.
+
+    >>> meant("asy", ["ASY", "ATA"]), meant("True", ["0", "1"]), meant("maybe", ["no", "yes"])
+    ('ASY', '1', 'maybe')
+    """
+    known = list(choices)
+    plain = text.casefold()
+    alike = [text] if text in known else [one for one in known if one.casefold() == plain]
+    truths = {one.casefold(): _TRUTH.get(one.casefold()) for one in known}
+    if not alike and plain in _TRUTH and sorted(truths.values(), key=str) == [False, True]:
+        alike = [one for one in known if truths[one.casefold()] == _TRUTH[plain]]
+    return alike[0] if len(alike) == 1 else text
+
+
 def in_order(texts: Iterable[str]) -> list[str]:
     """Return different texts in order: numeric if all of them are numbers, else alphabetic."""
     different = sorted(set(texts))
@@ -62,12 +81,12 @@ def read_value(column: Column, value: Any, *, strict: bool = True) -> Any:
         raise ValueError("is missing")
     invalid = ValueError(f"is {value!r:.40}")
     if column.categories:
-        text = value if value in column.categories else text_of(value)
-        if isinstance(value, bool | np.bool_):
-            text = next((known for known in column.categories if known.lower() == text.lower()), text)
+        text = value if value in column.categories else meant(text_of(value), column.categories)
         if strict and text not in column.categories:
             raise invalid
         return text
+    if isinstance(value, str) and column.whole and (column.low, column.high) == (0, 1):
+        value = meant(value, ["0", "1"])
     try:
         number = math.nan if isinstance(value, bool | np.bool_) else float(value)
     except (TypeError, ValueError, OverflowError):
@@ -126,9 +145,15 @@ def check_rows(rows: Iterable[Mapping[str, Any]], columns: Sequence[Column]) -> 
     given = list(rows)
     if not given:
         raise InputError("no rows were given")
-    for number, row in enumerate(given, 1):
-        check_header([str(key) for key in row], [column.name for column in columns], f"row {number}")
-    return frame_of({column.name: [row[column.name] for row in given] for column in columns}, columns, "rows")
+    names = [column.name for column in columns]
+    spelt: dict[tuple[str, ...], list[str]] = {}  # by the row's own names: mostly all rows have the same
+    for number, row in enumerate(given):
+        own = tuple(map(str, row))
+        if own not in spelt:
+            spelt[own] = called(own, names)
+            check_header(spelt[own], names, f"row {number + 1}")
+        given[number] = dict(zip(spelt[own], row.values(), strict=True))
+    return frame_of({name: [row[name] for row in given] for name in names}, columns, "rows")
 
 
 def check_header(found: Sequence[str], expected: Sequence[str], name: str) -> None:
@@ -213,9 +238,17 @@ def check_target(cells: Cells, data: TableData) -> None:
         where, text = f"row {number}, column {target}", row[place]
         if not text or text in data.missing:
             problems.append((number, 0, f"{where}: is missing; every row needs its class"))
-        elif known and text_of(text) not in known:
+        elif known and class_of(text, data) not in known:
             problems.append((number, 0, f"{where}: is {text!r:.40}; it may be one of {', '.join(in_order(known))}"))
     raise_all(cells.name, problems)
+
+
+def class_of(text: str, data: TableData) -> str:
+    """Return the key in `classes` that a row's class is, as it is written or renamed; without any, the class."""
+    keys = {text_of(key): name for key, name in data.classes.items()}
+    found = meant(text_of(text), keys)
+    of_name = {name: key for key, name in keys.items()}
+    return found if found in keys else of_name.get(meant(found, of_name), found)
 
 
 def classes_of(cells: Cells, data: TableData) -> tuple[NDArray[np.int64], list[str]]:
@@ -226,7 +259,8 @@ def classes_of(cells: Cells, data: TableData) -> tuple[NDArray[np.int64], list[s
     """
     target, place = data.target, cells.header.index(str(data.target))
     names = {text_of(key): name for key, name in data.classes.items()}
-    found = [names.get(text_of(row[place]), text_of(row[place])) for row in cells.rows]
+    keys = {text: class_of(text, data) for text in {row[place] for row in cells.rows}}
+    found = [names.get(keys[row[place]], keys[row[place]]) for row in cells.rows]
     present = set(found)
     classes = [name for name in dict.fromkeys(names.values()) if name in present] or in_order(present)
     if len(classes) > MOST_CLASSES:

@@ -111,9 +111,10 @@ def load_table(data: TableData, seed: int = 0) -> Table:
         train, test = (_numbers(files[f"{part}_rows.txt"], part) for part in ("train", "test"))
         split = None if data.test_rows else (train, test)
     parts = [part.without(settings.drop) for part in (cells, others) if part]
+    names = [*settings.columns, str(settings.target)] if settings.columns else parts[0].header
+    parts = [part.called(names) for part in parts]
     for part in parts:
-        expected = [*settings.columns, str(settings.target)] if settings.columns else parts[0].header
-        check_header(part.header, expected, part.name)
+        check_header(part.header, names, part.name)
         check_target(part, settings)
     columns = [
         column.model_copy(update={"missing": column.missing or settings.missing})

@@ -16,6 +16,7 @@ import mlflow
 from mlflow.entities.model_registry import ModelVersion
 
 from trackdl.errors import InputError, TrackdlError
+from trackdl.spec.keys import meant
 from trackdl.system.findings import first_few
 from trackdl.tracking.moved import local_path
 from trackdl.tracking.store import client, translate_errors
@@ -62,7 +63,9 @@ def find(uri: str) -> ModelVersion:
         raise InputError(f"{uri}: expected models:/NAME@ALIAS or models:/NAME/VERSION")
     except InputError as error:
         name = rest if rest in MADE_BY else re.split("[@/]", rest)[0]
-        makes = f"`trackdl {MADE_BY[name]}` makes {name}; " if name in MADE_BY else ""
+        known = {*MADE_BY, *(model.name for model in client().search_registered_models())}
+        near = "" if name in known else meant(name, known).capitalize()
+        makes = f"`trackdl {MADE_BY[name]}` makes {name}; " if name in MADE_BY else near
         raise InputError(f"{error}. {makes}`trackdl models` lists what there is") from error
 
 
