@@ -61,7 +61,7 @@ def tell(found: Mapping[int, int], names: Sequence[str], others: Sequence[str], 
         what: What is left out of what, in words.
     """
     words = [f"{names[place]} (as {others[other]})" for place, other in found.items()]
-    if words:
+    if 0 < len(words) < len(names):  # that all are is an error of the caller's
         log.warning("%s of %s %s: %s", len(words), len(names), what, first_few(words))
     return words
 
