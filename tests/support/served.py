@@ -85,9 +85,10 @@ def add_pictures(
     seed: int = 0,
     preprocessing: str = "mnist",
     lineage: Mapping[str, str] | None = None,
+    classes: tuple[str, ...] = (),
 ) -> Decision:
     """Register a network with random weights."""
-    classes = GREEK if name == "greek-cnn" else tuple("0123456789")
+    classes = classes or (GREEK if name == "greek-cnn" else tuple("0123456789"))
     with runs.start(EXPERIMENT) as run:
         model = network(len(classes), seed)
         pixels = np.zeros((1, 28, 28))

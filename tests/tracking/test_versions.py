@@ -75,6 +75,30 @@ def test_a_promotion_that_makes_no_sense_changes_nothing(version: str, why: str,
     assert model("greek-cnn") == before
 
 
+def test_a_promotion_that_changes_what_users_get_must_be_forced() -> None:
+    add_pictures(value=0.9)
+    add_pictures(value=0.8, classes=("alpha", "gamma", "beta"))
+    words = r"greek-cnn version 2 tells apart alpha, gamma, beta, and its champion, version 1, alpha, beta, gamma: .*"
+    with pytest.raises(InputError, match=words + "--force makes it champion all the same"):
+        versions.promote("greek-cnn", "2", "why not")
+    assert model("greek-cnn").versions[1].aliases == ["champion"]
+    done = CliRunner().invoke(cli.app, ["promote", "greek-cnn", "2", "--why", "a new order", "--force"])
+    assert done.exit_code == 0, done.output
+    assert model("greek-cnn").versions[0].aliases == ["challenger", "champion"]
+
+
+def test_tags_that_are_no_json_or_no_number_are_told_and_passed_over(caplog: pytest.LogCaptureFixture) -> None:
+    add_pictures(value=0.9)
+    client = mlflow.MlflowClient()
+    client.set_registered_model_tag("greek-cnn", "trackdl.history.champion.1", "{no JSON")
+    client.set_registered_model_tag("greek-cnn", "trackdl.history.champion.2", '{"alias": "champion"}')
+    client.set_model_version_tag("greek-cnn", "1", "trackdl.score", "much")
+    found = model("greek-cnn")
+    assert (len(found.history), found.versions[0].score) == (1, None)
+    assert "trackdl.history.champion.1 is no record of a move" in caplog.text
+    assert add_pictures(value=0.5).reason == "version 1 has no score"
+
+
 def test_a_model_whose_source_lost_its_place_is_stale_until_that_comes_back() -> None:
     add_pictures("mnist-cnn", 0.9)
     source = {"trackdl.source_model": "mnist-cnn", "trackdl.source_version": "1"}
@@ -188,7 +212,37 @@ def no_digests(*_: Path) -> str:
     return "registered without its files' digests"
 
 
-TAMPERING = [put_pickle, change_weights, change_both, other_loader, change_code, remove_card, no_digests]
+def link_a_file(folder: Path, marker: Path) -> str:
+    marker.parent.mkdir(exist_ok=True)
+    (folder / "data/model/weights.safetensors").rename(folder.parent / "weights.safetensors")
+    (folder / "data/model/weights.safetensors").symlink_to(folder.parent / "weights.safetensors")
+    return "links, or what is no file"
+
+
+def link_a_folder(folder: Path, _: Path) -> str:
+    (folder / "data/more").symlink_to("/")
+    return "links, or what is no file"
+
+
+def link_nowhere(folder: Path, _: Path) -> str:
+    (folder / "data/more").symlink_to("nowhere")
+    return "links, or what is no file"
+
+
+def put_a_pipe(folder: Path, _: Path) -> str:
+    os.mkfifo(folder / "data/pipe")
+    return "links, or what is no file"
+
+
+def tag_without_json(folder: Path, _: Path) -> str:  # noqa: ARG001 - the store knows where it is
+    mlflow.MlflowClient().set_model_version_tag("greek-cnn", "1", artifacts.DIGESTS, "{no JSON")
+    return "its tag trackdl.files is not the JSON object"
+
+
+TAMPERING = [
+    *(put_pickle, change_weights, change_both, other_loader, change_code, remove_card, no_digests),
+    *(link_a_file, link_a_folder, link_nowhere, put_a_pipe, tag_without_json),
+]
 
 
 @pytest.mark.parametrize("tamper", TAMPERING, ids=lambda tamper: tamper.__name__)

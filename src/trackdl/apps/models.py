@@ -48,9 +48,9 @@ def card(uri: str, output: Path | None) -> None:
     say(f"the model card of {uri} is in {output}")
 
 
-def promote(name: str, version: str, why: str) -> None:
+def promote(name: str, version: str, why: str, *, force: bool = False) -> None:
     """Make a version the champion, and print what that changed."""
-    move = versions.promote(name, version, why)
+    move = versions.promote(name, version, why, force=force)
     say(f"{name} version {move.version} is now champion, in place of {_replaced(move.replaced)}: {move.why}")
     for model in versions.every_model():
         for item in model.versions:

@@ -93,11 +93,12 @@ def promote(
     model: Name,
     version: Annotated[int, typer.Argument(min=1, help="The new champion; an older version is a rollback.")],
     why: Annotated[str, typer.Option(help="The reason, kept with the model.")],
+    force: Annotated[bool, typer.Option("--force", help="Even if its classes or its inputs are others.")] = False,
 ) -> None:
     """Make a version the champion; the version it replaces, the reason and the time are recorded."""
     from trackdl.apps import models as command
 
-    command.promote(model, str(version), why)
+    command.promote(model, str(version), why, force=force)
 
 
 def _uri(model: str, alias: str | None, version: int | None) -> str:

@@ -6,6 +6,7 @@ write to the registry's database can also change the tag: it protects the files,
 
 import hashlib
 import json
+import os
 import re
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import mlflow
 from mlflow.entities.model_registry import ModelVersion
+from pydantic import TypeAdapter, ValidationError
 
 from trackdl.errors import InputError, TrackdlError
 from trackdl.spec.keys import meant
@@ -119,9 +121,16 @@ def verified(found: ModelVersion) -> Iterator[Path]:
             what, "it was registered without its files' digests (not by trackdl, or by an early one) to verify them by"
         )
     with _files(found) as folder:
-        if wrong := _differences(json.loads(found.tags[DIGESTS]), _digests(folder)):
+        if wrong := _differences(_registered(found, what), _digests(folder)):
             raise Unusable(what, f"its files are not those that were registered: {'; '.join(wrong)}")
         yield folder
+
+
+def _registered(found: ModelVersion, what: str) -> dict[str, str]:
+    try:
+        return TypeAdapter(dict[str, str]).validate_json(found.tags[DIGESTS])
+    except ValidationError as error:
+        raise Unusable(what, f"its tag {DIGESTS} is not the JSON object of digests that was written there") from error
 
 
 @contextmanager
@@ -135,10 +144,18 @@ def _files(found: ModelVersion) -> Iterator[Path]:
                 where = client().get_logged_model(where.removeprefix("models:/").partition("/")[0]).artifact_location
     except InputError as error:
         raise Unusable(what, f"its files are gone: {error}") from error
+    if strange := _strange(local_path(where)):
+        raise Unusable(what, f"among its files are links, or what is no file: {first_few(strange)}")
     with _fetched(f"models:/{found.name}/{found.version}") as folder:
         if not _digests(folder):
             raise Unusable(what, f"its files are gone: they are not in {local_path(where) or where}")
         yield folder
+
+
+def _strange(folder: Path | None) -> list[str]:
+    """Return what below a folder is neither a file nor a folder; a link might lead MLflow's copying anywhere."""
+    below = (Path(root, name) for root, *names in os.walk(folder or "") for name in (*names[0], *names[1]))
+    return sorted(str(path) for path in below if path.is_symlink() or not (path.is_file() or path.is_dir()))
 
 
 def broken(found: ModelVersion) -> str:

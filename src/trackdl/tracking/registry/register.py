@@ -252,7 +252,9 @@ def _decide(score: Score, old: ModelVersion | None) -> tuple[bool, str]:
         return True, f"{was} learnt from synthetic data"
     if old.tags.get("trackdl.score_data") != score.data_digest:
         return False, f"{was} was scored on other data, so the two cannot be compared"
-    before = float(old.tags["trackdl.score"])
+    before = versions.score_of(old)
+    if before is None:
+        return True, f"{was} has no score"
     words = f"{score.metric} {score.value:.4f} against {before:.4f} of {was}"
     return score.value > before, words if score.value != before else f"{words}, a tie"
 

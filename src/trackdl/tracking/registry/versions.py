@@ -6,16 +6,21 @@ unless the source has an alias of its own, which no training takes.
 """
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
+from pydantic import TypeAdapter, ValidationError
 
-from trackdl.errors import InputError
+from trackdl import serving
+from trackdl.errors import InputError, TrackdlError
 from trackdl.tracking.registry.files import DIGESTS, find, verified
 from trackdl.tracking.store import client, every, translate_errors
+
+log = logging.getLogger(__name__)
 
 _HISTORY = "trackdl.history."
 STALE = "trackdl.stale"
@@ -92,12 +97,18 @@ def move(name: str, alias: str, version: str, why: str) -> Move:
     return made
 
 
-def promote(name: str, version: str, why: str) -> Move:
-    """Make a version the champion, which may be an older one; `why` is a person's reason, kept with the move.
+def promote(name: str, version: str, why: str, *, force: bool = False) -> Move:
+    """Make a version the champion, which may be an older one.
+
+    Args:
+        name: The registered model.
+        version: The version.
+        why: A person's reason, kept with the move.
+        force: Whether it may take other inputs than the champion now, or tell other classes apart.
 
     Raises:
-        InputError: There is no such version, it is the champion already, or no reason is given.
-        TrackdlError: The version's files are not those that were registered.
+        InputError: There is no such version, it is the champion already, no reason is given, or it needs `force`.
+        TrackdlError: The version's files are not those that were registered, or no model.
     """
     if not why.strip():
         raise InputError("--why is empty: give the reason why this version is better; it is kept with the version")
@@ -106,11 +117,36 @@ def promote(name: str, version: str, why: str) -> Move:
         before = holder(name, "champion")
         if before is not None and str(before.version) == str(found.version):
             raise InputError(f"{name} version {version} is the champion already")
-        with verified(found):
-            made = move(name, "champion", str(found.version), why.strip())
+        now = _promises(found)
+        if before is not None and not force:
+            for what, known in _promises_of_champion(before).items():
+                if now[what] != known:
+                    raise InputError(
+                        f"{name} version {version} {what} {now[what]}, and its champion, version {before.version},"
+                        f" {known}: those who use it do not expect that. --force makes it champion all the same"
+                    )
+        made = move(name, "champion", str(found.version), why.strip())
         for key, value in (("why", made.why), ("when", made.when), ("replaced", made.replaced or "nobody")):
             client().set_model_version_tag(name, str(found.version), f"trackdl.promoted_{key}", value)
-    return made
+        return made
+
+
+def _promises_of_champion(found: ModelVersion) -> dict[str, str]:
+    try:
+        return _promises(found)
+    except TrackdlError:  # nobody can use it
+        return {}
+
+
+def _promises(found: ModelVersion) -> dict[str, str]:
+    """Return what users of a version rely on."""
+    with verified(found) as folder:
+        _, card = serving.read_model(folder / "data" / "model")
+    if isinstance(card, serving.TableCard):
+        takes = f"rows of {', '.join(column.name for column in card.columns)}"
+    else:
+        takes = f"{'colour' if card.colour else 'grey'} images of {card.size}×{card.size} pixels"
+    return {"tells apart": ", ".join(card.classes), "takes": takes}
 
 
 def _mark_stale(name: str) -> None:
@@ -167,7 +203,12 @@ def every_model() -> list[Model]:
 
 def _model(model: RegisteredModel, aliases: Mapping[str, Mapping[str, str]]) -> Model:
     versions = [_version(found, aliases) for found in _versions(model)]
-    moves = [Move(**json.loads(text)) for key, text in model.tags.items() if key.startswith(_HISTORY)]
+    moves = []
+    for key, text in model.tags.items():
+        try:
+            moves += [TypeAdapter(Move).validate_json(text)] if key.startswith(_HISTORY) else []
+        except ValidationError:
+            log.warning("%s: its tag %s is no record of a move, and is left out", model.name, key)
     return Model(model.name, versions, sorted(moves, key=lambda made: made.when, reverse=True))
 
 
@@ -181,13 +222,21 @@ def _version(found: ModelVersion, aliases: Mapping[str, Mapping[str, str]]) -> V
         created=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC).isoformat(timespec="seconds"),
         run_id=found.run_id or "",
         decided_by=tags.get("trackdl.decided_by", ""),
-        score=float(tags["trackdl.score"]) if "trackdl.score" in tags else None,
+        score=score_of(found),
         metrics=_metrics(found),
         source=source if "trackdl.source_model" in tags else "",
         stale=_stale(found, aliases),
         synthetic=tags.get("trackdl.synthetic") == "true",
         checkable=DIGESTS in tags,
     )
+
+
+def score_of(found: ModelVersion) -> float | None:
+    """Return the score that a version is compared by; None without one."""
+    try:
+        return float(found.tags["trackdl.score"])
+    except (KeyError, ValueError):
+        return None
 
 
 def _metrics(found: ModelVersion) -> dict[str, float]:
