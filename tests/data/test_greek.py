@@ -56,6 +56,9 @@ def test_hidden_files_and_files_beside_the_classes_are_passed_over(folder):
     before = load_letters(folder).digest
     (folder / "eta" / ".DS_Store").write_bytes(b"\0\1")
     (folder / ".git").mkdir()
+    for name in ("Thumbs.db", "__MACOSX/eta/._1.bmp", "eta/desktop.ini"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"\0")
     (folder / "README.txt").write_text("mine")
     assert load_letters(folder).digest == before
 
@@ -75,7 +78,8 @@ def test_one_class_is_too_few(tmp_path):
     image(9).save(tmp_path / "alpha" / "1.png")
     with pytest.raises(InputError, match=r"the only class is 'alpha'.*at least two"):
         load_letters(tmp_path)
-    with pytest.raises(InputError, match="an image beside the class folders"):
+    (tmp_path / "alpha" / "1.png").rename(tmp_path / "alpha" / "photo")
+    with pytest.raises(InputError, match="photo: an image beside the class folders"):
         load_letters(tmp_path / "alpha")
 
 

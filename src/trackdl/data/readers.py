@@ -38,7 +38,6 @@ _UNSIGNED_BYTE = 0x08  # the IDX format's code for the type of the items
 _IDX = re.compile(r"(?:.*-)?(train|t10k|test)-(images|labels)[-.]idx[13]-ubyte(?:\.gz)?")
 _NPZ = ("x_train", "y_train", "x_test", "y_test"), ("train_images", "train_labels", "test_images", "test_labels")
 _LAYOUT = "It must hold one folder for each class, at least two, with that class's images in it: letters/alpha/1.png."
-_NO_IMAGES = ("thumbs.db", "desktop.ini")
 _READING = {"size", "colour", "rename", "per_class", "classes", "test_share", "test_seed"}
 _Arrays = list[NDArray[Any]]  # training images and labels, test images and labels
 
@@ -435,8 +434,7 @@ def _class_files(root: Path) -> dict[str, list[Path]]:
     if not root.is_dir():
         raise InputError(f"{root}: there is no such folder. {_LAYOUT}")
     inside = _visible(root)
-    endings = Image.registered_extensions()
-    if images := [path for path in inside if path.is_file() and endings.get(path.suffix.lower()) in FORMATS]:
+    if images := [path for path in inside if path.is_file() and _is_image(path)]:
         raise InputError(f"{images[0]}: an image beside the class folders. {_right_level(root)}{_LAYOUT}")
     classes = {path.name: _visible(path) for path in inside if path.is_dir()}
     if len(classes) < 2:
@@ -471,15 +469,24 @@ def _right_level(root: Path) -> str:
 
 def _is_of_classes(folder: Path) -> bool:
     """Return whether a folder holds at least two folders with files, none of which holds another folder."""
-    classes = _folders_in(folder)
     try:
+        classes = _folders_in(folder)
         return len(classes) > 1 and all(_visible(one) and not _folders_in(one) for one in classes)
     except InputError:  # a folder that nobody named cannot be read
         return False
 
 
 def _folders_in(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.iterdir()) if path.is_dir() and not is_passed_over(path)]
+    return [path for path in _visible(folder) if path.is_dir()]
+
+
+def _is_image(path: Path) -> bool:
+    """Return whether a file begins as an image does, whatever it is called."""
+    try:
+        with Image.open(path, formats=tuple(FORMATS)):
+            return True
+    except Exception:  # on damaged files decoders raise errors of any type
+        return False
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -489,7 +496,7 @@ def _visible(folder: Path) -> list[Path]:
         raise InputError(f"{folder}: cannot be read ({error.strerror})") from error
     if strange := [path.name for path in found if path.name.encode(errors="replace").decode() != path.name]:
         raise InputError(f"{folder}: the name {strange[0]!r} is no UTF-8; rename it")
-    return [path for path in found if not path.name.startswith(".") and path.name.lower() not in _NO_IMAGES]
+    return [path for path in found if not is_passed_over(path)]
 
 
 def _decoded(data: ImageData, files: Sequence[Path], root: Path) -> tuple[Tensor, list[str]]:
