@@ -9,14 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw, ImageFile, ImageFilter
 from scipy import ndimage
 from torchvision import transforms
 from torchvision.transforms import functional
 
 from trackdl.data.images import load_images
 from trackdl.data.preprocessing.digits import to_digit, to_digits
-from trackdl.data.preprocessing.image_files import FORMATS, MAX_PIXELS, read_image
+from trackdl.data.preprocessing.image_files import FORMATS, LONGEST, MAX_SIDE, read_image
 from trackdl.errors import InputError
 from trackdl.spec.images import ImageData
 
@@ -60,7 +60,7 @@ def likeness(first, second):
 
 @pytest.mark.parametrize("kind", [kind for kind in FORMATS if kind != "GIF"])
 def test_each_format_is_read(kind):
-    options = {"quality": 95} if kind in ("JPEG", "AVIF", "WEBP") else {}
+    options = {"quality": 95} if kind in ("JPEG", "AVIF", "WEBP", "HEIF") else {}
     image = draw().convert("RGB")
     read = read_image(content(image, kind, **options))
     assert (read.mode, read.size) == ("L", image.size)
@@ -100,6 +100,18 @@ def test_transparency_is_laid_on_white(mode):
     assert read.min() == 0
 
 
+def test_white_ink_on_transparency_is_seen():
+    ink = draw().point(lambda tone: 255 if tone < 128 else 0)
+    image = Image.new("RGBA", ink.size, (255, 255, 255, 0))
+    image.putalpha(ink)
+    assert likeness(to_digit(read_image(content(image)), "mnist"), REFERENCE) > 0.98
+    assert np.asarray(read_image(content(image), colour=True)).min() == 0
+
+
+def test_nothing_but_transparency_is_blank():
+    assert read_image(content(Image.new("RGBA", (9, 9), (0, 0, 0, 0)))).getextrema() == (255, 255)
+
+
 def test_a_transparent_tone_of_sixteen_bits_is_white():
     tones = np.array([[0, 1000, 65535]], dtype=np.uint16).repeat(3, axis=0)
     read = read_image(content(Image.fromarray(tones), transparency=0))
@@ -114,24 +126,64 @@ def test_a_camera_s_orientation_is_applied():
 
 
 def test_the_first_frame_of_an_animation_is_read():
-    frames = [Image.new("L", (9, 9), tone) for tone in (10, 200)]
+    frames = [draw(), draw(ink=200)]
     read = read_image(content(frames[0], "GIF", save_all=True, append_images=frames[1:]))
-    assert np.asarray(read).max() == 10
+    assert np.asarray(read).min() == 0
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "TIFF"])
+def test_frames_without_anything_on_them_are_passed_over(kind):
+    blank = Image.new("L", draw().size, 255)
+    whole = content(blank, kind, save_all=True, append_images=[blank.point(lambda _: 250), draw()])
+    assert likeness(to_digit(read_image(whole), "mnist"), REFERENCE) > 0.95
+    assert read_image(content(blank, kind, save_all=True, append_images=[blank])).getextrema()[0] > 247
 
 
 def test_a_phone_s_image_of_fifty_megapixels_is_read():
     image = Image.new("L", (8660, 5774), 230)
     image.paste(draw(size=(1330, 1600), scale=10, pen=60, paper=230, ink=40), (3000, 2000))
     read = read_image(content(image, "JPEG", quality=80))
-    assert read.width * read.height > 50e6
+    assert LONGEST <= max(read.size) < 2 * LONGEST
     assert likeness(to_digit(read, "mnist"), to_digit(draw(), "mnist")) > 0.95
 
 
-@pytest.mark.parametrize("side", [20_000, 12_000, 9_000])  # Pillow raises, warns, and says nothing
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "CMYK", "I;16", "F"])
+def test_a_large_image_is_made_smaller(mode):
+    image = Image.new("L", (4200, 2100), 255)
+    image.paste(0, (0, 0, 4200, 1050))
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
+    read = read_image(content(image.convert(mode), "TIFF" if mode in ("CMYK", "F") else "PNG"))
+    assert read.size == (2100, 1050)
+    assert [read.getpixel((5, row)) for row in (5, 1040)] == [0, 255]
+
+
+def test_a_large_image_is_turned_as_the_camera_says():
+    image = Image.new("L", (4200, 2100), 255)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert read_image(content(image, exif=exif)).size == (1050, 2100)
+
+
+@pytest.mark.parametrize("side", [20_000, 12_000, 5_000])  # Pillow raises, warns, and says nothing
 def test_too_many_pixels_are_refused_by_the_header(side):
-    assert side * side > MAX_PIXELS
-    with pytest.raises(InputError, match=r"big\.png: too large .*80,000,000 pixels"):
+    assert side * side > FORMATS["PNG"]
+    with pytest.raises(InputError, match=r"big\.png: too large .*"):
         read_image(png_header(side, side), name="big.png")
+
+
+def test_a_side_that_is_too_long_is_refused_by_the_header():
+    with pytest.raises(InputError, match=r"PNG may have 24,000,000, 30,000 on a side"):
+        read_image(png_header(MAX_SIDE + 1, 1))
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_each_format_s_limit_is_named_before_anything_is_decoded(kind, monkeypatch):
+    image = Image.new("RGB", (40, 30), "white")
+    monkeypatch.setitem(FORMATS, kind, 1199)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda _: pytest.fail("it was decoded"))
+    with pytest.raises(InputError, match=rf"big: too large \(40×30 pixels; a file of {kind} may have 1,199"):
+        read_image(content(image, kind), name="big")
 
 
 def test_a_warning_of_pillow_s_is_not_needed_to_refuse():
@@ -185,7 +237,7 @@ def test_damage_gives_an_image_or_an_input_error(whole, changes, share):
     except InputError:
         return
     assert read.mode == "L"
-    assert read.width * read.height <= MAX_PIXELS
+    assert max(read.size) < 2 * LONGEST
 
 
 # The report's transform

@@ -20,7 +20,7 @@ from support import ROOT
 from support.pictures import idx
 from support.tables import own
 from trackdl import serving, spec
-from trackdl.data.preprocessing.image_files import read_image
+from trackdl.data.preprocessing.image_files import FORMATS, LONGEST, read_image
 from trackdl.data.readers import read_idx
 from trackdl.errors import InputError, TrackdlError
 from trackdl.ledger import check, formulas
@@ -91,7 +91,7 @@ def test_idx(content: bytes) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "TIFF", "BMP", "WEBP", "PPM", "JPEG2000", "QOI", "AVIF"])
+@pytest.mark.parametrize("kind", FORMATS)
 @settings(EXAMPLES, max_examples=60)
 @given(data=st.data())
 def test_pictures(kind: str, data: st.DataObject) -> None:
@@ -104,6 +104,14 @@ def test_a_picture_that_claims_to_be_huge(size: tuple[int, int]) -> None:
     whole = picture("PNG")
     at = whole.index(b"IHDR") + 4
     answers(lambda: read_image(whole[:at] + struct.pack(">2I", *size) + whole[at + 8 :]), InputError)
+
+
+@pytest.mark.parametrize(("kind", "limit"), FORMATS.items())
+def test_a_picture_of_as_many_pixels_as_its_format_may_have(kind: str, limit: int) -> None:
+    side = int(limit**0.5)
+    file = io.BytesIO()
+    Image.linear_gradient("L").resize((side, side)).convert("RGB").save(file, kind)
+    assert max(read_image(file.getvalue()).size) < 2 * LONGEST
 
 
 TABLE = (ROOT / "data" / "heart" / "heart.csv").read_bytes()[:2000].rpartition(b"\n")[0] + b"\n"

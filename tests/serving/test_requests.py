@@ -20,7 +20,7 @@ from pydantic import TypeAdapter
 from support.served import b64, card, colour_model, content, letter, network
 from trackdl.data.images import load_images, normalise
 from trackdl.data.preprocessing.garments import to_garment
-from trackdl.data.preprocessing.image_files import read_image
+from trackdl.data.preprocessing.image_files import FORMATS, read_image
 from trackdl.data.preprocessing.squares import to_square
 from trackdl.errors import InputError
 from trackdl.serving import ImageCard, ServedImages
