@@ -12,11 +12,13 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from support import served
 from support.served import ROW, add_heart, add_pictures, content, letter
 from trackdl.apps import predict
 from trackdl.cli import app as cli
 from trackdl.errors import InputError
 
+CARD = served.card
 pytestmark = pytest.mark.usefixtures("tracking")
 
 
@@ -162,3 +164,40 @@ def test_an_unknown_model_is_an_input_error() -> None:
         error = run(*words).exception
         assert isinstance(error, InputError)
         assert said in str(error)
+
+
+def test_signs_of_one_image_are_read_one_by_one(tmp_path: Path) -> None:
+    add_pictures()
+    add_heart()
+    two = Image.new("RGB", (660, 240), "white")
+    two.paste(letter(), (0, 0))
+    two.paste(letter(), (330, 0))
+    file = tmp_path / "two.png"
+    file.write_bytes(content(two))
+    alone = tmp_path / "one.png"
+    alone.write_bytes(content(letter()))
+    with pytest.raises(InputError, match=r"two\.png: there are 2 signs .*--split"):
+        predict.show(predict.predict("models:/greek-cnn@champion", [str(file)]), top=0, as_json=True)
+    found = answers("greek-cnn", file, alone, "--split")
+    assert [(item["file"], item["sign"]) for item in found] == [(str(file), 1), (str(file), 2), (str(alone), 1)]
+    assert len({item["label"] for item in found}) == 1
+    assert "sign 2" in run("greek-cnn", file, "--split").output
+    assert "model of table rows: --split is for images" in str(run("heart-mlp", file, "--split").exception)
+
+
+def test_split_needs_a_model_that_looks_for_signs(tmp_path: Path) -> None:
+    add_pictures(preprocessing="report")
+    (tmp_path / "one.png").write_bytes(content(letter()))
+    assert "leave --split out" in str(run("greek-cnn", tmp_path / "one.png", "--split").exception)
+
+
+def test_an_image_unlike_the_learnt_is_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "one.png").write_bytes(content(letter()))
+    for least in (-1e9, 1e9):
+        monkeypatch.setattr(
+            served, "card", lambda *words, least=least: CARD(*words).model_copy(update={"least_energy": least})
+        )
+        add_pictures(value=0.9 + (least > 0) / 100)
+        (found,) = answers("greek-cnn", tmp_path / "one.png")
+        assert found["unfamiliar"] is (least > 0)
+        assert ("unfamiliar" in run("greek-cnn", tmp_path / "one.png").output) is (least > 0)

@@ -5,6 +5,7 @@ import re
 import shutil
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from pydantic import TypeAdapter
 from support.served import b64, card, colour_model, content, letter, network
 from trackdl.data.images import load_images, normalise
 from trackdl.data.preprocessing.garments import to_garment
-from trackdl.data.preprocessing.image_files import FORMATS, read_image
+from trackdl.data.preprocessing.image_files import read_image
 from trackdl.data.preprocessing.squares import to_square
 from trackdl.errors import InputError
 from trackdl.serving import ImageCard, ServedImages
@@ -311,3 +312,28 @@ def test_cards_of_before_still_load() -> None:
     assert (read.size, read.colour) == (28, False)
     new = colour_model().card
     assert TypeAdapter(ImageCard).validate_json(json.dumps(new.model_dump())) == new
+
+
+def test_what_is_unlike_the_learnt_is_said_beside_the_answer() -> None:
+    plain = ServedImages(network(), card(tuple("0123456789")))
+    batch = torch.rand(6, 1, 28, 28)
+    outputs, energies = plain.energies(plain.card.normalise(batch))
+    logits = outputs + energies[:, None]  # the network returns logits less their energy
+    assert torch.allclose(torch.logsumexp(logits, dim=1), energies, atol=1e-5)
+    assert torch.allclose(plain.model(plain.card.normalise(batch)), outputs)
+    least = float(energies.double().median())
+    said = ServedImages(plain.model, plain.card.model_copy(update={"least_energy": least})).classify(batch)
+    assert [answer["unfamiliar"] for answer in said] == [energy < least for energy in energies.tolist()]
+    assert all("unfamiliar" not in answer for answer in plain.classify(batch))
+    colour = colour_model()
+    outputs, energies = colour.energies(torch.rand(2, 3, 12, 12))
+    assert torch.equal(energies, torch.logsumexp(outputs, dim=1))
+
+
+def test_each_thread_has_its_own_energies() -> None:
+    served = ServedImages(network(), card(tuple("0123456789")))
+    batches = [torch.rand(9, 1, 28, 28, generator=torch.Generator().manual_seed(seed)) for seed in range(16)]
+    alone = [served.energies(batch)[1] for batch in batches]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda batch: served.energies(batch)[1], batches * 4))
+    assert all(torch.equal(one, other) for one, other in zip(alone * 4, together, strict=True))

@@ -15,6 +15,7 @@ from trackdl.cli import options
 from trackdl.cli.app import app
 from trackdl.data.images import load_images
 from trackdl.errors import InputError
+from trackdl.serving import ServedImages
 from trackdl.spec import ClassifySpec, ImageData
 from trackdl.system import console
 from trackdl.tasks import classify
@@ -60,6 +61,14 @@ def test_a_run_leaves_what_mlflow_users_expect() -> None:
     assert len(result.rows) == len([item for item in experiment().numbers if not item.series])
     assert all(row.measured is not None for row in result.rows)
     assert result.decisions[0].champion
+
+
+def test_a_model_knows_what_is_unlike_its_training_images() -> None:
+    classify.run(experiment(training__epochs=1))
+    found = registry.fetch_model("models:/mnist-cnn@champion")
+    served = ServedImages(found.model, found.card)
+    answers = served.classify(load_images(ImageData(dataset="mnist")).train_images.reshape(-1, 1, 28, 28) / 255)
+    assert 0 < sum(answer["unfamiliar"] for answer in answers) <= 0.01 * len(answers) + 1
 
 
 def test_what_is_logged_can_be_computed_again(tmp_path: Path) -> None:

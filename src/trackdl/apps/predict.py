@@ -22,19 +22,21 @@ _BATCH = 128  # images read before they are classified, so that a large folder d
 _STDIN = "-"
 
 
-def predict(uri: str, files: Sequence[str]) -> list[dict[str, Any]]:
+def predict(uri: str, files: Sequence[str], *, split: bool = False) -> list[dict[str, Any]]:
     """Return a registered model's predictions for files.
 
     Args:
         uri: `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
         files: Images, folders of images, CSV tables, or `-` for standard input.
+        split: Read all signs on each image, from left to right.
 
     Returns:
-        An item for each image or row, in order: `file`, `row` (of a table, from 1), `label`, `probabilities`, `model`
-        and `version`; or `file` and `error` for a file that cannot be used.
+        An item for each image, sign or row, in order: `file`, `row` (of a table, from 1) or `sign` (of a split image,
+        from 1), `label`, `probabilities`, `unfamiliar` (if the model looks at it), `model` and `version`; or `file` and
+        `error` for a file that cannot be used.
 
     Raises:
-        InputError: There is no such model, or a folder has no images.
+        InputError: There is no such model, a folder has no images, or rows of a table are to be split.
         TrackdlError: The version's files are not those that were registered.
     """
     found = find(uri)
@@ -42,9 +44,11 @@ def predict(uri: str, files: Sequence[str]) -> list[dict[str, Any]]:
         served = serving.serve(folder / "data" / "model")
     named = {"model": found.name, "version": str(found.version)}
     if isinstance(served, ServedTable):
+        if split:
+            raise InputError(f"{found.name} is a model of table rows: --split is for images")
         answers: Iterable[dict[str, Any]] = (item for file in files for item in _rows(served, file))
     else:
-        answers = _images(served, list(_image_files(files)))
+        answers = _images(served, list(_image_files(files)), split=split)
     return [item | named for item in answers]
 
 
@@ -63,7 +67,13 @@ def show(answers: Sequence[dict[str, Any]], *, top: int, as_json: bool) -> None:
         say(json.dumps([_top(item, top) for item in answers], indent=1, ensure_ascii=False), whole=True)
     elif answers:
         title = f"{answers[0]['model']} version {answers[0]['version']}"
-        print_table(title, ["file", "label", "probability", "next"], [_line(item, top or 3) for item in answers])
+        heads = ["file", "label", "probability", "next"]
+        lines = [_line(item, top or 3) for item in answers]
+        if any(item.get("unfamiliar") for item in answers):
+            heads.append("unfamiliar")
+            for line, item in zip(lines, answers, strict=True):
+                line.append("yes" if item.get("unfamiliar") else "")
+        print_table(title, heads, lines)
     failed = [item for item in answers if "error" in item]
     if failed:
         raise InputError(
@@ -84,7 +94,7 @@ def _ranked(item: dict[str, Any]) -> list[tuple[str, float]]:
 
 
 def _line(item: dict[str, Any], top: int) -> list[str]:
-    name = f"{item['file']}, row {item['row']}" if "row" in item else item["file"]
+    name = ", ".join([item["file"], *(f"{part} {item[part]}" for part in ("row", "sign") if part in item)])
     if "error" in item:
         return [name, "", "", "not used, see below"]
     (label, probability), *others = _ranked(item)[:top]
@@ -103,17 +113,21 @@ def _image_files(files: Sequence[str]) -> Iterator[str]:
             raise InputError(f"{file}: no images in this folder; hidden files and those of a system are passed over")
 
 
-def _images(served: ServedImages, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _images(served: ServedImages, names: Sequence[str], *, split: bool) -> Iterator[dict[str, Any]]:
     for start in range(0, len(names), _BATCH):
-        batch = [(name, _input(served, name)) for name in names[start : start + _BATCH]]
+        batch = [(name, _inputs(served, name, split=split)) for name in names[start : start + _BATCH]]
         inputs = [item for _, item in batch if isinstance(item, Tensor)]
-        answers = iter(served.classify(torch.stack(inputs)) if inputs else [])
+        answers = iter(served.classify(torch.cat(inputs)) if inputs else [])
         for name, item in batch:
-            yield {"file": name} | (next(answers) if isinstance(item, Tensor) else item)
+            if not isinstance(item, Tensor):
+                yield {"file": name} | item
+                continue
+            for number in range(1, len(item) + 1):
+                yield {"file": name} | ({"sign": number} if split else {}) | next(answers)
 
 
-def _input(served: ServedImages, name: str) -> Tensor | dict[str, Any]:
-    """Return the network's input for an image file, or {"error": message}."""
+def _inputs(served: ServedImages, name: str, *, split: bool) -> Tensor | dict[str, Any]:
+    """Return the network's inputs for an image file, one or as many as it has signs, or {"error": message}."""
     label = "standard input" if name == _STDIN else name
     try:
         content = sys.stdin.buffer.read() if name == _STDIN else Path(name)
@@ -121,7 +135,7 @@ def _input(served: ServedImages, name: str) -> Tensor | dict[str, Any]:
     except InputError as error:
         return {"error": str(error)}
     try:
-        return served.to_input(image)
+        return served.split(image) if split else served.to_input(image).unsqueeze(0)
     except InputError as error:
         return {"error": f"{label}: {error}"}
 

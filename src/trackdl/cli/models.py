@@ -27,13 +27,14 @@ def predict(
     alias: Alias = None,
     version: Version = None,
     top: Annotated[int, typer.Option(min=0, help="Number of classes to show; 0: three, or all with --json.")] = 0,
+    split: Annotated[bool, typer.Option("--split", help="Read all signs on an image, from left to right.")] = False,
     json: Json = False,
 ) -> None:
     """Predict the classes of images or table rows with a registered model."""
     uri = _uri(model, alias, version)
     from trackdl.apps import predict as command
 
-    command.show(command.predict(uri, files), top=top, as_json=json)
+    command.show(command.predict(uri, files, split=split), top=top, as_json=json)
 
 
 def serve(

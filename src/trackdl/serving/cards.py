@@ -39,8 +39,9 @@ class ImageCard(_BaseCard):
 
     `preprocessing` turns an image into a square of `size` pixels: `fashion` by `data.preprocessing.garments`, `square`
     by `data.preprocessing.squares`, `square-dark` so that its background is dark, the others by
-    `data.preprocessing.digits`. None means that the model takes only such pixels. Models that were registered before
-    there were other sizes and colours have neither key.
+    `data.preprocessing.digits`. None means that the model takes only such pixels. An input whose energy
+    (`ServedImages.energies`) is below `least_energy` is unfamiliar; None means that this is not looked at. Models that
+    were registered before there were other sizes and colours, and this rule, do not have these keys.
     """
 
     mean: FiniteFloat | tuple[FiniteFloat, FiniteFloat, FiniteFloat]
@@ -48,6 +49,7 @@ class ImageCard(_BaseCard):
     preprocessing: Preprocessing | OfDataSet | None
     size: int = Field(default=28, ge=1, le=1024)
     colour: bool = False
+    least_energy: float | None = Field(default=None, allow_inf_nan=False)
 
     @property
     def channels(self) -> int:

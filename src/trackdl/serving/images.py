@@ -1,8 +1,10 @@
 """A registered image model in use: images in, labels and probabilities out."""
 
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from trackdl.data.preprocessing.digits import to_digit
+from trackdl.data.preprocessing.digits import split_digits, to_digit
 from trackdl.data.preprocessing.garments import to_garment
 from trackdl.data.preprocessing.image_files import decoding_cost, read_image
 from trackdl.data.preprocessing.squares import square_pixels
@@ -60,6 +62,17 @@ class ServedImages:
     def mode(self) -> Literal["L", "RGB"]:
         """The mode of the images that the network takes."""
         return "RGB" if self.card.colour else "L"
+
+    @cached_property
+    def _head(self) -> threading.local:
+        """What the last linear layer returned last, as `logits`; each thread, which answers a request, has its own."""
+        kept = threading.local()
+
+        def keep(_layer: nn.Module, _inputs: Any, outputs: Tensor) -> None:
+            kept.logits = outputs
+
+        [layer for layer in self.model.modules() if isinstance(layer, nn.Linear)][-1].register_forward_hook(keep)
+        return kept
 
     def records(self, model_input: Any) -> list[dict[str, Any]]:
         """Return a label and the probabilities by class for each image of a request.
@@ -110,15 +123,50 @@ class ServedImages:
                 raise InputError(f"{name}: {error}") from error
         return torch.stack(inputs)
 
+    def split(self, image: Image.Image) -> Tensor:
+        """Return the network's inputs for all signs on an image, line by line from left to right: as `to_inputs`.
+
+        Raises:
+            InputError: The image is blank, or the model's preprocessing finds no signs.
+        """
+        if self.card.preprocessing != "mnist":
+            raise InputError(
+                f"this model does not look for signs (its preprocessing is {self.card.preprocessing}, not mnist): "
+                "cut the image, and leave --split out"
+            )
+        return split_digits(image).unsqueeze(1)
+
+    @torch.inference_mode()
+    def energies(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a network's outputs for normalised inputs, and each input's energy, [n].
+
+        The energy is the logarithm of the sum of the exponentials of the logits (Liu et al., "Energy-based
+        Out-of-distribution Detection", 2020, with the opposite sign): the lower, the less the input is like what the
+        network has learnt.
+        """
+        if not getattr(self.model, "log_probabilities", False):
+            outputs: Tensor = self.model(batch)
+            return outputs, torch.logsumexp(outputs.float(), dim=1)
+        head = self._head
+        outputs = self.model(batch)
+        return outputs, torch.logsumexp(head.logits.float(), dim=1)
+
     @torch.inference_mode()
     def classify(self, inputs: Tensor) -> list[dict[str, Any]]:
-        """Return a label and the probabilities by class for each input, as `to_inputs` returns them."""
+        """Return a label and the probabilities by class for each input, as `to_inputs` returns them.
+
+        If the card has a `least_energy`, each answer also says whether the input is `unfamiliar`.
+        """
         batches = torch.split(self.card.normalise(inputs.contiguous()), _BATCH)
-        outputs = torch.cat([self.model(batch) for batch in batches])
+        outputs, energies = (torch.cat(parts) for parts in zip(*map(self.energies, batches), strict=True))
         probabilities = torch.softmax(outputs, dim=1).double().numpy()
         classes = self.card.classes
         best = np.argmax(probabilities, axis=1).tolist()
-        return [
+        answers: list[dict[str, Any]] = [
             {"label": classes[index], "probabilities": dict(zip(classes, row, strict=True))}
             for index, row in zip(best, probabilities.tolist(), strict=True)
         ]
+        if (least := self.card.least_energy) is not None:
+            for answer, energy in zip(answers, energies.tolist(), strict=True):
+                answer["unfamiliar"] = energy < least
+        return answers

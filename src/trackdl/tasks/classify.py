@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import nn
 
 from trackdl import ledger, serving
@@ -30,7 +31,7 @@ from trackdl.tracking.registry.register import Decision, Score
 from trackdl.tracking.runs import Run
 from trackdl.training.devices import resolve_device, resolve_precision
 from trackdl.training.image_splits import Splits, apart, split_images, trainer_for
-from trackdl.training.trainer import EpochResult, Evaluation, Trainer, evaluate_with_dropout
+from trackdl.training.trainer import EVALUATION_BATCH, EpochResult, Evaluation, Trainer, evaluate_with_dropout
 
 TRAINS = (
     "_load",
@@ -43,6 +44,7 @@ TRAINS = (
 CURVES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 TESTED = ("test_loss", "test_accuracy")
 # What a split had to do with the weights, as a model card says it.
+_UNFAMILIAR = 0.007  # of the images that a network knows, as many as this count as unfamiliar
 _CHOSE = "This split chose the weights, those of the epoch with the best accuracy on it, so it is likely too high."
 _DID_NOT_CHOOSE = "These examples did not choose the weights."
 _UNKNOWN = "Whether these examples had a part in choosing the weights is not known."
@@ -369,6 +371,7 @@ def register(
     )
     score = Score(f"{decides}_accuracy", measured[decides].accuracy, why, digests[decides])
     card = image_card(model, images)
+    card = card.model_copy(update={"least_energy": _least_energy(serving.ServedImages(model, card), splits)})
     tags = {"trackdl.epoch": str(epoch), **(lineage or {})}
     example = serving.as_pixels(images.test_images[:2])
     roles = {"val": _CHOSE, "test": _DID_NOT_CHOOSE if alias is None else _UNKNOWN}
@@ -381,6 +384,15 @@ def register(
     return registry.log_and_register(
         registry.name_of(experiment), run, model, card, example, epoch, on, score, about, tags, alias
     )
+
+
+def _least_energy(served: serving.ServedImages, splits: Splits) -> float:
+    """Return the energy that all but `_UNFAMILIAR` of the validation images have, or without these of 10,000 others."""
+    examples = splits.validation or splits.learn.select(torch.arange(min(len(splits.learn), 10_000)))
+    served.model.eval()
+    ready = examples.to(next(served.model.parameters()).device, torch.float32)
+    energies = torch.cat([served.energies(batch.float())[1] for batch in ready.batches(EVALUATION_BATCH)])
+    return float(energies.double().quantile(_UNFAMILIAR))
 
 
 def image_card(model: nn.Module, images: ImageSet) -> ImageCard:

@@ -219,7 +219,7 @@ async function ask(content) {
   for (const answer of answers) fill(cards.get(answer.name), answer);
   spoken.textContent = answers
     .filter((answer) => !answer.problem)
-    .map((answer) => `${answer.name}: ${answer.label}, ${percent(answer.probabilities[answer.label])}`)
+    .map((answer) => `${answer.name}: ${answer.label}, ${percent(answer.probabilities[answer.label])}${answer.unfamiliar ? ", unfamiliar" : ""}`)
     .join("; ");
 }
 
@@ -264,6 +264,7 @@ function fill(card, answer) {
     make("p", answer.label, answer.label.length > 3 ? "label long" : "label"),
     make("p", `probability ${percent(answer.probabilities[answer.label])}`, "sure"),
   );
+  if (answer.unfamiliar) prediction.append(make("p", "unfamiliar: unlike what the network has learnt", "sure"));
   let classes = Object.entries(answer.probabilities);
   if (classes.length > SHOWN) classes = classes.sort((one, other) => other[1] - one[1]).slice(0, SHOWN);
   const bars = make("ul", undefined, "bars");

@@ -17,8 +17,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from scipy import ndimage
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
+from trackdl.data.preprocessing.sheets import fits, flattened, otsu, quadratic
 from trackdl.errors import InputError
 from trackdl.spec import Preprocessing
 
@@ -36,9 +39,18 @@ _WORKING_SIDES = 128, 640  # images are scaled to a longer side in this range be
 _COARSE_SIDE = 128  # the paper varies slowly and is estimated at this size
 _LEAST_CONTRAST = 0.04  # of the paper's tone (10 of 255 on white)
 _NOISE_FACTOR = 5.0  # ink is this many times deeper than the paper's noise
-_FAINT, _CERTAIN = 0.3, 0.6  # of the ink's typical depth: faint pixels count where they touch certain ones
+# Of the ink's typical depth: faint pixels count where they touch certain ones.
+_FAINT, _FAINT_IN_GLARE, _CERTAIN = 0.3, 0.2, 0.6
 _SPECK = 0.08  # of the largest piece of ink: a piece with less is dirt
-_MAIN_PIECE = 0.3  # of all ink: if no piece has as much, the ink is the paper's grain
+_MAIN_PIECE = 0.3  # of all ink: if no piece has as much, and they are many, the ink is the paper's grain
+_MOST_SIGNS, _MOST_PIECES = 30, 300
+_OVERLAP = 0.25  # of the narrower piece's width: pieces that share so many columns are one below the other
+_APART = 0.2, 0.08  # of the taller piece's height: signs below each other, and side by side, are further apart
+_FLAT = 0.4  # of its width: a piece that is lower is a stroke, and no sign in a column of signs
+_SMALL, _DIRT = 0.4, 0.25  # of a larger piece's size: what belongs to a sign, and what is dirt if it is far from all
+_SPECKS = "no sign found: there are specks all over the image, and no stroke"
+_CORNER = 0.35  # of the largest piece that touches no side: one that touches a side and is smaller is no ink
+_ALONG = 0.5  # of a side of the image: ink that runs along more of it is an edge
 _EIGHT = np.ones((3, 3), dtype=bool)  # neighbours at a corner count
 _REPORT_SCALE = 36 / 128  # the report's Task 3
 
@@ -56,7 +68,8 @@ def to_digit(image: Image.Image, preprocessing: Preprocessing) -> Tensor:
         float32 `[28, 28]` in 0..1, 1 = ink; not yet normalised.
 
     Raises:
-        InputError: `mnist` finds no ink or only scattered specks, or there is no such preprocessing.
+        InputError: `mnist` finds no ink, only specks, an edge all round, or several signs; or there is no such
+            preprocessing.
     """
     if preprocessing == "report":
         return _report_transform(image)
@@ -65,9 +78,35 @@ def to_digit(image: Image.Image, preprocessing: Preprocessing) -> Tensor:
     grey = image if image.mode == "L" else image.convert("RGB").convert("L")
     digit = _mnist_ink(grey)
     if digit is None:
-        ink = _ink(_depth(_working_copy(grey)))
-        digit = _draw(_upright(np.argwhere(_thin(ink)).astype(np.float64)))
+        digits = _redrawn(grey)
+        if len(digits) > 1:
+            raise InputError(
+                f"there are {len(digits)} signs on the image, not one: cut it, or read them one by one "
+                "(`trackdl predict ... --split`)"
+            )
+        (digit,) = digits
     return torch.from_numpy(digit)
+
+
+def split_digits(image: Image.Image) -> Tensor:
+    """Make an image like MNIST's, as `to_digit` does by `mnist`, of each sign on an image.
+
+    Returns:
+        float32 `[n, 28, 28]`, line by line, from left to right.
+
+    Raises:
+        InputError: As `to_digit`, except for several signs.
+    """
+    grey = image if image.mode == "L" else image.convert("RGB").convert("L")
+    digit = _mnist_ink(grey)
+    return torch.from_numpy(np.stack(_redrawn(grey) if digit is None else [digit]))
+
+
+def _redrawn(image: Image.Image) -> list[Floats]:
+    tones = _working_copy(image)
+    flat = flattened(tones)
+    signs = _signs(_depth(flat), _FAINT if flat is tones else _FAINT_IN_GLARE)
+    return [_draw(_upright(np.argwhere(_thin(ink)).astype(np.float64))) for ink in signs]
 
 
 def to_digits(
@@ -140,31 +179,13 @@ def _working_copy(image: Image.Image) -> Floats:
     return np.asarray(image.filter(ImageFilter.MedianFilter(3)), dtype=np.float32) / np.float32(255)
 
 
-def _quadratic(shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Return the terms 1, x, y, xy, x², y² at every pixel, `[pixels, 6]`, with x and y in -1..1."""
-    y, x = (grid.ravel() for grid in np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij"))
-    return np.stack([np.ones_like(x), x, y, x * y, x * x, y * y], axis=1)
-
-
-def _fit(terms: NDArray[Any], values: NDArray[Any], weights: NDArray[Any]) -> NDArray[Any]:
-    """Return the coefficients of weighted least squares by the normal equations: six well-scaled terms allow it."""
-    weighted = terms * weights[:, None]
-    coefficients: NDArray[Any] = np.linalg.lstsq(weighted.T @ terms, weighted.T @ values, rcond=None)[0]
-    return coefficients
-
-
 def _depth(tones: Floats) -> Floats:
     """Return each pixel's difference from the paper towards the ink, as a share of the paper's tone; paper is 0."""
     step = max(1, round(max(tones.shape) / _COARSE_SIDE))
     coarse = ndimage.gaussian_filter(tones, max(1.0, step / 2), mode="nearest")[::step, ::step]
-    terms, values = _quadratic(coarse.shape), coarse.ravel()
-    plain = surface = _fit(terms, values, np.ones(values.size))
-    # Even light falls off smoothly: the paper is a quadratic surface, and Cauchy weights keep the ink out of its fit.
-    for _ in range(8):
-        residual = values - terms @ surface
-        spread = max(1.4826 * float(np.median(np.abs(residual))), 1 / 255)
-        surface = _fit(terms, values, 1 / (1 + (residual / (2 * spread)) ** 2) ** 2)
-    paper = (_quadratic(tones.shape) @ surface).reshape(tones.shape)
+    terms, values = quadratic(coarse.shape), coarse.ravel()
+    plain, surface = fits(terms, values)
+    paper = (quadratic(tones.shape) @ surface).reshape(tones.shape)
     if _ink_is_dark((values - terms @ plain).reshape(coarse.shape)):
         depth = (paper - tones) / np.clip(paper, 0.2, None)
     else:
@@ -178,7 +199,7 @@ def _ink_is_dark(residual: NDArray[Any]) -> bool:
     skewness = float((residual**3).mean()) / max(spread**3, 1e-12)
     if abs(skewness) > 1:
         return skewness < 0
-    dark = residual < _otsu(residual)
+    dark = residual < otsu(residual)
     # Distances to the other tone only: the image's edge ends no region. In doubt, ink is dark.
     widths = [float(ndimage.distance_transform_edt(region).max()) for region in (dark, ~dark)]
     return widths[0] < 1.3 * widths[1]
@@ -193,19 +214,8 @@ def _without_shadows(depth: NDArray[Any], step: int) -> Floats:
     return lifted.astype(np.float32)
 
 
-def _otsu(values: NDArray[Any]) -> float:
-    """Return the threshold that best separates two classes (Otsu, 1979)."""
-    counts, edges = np.histogram(values, 128)
-    middles = (edges[1:] + edges[:-1]) / 2
-    below, above = np.cumsum(counts)[:-1], np.cumsum(counts[::-1])[-2::-1]
-    mass = np.cumsum(counts * middles)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        between = below * above * (mass[:-1] / below - (mass[-1] - mass[:-1]) / above) ** 2
-    return float(edges[1:-1][np.nan_to_num(between).argmax()])
-
-
-def _ink(depth: Floats) -> Bools:
-    """Return the strokes as a cropped mask without specks, its longer side about `_BOX * _FINE` pixels."""
+def _signs(depth: Floats, share: float) -> list[Bools]:
+    """Return each sign's strokes, in reading order: a cropped mask, its longer side about `_BOX * _FINE` pixels."""
     depth = ndimage.gaussian_filter(depth, max(0.5, max(depth.shape) / 256))
     noise = 1.4826 * float(np.median(np.abs(depth - np.median(depth))))
     # If ink covers half of the image, the median's deviation measures ink, not noise.
@@ -213,14 +223,19 @@ def _ink(depth: Floats) -> Bools:
     deep = depth[depth > least]
     if deep.size < 4:
         raise InputError("no ink found: the image is blank, or too faint to read")
-    typical = float(np.median(deep[deep >= _otsu(deep)]))
-    faint = max(_FAINT * typical, min(least, typical / 2))
+    typical = float(np.median(deep[deep >= otsu(deep)]))
+    faint = max(share * typical, min(least, typical / 2))
     mask: Bools = ndimage.binary_propagation(depth > _CERTAIN * typical, structure=_EIGHT, mask=depth > faint)
-    mask = _without_specks(mask, np.minimum(depth, typical))
+    # 0.5 is the threshold in this map, so that it can be scaled before it is cut, and the outline stays smooth.
+    soft = np.clip(depth / (2 * faint), 0, 1)
+    return [_smooth(sign, soft) for sign in _apart(mask, np.minimum(depth, typical))]
+
+
+def _smooth(mask: Bools, soft: Floats) -> Bools:
+    """Return a sign's strokes of a smooth outline, its longer side about `_BOX * _FINE` pixels."""
     rows, columns = ndimage.find_objects(mask.astype(np.int8))[0]
     near = ndimage.binary_dilation(mask, iterations=2)
-    # 0.5 is the threshold in this map, so that it can be scaled before it is cut, and the outline stays smooth.
-    soft = np.pad(np.where(near, np.clip(depth / (2 * faint), 0, 1), 0)[rows, columns], 3)
+    soft = np.pad(np.where(near, soft, 0)[rows, columns], 3)
     scale = _BOX * _FINE / (max(soft.shape) - 6)
     thickened = ndimage.maximum_filter(soft, max(1, round(1 / scale)))  # a hairline outlives the shrinking
     large = _resize(thickened, round(soft.shape[0] * scale), round(soft.shape[1] * scale))
@@ -229,16 +244,84 @@ def _ink(depth: Floats) -> Bools:
     return strokes
 
 
-def _without_specks(mask: Bools, depth: Floats) -> Bools:
-    """Keep the large enough pieces of ink; pieces that a skip of the pen separates belong together."""
+def _apart(mask: Bools, depth: Floats) -> list[Bools]:
+    """Return each sign's ink, without specks, frames and edges; pieces that a skip of the pen separates are one."""
     gap = max(1, round(0.012 * max(mask.shape)))
     pieces, count = ndimage.label(ndimage.binary_dilation(mask, iterations=gap), _EIGHT)
-    masses = np.asarray(ndimage.sum_labels(np.where(mask, depth, 0), pieces, np.arange(count + 1)))
+    pieces[~mask] = 0
+    masses = np.asarray(ndimage.sum_labels(depth, pieces, np.arange(count + 1)))
     masses[0] = 0
-    if masses.max() < _MAIN_PIECE * masses.sum():
-        raise InputError("no sign found: there are specks all over the image, and no stroke")
-    kept: Bools = mask & (masses >= _SPECK * masses.max())[pieces]
-    return kept
+    masses = _without_edges(pieces, masses)
+    kept = np.flatnonzero(masses >= _SPECK * masses.max())
+    scattered = masses.max() < _MAIN_PIECE * masses.sum()
+    if scattered and len(kept) > _MOST_PIECES:
+        raise InputError(_SPECKS)
+    boxes = np.array([[(at.start, at.stop) for at in found] for found in ndimage.find_objects(pieces)])[kept - 1]
+    framed = [index for index in range(len(kept)) if not _is_frame(pieces == kept[index], boxes, index)]
+    kept, boxes = kept[framed], boxes[framed]
+    groups = _grouped(boxes)
+    if scattered and not 1 < len(groups) <= _MOST_SIGNS:
+        raise InputError(_SPECKS)
+    return [np.isin(pieces, kept[group]) for group in groups]
+
+
+def _without_edges(pieces: NDArray[Any], masses: NDArray[Any]) -> NDArray[Any]:
+    """Return the masses of the pieces of ink; 0 for the edge of a sheet, which runs along a side of the image.
+
+    What a shadow leaves in a corner is small and touches the image's sides.
+
+    Raises:
+        InputError: A piece runs all round the image.
+    """
+    sides = [np.bincount(side, minlength=len(masses)) for side in (pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1])]
+    length = np.repeat(pieces.shape[::-1], 2)
+    along = np.stack(sides) / length[:, None]
+    along[:, 0] = 0
+    if (along > _ALONG).all(axis=0).any():
+        raise InputError("no sign found: a dark edge runs all round the image. Cut it off, down to the paper")
+    inside = np.where((along > _ALONG).any(axis=0), 0, masses)
+    inside[(along > 0).any(axis=0) & (inside < _CORNER * inside[~(along > 0).any(axis=0)].max())] = 0
+    return inside if inside.max() > _SPECK * masses.max() else masses
+
+
+def _is_frame(piece: Bools, boxes: NDArray[Any], index: int) -> bool:
+    """Return whether a piece of ink is a box drawn around all others."""
+    (top, bottom), (left, right) = boxes[index]
+    others = np.delete(boxes, index, axis=0)
+    if not len(others) or others.min(axis=0)[0, 0] <= top or others.max(axis=0)[0, 1] >= bottom:
+        return False
+    if others.min(axis=0)[1, 0] <= left or others.max(axis=0)[1, 1] >= right:
+        return False
+    rows, columns = round(0.1 * (bottom - top)), round(0.1 * (right - left))
+    core = piece[top + rows : bottom - rows, left + columns : right - columns]
+    return bool(core.sum() < 0.15 * piece.sum())
+
+
+def _grouped(boxes: NDArray[Any]) -> list[NDArray[Any]]:
+    """Return which pieces of ink, [n, 2 axes, start and stop], make up each sign, in reading order."""
+    starts, stops = boxes[:, :, 0], boxes[:, :, 1]
+    heights, widths = (stops - starts).T
+    sizes = np.maximum(heights, widths)
+    tall, large = np.maximum(heights[:, None], heights), np.maximum(sizes[:, None], sizes)
+    # From a piece's end to the next one's start, negative where they overlap.
+    below, beside = (np.maximum(starts[:, None], starts) - np.minimum(stops[:, None], stops)).transpose(2, 0, 1)
+    over = -beside > _OVERLAP * np.minimum(widths[:, None], widths)
+    flat = heights < _FLAT * widths
+    one = over & ((below < _APART[0] * tall) | flat[:, None] | flat)
+    one |= (below < 0) & (beside < _APART[1] * tall)
+    # A dot, an accent, or a short stroke belongs to the sign that it is near.
+    one |= (np.minimum(sizes[:, None], sizes) < _SMALL * large) & (np.maximum(below, beside) < large / 2)
+    _, numbers = connected_components(csr_array(one), directed=False)
+    groups = [np.flatnonzero(numbers == number) for number in range(numbers.max() + 1)]
+    groups = [group for group in groups if sizes[group].max() >= _DIRT * sizes.max()]
+    lines: list[list[NDArray[Any]]] = []
+    for group in sorted(groups, key=lambda group: float(starts[group, 0].min() + stops[group, 0].max())):
+        middle = (starts[group, 0].min() + stops[group, 0].max()) / 2
+        if lines and middle < max(stops[other, 0].max() for other in lines[-1]):
+            lines[-1].append(group)
+        else:
+            lines.append([group])
+    return [group for line in lines for group in sorted(line, key=lambda group: int(starts[group, 1].min()))]
 
 
 def _removable(code: int) -> bool:

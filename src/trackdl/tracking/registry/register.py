@@ -56,7 +56,10 @@ _OUTPUTS = Schema(
     ]
 )
 # The only signature under which MLflow passes on pixels of every numeric type as well as texts; the model checks them.
-IMAGES = ModelSignature(inputs=Schema([TensorSpec(np.dtype(object), (-1,))]), outputs=_OUTPUTS)
+IMAGES = ModelSignature(
+    inputs=Schema([TensorSpec(np.dtype(object), (-1,))]),
+    outputs=Schema([*_OUTPUTS.inputs, ColSpec(DataType.boolean, "unfamiliar", required=False)]),
+)
 # Of any type: in a column of whole numbers MLflow turns 54.5 into 54 and true into 1. The model checks every cell.
 _ANY = AnyType()  # type: ignore[no-untyped-call]
 
