@@ -409,7 +409,7 @@ def test_costly_requests_are_answered_by_another_process_which_may_die(greek: Gu
         413,
         {
             "error_code": "BAD_REQUEST",
-            "message": "80 image files that take about 1.4 s to read; a request may take 1 s. Send fewer at a time.",
+            "message": "80 image files that take about 3.8 s to read; a request may take 1 s. Send fewer at a time.",
         },
     )
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from trackdl.data.preprocessing.digits import split_digits, to_digit
+from trackdl.data.preprocessing.digits import SIDE, mnist_ink, split_digits, to_digit
 from trackdl.data.preprocessing.garments import to_garment
 from trackdl.data.preprocessing.image_files import decoding_cost, read_image
 from trackdl.data.preprocessing.squares import square_pixels
@@ -21,7 +21,8 @@ from trackdl.errors import InputError
 from trackdl.serving.cards import ImageCard
 from trackdl.serving.requests import read_request
 
-_PREPROCESSING = 0.015  # seconds; most of it redraws a sign (data/preprocessing/digits.py)
+# Seconds of a core: to find the ink of an image of at least so many pixels, to redraw a sign, and for anything else.
+_FINDING, _FOUND_IN, _REDRAWING, _SCALING = 0.13, 360_000, 0.02, 0.0002
 _BATCH = 512  # larger batches are no faster and take more memory
 
 
@@ -42,16 +43,19 @@ class CostlyError(InputError):
         )
 
 
-def reading_cost(content: bytes) -> float:
-    """Return about how many seconds one core takes to read an image file and to make it a network's input."""
-    return decoding_cost(content) + _PREPROCESSING
+def _is_as_mnist(content: bytes) -> bool:
+    """Return whether a small image file is taken as it is."""
+    try:
+        return mnist_ink(read_image(content)) is not None
+    except InputError:
+        return True
 
 
 @dataclass(frozen=True)
 class ServedImages:
     """A registered image model in use: the network, in evaluation mode, and the card of its folder.
 
-    `most` is what the image files of one request may cost, as `reading_cost` estimates it.
+    `most` is what the image files of one request may cost, as `cost` estimates it.
     """
 
     model: nn.Module
@@ -82,11 +86,18 @@ class ServedImages:
         """
         given = read_request(model_input, self.card.size, colour=self.card.colour)
         if isinstance(given, list):
-            if self.most < math.inf and (cost := sum(map(reading_cost, given))) > self.most:
+            if self.most < math.inf and (cost := sum(map(self.cost, given))) > self.most:
                 raise CostlyError(cost, len(given))
             return self.classify(self.to_inputs(given))
         pixels = torch.from_numpy(given)
         return self.classify((pixels.permute(0, 3, 1, 2) if self.card.colour else pixels.unsqueeze(1)) / 255)
+
+    def cost(self, content: bytes) -> float:
+        """Return about how many seconds one core takes to read an image file and to make it the network's input."""
+        pixels, cost = decoding_cost(content)
+        if self.card.preprocessing != "mnist" or (pixels == SIDE**2 and _is_as_mnist(content)):
+            return cost + _SCALING
+        return cost + _REDRAWING + _FINDING * min(1.0, pixels / _FOUND_IN)
 
     def to_input(self, image: Image.Image) -> Tensor:
         """Return the network's input for an image (mode L or RGB): float32 [channels, size, size], not yet normalised.

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 _LONGEST_MESSAGE = 2000
 # Seconds of a core that a request's image files may take, in this process and in the one for costly requests.
-_CHEAP, _COSTLY = 0.05, 1.0
+_CHEAP, _COSTLY = 0.06, 1.0
 _BYTES_OF_A_NUMBER = 20  # in JSON, at most, and a comma: one image of any size fits into a request
 
 

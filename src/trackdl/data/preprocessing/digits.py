@@ -76,7 +76,7 @@ def to_digit(image: Image.Image, preprocessing: Preprocessing) -> Tensor:
     if preprocessing != "mnist":
         raise InputError(f"preprocessing {preprocessing!r}: may be {' or '.join(get_args(Preprocessing))}.")
     grey = image if image.mode == "L" else image.convert("RGB").convert("L")
-    digit = _mnist_ink(grey)
+    digit = mnist_ink(grey)
     if digit is None:
         digits = _redrawn(grey)
         if len(digits) > 1:
@@ -98,7 +98,7 @@ def split_digits(image: Image.Image) -> Tensor:
         InputError: As `to_digit`, except for several signs.
     """
     grey = image if image.mode == "L" else image.convert("RGB").convert("L")
-    digit = _mnist_ink(grey)
+    digit = mnist_ink(grey)
     return torch.from_numpy(np.stack(_redrawn(grey) if digit is None else [digit]))
 
 
@@ -145,7 +145,7 @@ def _report_transform(image: Image.Image) -> Tensor:
     return digit
 
 
-def _mnist_ink(image: Image.Image) -> Floats | None:
+def mnist_ink(image: Image.Image) -> Floats | None:
     """Return the ink of an image of MNIST's form, light on dark or its negative; None for any other image.
 
     The form is a box of 20 pixels with its centre of mass in the middle. All of MNIST's 70,000 images have it to half a

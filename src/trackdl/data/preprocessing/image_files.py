@@ -33,6 +33,7 @@ FORMATS = {
     "WEBP": 12_000_000,
 }
 register_heif_opener()
+_SECONDS = 0.8  # of a core, for an image of as many pixels as its format may have
 MAX_SIDE = 30_000  # pixels: a decoder's work for each row costs more than its pixels
 MAX_BYTES = 256 * 2**20
 # An image with a side of at least twice as many pixels is read at a half, a third, ... of its size.
@@ -67,7 +68,7 @@ def read_image(source: Path | bytes, name: str | None = None, *, colour: bool = 
     if len(content) > MAX_BYTES:
         raise InputError(f"{name}: {len(content):,} bytes; an image may have {MAX_BYTES:,}. Scale it down.")
     try:
-        with opened(content) as image:
+        with _opened(content) as image:
             return _decoded(image, "RGB" if colour else "L")
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         # Pillow raises these itself where a header inside the file claims more than the first one.
@@ -78,16 +79,20 @@ def read_image(source: Path | bytes, name: str | None = None, *, colour: bool = 
         raise InputError(f"{name}: the image is damaged or cut short ({error}). Save it again.") from error
 
 
-def decoding_cost(content: bytes) -> float:
-    """Return about how many seconds one core takes to decode an image file, from its header; 0 if it is refused."""
+def decoding_cost(content: bytes) -> tuple[int, float]:
+    """Return, from an image file's header, its pixels and about how many seconds one core takes to decode it.
+
+    Both are 0 if it is refused.
+    """
     try:
-        with opened(content) as image:
-            return image.width * image.height / FORMATS[image.format or ""]
+        with _opened(content) as image:
+            pixels = image.width * image.height
+            return pixels, _SECONDS * pixels / FORMATS[image.format or ""]
     except Exception:  # decoding it will say what is wrong with it
-        return 0.0
+        return 0, 0.0
 
 
-def opened(content: bytes) -> Image.Image:
+def _opened(content: bytes) -> Image.Image:
     """Return an image whose header was read, and which is small enough to be decoded.
 
     Raises:
