@@ -17,7 +17,7 @@ from tools.screens import served
 from trackdl.apps import serve
 from trackdl.errors import InputError
 from trackdl.serving.guard import Guard
-from trackdl.tracking.registry import files, versions
+from trackdl.tracking.registry import versions
 
 PICTURE = {"inputs": [b64(content(letter()))]}
 
@@ -70,9 +70,9 @@ def test_a_head_that_does_not_come_ends_the_connection(port: int, sent: str, bef
 
 def test_a_moved_alias_is_followed_and_told(tracking: str, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: ARG001
     add_pictures()
-    watch = serve._Watch("models:/greek-cnn@champion", files.find("models:/greek-cnn@champion"))
+    watch = serve._Watch("greek-cnn", "champion", "1")
     with ExitStack() as stack:
-        app = Guard(watch.load(stack, files.find("models:/greek-cnn/1")), champion=watch.champion)
+        app = Guard(watch.load(stack), champion=watch.champion)
         assert ask(app, "", None, "/version", "GET")[1] == {"model": "greek-cnn", "version": "1", "champion": "1"}
         watch.look(app, stack)
         assert app.scorer.version == "1"

@@ -10,7 +10,6 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 import uvicorn
-from mlflow.entities.model_registry import ModelVersion
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -48,8 +47,8 @@ def serve(uri: str, host: str, port: int, hosts: Collection[str] = (), *, reload
         raise InputError("--reload follows an alias, and --version does not move: give one of them")
     found = find(uri)
     with ExitStack() as stack:
-        watch = _Watch(uri, found)
-        app = Guard(watch.load(stack, found), hosts=[host, *hosts], champion=watch.champion)
+        watch = _Watch(found.name, uri.partition("@")[2], str(found.version))
+        app = Guard(watch.load(stack), hosts=[host, *hosts], champion=watch.champion)
         listener, address = stack.enter_context(listening(host, port))
         say(f"{found.name} version {found.version} answers at {address}/invocations; Ctrl-C stops it")
         if reload:
@@ -60,13 +59,14 @@ def serve(uri: str, host: str, port: int, hosts: Collection[str] = (), *, reload
 class _Watch:
     """The alias by which a served model was asked for, which a training or a person may move."""
 
-    def __init__(self, uri: str, served: ModelVersion) -> None:
-        self.name, self.alias, self.version = served.name, uri.partition("@")[2], str(served.version)
+    def __init__(self, name: str, alias: str, version: str) -> None:
+        self.name, self.alias, self.version = name, alias, version
         self._champion: tuple[float, str | None] = (-1e9, None)
 
-    def load(self, stack: ExitStack, found: ModelVersion) -> ModelScorer:
-        """Return a version that answers; its files stay as long as the stack."""
-        return ModelScorer(stack.enter_context(verified(found)), found.name, str(found.version))
+    def load(self, stack: ExitStack) -> ModelScorer:
+        """Return the version, ready to answer; its files stay as long as the stack."""
+        folder = stack.enter_context(verified(find(f"models:/{self.name}/{self.version}")))
+        return ModelScorer(folder, self.name, self.version)
 
     def champion(self) -> str | None:
         """Return the version that is champion, as of at most `_CHAMPION_AGE` ago; None if the store does not say."""
@@ -96,7 +96,7 @@ class _Watch:
             return
         self.version = str(version)  # also if it cannot be loaded: it is tried once
         try:
-            scorer = self.load(stack, find(f"models:/{self.name}/{version}"))
+            scorer = self.load(stack)
             scorer.start()
         except Exception as error:  # whatever it is, the version before goes on
             log.warning("version %s is %s now, but cannot be served: %s", version, self.alias, error)
