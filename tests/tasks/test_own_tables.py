@@ -22,8 +22,8 @@ from trackdl.ledger.archive import models_below
 from trackdl.ledger.evidence import Store
 from trackdl.ledger.formulas import compute
 from trackdl.ledger.recipes import recipe
-from trackdl.serving import server
-from trackdl.serving.guard import Limits
+from trackdl.serving.guard import Guard
+from trackdl.serving.server import ModelScorer
 from trackdl.spec.table import TableSpec
 from trackdl.tasks import table as task
 from trackdl.tracking.registry import files
@@ -119,7 +119,7 @@ def test_a_table_of_three_classes(tracking: str, tmp_path: Path, capsys: pytest.
     predicted = predict.predict(uri, [str(tmp_path / "rows.csv")])
     assert [item["label"] for item in predicted] == answers["label"].tolist()
     with files.verified(files.find(uri)) as artifact:
-        guard = server.build(artifact, "my-report-wine", "1", Limits())
+        guard = Guard(ModelScorer(artifact, "my-report-wine", "1"))
     status, answer = ask(guard, json.dumps({"dataframe_records": tested.head(2).to_dict("records")}))
     assert (status, answer["predictions"][0]["probabilities"]) == (200, pytest.approx(predicted[0]["probabilities"]))
     status, answer = ask(guard, json.dumps({"dataframe_records": [{"alcohol": 13.0}]}))

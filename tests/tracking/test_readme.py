@@ -139,7 +139,7 @@ def test_the_card_of_a_transfer(folder: Path) -> None:
         for label, row in (("up `x`", 0), ("---", 14)):
             (folder / part / label).mkdir(parents=True)
             for number in range(count):
-                pixels = np.random.default_rng(number).integers(0, 60, (28, 28)).astype(np.uint8)
+                pixels = np.random.default_rng(10 * count + number).integers(0, 60, (28, 28)).astype(np.uint8)
                 pixels[row : row + 14] += 150
                 Image.fromarray(pixels).save(folder / part / label / f"{number}.png")
     classify.run(read(folder, "squares", SQUARES))

@@ -93,7 +93,7 @@ def artifact_folder(tracking: str) -> Path:
 
 
 # The demo's page lies in the package, which goes with every model.
-KINDS = {".py", ".md", ".json", ".yaml", ".txt", ".safetensors", ".j2", ".html", ".css", ".js", ".svg", ""}
+KINDS = {".py", ".md", ".json", ".yaml", ".txt", ".safetensors", ".j2", ".html", ".css", ".js", ".svg", ".typed", ""}
 
 
 def test_no_artifact_is_a_pickle(tracking: str) -> None:
