@@ -46,6 +46,7 @@ def example(
 ) -> str:
     """Put a copy of an example in use, with a store of its own and tiny data."""
     folder = shutil.copytree(ROOT / "examples" / request.param, tmp_path / request.param)
+    shutil.copytree(ROOT / "data" / "heart", tmp_path / "data" / "heart")
     arrays = zip(("x_train", "y_train", "x_test", "y_test"), (*blobs(600, 0), *blobs(100, 1)), strict=True)
     np.savez(folder / "tiny.npz", **dict(arrays))
     for file in folder.glob("*.yaml"):
