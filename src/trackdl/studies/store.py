@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from trackdl.errors import InputError, TrackdlError, first_line
 from trackdl.system import databases, locks
-from trackdl.system.outages import RetryingProxy, causes, database_gone, retry_while_away
+from trackdl.system.outages import RetryingProxy, causes, database_gone, disk_full, retry_while_away
 from trackdl.system.paths import project_root
 from trackdl.tracking.store import address
 
@@ -108,7 +108,9 @@ class _Storage(RetryingProxy):
         except (SQLAlchemyError, StorageInternalError) as error:
             reason = first_line(list(causes(error))[-1])
             kept = "What it holds is kept; the same command continues"
-            raise TrackdlError(f"{self._store}: {reason}. {kept if database_gone(error) else _REMEDY}") from error
+            raise TrackdlError(
+                f"{self._store}: {reason}. {kept if database_gone(error) or disk_full(error) else _REMEDY}"
+            ) from error
 
 
 def storage_folder() -> Path:
