@@ -33,7 +33,7 @@ _TIMEOUT = 180  # seconds until a page must answer: MLflow imports slowly on a b
 _LOG_TAIL = 2000  # characters of a page's log that are shown when it ends
 
 
-# A page's process, told its parent, the module that it is, and the module's arguments.
+# The program of a page's process. Its arguments: the id of its parent, the module to run, and that module's arguments.
 _PAGE = """
 import runpy, sys
 from trackdl.system.processes import end_with

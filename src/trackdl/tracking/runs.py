@@ -222,9 +222,14 @@ def start(experiment: Experiment | str, *, resume: Run | None = None, name: str 
 
 
 def goes_on(error: KeyboardInterrupt, name: str = "", words: str = "") -> dict[str, str]:
-    """Let an interruption say how an experiment goes on; return what it says of all, by their names.
+    """Note on an interruption how an experiment can be continued, and return all such notes, by experiment.
 
-    A run's words replace those of its parts that have its name.
+    A run replaces the note of a run below it that has the same name.
+
+    Args:
+        error: The interruption, which carries the notes to whoever reports it.
+        name: The experiment's name; empty to add nothing.
+        words: How to continue it.
     """
     found: dict[str, str] = error.__dict__.setdefault("goes_on", {})
     if name:
