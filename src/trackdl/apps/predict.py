@@ -102,7 +102,7 @@ def _line(item: dict[str, Any], top: int) -> list[str]:
 
 
 def _image_files(files: Sequence[str]) -> Iterator[str]:
-    """Yield every file, and all files of folders: whether one is an image, its content says, not its name."""
+    """Yield every file, and all files of folders: an image is known by its content, not by its name."""
     for file in files:
         path = Path(file)
         if file == _STDIN or not path.is_dir():

@@ -108,9 +108,9 @@ class _Watch:
 class Protocol(H11Protocol):
     """uvicorn's protocol, with limits for clients that send nothing, or half a request.
 
-    uvicorn limits the time to the next request after an answer only, and refuses new clients while others hold all
-    connections. Here the first request is limited as well, and a new client takes the place of the one that has kept
-    the server waiting longest.
+    uvicorn limits only the time between an answer and the next request, and it refuses new clients while all
+    connections are taken. Here the first request has to arrive in time as well, and a new client takes the place of the
+    one that has kept the server waiting longest.
     """
 
     _timer: TimerHandle | None = None

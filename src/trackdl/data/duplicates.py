@@ -1,4 +1,4 @@
-"""Images that are there twice: learnt from and tested on, they make a network look better than it is.
+"""Images that occur twice: if one is learnt from and the other tested on, a network looks better than it is.
 
 Two images are copies if they have the same pixels, or nearly: if their thumbnails (16×16, with the mean 0 and the
 length 1) are at most `NEAR` apart. So are images saved as JPEG, scaled, or made lighter. Of MNIST's 10,000 test digits
@@ -61,7 +61,7 @@ def tell(found: Mapping[int, int], names: Sequence[str], others: Sequence[str], 
         what: What is left out of what, in words.
     """
     words = [f"{names[place]} (as {others[other]})" for place, other in found.items()]
-    if 0 < len(words) < len(names):  # that all are is an error of the caller's
+    if 0 < len(words) < len(names):  # if all are copies, the caller raises an error
         log.warning("%s of %s %s: %s", len(words), len(names), what, first_few(words))
     return words
 
@@ -71,7 +71,7 @@ def _digests(images: Tensor) -> list[bytes]:
 
 
 def _add_near(found: dict[int, int], images: Tensor, others: Tensor, *, itself: bool, originals: list[int]) -> None:
-    """Add images that are nearly those at the places `originals` of `others`; `itself`: than which they come later."""
+    """Add images that are nearly one of `others` at the places `originals`; with `itself`, only of an earlier place."""
     fine, known = _thumbnails(others, originals)
     own, asked = (fine, known) if itself else _thumbnails(images, [n for n in range(len(images)) if n not in found])
     if not len(asked) or not len(known):

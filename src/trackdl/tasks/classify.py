@@ -43,8 +43,8 @@ TRAINS = (
 
 CURVES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 TESTED = ("test_loss", "test_accuracy")
+_UNFAMILIAR = 0.007  # this share of the images that a network knows counts as unfamiliar
 # What a split had to do with the weights, as a model card says it.
-_UNFAMILIAR = 0.007  # of the images that a network knows, as many as this count as unfamiliar
 _CHOSE = "This split chose the weights, those of the epoch with the best accuracy on it, so it is likely too high."
 _DID_NOT_CHOOSE = "These examples did not choose the weights."
 _UNKNOWN = "Whether these examples had a part in choosing the weights is not known."

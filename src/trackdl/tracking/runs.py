@@ -255,7 +255,7 @@ def _new(run_id: str) -> str:
     if found.info.lifecycle_stage != "active":
         wrong = "is deleted"
     elif task:
-        wrong = f"is one of the task {task} ({status})"
+        wrong = f"belongs to the task {task} ({status})"
     elif status not in ("RUNNING", "SCHEDULED"):
         wrong = f"has ended ({status})"
     else:

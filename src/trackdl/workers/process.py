@@ -1,4 +1,4 @@
-"""A process that does one task at a time, and is started again after it was killed; and joblib's, which end with us."""
+"""A process that does one task at a time and is restarted if killed; and joblib's processes, made to end with ours."""
 
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -20,7 +20,7 @@ class _Attached(LokyBackend):  # type: ignore[misc]  # joblib has no types
 
 
 def attach_joblib() -> None:
-    """Let the processes of joblib's `Parallel` end with this one, even if it is killed; joblib's would wait for it."""
+    """Ends the processes of joblib's `Parallel` with this one, even if it is killed; they would live on otherwise."""
     register_parallel_backend("loky", _Attached)
 
 

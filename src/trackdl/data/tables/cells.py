@@ -58,7 +58,7 @@ class Cells:
         return Cells(self.name, header, [[row[place] for place in kept] for row in self.rows])
 
     def called(self, columns: Sequence[str]) -> "Cells":
-        """Return the table with the names of columns that it has in another spelling: `resting_bp` for `RestingBP`."""
+        """Return the table with its columns named as in `columns`, if only their spelling differs (`resting_bp`)."""
         return Cells(self.name, called(self.header, columns), self.rows)
 
 

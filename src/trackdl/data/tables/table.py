@@ -155,7 +155,7 @@ def _twins(frame: pd.DataFrame, train: Places) -> Places:
 
 
 def _unseen(name: str, twins: Places, train: Places, test: Places, begins: int | None) -> Places:
-    """Return the test rows without those whose features are a training row's; `begins`: where a test table does.
+    """Return the test rows without those whose features are a training row's; a separate test table begins at `begins`.
 
     Raises:
         InputError: All of them are.
