@@ -60,6 +60,8 @@ def test_only_the_head_learns_and_the_parents_are_known(letters: Path) -> None:
     assert tuple(after["fc2.weight"].shape) == (3, 50)
     assert greek_net.card.classes == sorted(SHAPES)
     assert greek_net.card.preprocessing == "report"
+    assert source.card.least_energy is not None
+    assert greek_net.card.least_energy is None
     version = mlflow.MlflowClient().get_model_version("greek-cnn", result.decision.version)
     for tags in (version.tags, result.run.info.data.tags):
         assert tags["trackdl.source_version"] == parent.decisions[0].version

@@ -360,7 +360,13 @@ def _register(
     inputs: Tensor,
 ) -> Decision:
     model, how = trainer.model, experiment.data.preprocessing or source.card.preprocessing
-    changed = {"arguments": arguments_of(model), "classes": list(letters.classes), "preprocessing": how}
+    # The source's least energy is of another head, and a few letters give none.
+    changed = {
+        "arguments": arguments_of(model),
+        "classes": list(letters.classes),
+        "preprocessing": how,
+        "least_energy": None,
+    }
     card = source.card.model_copy(update=changed)
     example = (serving.as_pixels(inputs[:2]) * 255).round()
     final = {"train_loss": evaluation.loss, "train_accuracy": evaluation.accuracy, "val_accuracy": held_out.accuracy}
