@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -85,6 +86,53 @@ def test_a_promotion_that_changes_what_users_get_must_be_forced() -> None:
     done = CliRunner().invoke(cli.app, ["promote", "greek-cnn", "2", "--why", "a new order", "--force"])
     assert done.exit_code == 0, done.output
     assert model("greek-cnn").versions[0].aliases == ["challenger", "champion"]
+
+
+def test_a_version_is_shown_as_registered_and_says_what_it_is() -> None:
+    add_pictures(value=0.9)
+    client = mlflow.MlflowClient()
+    found = client.get_model_version("greek-cnn", "1")
+    shown = client.get_logged_model(found.source.removeprefix("models:/")).tags
+    assert json.loads(shown["mlflow.modelVersions"]) == [{"name": "greek-cnn", "version": "1"}]
+    assert shown["mlflow.note.content"] == found.description
+    assert "became champion when it was registered" in found.description
+    assert not any(value.startswith(("{", "[")) for value in found.tags.values())
+
+
+def test_moves_and_digests_of_older_versions_are_still_read(tracking: str) -> None:
+    add_pictures(value=0.9)
+    client = mlflow.MlflowClient()
+    (now,) = model("greek-cnn").history
+    key = f"trackdl.history.champion.{now.when.removesuffix('+00:00')}"
+    assert client.get_registered_model("greek-cnn").tags[key] == "version 1 after none: there was none"
+    client.set_registered_model_tag("greek-cnn", key, json.dumps(asdict(now)))
+    assert model("greek-cnn").history == [now]
+    found = artifacts.find("models:/greek-cnn@champion")
+    client.set_model_version_tag("greek-cnn", "1", artifacts.DIGESTS, artifacts.digests(found.source))
+    with artifacts.verified(artifacts.find("models:/greek-cnn@champion")):
+        pass
+    words = change_card(folder_of(tracking))
+    with pytest.raises(TrackdlError, match=words):
+        artifacts.verified(artifacts.find("models:/greek-cnn@champion")).__enter__()
+
+
+def test_a_changed_file_is_found_even_if_the_list_of_files_is_gone(tracking: str) -> None:
+    add_pictures(value=0.9)
+    found = artifacts.find("models:/greek-cnn@champion")
+    run = mlflow.MlflowClient().get_run(found.run_id)
+    (listed,) = (Path(urlparse(run.info.artifact_uri).path) / "model_files").iterdir()
+    words = change_card(folder_of(tracking))
+    with pytest.raises(TrackdlError, match=words):
+        artifacts.verified(found).__enter__()
+    listed.write_text("{}")
+    with pytest.raises(TrackdlError, match="the list of those is gone, too"):
+        artifacts.verified(found).__enter__()
+
+
+def change_card(folder: Path) -> str:
+    path = folder / "data/model/model.json"
+    path.write_text(path.read_text() + " ")
+    return "changed data/model/model.json"
 
 
 def test_tags_that_are_no_json_or_no_number_are_told_and_passed_over(caplog: pytest.LogCaptureFixture) -> None:
@@ -236,7 +284,7 @@ def put_a_pipe(folder: Path, _: Path) -> str:
 
 def tag_without_json(folder: Path, _: Path) -> str:  # noqa: ARG001 - the store knows where it is
     mlflow.MlflowClient().set_model_version_tag("greek-cnn", "1", artifacts.DIGESTS, "{no JSON")
-    return "its tag trackdl.files is not the JSON object"
+    return "its tag trackdl.files is neither a digest nor the list"
 
 
 TAMPERING = [

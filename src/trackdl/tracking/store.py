@@ -31,7 +31,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from trackdl.errors import InputError, TrackdlError, first_line, one_line
 from trackdl.system import databases, locks, outages
 from trackdl.system.paths import project_root
-from trackdl.tracking import moved
+from trackdl.tracking import moved, pages
 
 T = TypeVar("T")
 
@@ -165,13 +165,16 @@ def home_experiment() -> str:
     with translate_errors(f"MLFLOW_EXPERIMENT_ID={number}" if number else f"experiment {name!r}"):
         found = client().get_experiment(number) if number else client().get_experiment_by_name(name)
         if found is None:
-            return str(client().create_experiment(name, artifact_location=_artifact_place()))
+            return str(client().create_experiment(name, _artifact_place(), pages.EXPERIMENT))
         if found.lifecycle_stage != "active":
             raise InputError(
                 f"the experiment {found.name!r} was deleted, with the runs in it. This restores it: "
                 f"`MLFLOW_TRACKING_URI={databases.redact(address())} mlflow experiments restore --experiment-id "
                 f"{found.experiment_id}`; or MLFLOW_EXPERIMENT_NAME names another"
             )
+        for key, value in pages.EXPERIMENT.items():
+            if key not in found.tags:  # e.g. `mlflow run` has made it
+                client().set_experiment_tag(found.experiment_id, key, value)
         return str(found.experiment_id)
 
 

@@ -9,7 +9,6 @@ import socket
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 import mlflow
 from mlflow.entities import RunStatus
@@ -18,15 +17,14 @@ from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from trackdl.errors import TrackdlError
 from trackdl.system import processes
-from trackdl.system.paths import UI
-from trackdl.tracking import outbox, runs
+from trackdl.tracking import outbox, pages, runs
+from trackdl.tracking.pages import PARENT
 from trackdl.tracking.runs import Run
 from trackdl.tracking.spool import Record
 from trackdl.tracking.store import client, translate_errors
 
 log = logging.getLogger(__name__)
 
-PARENT = "mlflow.parentRunId"  # MLflow's own tag
 STUDY_ID = "trackdl.study_id"
 _NO_SUCH_RUN = ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)
 
@@ -114,10 +112,4 @@ def unfinished(task: str, parent: Run) -> dict[str, Run]:
 
 def page(parent: Run, run: Run) -> str:
     """Return the address of a trial's page: on the tracking server, else on the pages of `trackdl ui`."""
-    uri = mlflow.get_tracking_uri()
-    if uri.startswith("http"):
-        web = urlsplit(uri.rstrip("/"))
-        base = web._replace(netloc=web.netloc.rpartition("@")[2]).geturl()  # no user, no password
-    else:
-        base = UI
-    return f"{base}/#/experiments/{parent.experiment_id}/runs/{run.id}"
+    return pages.run_page(pages.base(mlflow.get_tracking_uri()), parent.experiment_id, run.id)

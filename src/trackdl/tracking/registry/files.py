@@ -1,7 +1,9 @@
 """The files of a registered version, verified against the digests that were taken when it was registered.
 
-The digests are in the version's tag `trackdl.files`, so a changed file is found before anything is loaded. Whoever can
-write to the registry's database can also change the tag: it protects the files, not the database.
+The version's tag `trackdl.files` is the SHA-256 of the list of all files' digests, so a changed file is found before
+anything is loaded. The list is an artifact of the version's run, and names the files that differ. In older versions the
+tag is the list itself. Whoever can write to the registry's database can also change the tag: it protects the files, not
+the database.
 """
 
 import hashlib
@@ -87,9 +89,18 @@ def _fetched(uri: str) -> Iterator[Path]:
 
 
 def digests(uri: str) -> str:
-    """Return the digests of a logged model's files, as the tag `trackdl.files` holds them: JSON, path to SHA-256."""
+    """Return the list of a logged model's files: JSON, path to SHA-256."""
     with _fetched(uri) as folder:
-        return json.dumps(_digests(folder), sort_keys=True)
+        return _list(folder)
+
+
+def listing(model_id: str) -> str:
+    """Return which artifact of its run is the list of a logged model's files."""
+    return f"model_files/{model_id}.json"
+
+
+def _list(folder: Path) -> str:
+    return json.dumps(_digests(folder), sort_keys=True)
 
 
 def _digests(folder: Path) -> dict[str, str]:
@@ -121,16 +132,34 @@ def verified(found: ModelVersion) -> Iterator[Path]:
             what, "it was registered without its files' digests (not by trackdl, or by an early one) to verify them by"
         )
     with _files(found) as folder:
-        if wrong := _differences(_registered(found, what), _digests(folder)):
-            raise Unusable(what, f"its files are not those that were registered: {'; '.join(wrong)}")
+        tag = found.tags[DIGESTS]
+        if tag != _sha256(_list(folder)):
+            registered = _registered(found, tag, what)
+            if wrong := _differences(registered, _digests(folder)):
+                raise Unusable(what, f"its files are not those that were registered: {'; '.join(wrong)}")
         yield folder
 
 
-def _registered(found: ModelVersion, what: str) -> dict[str, str]:
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _registered(found: ModelVersion, tag: str, what: str) -> dict[str, str]:
+    """Return the list of files that a version was registered with, from its run or, of an older version, its tag."""
+    if re.fullmatch("[0-9a-f]{64}", tag):
+        model_id = str(found.source).removeprefix("models:/")
+        try:
+            with _fetched(f"runs:/{found.run_id}/{listing(model_id)}") as path:
+                text = path.read_text(encoding="utf-8")
+        except TrackdlError:
+            text = ""
+        if _sha256(text) != tag:
+            raise Unusable(what, "its files are not those that were registered, and the list of those is gone, too")
+        tag = text
     try:
-        return TypeAdapter(dict[str, str]).validate_json(found.tags[DIGESTS])
+        return TypeAdapter(dict[str, str]).validate_json(tag)
     except ValidationError as error:
-        raise Unusable(what, f"its tag {DIGESTS} is not the JSON object of digests that was written there") from error
+        raise Unusable(what, f"its tag {DIGESTS} is neither a digest nor the list of digests of older ones") from error
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from trackdl.analysis.stats import exact_interval
 from trackdl.errors import InputError
 from trackdl.networks.build import count_parameters
 from trackdl.spec import TrainedSpec
+from trackdl.tracking import pages
 from trackdl.tracking.registry.files import find, verified
 from trackdl.tracking.runs import Run
 
@@ -117,7 +118,7 @@ def write(
     decides = f"Of several versions, the one with the best {_code(contest.metric)} becomes champion, which flatters it."
     info = run.info.data
     trained = "trackdl.spec_digest" in info.tags
-    images, report, experiment = isinstance(card, serving.ImageCard), spec.report(), about.experiment
+    images, report = isinstance(card, serving.ImageCard), spec.report()
     task = "image-classification" if images else "tabular-classification"
     made = [("run", run.id), ("seed", info.params.get("training.seed"))]
     made += [(words, info.tags.get(key)) for key, words in _MADE.items()]
@@ -125,16 +126,10 @@ def write(
     command = f"`trackdl run runs:/{run.id}/experiment.yaml` trains it again, from the file that the run keeps."
     quoted, uri = shlex.quote(name), shlex.quote(f"models:/{name}@{alias}")
     asked = "" if alias == "champion" else f" --alias {alias}"
-    link = re.fullmatch(r"https?://[^\s<>]+", report.source)
-    source = f", {f'<{link[0]}>' if link else _plain(report.source)}" if report.source else ""
     body = f"""
 # {_plain(name)}
 
-This model classifies {"images" if images else "rows of a table"} into {len(card.classes)} classes: \
-{_listed(card.classes)}. It is the network {_code(card.network)} with {count_parameters(model):,} parameters\
-{f", trained on the data {_code(about.data)}" if trained else "; trackdl did not train it, and only tested it"}.
-It belongs to the experiment {_code(experiment.name)} ({_plain(experiment.label)}) of the report \
-{_plain(report.by)}{source}.
+{_what(about, model, card, trained=trained)}
 
 ## Results
 
@@ -178,6 +173,42 @@ From the folder of this file, with trackdl installed; the weights are compared w
         "model-index": [{"name": name, "results": [_entry(task, about.data, item) for item in about.results]}],
     }
     return f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True, width=120)}---\n{body}"
+
+
+def _what(about: About, model: nn.Module, card: serving.Card, *, trained: bool) -> str:
+    """Return what a model does, and which experiment it belongs to."""
+    report, experiment = spec.report(), about.experiment
+    link = re.fullmatch(r"https?://[^\s<>]+", report.source)
+    source = f", {f'<{link[0]}>' if link else _plain(report.source)}" if report.source else ""
+    return f"""\
+This model classifies {"images" if isinstance(card, serving.ImageCard) else "rows of a table"} into \
+{len(card.classes)} classes: {_listed(card.classes)}. It is the network {_code(card.network)} with \
+{count_parameters(model):,} parameters\
+{f", trained on the data {_code(about.data)}" if trained else "; trackdl did not train it, and only tested it"}.
+It belongs to the experiment {_code(experiment.name)} ({_plain(experiment.label)}) of the report \
+{_plain(report.by)}{source}."""
+
+
+def note(name: str, about: About, run: Run, model: nn.Module, card: serving.Card, lineage: Mapping[str, Any]) -> str:
+    """Return a version's description on MLflow's pages: what it is, its results, where it is from, how it is used.
+
+    The arguments are as in `write`.
+    """
+    info = run.info
+    page = pages.run_page("", info.info.experiment_id, run.id)
+    made = f"Made by the run [{_plain(str(info.info.run_name))}]({page})"
+    if "trackdl.source_model" in lineage:
+        source, version = str(lineage["trackdl.source_model"]), lineage["trackdl.source_version"]
+        made += f", from [{_plain(source)} version {version}]({pages.version_page(source, version)})"
+    return f"""\
+{_what(about, model, card, trained="trackdl.spec_digest" in info.data.tags)}
+
+{"".join(map(_sentence, about.results))}
+{made}.
+
+`trackdl serve {shlex.quote(name)}` and `trackdl predict {shlex.quote(name)} FILE` use the champion; `--version` \
+chooses another version. `trackdl card models:/{name}@champion` prints the whole model card.
+"""
 
 
 def _entry(task: str, data: str, result: Result) -> dict[str, Any]:

@@ -5,7 +5,11 @@ model of synthetic data, or from one that is of no use any more (`files.broken`)
 decision is in the version's tags. A version that was not trained here may have an alias of its own instead.
 """
 
+import hashlib
 import importlib.metadata
+import json
+import re
+import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,14 +25,16 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from mlflow.types.schema import AnyType, Map
+from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 from torch import nn
 
 from trackdl import serving, spec
 from trackdl.errors import InputError
 from trackdl.spec import TrainedSpec
 from trackdl.system.paths import whole_file
+from trackdl.tracking.pages import NOTE
 from trackdl.tracking.registry import readme, versions
-from trackdl.tracking.registry.files import DIGESTS, broken, digests, find, verified
+from trackdl.tracking.registry.files import DIGESTS, broken, digests, find, listing, verified
 from trackdl.tracking.registry.versions import holder
 from trackdl.tracking.runs import Run
 from trackdl.tracking.store import client, defer_interrupts, translate_errors
@@ -71,6 +77,7 @@ def signature_of(card: serving.Card) -> ModelSignature:
     return ModelSignature(inputs=Schema([ColSpec(_ANY, column.name) for column in card.columns]), outputs=_OUTPUTS)
 
 
+MOST_SIGNS = 5000  # of a description: as many as MLflow's database takes
 OWNER = "trackdl.report"  # the tag of a registered model that names its report
 
 
@@ -136,20 +143,27 @@ def log_and_register(
     """
     contest = readme.Contest(score.metric, alias, score.synthetic)
     text = readme.write(name, about, contest, run, model, card, lineage or {}, _pins())
-    model_id, full = log_model(run, model, card, example, step, text)
+    model_id, full = log_model(run, model, card, example, step, text, name)
     for dataset, metrics in measured:
         run.metrics(metrics, step=step, model_id=model_id, dataset=dataset)
     tags = {"trackdl.weights_sha256": full.weights_sha256, **(lineage or {})}
-    return register(name, run, model_id, score, tags, alias)
+    return register(name, run, model_id, score, tags, alias, readme.note(name, about, run, model, card, lineage or {}))
 
 
 def log_model(
-    run: Run, model: nn.Module, card: serving.AnyCard, example: np.ndarray | pd.DataFrame, step: int, text: str = ""
+    run: Run,
+    model: nn.Module,
+    card: serving.AnyCard,
+    example: np.ndarray | pd.DataFrame,
+    step: int,
+    text: str = "",
+    name: str = "model",
 ) -> tuple[str, serving.AnyCard]:
     """Log a network with a run as an MLflow LoggedModel; return its id, and the card with the weights' SHA-256.
 
     `example` is an input: pixels [n, size, size], in colour [n, size, size, 3], 0 to 255, or raw rows. `step` is the
-    epoch of the weights; MLflow links the run's metrics at this step to the model. `text` is its model card, if any.
+    epoch of the weights; MLflow links the run's metrics at this step to the model. `text` is its model card, if any;
+    `name` is what MLflow's pages call it.
     """
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "model"
@@ -160,7 +174,7 @@ def log_model(
         # Interrupted half-way, the model would stay PENDING.
         with translate_errors(f"logging the model of run {run.id}"), defer_interrupts():
             info = mlflow.pyfunc.log_model(
-                name="model",
+                name=re.sub(r"[/:.%\"']", "-", name),  # the signs that MLflow refuses
                 loader_module="trackdl.serving",
                 data_path=str(data),
                 code_paths=[str(Path(serving.__file__).parents[1])],
@@ -178,11 +192,18 @@ def _pins() -> list[str]:
 
 
 def register(
-    name: str, run: Run, model_id: str, score: Score, lineage: Mapping[str, Any], alias: str | None = None
+    name: str,
+    run: Run,
+    model_id: str,
+    score: Score,
+    lineage: Mapping[str, Any],
+    alias: str | None = None,
+    description: str = "",
 ) -> Decision:
     """Register a run's LoggedModel as a version of the registered model `name`, and give it its alias.
 
     `lineage` are further tags of the version; with an `alias` of its own it does not compete to be champion.
+    `description` is Markdown for the version's page, which also says how the decision was made.
     """
     with translate_errors(f"registering {name}"):
         _create_if_missing(name)
@@ -202,10 +223,18 @@ def register(
         if old is not None:
             decided |= {"trackdl.rival": old.version, "trackdl.rival_score": old.tags.get("trackdl.score", "unknown")}
         tags = {**{key: str(value) for key, value in lineage.items()}, **decided}
-        tags[DIGESTS] = digests(f"models:/{model_id}")
+        listed = digests(f"models:/{model_id}")
+        run.text(listed, listing(model_id))
+        tags[DIGESTS] = hashlib.sha256(listed.encode()).hexdigest()
+        words = f"It became {alias} when it was registered ({reason}).\n\n{description}"[:MOST_SIGNS]
         with defer_interrupts():  # a version is never left without its alias
-            made = client().create_model_version(name, f"models:/{model_id}", run.id, tags=tags, model_id=model_id)
+            made = client().create_model_version(
+                name, f"models:/{model_id}", run.id, tags=tags, description=words, model_id=model_id
+            )
             versions.move(name, alias, str(made.version), reason)
+        # As `mlflow.register_model` does: the model's page then shows it as registered.
+        of_model = [{"name": name, "version": str(made.version)}]
+        client().set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: json.dumps(of_model), NOTE: words})
         versions.mark_if_stale(made)
     return Decision(name, str(made.version), alias, reason)
 
@@ -237,7 +266,10 @@ def check_free(name: str) -> None:
 
 def _create_if_missing(name: str) -> None:
     try:
-        client().create_registered_model(name, tags={OWNER: spec.report().slug})
+        report = spec.report()
+        words = f"Networks of the report {report.by}. `champion` is the best version, `challenger` the newest other one"
+        words += f"; `trackdl models {shlex.quote(name)}` lists the scores by which that was decided."
+        client().create_registered_model(name, tags={OWNER: report.slug}, description=words)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

@@ -1,19 +1,20 @@
 """Registered models: their versions, the history of their aliases, and which versions are stale.
 
-MLflow keeps no history of an alias, so every move is a tag of the registered model: `trackdl.history.ALIAS.TIME`, JSON.
+MLflow keeps no history of an alias, so every move is a tag of the registered model, `trackdl.history.ALIAS.TIME`, e.g.
+"version 2 after 1: a better score". Older moves are JSON.
 A version whose source (tag `trackdl.source_model`) is no longer its model's champion is stale (tag `trackdl.stale`),
 unless the source has an alias of its own, which no training takes.
 """
 
-import json
 import logging
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from trackdl import serving
 from trackdl.errors import InputError, TrackdlError
@@ -91,7 +92,7 @@ def move(name: str, alias: str, version: str, why: str) -> Move:
     made = Move(alias, str(version), str(before.version) if before else None, why, when)
     # A tag's key may hold no plus sign.
     key = f"{_HISTORY}{alias}.{when.removesuffix('+00:00')}"
-    client().set_registered_model_tag(name, key, json.dumps(asdict(made)))
+    client().set_registered_model_tag(name, key, f"version {made.version} after {made.replaced or 'none'}: {why}")
     if alias == "champion":
         _mark_stale(name)
     return made
@@ -206,10 +207,26 @@ def _model(model: RegisteredModel, aliases: Mapping[str, Mapping[str, str]]) -> 
     moves = []
     for key, text in model.tags.items():
         try:
-            moves += [TypeAdapter(Move).validate_json(text)] if key.startswith(_HISTORY) else []
-        except ValidationError:
+            moves += [_move(key, text)] if key.startswith(_HISTORY) else []
+        except ValueError:  # pydantic's, too
             log.warning("%s: its tag %s is no record of a move, and is left out", model.name, key)
     return Model(model.name, versions, sorted(moves, key=lambda made: made.when, reverse=True))
+
+
+def _move(key: str, text: str) -> Move:
+    """Read the record of a move.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if text.startswith("{"):
+        return TypeAdapter(Move).validate_json(text)
+    alias, _, when = key.removeprefix(_HISTORY).partition(".")
+    found = re.fullmatch(r"version (\S+) after (\S+): (.*)", text, re.DOTALL)
+    if not (found and when):
+        raise ValueError(key)
+    version, replaced, why = found.groups()
+    return Move(alias, version, None if replaced == "none" else replaced, why, f"{when}+00:00")
 
 
 def _version(found: ModelVersion, aliases: Mapping[str, Mapping[str, str]]) -> Version:
