@@ -119,9 +119,9 @@ def test_the_card_of_a_table_model(folder: Path) -> None:
     run = table.run(read(folder, "wine", {**WINE, "folds": 3})).run
     head, body = parts(readme.read("models:/odd-wine@champion"))
     logged = run.info.data.metrics
-    assert figures(head) == {name: logged[f"plain/wide/{name}"] for name in ("test_accuracy", "cv_accuracy")}
+    assert figures(head) == {name: logged[name] for name in ("test_accuracy", "cv_accuracy")}
     for name in figures(head):
-        assert between(*(logged[f"plain/wide/{name}_{end}"] for end in ("low", "high"))) in body
+        assert between(*(logged[f"{name}_{end}"] for end in ("low", "high"))) in body
     assert "corrected for overlapping folds, over 1 × 3 folds of 178 rows" in body
     assert "`alcohol`: a number" in body
     says_how(body, run)

@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import signal
@@ -8,6 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import mlflow
+import numpy as np
+import pandas as pd
 import psutil
 import pytest
 import sqlalchemy
@@ -173,6 +176,47 @@ def test_a_step_logged_twice_counts_once() -> None:
         run.metrics({"test_loss": 1.0}, step=1)
         run.metrics({"test_loss": 1.0}, step=1)
     assert run.history("test_loss") == [(1, 1.0)]
+
+
+def test_a_run_is_named_after_what_differs_from_the_reports_file_and_its_seed() -> None:
+    assert runs.title(EXPERIMENT) == "mnist, seed 1"
+    changed = spec.changed(EXPERIMENT, {"training.epochs": 2, "training.optimizer.lr": 0.02, "training.seed": 3})
+    assert runs.title(changed) == "mnist, 2 epochs, lr=0.02, seed 3"
+    assert runs.title(spec.changed(EXPERIMENT, {"seeds": 5})) == "mnist, 5 seeds"
+    assert runs.title(spec.report()) == "main"
+
+
+def test_an_experiment_that_mlflow_run_made_gets_the_list_of_runs_and_keeps_what_a_person_wrote() -> None:
+    made = store.client().create_experiment("trackdl", tags={"mlflow.note.content": "mine"})
+    with runs.start(EXPERIMENT) as run:
+        assert run.experiment_id == made
+    tags = store.client().get_experiment(made).tags
+    assert tags["mlflow.note.content"] == "mine"
+    assert tags["mlflow.experimentKind"] == "custom_model_development"
+    assert "metrics.`test_accuracy`" in json.loads(tags["mlflow.sharedViewState.trackdl"])["selectedColumns"]
+
+
+def test_a_table_is_one_of_mlflows_and_a_description_names_it() -> None:
+    with runs.start(EXPERIMENT) as run:
+        run.frame(pd.DataFrame({"model": ["a", "b"], "accuracy": [0.5, None]}), "models.json")
+        run.describe("half are right")
+    found = MlflowClient().load_table(run.experiment_id, "models.json", [run.id])
+    assert found["model"].tolist() == ["a", "b"]
+    note = run.info.data.tags["mlflow.note.content"]
+    assert note.startswith("half are right")
+    assert f"trackdl run runs:/{run.id}/experiment.yaml" in note
+    assert "models.json" in note
+
+
+def test_a_data_set_has_its_schema_and_profile() -> None:
+    images = np.zeros((3, 2, 2), np.uint8), np.arange(3)
+    with runs.start(EXPERIMENT) as run:
+        run.dataset(runs.describe_dataset("images", "ab" * 32, "drawn", images), "training")
+        run.dataset(runs.describe_dataset("rows", "cd" * 32, "drawn", pd.DataFrame({"Age": [54]})), "testing")
+    found = {item.dataset.name: item.dataset for item in run.info.inputs.dataset_inputs}
+    assert json.loads(found["images"].profile)["features_shape"] == [3, 2, 2]
+    assert "Age" in found["rows"].schema
+    assert found["rows"].digest == ("cd" * 32)[:32]
 
 
 def test_a_data_set_is_an_input_with_its_digest() -> None:

@@ -120,7 +120,7 @@ def grid(
     if status:
         raise typer.Exit(0 if task.show_status(experiment) else 1)
     chosen, count = _engine(engine, workers, gpus_per_worker, experiment.experiment.training.device)
-    task.show(task.run(experiment, count, Path(export) if export else None, engine=chosen))
+    _start(experiment, workers=count, export=Path(export) if export else None, engine=chosen)
 
 
 @app.command()
@@ -140,11 +140,8 @@ def recover(
     trained from as many seeds, so three keys with two values each are 40 trainings.
     """
     experiment = spec.recovery_of(options.in_report(name), options.chosen({"seeds": seeds}))
-    from trackdl.tasks import recover as task
-
-    processes.freeze_imports()
     chosen, count = _engine(engine, workers, gpus_per_worker, experiment.experiment.training.device)
-    task.show(task.run(experiment, count, Path(export) if export else None, engine=chosen))
+    _start(experiment, workers=count, export=Path(export) if export else None, engine=chosen)
 
 
 @app.command()
@@ -166,11 +163,8 @@ def search(
     objectives = "accuracy and time" if pareto else None
     given = {"study.trials": trials, "study.minutes": minutes, "study.objectives": objectives}
     experiment = options.read(file, spec.SearchSpec, options.chosen(given) | settings)
-    from trackdl.tasks import search as task
-
-    processes.freeze_imports()
     chosen, count = _engine(engine, workers, gpus_per_worker, experiment.experiment.training.device)
-    task.show(task.run(experiment, count, engine=chosen))
+    _start(experiment, workers=count, engine=chosen)
 
 
 @app.command()

@@ -31,9 +31,9 @@ def ledger(
     if file and bundle:
         raise InputError("--bundle takes the report's own ledger.yaml: put what --file has there")
     experiment = options.read(file, LedgerSpec, options.chosen({"seeds": seeds, "ui": ui}))
-    from trackdl.tasks import ledger as task
+    from trackdl.tasks import _start
 
-    task.show(task.run(experiment, bundle))
+    _start.start(experiment, bundle_at=bundle)
 
 
 def verify(

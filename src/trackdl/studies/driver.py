@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def study_run(experiment: Experiment, studies: Sequence[Study], name: str, tags: Mapping[str, str]) -> Iterator[Run]:
+def study_run(experiment: Experiment, studies: Sequence[Study], tags: Mapping[str, str]) -> Iterator[Run]:
     """Open the run of an experiment's studies, the parent of their trials' runs.
 
     It is the one that these studies have, not one of studies of the same names that were deleted or are elsewhere: each
@@ -32,7 +32,6 @@ def study_run(experiment: Experiment, studies: Sequence[Study], name: str, tags:
     Args:
         experiment: The grid, recovery or search.
         studies: Its studies, which are locked.
-        name: What the MLflow UI calls a new run.
         tags: Further tags of it.
     """
     names, ids = (" ".join(texts) for texts in zip(*((study.name, study.id) for study in studies), strict=True))
@@ -54,7 +53,7 @@ def study_run(experiment: Experiment, studies: Sequence[Study], name: str, tags:
             ", ".join(sorted(former)),
             names,
         )
-    with runs.start(experiment, resume=known, name=name) as parent:
+    with runs.start(experiment, resume=known) as parent:
         if known is None:
             trials.adopt(parent, trials_runs)
         parent.tags({"trackdl.study": names, trials.STUDY_ID: ids, **tags})
@@ -84,8 +83,9 @@ class Driver:
         tag = f"{study}/{trial.number}"
         known = trial.user_attrs.get(RUN) or (self.unfinished[tag].id if tag in self.unfinished else None)
         tags = {**self.tags, "trackdl.trial": tag}
+        name = f"trial {trial.number}: {runs.in_words(trial.params)}"
         with defer_interrupts():
-            run = trials.open_trial(self.parent, known, f"{study}, trial {trial.number}", trial.params, tags)
+            run = trials.open_trial(self.parent, known, name, trial.params, tags)
             self.open[run.id] = run
         trial.set_user_attr(RUN, run.id)
         trial.set_user_attr("mlflow_page", trials.page(self.parent, run))

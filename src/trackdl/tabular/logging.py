@@ -52,7 +52,7 @@ def log_test(
 
 
 def log_cross_validation(run: Run, crossed: CrossValidated) -> dict[str, float]:
-    """Log out-of-fold predictions: each score's mean and corrected interval, every fold, every row.
+    """Log out-of-fold predictions: each score's mean and corrected interval as metrics, every fold and row in files.
 
     The calibration error is computed over all folds together: a single fold has too few rows for its bins.
 
@@ -63,7 +63,6 @@ def log_cross_validation(run: Run, crossed: CrossValidated) -> dict[str, float]:
     for name in ("accuracy", "auc", "brier", "f1", "f1_macro"):
         estimate = crossed.estimate(name)
         metrics |= {f"cv_{name}": estimate.mean, f"cv_{name}_low": estimate.low, f"cv_{name}_high": estimate.high}
-        run.curve(f"cv_{name}_by_fold", enumerate(crossed.values(name).tolist()))
     table = crossed.table()
     metrics["cv_calibration_error"] = calibration_error(*top_class(*crossed.held_out))
     run.metrics(metrics)

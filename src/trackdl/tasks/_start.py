@@ -7,15 +7,18 @@ from trackdl.spec import Experiment, TrainedSpec
 
 
 def start(experiment: Experiment | TrainedSpec, **how: object) -> str:
-    """Run an experiment of a kind in `spec.STEPS`, print its result and return a one-line summary.
+    """Run an experiment of a kind in `spec.STEPS`; print its result and return it as a line, which describes its run.
 
     Raises:
         InputError: As the task; a key that shows to be wrong while it runs is named with its file.
     """
     module = import_module(f"trackdl.tasks.{experiment.task}")
     try:
-        return str(module.show(module.run(experiment, **how)))
+        result = module.run(experiment, **how)
     except InputError as error:
         if str(error).startswith("key '"):
             raise InputError(f"{experiment.name}.yaml: {error}") from error
         raise
+    summary = str(module.show(result))
+    result.run.describe(summary)
+    return summary

@@ -90,7 +90,7 @@ def run(experiment: ClassifySpec, resume: str | None = None) -> Result:
         return Result(experiment, one, [one], [made], ledger.compare(experiment.numbers, one.history))
     if before and before.info.info.status == "FINISHED":
         raise InputError(f"run {before.id} has finished its {experiment.seeds} seeds; --resume the run of one of them")
-    with runs.start(experiment, resume=before, name=f"{experiment.name}, {experiment.seeds} seeds") as parent:
+    with runs.start(experiment, resume=before) as parent:
         _log_inputs(parent, experiment, _load(experiment))
         seeds, decisions = [], []
         for number in range(experiment.seeds):
@@ -162,8 +162,10 @@ def _log_inputs(run: Run, experiment: ClassifySpec, splits: Splits) -> None:
 
 def log_images(run: Run, name: str, images: ImageSet) -> None:
     """Log a data set of images as the run's input."""
-    run.dataset(runs.describe_dataset(f"{name}-train", images.digest, images.source), "training")
-    run.dataset(runs.describe_dataset(f"{name}-test", images.digest, images.source), "testing")
+    train = images.train_images.numpy(), images.train_labels.numpy()
+    test = images.test_images.numpy(), images.test_labels.numpy()
+    run.dataset(runs.describe_dataset(f"{name}-train", images.digest, images.source, train), "training")
+    run.dataset(runs.describe_dataset(f"{name}-test", images.digest, images.source, test), "testing")
     run.tags({"trackdl.data_digest": images.digest})
 
 
@@ -183,16 +185,16 @@ def _seed_below(parent: Run, experiment: ClassifySpec) -> tuple[Run, Decision | 
 def _train_seed(experiment: ClassifySpec, resume: str | None) -> tuple[Run, Decision]:
     splits, left_out = apart(experiment.data, _load(experiment))
     trainer = _trainer(experiment, splits)
-    name = f"{experiment.name}, seed {experiment.training.seed}"
-    with training_runs.training_run(experiment, trainer, resume, name) as run:
+    with training_runs.training_run(experiment, trainer, resume) as run:
         _log_inputs(run, experiment, splits)
         training_runs.log_left_out(run, left_out)
         if experiment.found_by:
             run.tags({"trackdl.role": "finalist", "trackdl.found_by": experiment.found_by})
         run.text(f"{trainer.model}\n", "network.txt")
-        run.metrics({"parameters": float(count_parameters(trainer.model))})
         run.table(splits.images.classes, "classes.json")
         trainer, tested = _train(run, experiment, trainer, splits)
+        # Not first: MLflow's comparison of runs begins with the metric that was logged first.
+        run.metrics({"parameters": float(count_parameters(trainer.model))})
         if splits.validation is None:
             measured = {"test": tested}
         else:

@@ -27,7 +27,7 @@ def run(experiment: DataSpec) -> None:
         raise InputError(f"key 'datasets': there is no data set {unknown[0]!r:.80}; the data sets are {names}")
     runs.close_abandoned("data")
     lines = []
-    with runs.start(experiment, name="data") as run, progress("data", len(wanted)) as advance:
+    with runs.start(experiment) as run, progress("data", len(wanted)) as advance:
         for name in wanted:
             if name == "greek":
                 letters = load_letters()
@@ -42,6 +42,7 @@ def run(experiment: DataSpec) -> None:
                 run.dataset(runs.describe_dataset(name, digest, words), "fetched")
             lines.append(f"{name:14} {words}")
             advance(name)
+        run.describe("\n".join(f"- {line}" for line in lines))
     for line in lines:
         say(line)
 

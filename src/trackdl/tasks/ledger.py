@@ -58,7 +58,7 @@ def run(experiment: LedgerSpec, bundle_at: Path | None = None) -> Result:
         bundle.check_place(bundle_at)
     data, html = (place() / name for name in ("ledger.json", "ledger.html"))
     _check_place(data)
-    with runs.start(experiment, name="ledger") as run:
+    with runs.start(experiment) as run:
         if experiment.seeds:
             search.fill(_trainings(experiment, search.experiments), _start.start)
         ledger = _collect(experiment, search, today, run)

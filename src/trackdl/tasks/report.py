@@ -1,4 +1,8 @@
-"""`trackdl main`: the whole report, step by step; each step is a run of its own experiment below one parent run."""
+"""`trackdl main`: the whole report, step by step.
+
+Each step is a run of its own experiment, with the id of main's run as the tag `trackdl.main`; main's run has the steps'
+headline metrics, as TASK/METRIC.
+"""
 
 from collections.abc import Callable
 
@@ -7,7 +11,8 @@ from trackdl.errors import DataMissing, InputError
 from trackdl.spec import STEPS, ReportSpec, Step
 from trackdl.system.console import say
 from trackdl.tasks import _start
-from trackdl.tracking import runs
+from trackdl.tracking import pages, runs
+from trackdl.tracking.store import every_run
 
 
 def run(experiment: ReportSpec) -> None:
@@ -21,7 +26,7 @@ def run(experiment: ReportSpec) -> None:
     steps = [(step, _prepare(step)) for step in experiment.steps or _all_steps()]
     runs.close_abandoned(experiment.name)
     sums: list[str] = []
-    with runs.start(experiment, name="main"):
+    with runs.start(experiment) as run:
         for number, (step, start) in enumerate(steps, 1):
             if step.task == "ledger":
                 _sum_up(sums)
@@ -32,6 +37,11 @@ def run(experiment: ReportSpec) -> None:
                 if not step.optional:
                     raise
                 say(f"skipped: {error}")
+        run.describe("\n".join(f"- {line}" for line in sums))
+        for of_step in every_run(f"tags.`{runs.MAIN}` = '{run.id}'"):
+            task, found = of_step.data.tags["trackdl.task"], of_step.data.metrics
+            run.metrics({f"{task}/{name}": found[name] for name in pages.HEADLINES if name in found})
+            run.metrics({name: found[name] for name in (pages.SETTLED,) if name in found})
     if steps[-1][0].task != "ledger":
         _sum_up(sums)
     say()

@@ -87,7 +87,7 @@ def run(
         study.check_data(images.digest)
         pruner = "none" if study.two else experiment.study.pruner
         tags = {"trackdl.sampler": experiment.study.sampler, "trackdl.pruner": pruner}
-        with study_run(experiment, [study], name, tags) as parent:
+        with study_run(experiment, [study], tags) as parent:
             driver = SearchDriver(experiment, study, parent, images.emptied())
             try:
                 driver.resume()

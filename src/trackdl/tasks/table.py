@@ -7,6 +7,8 @@ and the steps of the ablation. All have the same metric names: `test_...` on the
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+import pandas as pd
+
 from trackdl import ledger
 from trackdl.analysis.scores import top_class
 from trackdl.analysis.stats import Estimate
@@ -83,7 +85,7 @@ def run(experiment: TableSpec) -> Result:
     except ValueError as error:
         raise InputError(f"cross-validation by --folds {experiment.folds}: {error}") from error
     models, steps, judged_once = _candidates(experiment, table.schema)
-    with runs.start(experiment, name=name) as run:
+    with runs.start(experiment) as run:
         found = _log_inputs(run, experiment, table)
         seeds = [seed + number for number in range(experiment.seeds)]
         with progress(f"{name}, fits tested", len(models) * len(seeds)) as advance:
@@ -97,7 +99,9 @@ def run(experiment: TableSpec) -> Result:
         against = _compare(run, crossed, experiment)
         _draw(run, experiment, tested, crossed, against, table)
         decision = _register(run, experiment, tested, metrics, table)
-        rows = ledger.compare(experiment.numbers if table.origin == "report" else [], run.history)
+        values = {f"{name}/{metric}": value for name, item in metrics.items() for metric, value in item.items()}
+        numbers = experiment.numbers if table.origin == "report" else []
+        rows = ledger.compare(numbers, lambda metric: [(0, values[metric])] if metric in values else [])
     return Result(experiment, run, decision, rows, found, metrics, against, table)
 
 
@@ -162,14 +166,12 @@ def _candidates(experiment: TableSpec, schema: Schema) -> tuple[dict[str, Candid
 
 def _log_inputs(run: Run, experiment: TableSpec, table: Table) -> Audit:
     for part in ("train", "test"):
-        made = runs.describe_dataset(f"{experiment.name}-{part} ({table.origin})", table.digest, table.source)
+        rows = table.train_rows if part == "train" else table.test_rows
+        made = runs.describe_dataset(f"{experiment.name}-{part} ({table.origin})", table.digest, table.source, rows)
         run.dataset(made, "training" if part == "train" else "testing")
     run.tags({"trackdl.data_digest": table.digest, "trackdl.data_origin": table.origin})
     found = audit(table)
     run.table(asdict(found), "audit.json")
-    pairs = {name: float(len(value)) for name, value in asdict(found).items() if isinstance(value, list)}
-    run.metrics({f"audit_{name}": count for name, count in pairs.items()})
-    run.metrics({f"audit_zeros_{name}": float(count) for name, count in found.zeros.items()})
     return found
 
 
@@ -202,11 +204,12 @@ def _log_models(
                             _log_network(model_run, by_seed, loss)
                     if name in crossed:
                         found |= log_cross_validation(model_run, crossed[name])
-                run.metrics({f"{name}/{metric}": value for metric, value in found.items()})
                 metrics[name] = found
-            _draw_losses(run, group_run, group, tested, losses.get(group, ""))
+            for name, last in _draw_losses(group_run, group, tested, losses.get(group, "")).items():
+                metrics[name]["batch_loss"] = last
             # The group's run gets the metrics of its first model, for comparing runs.
             group_run.metrics(metrics[next(name for name in names if name.startswith(f"{group}/"))])
+    run.frame(pd.DataFrame([{"model": name, **found} for name, found in metrics.items()]), "models.json")
     return metrics
 
 
@@ -219,9 +222,9 @@ def _log_network(run: Run, predictions: Mapping[int, Predictions], loss: str) ->
         run.text(f"{first.layers}\n", "network.txt")
 
 
-def _draw_losses(run: Run, group_run: Run, group: str, tested: Mapping[str, list[Predictions]], loss: str) -> None:
-    """Draw the loss curves of a protocol's networks; log the last batch's loss, which the report prints, to `run`."""
-    batches, means = {}, {}
+def _draw_losses(group_run: Run, group: str, tested: Mapping[str, list[Predictions]], loss: str) -> dict[str, float]:
+    """Draw the loss curves of a protocol's networks; return the last batch's loss, which the report prints, of each."""
+    batches, means, last = {}, {}, {}
     for name, predictions in tested.items():
         if name.startswith(f"{group}/") and (fitted := predictions[0].fitted):
             network, curves = name.partition("/")[2], [curve.epochs for curve in fitted.learning_curves]
@@ -229,11 +232,12 @@ def _draw_losses(run: Run, group_run: Run, group: str, tested: Mapping[str, list
             # The batch losses of several members would hide each other.
             batches[network] = points if len(curves) == 1 else []
             means[network] = [[(item.epoch * item.examples, item.train_loss) for item in curve] for curve in curves]
-            run.metrics({f"{name}/batch_loss": points[-1][1]})
+            last[name] = points[-1][1]
     if means:
         words = {"bce": "Binary cross-entropy", "cross_entropy": "Cross-entropy"}.get(loss, "Mean squared error")
         figure = plots_classifiers.loss_panels(batches, means, f"Training loss, {group}", words)
         group_run.figure(figure, "pictures/loss_curves.png")
+    return last
 
 
 def _compare(run: Run, crossed: Mapping[str, CrossValidated], experiment: TableSpec) -> dict[str, Differences]:

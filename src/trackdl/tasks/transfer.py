@@ -88,7 +88,7 @@ def run(experiment: TransferSpec) -> Result:
     colour = source.card.colour
     letters, unseen, left_out = apart(*_letters(experiment, colour=colour))
     synthetic = " (synthetic letters)" if letters.origin == "synthetic" else ""
-    name = f"{experiment.name} {data.preprocessing or ''}".strip() + synthetic
+    name = f"{runs.title(experiment)}{synthetic}"
     with runs.start(experiment, name=name) as run:
         inputs = _inputs(letters, source.card, experiment)
         examples = Examples(source.card.normalise(inputs), letters.labels)

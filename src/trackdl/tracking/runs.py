@@ -17,6 +17,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -24,12 +25,15 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import pandas as pd
 import psutil
 from matplotlib.figure import Figure
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.dataset import Dataset
 from mlflow.data.http_dataset_source import HTTPDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
+from mlflow.data.numpy_dataset import NumpyDataset
+from mlflow.data.pandas_dataset import PandasDataset
 from mlflow.entities import Run as MlflowRun
 from mlflow.entities import RunStatus
 
@@ -41,6 +45,7 @@ from trackdl.system.code_digest import PACKAGE, code_digest, words_of
 from trackdl.system.findings import first_few
 from trackdl.system.paths import project_root, report_root
 from trackdl.tracking import outbox
+from trackdl.tracking.pages import NOTE, PARENT, TABLES
 from trackdl.tracking.spool import Record, waiting
 from trackdl.tracking.store import client, defer_interrupts, every_run, home_experiment, translate_errors
 
@@ -50,6 +55,12 @@ log = logging.getLogger(__name__)
 BATCH = 1000
 SEND_EVERY = 2.0  # seconds
 SYSTEM_METRICS_EVERY = 5
+
+MAIN = "trackdl.main"  # a step's tag: the run of the whole report
+_WIDEST = 900  # pixels of a picture in a run's description
+# Of a run's name.
+_SEEDS = ("seed", "split_seed", "seeds", "found_by")
+_MOST_NAMED, _MOST_SIGNS = 4, 30
 
 
 class Run:
@@ -62,6 +73,8 @@ class Run:
     def __init__(self, run_id: str) -> None:
         self.id = run_id
         self.logged: set[str] | None = None  # names of its metrics, if only one process logs them (`trials`)
+        self._pictures: list[str] = []  # in Markdown; only those that were logged here
+        self._tables: list[dict[str, str]] = []
         self._waiting: list[dict[str, Any]] = []
         self._sent = time.monotonic()
 
@@ -116,7 +129,9 @@ class Run:
 
     def dataset(self, dataset: Dataset, context: str) -> None:
         """Log a data set as an input of the run; `context` is its use, e.g. "training"."""
-        entity = dict(dataset._to_mlflow_entity())
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Hint: Inferred schema contains integer")  # no value is missing
+            entity = dict(dataset._to_mlflow_entity())
         outbox.deliver(self.id, Record("input", {"dataset": entity, "context": context}))
 
     def file(self, path: Path, folder: str | None = None) -> None:
@@ -132,10 +147,27 @@ class Run:
         """Log a JSON value as the artifact `name`."""
         self.text(json.dumps(rows, indent=2, default=str), name)
 
+    def frame(self, frame: pd.DataFrame, name: str) -> None:
+        """Log a table as the artifact `name` (.json), as `mlflow.log_table` does: MLflow's pages show it as a table."""
+        self.text(frame.to_json(orient="split", index=False), name)
+        self._tables.append({"path": name, "type": "table"})
+        self.tags({TABLES: json.dumps(self._tables)})
+
+    def describe(self, summary: str) -> None:
+        """Describe the run on its page, in Markdown: its result (`summary`), how it is repeated, and its figures."""
+        shown = sorted(self._pictures, key=lambda picture: "curve" not in picture)
+        kept = [item["path"] for item in self._tables]
+        again = f"`trackdl run runs:/{self.id}/experiment.yaml` runs it again."
+        again += f" Its tables are among the artifacts: {', '.join(kept)}." if kept else ""
+        self.tags({NOTE: "\n\n".join([summary, again, *shown])})
+
     def figure(self, figure: Figure, name: str) -> None:
         """Log a figure as the artifact `name`, in the format of the name's ending."""
         with self._made(name) as path:
             figure.savefig(path)
+        # MLflow's pages show a picture at its own width, which must not be more than theirs.
+        sign = "!" if figure.get_figwidth() * figure.dpi <= _WIDEST else ""
+        self._pictures.append(f"{sign}[{name}](get-artifact?path={name}&run_uuid={self.id})")
 
     def content(self, content: bytes, name: str) -> None:
         """Log the artifact `name` by its content."""
@@ -165,6 +197,9 @@ class Run:
 def start(experiment: Experiment | str, *, resume: Run | None = None, name: str | None = None) -> Iterator[Run]:
     """Open a run for `experiment`, nested in the one that is open, and end it with its true status.
 
+    The steps of a report are not nested in its run, which would hide them in MLflow's list: the tag `trackdl.main` of
+    each is the id of that run.
+
     `mlflow run` has already created a run, which it names in MLFLOW_RUN_ID; the first call uses that one, if it is new.
 
     A run has its task and its process as tags from the start, so `close_abandoned` finds it even if its process ends
@@ -174,7 +209,7 @@ def start(experiment: Experiment | str, *, resume: Run | None = None, name: str 
         experiment: What is run; its settings become the run's parameters, its text the artifact `experiment.yaml`.
             For a run of no experiment, the name of its task: nothing that searches for trainings finds the run.
         resume: Continue this run instead of a new one.
-        name: What the MLflow UI calls the run.
+        name: What MLflow's pages call the run; by default what tells it apart (`title`).
 
     Raises:
         InputError: MLFLOW_RUN_ID names a run that has ended, or that another command has begun.
@@ -188,7 +223,12 @@ def start(experiment: Experiment | str, *, resume: Run | None = None, name: str 
         report = spec.report().slug
         tags |= {"trackdl.task": experiment.name, "trackdl.kind": experiment.task, "trackdl.report": report}
     mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_EVERY)  # type: ignore[no-untyped-call]
-    nested = mlflow.active_run() is not None
+    outer = mlflow.active_run()
+    nested = outer is not None
+    main = outer.info.run_id if outer and outer.data.tags.get("trackdl.kind") == "report" else ""
+    if main:
+        tags[MAIN] = main
+    name = name or (experiment if isinstance(experiment, str) else title(experiment))
     settings = {"nested": nested, "run_name": name, "tags": tags, "log_system_metrics": not nested}
     status = RunStatus.FINISHED
     run = None
@@ -198,6 +238,8 @@ def start(experiment: Experiment | str, *, resume: Run | None = None, name: str 
             with defer_interrupts(), outages.one_call(mlflow.get_tracking_uri()):
                 active = mlflow.start_run(**where, **settings)  # type: ignore[arg-type]
                 run = Run(active.info.run_id)
+                if main and PARENT in active.data.tags:
+                    client().delete_tag(run.id, PARENT)
         with translate_errors(f"run {run.id}"):
             _record(run, experiment)
         yield run
@@ -219,6 +261,30 @@ def start(experiment: Experiment | str, *, resume: Run | None = None, name: str 
                 run.send()
             finally:
                 outbox.end(run.id, RunStatus.to_string(status))
+
+
+def title(experiment: Experiment) -> str:
+    """Return what tells an experiment's run apart: its name, what differs from the report's own file, and its seeds."""
+    settings, file = spec.flatten(experiment), spec.experiment_file(experiment.name)
+    try:
+        own = spec.flatten(spec.named(experiment.name)) if file.is_file() else settings
+    except InputError:
+        own = settings  # this experiment is from another file, which is valid
+    changed = {key: value for key, value in settings.items() if value != own.get(key)}
+    given = in_words({key: value for key, value in changed.items() if key.rpartition(".")[2] not in _SEEDS})
+    seed, seeds = settings.get("training.seed"), settings.get("seeds", 1)
+    seeded = f"{seeds} seeds" if seeds > 1 else "" if seed is None else f"seed {seed}"
+    return ", ".join(filter(None, [experiment.name, given, seeded]))
+
+
+def in_words(settings: Mapping[str, Any]) -> str:
+    """Return settings by dotted key as part of a run's name, without their sections: "lr=0.02, 2 epochs"."""
+    parts = []
+    for key, value in list(settings.items())[:_MOST_NAMED]:
+        name, text = key.rpartition(".")[2], f"{value:.4g}" if isinstance(value, float) else str(value)
+        short = text if len(text) <= _MOST_SIGNS else "…"
+        parts.append(f"{value} epoch{'s' * (value != 1)}" if name == "epochs" else f"{name}={short}")
+    return ", ".join([*parts, *(["…"] if len(settings) > _MOST_NAMED else [])])
 
 
 def goes_on(error: KeyboardInterrupt, name: str = "", words: str = "") -> dict[str, str]:
@@ -334,11 +400,24 @@ def _git(*arguments: str) -> str | None:
     return done.stdout if done.returncode == 0 else None
 
 
-def describe_dataset(name: str, digest: str, source: str) -> Dataset:
-    """Describe a data set to MLflow, which keeps 32 digits of its SHA-256; `source` is a web address, or words."""
-    web = source.startswith("http")
+def describe_dataset(
+    name: str, digest: str, source: str, content: pd.DataFrame | tuple[Any, Any] | None = None
+) -> Dataset:
+    """Describe a data set to MLflow, which keeps 32 digits of its SHA-256.
+
+    Args:
+        name: What MLflow's pages call it.
+        digest: Its SHA-256.
+        source: A web address, or words.
+        content: A table, or inputs and targets as arrays, for a schema and a profile; neither is kept.
+    """
+    web, short = source.startswith("http"), digest[:32]
     made = HTTPDatasetSource(source) if web else CodeDatasetSource({"source": source})  # type: ignore[no-untyped-call]
-    return MetaDataset(made, name=name, digest=digest[:32])  # type: ignore[abstract]  # it is not abstract
+    if isinstance(content, pd.DataFrame):
+        return PandasDataset(content, made, name=name, digest=short)
+    if content is not None:
+        return NumpyDataset(content[0], made, content[1], name=name, digest=short)
+    return MetaDataset(made, name=name, digest=short)  # type: ignore[abstract]  # it is not abstract
 
 
 def find(task: str, where: str = "") -> list[Run]:

@@ -28,7 +28,7 @@ LOGGED_EACH_EPOCH = (
 
 
 @contextmanager
-def training_run(experiment: ClassifySpec, trainer: Trainer, resume: str | None, name: str) -> Iterator[Run]:
+def training_run(experiment: ClassifySpec, trainer: Trainer, resume: str | None) -> Iterator[Run]:
     """Open the run that a training is logged in.
 
     With `resume`, a run's id, the trainer is restored from that run's last complete checkpoint. An unfinished run is
@@ -41,7 +41,7 @@ def training_run(experiment: ClassifySpec, trainer: Trainer, resume: str | None,
     finished = before is not None and before.info.info.status == "FINISHED"
     if before:
         _check_resumable(before, restore(before, trainer), experiment.training.epochs, finished=finished)
-    with runs.start(experiment, resume=None if finished else before, name=name) as run:
+    with runs.start(experiment, resume=None if finished else before) as run:
         log_setting(run, trainer)
         if before and finished:
             _adopt(before, run, trainer.epoch)

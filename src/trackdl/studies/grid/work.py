@@ -62,7 +62,7 @@ def trained(
         for study in studies:
             study.check_data(digest_of(grid.experiment.data))
         tags = {"trackdl.sampler": "exhaustive", "trackdl.pruner": "none"}
-        with study_run(experiment, studies, experiment.name, tags) as parent:
+        with study_run(experiment, studies, tags) as parent:
             driver = GridDriver(grid, studies, parent)
             try:
                 _work(driver, workers, fit, engine)
