@@ -71,7 +71,7 @@ def screenshots() -> None:
         page.locator(".label").first.wait_for()
         page.screenshot(path=PLACE / "demo.png")
     compared = runs.find("mnist", "attributes.status = 'FINISHED'")[:1] + runs.find("fashion", "")[:1]
-    with ui.shown() as pages, screens.opened(viewport={"width": 1400, "height": 900}) as page:
+    with ui.shown() as (pages, _), screens.opened(viewport={"width": 1400, "height": 900}) as page:
         for shown in pages:
             if shown.name == "MLflow":
                 experiment = compared[0].info.info.experiment_id

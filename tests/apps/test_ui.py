@@ -19,13 +19,14 @@ import pytest
 
 from support import ROOT
 from support.browser import needs_browser
-from support.served import EXPERIMENT
+from support.served import EXPERIMENT, add_pictures
 from tools import screens
+from trackdl import spec
 from trackdl.apps import ui
 from trackdl.apps.dashboard import only_for
 from trackdl.spec.ledger import LedgerSpec
 from trackdl.system import paths
-from trackdl.tracking import runs, store, trials
+from trackdl.tracking import pages, runs, store
 
 
 @contextmanager
@@ -42,8 +43,9 @@ def started(folder: Path, **settings: str) -> Iterator[tuple[subprocess.Popen[st
         said = []
         for line in process.stdout:
             said.append(line)
-            if found := re.match(r"(MLflow|Optuna).* (http://127\.0\.0\.1:\d+)", line):
+            if found := re.match(r"(MLflow|Optuna).* (http://127\.0\.0\.1:\d+)(\S*)", line):
                 addresses[found[1]] = found[2]
+                addresses |= {"list": found[2] + found[3]} if found[3] else {}
             if line.startswith("Ctrl-C"):
                 break
         assert addresses, "".join(said)
@@ -76,11 +78,13 @@ def status(address: str, host: str | None = None) -> int:
 
 @pytest.fixture
 def tracked(tracking: str, tmp_path: Path) -> dict[str, str]:
-    """Make two runs with metrics and a study; return the settings that name their stores."""
-    for number, name in enumerate(("first", "second")):
-        with runs.start(EXPERIMENT, name=name) as run:
+    """Make two runs with metrics, a registered model and a study; return the settings that name their stores."""
+    for number in range(2):
+        tried = spec.changed(EXPERIMENT, {"training.seed": number + 1, "training.optimizer.lr": 0.02})
+        with runs.start(tried) as run:
             for epoch in (1, 2, 3):
                 run.metrics({"test_accuracy": 0.9 + 0.01 * epoch + 0.02 * number}, step=epoch)
+    add_pictures("fashion-cnn")
     url = f"sqlite:///{tmp_path / 'optuna.db'}"
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(storage=url, study_name="grid", direction="maximize")
@@ -102,6 +106,16 @@ def test_the_pages_show_two_runs_and_the_study_and_end_together(tracked: dict[st
         assert status(addresses["Optuna"], "evil.example") == 403
         assert status(addresses["MLflow"] + "/ajax-api/2.0/mlflow/experiments/search", "evil.example") == 403
         with screens.opened(viewport={"width": 1400, "height": 900}) as page:
+            page.goto(addresses["list"])
+            for words in ("mnist, lr=0.02, seed 1", "mnist, lr=0.02, seed 2", "test_accuracy", "0.93"):
+                page.get_by_text(words, exact=True).first.wait_for()
+            page.get_by_text("Each row is one task of a report").wait_for()
+            assert page.get_by_role("link", name="Playground").count() == 0, "the pages of the machine-learning view"
+            (model,) = store.client().search_logged_models([newest(1)[0]])
+            page.goto(f"{addresses['MLflow']}/#/experiments/{model.experiment_id}/models/{model.model_id}")
+            page.get_by_text("Model versions").wait_for()
+            page.get_by_text("It became champion when it was registered").wait_for()
+            page.get_by_role("link", name="fashion-cnn").wait_for()
             screens.compare_runs(page, addresses["MLflow"], *newest(2))
             page.get_by_text("test_accuracy").first.wait_for()
             screens.open_study(page, addresses["Optuna"], "grid")
@@ -143,7 +157,7 @@ def test_mlflow_is_where_links_lead_or_says_that_it_is_not(
         assert f"Port {port} is taken" in capsys.readouterr().out
     assert ui._usual_port() == port
     assert not capsys.readouterr().out
-    assert LedgerSpec.model_fields["ui"].default == trials.UI == paths.UI
+    assert LedgerSpec.model_fields["ui"].default == pages.UI == paths.UI
 
 
 def test_the_dashboard_answers_its_own_names_only() -> None:

@@ -13,6 +13,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+import webbrowser
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from trackdl.studies.store import storage_url
 from trackdl.system import databases
 from trackdl.system.console import say
 from trackdl.system.paths import UI, project_root
-from trackdl.tracking import store
+from trackdl.tracking import pages, store
 
 _HOST = "127.0.0.1"
 _TIMEOUT = 180  # seconds until a page must answer: MLflow imports slowly on a busy machine
@@ -54,48 +55,55 @@ class Page:
     children: list[psutil.Process] = field(default_factory=list)
 
 
-def run() -> None:
-    """Serve both pages until interrupted.
+def run(*, browse: bool = False) -> None:
+    """Serve both pages until interrupted; `browse` opens MLflow's list of runs in a browser.
 
     Raises:
         TrackdlError: A page ended or did not answer; the other has been stopped.
     """
-    with shown() as pages:
-        if pages:
-            say("Ctrl-C stops " + ("both." if len(pages) > 1 else "it."))
-        while pages:
+    with shown() as (served, runs):
+        if browse and not webbrowser.open(runs):
+            say("No browser could be opened: open the address of MLflow yourself.")
+        if served:
+            say("Ctrl-C stops " + ("both." if len(served) > 1 else "it."))
+        while served:
             time.sleep(0.2)
-            for page in pages:
+            for page in served:
                 _check(page)
 
 
 @contextmanager
-def shown() -> Iterator[list[Page]]:
-    """Serve the pages while the block runs; print their addresses once they answer, and yield them.
+def shown() -> Iterator[tuple[list[Page], str]]:
+    """Serve the pages while the block runs; print their addresses once they answer.
 
     Without a study there is no dashboard; with a tracking server, only its address is printed for MLflow.
+
+    Yields:
+        The pages, and the address of MLflow's list of runs.
 
     Raises:
         TrackdlError: A page ended or did not answer.
     """
-    store.client()
+    experiment = store.home_experiment()
     tracked = os.environ["MLFLOW_TRACKING_URI"]
-    pages: list[Page] = []
+    runs = pages.run_list(pages.base(tracked), experiment)
+    served: list[Page] = []
     try:
         if tracked.startswith("http"):
-            say(f"MLflow           {databases.redact(tracked)} (the tracking server itself)")
+            say(f"MLflow           {runs} (the tracking server itself)")
         else:
-            pages.append(_mlflow(tracked))
+            served.append(_mlflow(tracked))
+            runs = pages.run_list(served[0].address, experiment)
         if studies := _studies():
-            pages.append(_dashboard(studies))
-        for page in pages:
+            served.append(_dashboard(studies))
+        for page in served:
             _await(page)
             # MLflow's server has a process group of its own, and outlives a killed MLflow.
             page.children = psutil.Process(page.process.pid).children(recursive=True)
-            say(f"{page.name:<16} {page.address}")
-        yield pages
+            say(f"{page.name:<16} {runs if page.name == 'MLflow' else page.address}")
+        yield served, runs
     finally:
-        _stop(pages)
+        _stop(served)
 
 
 def _studies() -> str | None:

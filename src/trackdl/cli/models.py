@@ -60,11 +60,11 @@ def demo(host: Host = "127.0.0.1", port: Port = 7860, allowed_hosts: Hosts = Non
     command.serve(host, port, allowed_hosts or [])
 
 
-def ui() -> None:
+def ui(browse: Annotated[bool, typer.Option("--open", help="Open the list of runs in a browser.")] = False) -> None:
     """Start the MLflow UI (port 5000 if it is free) and the Optuna dashboard on this machine; Ctrl-C stops both."""
     from trackdl.apps import ui as command
 
-    command.run()
+    command.run(browse=browse)
 
 
 def models(
