@@ -231,8 +231,8 @@ def test_the_command_has_two_objectives_if_asked(
     done: list[search.Result] = []
     run = search.run
 
-    def made_up_here(told: SearchSpec, count: int, **_: Any) -> search.Result:
-        done.append(run(told, count, made_up, here))
+    def made_up_here(told: SearchSpec, workers: int, **_: Any) -> search.Result:
+        done.append(run(told, workers, made_up, here))
         return done[-1]
 
     monkeypatch.setattr(search, "run", made_up_here)
