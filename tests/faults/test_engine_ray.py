@@ -23,7 +23,7 @@ from trackdl.tasks import grid, search
 from trackdl.workers import engines
 from trackdl.workers.pool import Failed, Lost
 
-ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'trackdl[ray]'")
+ray = pytest.importorskip("ray", reason="Ray is not installed: pip install ray[default]")
 
 pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 

@@ -36,7 +36,7 @@ def why_not() -> str | None:
     try:
         import psycopg  # noqa: F401
     except ImportError:
-        return "psycopg is missing (pip install 'trackdl[postgres]')"
+        return "psycopg is missing (pip install psycopg[binary])"
     return None
 
 

@@ -1,5 +1,6 @@
 """A store's address is shown without its password, wherever it comes from and however odd it is."""
 
+import sys
 from pathlib import Path
 
 import mlflow
@@ -9,6 +10,7 @@ from filelock import FileLock
 from trackdl.errors import InputError, TrackdlError
 from trackdl.system import databases, locks
 from trackdl.tracking.store import translate_errors
+from trackdl.workers import engines
 
 ADDRESSES = [
     "postgresql+psycopg://me:secret@host/runs",
@@ -50,3 +52,16 @@ def test_who_comes_second_is_told_what_every_study_has(tmp_path: Path) -> None:
         locks.exclusive_lock(url, "search"),
     ):
         pass
+
+
+def test_a_missing_package_is_named_as_an_index_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """trackdl itself is on no index, so `pip install 'trackdl[ray]'` would find nothing."""
+    for module in ("psycopg", "ray"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with (
+        pytest.raises(InputError, match=r'pip install "psycopg\[binary\]"'),
+        databases.connection("postgresql+psycopg://me@127.0.0.1/runs"),
+    ):
+        pass
+    with pytest.raises(InputError, match=r'pip install "ray\[default\]"'):
+        engines.choose("ray", 1, 0)

@@ -16,7 +16,7 @@ from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
 from trackdl.errors import InputError, TrackdlError, first_line
 from trackdl.system.findings import first_few
 
-DRIVER_HINT = "postgresql+psycopg://USER@HOST/DATABASE, with `pip install 'trackdl[postgres]'`, is an address"
+DRIVER_HINT = 'postgresql+psycopg://USER@HOST/DATABASE, with `pip install "psycopg[binary]"`, is an address'
 # By store: its variable, a table that only the other store has, one that only this store has, and what the other holds.
 _OTHERS = {
     "mlflow": ("MLFLOW_TRACKING_URI", "trials", "experiments", "Optuna's studies"),

@@ -50,7 +50,7 @@ def _connected() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise InputError("--engine ray: Ray is not installed; pip install 'trackdl[ray]'") from error
+        raise InputError('--engine ray: Ray is not installed; `pip install "ray[default]"` installs it') from error
     if not ray.is_initialized():
         # Ray's own handler of SIGTERM exits, and the runs would not be marked KILLED.
         before = signal.getsignal(signal.SIGTERM)
