@@ -67,6 +67,7 @@ check: $(READY) ## Lint and types only.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32
 
 ui: $(READY) ## Show runs, models and studies in a browser: http://127.0.0.1:5000, as `trackdl ui` does.
 	$(BIN)/trackdl ui

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -77,3 +79,27 @@ def test_an_interruption_at_any_statement_leaves_a_run_that_says_so(tracking: st
         assert run.info.info.status in ("KILLED", "FINISHED")
         assert not list(store.spool_folder().glob("*/*")), "the store was locked"
     assert not runs.find("mnist", "attributes.status = 'RUNNING'")
+
+
+WITHOUT_POSIX = """
+import importlib, os, pkgutil, signal, sys
+for name in ("SIGHUP", "SIGALRM", "SIGUSR1", "setitimer", "pthread_sigmask"):
+    delattr(signal, name)
+for name in ("killpg", "getuid", "geteuid", "mkfifo", "sched_getaffinity"):
+    delattr(os, name)
+import trackdl
+for module in pkgutil.walk_packages(trackdl.__path__, "trackdl."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+from trackdl.system.outages import deadline
+from trackdl.system.processes import starting, uninterrupted
+sys.platform = "win32"
+with starting(), uninterrupted(), deadline(60):
+    print("done")
+"""
+
+
+def test_nothing_needs_a_signal_that_windows_has_not() -> None:
+    command = [sys.executable, "-c", WITHOUT_POSIX]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True)
+    assert done.stdout == "done\n", done.stderr

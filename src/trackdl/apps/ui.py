@@ -5,7 +5,6 @@ MLflow's UI takes the port that the ledger and the studies' trials link to, if i
 
 import contextlib
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -98,8 +97,7 @@ def shown() -> Iterator[tuple[list[Page], str]]:
             served.append(_dashboard(studies))
         for page in served:
             _await(page)
-            # MLflow's server has a process group of its own, and outlives a killed MLflow.
-            page.children = psutil.Process(page.process.pid).children(recursive=True)
+            page.children = _children(page)
             say(f"{page.name:<16} {runs if page.name == 'MLflow' else page.address}")
         yield served, runs
     finally:
@@ -161,7 +159,7 @@ def _start(name: str, port: int, module: list[str], settings: Mapping[str, str])
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,
-        # With a process group, Ctrl-C does not reach the page, and MLflow's workers can be stopped with it.
+        # Ctrl-C at the terminal is for this process, which stops the page.
         start_new_session=True,
     )
     return Page(name, f"http://{_HOST}:{port}", process, log)
@@ -183,6 +181,13 @@ def _check(page: Page) -> None:
         raise TrackdlError(f"{page.name} ended (exit code {code}); its log ends with:\n{_log_tail(page)}")
 
 
+def _children(page: Page) -> list[psutil.Process]:
+    """Return the processes below a page's: MLflow's server outlives a killed MLflow."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(page.process.pid).children(recursive=True)
+    return []
+
+
 def _log_tail(page: Page) -> str:
     page.log.seek(0)
     text = page.log.read().decode(errors="replace")
@@ -192,15 +197,15 @@ def _log_tail(page: Page) -> str:
 
 
 def _stop(pages: list[Page]) -> None:
-    """End the pages: SIGTERM first, then SIGKILL."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        for page in pages:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(page.process.pid, number)
-        for page in pages:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                page.process.wait(timeout=10)
+    """End the pages, killing what does not end within 10 seconds."""
     for page in pages:
+        page.children = page.children or _children(page)
+        page.process.terminate()
+    for page in pages:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            page.process.wait(timeout=10)
+        page.process.kill()
+        page.process.wait()
         for child in page.children:
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()

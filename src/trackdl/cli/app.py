@@ -277,7 +277,7 @@ def main() -> None:
     os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     console.hide_passwords()
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in processes.ENDING:
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
             signal.signal(number, _terminated)
     arguments = sys.argv[1:]

@@ -6,6 +6,7 @@ store.search_experiments()  # retried while the store is away
 
 import logging
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -40,7 +41,7 @@ def deadline(seconds: float) -> Iterator[None]:
 
     Where there is no such timer (Windows, or another thread than the main one), nothing is limited.
     """
-    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+    if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
         yield
         return
 

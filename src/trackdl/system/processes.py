@@ -6,6 +6,7 @@ import logging
 import os
 import platform
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ import psutil
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
 PARENT_CHECK = 1.0  # seconds
+# The signals that ask a process to end; Windows has no SIGHUP, which a terminal sends when it is closed.
+ENDING = tuple(signal.Signals[name] for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 # They log tracebacks of what they also raise, every retry, and every migration. ("alembic" itself is set by MLflow.)
 NOISY = ("alembic.runtime", "mlflow.store.db.utils", "mlflow.system_metrics", "mlflow.pyfunc", "urllib3.connectionpool")
 
@@ -74,8 +77,12 @@ def starting() -> Iterator[None]:
     """Block Ctrl-C for processes that are started in the block.
 
     A terminal sends it to every process of a command, and it would kill a Python that is still importing. The new
-    processes inherit the blocking; in this process, a Ctrl-C is raised at the end of the block.
+    processes inherit the blocking; in this process, a Ctrl-C is raised at the end of the block. On Windows, nothing is
+    blocked.
     """
+    if sys.platform == "win32":
+        yield
+        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -90,7 +97,7 @@ def uninterrupted() -> Iterator[None]:
         yield
         return
     deferred: list[int] = []
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, *ENDING)}
     callables = {number: handler for number, handler in handlers.items() if callable(handler)}
 
     def defer(number: int, frame: FrameType | None) -> None:
@@ -119,7 +126,8 @@ def end_with(parent: int) -> None:
     """Let this process and its children end soon after its parent has, which may have been killed."""
 
     def watch() -> None:
-        while os.getppid() == parent:
+        # In Windows a process keeps the id of a parent that has ended.
+        while os.getppid() == parent and psutil.pid_exists(parent):
             time.sleep(PARENT_CHECK)
         for child in psutil.Process().children(recursive=True):
             with suppress(psutil.NoSuchProcess):
