@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -103,3 +104,11 @@ def test_nothing_needs_a_signal_that_windows_has_not() -> None:
     command = [sys.executable, "-c", WITHOUT_POSIX]
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True)
     assert done.stdout == "done\n", done.stderr
+
+
+def test_a_missing_git_is_no_page_of_warnings(tmp_path: Path) -> None:
+    script = "from trackdl.system.processes import quiet_libraries; quiet_libraries()\n"
+    script += "from mlflow.utils.git_utils import get_git_commit; print(get_git_commit('.'))"
+    settings = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", script], env=settings, cwd=ROOT, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("None\n", "")

@@ -21,8 +21,12 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 PARENT_CHECK = 1.0  # seconds
 # The signals that ask a process to end; Windows has no SIGHUP, which a terminal sends when it is closed.
 ENDING = tuple(signal.Signals[name] for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
-# They log tracebacks of what they also raise, every retry, and every migration. ("alembic" itself is set by MLflow.)
-NOISY = ("alembic.runtime", "mlflow.store.db.utils", "mlflow.system_metrics", "mlflow.pyfunc", "urllib3.connectionpool")
+# They log tracebacks of what they also raise, every retry, and every migration; and, where git is missing, twenty lines
+# for each run. ("alembic" itself is set by MLflow.)
+NOISY = (
+    *("alembic.runtime", "mlflow.store.db.utils", "mlflow.system_metrics", "mlflow.pyfunc", "mlflow.utils.git_utils"),
+    "urllib3.connectionpool",
+)
 
 
 def quiet_libraries() -> None:
