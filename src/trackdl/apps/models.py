@@ -32,7 +32,7 @@ def list_models(names: Sequence[str], *, as_json: bool) -> None:
         say(json.dumps([asdict(model) for model in chosen], indent=1, ensure_ascii=False), whole=True)
         return
     if not chosen:
-        say("No model is registered yet. `trackdl mnist` registers mnist-cnn; `make run` registers all.")
+        say("No model is registered yet. `trackdl mnist` registers mnist-cnn; `trackdl main` registers all.")
     for model in chosen:
         _print(model)
 

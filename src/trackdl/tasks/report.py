@@ -45,7 +45,7 @@ def run(experiment: ReportSpec) -> None:
     if steps[-1][0].task != "ledger":
         _sum_up(sums)
     say()
-    say("`make ui` shows the runs with their curves and figures, and the registered models.")
+    say("`trackdl ui` shows the runs with their curves and figures, and the registered models.")
 
 
 def _sum_up(sums: list[str]) -> None:

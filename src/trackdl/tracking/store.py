@@ -35,6 +35,7 @@ from trackdl.tracking import moved, pages
 
 T = TypeVar("T")
 
+_ELSEWHERE = "MLFLOW_TRACKING_URI names another store"
 _REMEDY = "Is it MLflow's, and undamaged? `trackdl doctor` looks at it; MLFLOW_TRACKING_URI names another"
 
 EXPERIMENT = "trackdl"
@@ -234,7 +235,8 @@ def translate_errors(what: str) -> Iterator[None]:
     except requests.RequestException as error:
         raise TrackdlError(_with_address(f"{what}: {error}. {_REMEDY}")) from error
     except OSError as error:
-        todo = "Make room; the same command continues" if outages.disk_full(error) else "Is the folder writable?"
+        full = outages.disk_full(error)
+        todo = "Make room; the same command continues" if full else f"Is the folder writable? {_ELSEWHERE}"
         raise TrackdlError(f"{what}: {error}. {todo}") from error
     except SQLAlchemyError as error:
         raise TrackdlError(_with_address(f"{what}: the database fails: {first_line(error)}. {_REMEDY}")) from error

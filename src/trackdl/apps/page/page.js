@@ -289,7 +289,7 @@ async function list() {
     return;
   }
   if (!models.length) {
-    message.textContent = "No image model is registered yet. `trackdl mnist` trains and registers the first, `make run` all. Then start the demo again.";
+    message.textContent = "No image model is registered yet. `trackdl mnist` trains and registers the first, `trackdl main` all. Then start the demo again.";
     return;
   }
   for (const model of models) {
