@@ -143,6 +143,17 @@ def test_at_most_so_many_images_of_a_class_are_read(tmp_path: Path) -> None:
     assert len(images.test_labels) == 18
 
 
+@pytest.mark.parametrize("keys", [{"test_folder": "val"}, {"test_share": 0.4, "per_class": 2}])
+def test_each_image_has_its_files_name(keys: dict[str, Any], tmp_path: Path) -> None:
+    for root in ("train", "val"):
+        folders(tmp_path / root)
+    images = load(folder="train", colour=True, **keys)
+    for names, pixels in zip(readers.image_names(images), (images.train_images, images.test_images), strict=True):
+        for name, image in zip(names, pixels, strict=True):
+            with Image.open(name) as file:
+                assert np.array_equal(image.permute(1, 2, 0), np.asarray(file))
+
+
 def test_files_that_are_no_images_are_skipped_only_if_a_system_put_them_there(tmp_path: Path) -> None:
     folders(tmp_path / "train")
     for name in (".DS_Store", "Thumbs.db", ".hidden.png", "desktop.ini"):

@@ -14,7 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,7 @@ class Pixels:
         test_labels: Their labels.
         classes: The classes' names.
         digest: SHA-256, hex, of all files and of the keys by which they were read.
+        files: The files of the training and of the test images; empty if an image has no file of its own.
     """
 
     train_images: Tensor
@@ -61,6 +62,7 @@ class Pixels:
     test_labels: Tensor
     classes: tuple[str, ...]
     digest: str
+    files: tuple[Sequence[Path], Sequence[Path]] = field(default=((), ()), kw_only=True)
 
 
 def read_pixels(data: ImageData, root: Path | None = None) -> Pixels:
@@ -377,27 +379,19 @@ def _folder(data: ImageData, _: Path | None) -> Pixels:
         f"{digest}  {'train' if index < count else 'test'}/{names[label]}/{file.name}"
         for index, (digest, (file, label)) in enumerate(zip(digests, train + test, strict=True))
     ]
-    return Pixels(pixels[:count], _labels(train), pixels[count:], _labels(test), tuple(names), _sha256_of(lines))
+    where = [file for file, _ in train], [file for file, _ in test]
+    digest = _sha256_of(lines)
+    return Pixels(pixels[:count], _labels(train), pixels[count:], _labels(test), tuple(names), digest, files=where)
 
 
-def image_names(data: ImageData, images: Pixels) -> tuple[list[str], list[str]]:
-    """Return what messages call the training and the test images of an experiment: by file, or by number from 1.
-
-    Raises:
-        InputError: As `read_pixels`.
-    """
-    if not data.folder:
-        parts = ("training", images.train_labels), ("test", images.test_labels)
-        train, test = ([f"{part} image {number:,}" for number in range(1, len(labels) + 1)] for part, labels in parts)
-        return train, test
-    roots = [in_report(folder) for folder in (data.folder, data.test_folder) if folder]
-    named = class_folders(roots, data.rename)
-    files = [[(file, label) for label, of_class in enumerate(each.values()) for file in of_class] for each in named]
-    if not data.test_folder:
-        split = _test_split(data, _labels(files[0]), images.classes, str(roots[0]))
-        files = [[files[0][index] for index in part.tolist()] for part in split]
-    limited = _limited(data, _labels(files[0])).tolist() if data.per_class else range(len(files[0]))
-    return [str(files[0][index][0]) for index in limited], [str(file) for file, _ in files[1]]
+def image_names(images: Pixels) -> tuple[list[str], list[str]]:
+    """Return what messages call the training and the test images: by file, or by number from 1."""
+    parts = ("training", images.train_labels, images.files[0]), ("test", images.test_labels, images.files[1])
+    train, test = (
+        [str(file) for file in files] or [f"{part} image {number:,}" for number in range(1, len(labels) + 1)]
+        for part, labels, files in parts
+    )
+    return train, test
 
 
 def _labels(files: Sequence[tuple[Path, int]]) -> Tensor:

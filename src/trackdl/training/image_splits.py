@@ -96,7 +96,7 @@ def apart(data: ImageData, splits: Splits) -> tuple[Splits, dict[str, list[str]]
     images, left = splits.images, dict[str, list[str]]()
     if data.dataset or data.sklearn:
         return splits, left
-    trained, tested = image_names(data, images)
+    trained, tested = image_names(images)
 
     def kept(part: str, pixels: Tensor, names: list[str], known: Tensor, others: list[str]) -> Tensor:
         found = copies(pixels, known)
@@ -114,7 +114,12 @@ def apart(data: ImageData, splits: Splits) -> tuple[Splits, dict[str, list[str]]
         places = kept("val", images.train_images[back], named[0], images.train_images[learn], named[1])
         splits = replace(splits, validation=splits.validation.select(places))
     places = kept("test", images.test_images, tested, images.train_images, trained)
-    images = replace(images, test_images=images.test_images[places], test_labels=images.test_labels[places])
+    images = replace(
+        images,
+        test_images=images.test_images[places],
+        test_labels=images.test_labels[places],
+        files=(images.files[0], images.files[1] and [images.files[1][place] for place in places.tolist()]),
+    )
     return replace(splits, images=images, test=splits.test.select(places)), left
 
 
@@ -127,7 +132,7 @@ def check_apart(data: ImageData) -> None:
     if data.dataset or data.sklearn:
         return
     images = load_images(data)
-    trained, tested = image_names(data, images)
+    trained, tested = image_names(images)
     found = [
         (names[place], trained[other])
         for names, pixels, known in (
