@@ -3,20 +3,25 @@
 import io
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import mlflow
+import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 from typer.testing import CliRunner, Result
 
 from support import served
 from support.served import ROW, add_heart, add_pictures, content, letter
 from trackdl.apps import predict
 from trackdl.cli import app as cli
+from trackdl.data import training_images
+from trackdl.data.duplicates import squares
 from trackdl.errors import InputError
+from trackdl.tracking.registry import register as registry
 
 CARD = served.card
 pytestmark = pytest.mark.usefixtures("tracking")
@@ -29,7 +34,7 @@ def run(*words: str | Path) -> Result:
 def answers(*words: str | Path) -> list[dict[str, Any]]:
     done = run(*words, "--json")
     assert done.exit_code == 0, done.output
-    found: list[dict[str, Any]] = json.loads(done.output)
+    found: list[dict[str, Any]] = json.loads(done.stdout)
     return found
 
 
@@ -57,7 +62,7 @@ def test_what_an_image_is_its_content_says_and_what_is_none_is_named(folder: Pat
     assert str(done.exception).startswith("1 of 8 could not be used:")
     assert f"{folder / 'notes.txt'}: not an image" in str(done.exception)
     assert done.exception.exit_code == 2
-    found = {Path(item["file"]).name: "label" in item for item in json.loads(done.output)}
+    found = {Path(item["file"]).name: "label" in item for item in json.loads(done.stdout)}
     assert found.pop("notes.txt") is False
     assert found == dict.fromkeys(["a.png", "b.JPG", "c.webp", "photo", "photo.HEIC", "photo.JPE", "photo.jfif"], True)
 
@@ -98,7 +103,7 @@ def test_what_cannot_be_answered_is_named_and_the_rest_is_answered(folder: Path)
     assert f"{folder / 'b.JPG'}: the image is damaged" in said
     assert f"{folder / 'blank.png'}: no ink" in said
     assert "nobody.png: cannot be read: it is not there" in said
-    assert ["label" in item for item in json.loads(done.output)] == [True, False, False, True, False]
+    assert ["label" in item for item in json.loads(done.stdout)] == [True, False, False, True, False]
 
 
 def test_a_folder_without_pictures_is_an_error(tmp_path: Path) -> None:
@@ -201,3 +206,66 @@ def test_an_image_unlike_the_learnt_is_marked(tmp_path: Path, monkeypatch: pytes
         (found,) = answers("greek-cnn", tmp_path / "one.png")
         assert found["unfamiliar"] is (least > 0)
         assert ("unfamiliar" in run("greek-cnn", tmp_path / "one.png").output) is (least > 0)
+
+
+def drawn(number: int) -> Image.Image:
+    """Draw one of a number of letters that do not resemble each other."""
+    image = Image.new("RGB", (300, 240), "white")
+    points = np.random.default_rng(number).integers(40, 200, (4, 2)).tolist()
+    ImageDraw.Draw(image).line([tuple(point) for point in points], fill=(20, 20, 160), width=14)
+    return image
+
+
+def add_trained(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Register a model of some drawn letters."""
+    pixels = squares([drawn(number).convert("L") for number in range(count)], 64)
+    learnt = training_images.to_file(pixels, [f"alpha/{number}.png" for number in range(count)])
+    monkeypatch.setattr(registry, "log_model", partial(registry.log_model, learnt=learnt))
+    add_pictures()
+
+
+def test_copies_of_training_images_are_named_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_trained(3, monkeypatch)
+    (images := tmp_path / "images").mkdir()
+    (images / "a.bmp").write_bytes(content(drawn(2), "BMP"))
+    (images / "b.jpg").write_bytes(content(drawn(1).resize((200, 160)), "JPEG"))
+    (images / "c.png").write_bytes(content(drawn(7)))
+    (images / "d.png").write_text("no image")
+    done = run("greek-cnn", images, "--json")
+    found = json.loads(done.stdout)
+    assert [item.get("copy_of", "not looked at") for item in found] == [
+        "alpha/2.png",
+        "alpha/1.png",
+        None,
+        "not looked at",
+    ]
+    said = f"{images / 'a.bmp'} (= training image alpha/2.png), {images / 'b.jpg'} (= training image alpha/1.png)"
+    assert f"2 of 3 images are copies of images that this model was trained on: {said}." in done.stderr
+    assert "not known" not in done.stderr
+    (images / "d.png").unlink()
+    shown = run("greek-cnn", images).stdout
+    assert "copy of" in shown
+    assert "alpha/2.png" in shown
+    (first, *_) = answers("greek-cnn", images / "a.bmp", "--split")
+    assert (first["sign"], first["copy_of"]) == (1, "alpha/2.png")
+    shown = run("greek-cnn", images / "c.png").output
+    assert "copy of" not in shown
+
+
+def test_of_many_training_images_the_same_pixels_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_images, "_MOST", 2)
+    add_trained(3, monkeypatch)
+    (images := tmp_path / "images").mkdir()
+    (images / "a.png").write_bytes(content(drawn(2)))
+    (images / "b.jpg").write_bytes(content(drawn(1).resize((200, 160)), "JPEG"))
+    done = run("greek-cnn", images, "--json")
+    assert [item["copy_of"] for item in json.loads(done.stdout)] == ["3", None]
+    assert "1 of 2 images is a copy of an image that this model was trained on" in done.stderr
+
+
+def test_a_model_without_a_record_of_its_training_images_says_so(tmp_path: Path) -> None:
+    add_pictures()
+    (tmp_path / "a.png").write_bytes(content(letter()))
+    done = run("greek-cnn", tmp_path / "a.png", "--json")
+    assert "copy_of" not in json.loads(done.stdout)[0]
+    assert "it is not known whether it has learnt these" in done.stderr

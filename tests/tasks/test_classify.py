@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from safetensors.torch import load_file
 
 from support.pictures import blobs
 from trackdl import spec
 from trackdl.analysis.stats import mean_interval
+from trackdl.apps.predict import predict
 from trackdl.errors import InputError
 from trackdl.spec import ClassifySpec
 from trackdl.tasks import classify
@@ -210,6 +212,11 @@ def test_images_in_colour(folder: Path) -> None:
     assert dict(result.run.history("test_accuracy"))[12] == 1
     card = registry.fetch_model("models:/blobs-squares@champion").card
     assert (card.classes, card.size, card.colour) == (["red", "green", "blue"], 6, True)
+    arrays = np.load(folder / "colours.npz")
+    for name, pixels in (("learnt", arrays["x_train"][4]), ("new", arrays["x_test"][4])):
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+    found = predict("models:/blobs-squares@champion", [str(folder / "learnt.png"), str(folder / "new.png")])
+    assert [item["copy_of"] for item in found] == ["5", None]
 
 
 def test_a_model_of_another_report_is_refused_before_training(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from support import ROOT
 from trackdl import spec
+from trackdl.apps.predict import predict
 from trackdl.data.greek import letters as greek
 from trackdl.errors import InputError, TrackdlError
 from trackdl.spec import ClassifySpec, TransferSpec
@@ -140,6 +141,12 @@ def test_nobody_is_tested_on_what_was_learnt(letters: Path, tmp_path: Path, caps
     assert len(result.held_out["transferred"].outputs) == 12
     assert (dict(result.run.history("left_out_test")), dict(result.run.history("left_out_train"))) == ({0: 6}, {0: 3})
     assert json.loads(result.run.fetch("left_out.json", tmp_path).read_text()) == result.left_out
+    found = predict("models:/greek-cnn@champion", [str(other)])
+    assert {Path(item["file"]).name: item["copy_of"] for item in found if "/dash/" in item["file"]} == {
+        "new.png": None,
+        "same.png": "dash/1.png",
+        "smaller.jpg": "dash/0.png",
+    }
     transfer.show(result)
     assert "left out of the test images, as copies of training images: 6" in capsys.readouterr().out
 

@@ -1,6 +1,7 @@
 """`trackdl predict`: a registered model's predictions for images or table rows, as a table or JSON."""
 
 import json
+import logging
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -10,13 +11,18 @@ import torch
 from torch import Tensor
 
 from trackdl import serving
+from trackdl.data import training_images
 from trackdl.data.preprocessing.image_files import read_image
 from trackdl.data.tables.cells import read_cells
+from trackdl.data.training_images import TrainingImages
 from trackdl.errors import InputError
 from trackdl.serving import ServedImages, ServedTable
 from trackdl.system.console import print_table, say
+from trackdl.system.findings import first_few
 from trackdl.system.paths import visible_files
 from trackdl.tracking.registry.files import find, verified
+
+log = logging.getLogger(__name__)
 
 _BATCH = 128  # images read before they are classified, so that a large folder does not fill the memory
 _STDIN = "-"
@@ -32,8 +38,9 @@ def predict(uri: str, files: Sequence[str], *, split: bool = False) -> list[dict
 
     Returns:
         An item for each image, sign or row, in order: `file`, `row` (of a table, from 1) or `sign` (of a split image,
-        from 1), `label`, `probabilities`, `unfamiliar` (if the model looks at it), `model` and `version`; or `file` and
-        `error` for a file that cannot be used.
+        from 1), `label`, `probabilities`, `unfamiliar` (if the model looks at it), `copy_of` (if the training images
+        are known: the one that this image is a copy of, or None), `model` and `version`; or `file` and `error` for a
+        file that cannot be used.
 
     Raises:
         InputError: There is no such model, a folder has no images, or rows of a table are to be split.
@@ -42,13 +49,22 @@ def predict(uri: str, files: Sequence[str], *, split: bool = False) -> list[dict
     found = find(uri)
     with verified(found) as folder:
         served = serving.serve(folder / "data" / "model")
+        file = folder / "data" / "model" / training_images.FILE
+        learnt = training_images.from_file(file) if file.exists() else None
     named = {"model": found.name, "version": str(found.version)}
     if isinstance(served, ServedTable):
         if split:
             raise InputError(f"{found.name} is a model of table rows: --split is for images")
         answers: Iterable[dict[str, Any]] = (item for file in files for item in _rows(served, file))
     else:
-        answers = _images(served, list(_image_files(files)), split=split)
+        if learnt is None:
+            log.info(
+                "%s version %s was registered without a record of its training images, so it is not known whether it"
+                " has learnt these",
+                found.name,
+                found.version,
+            )
+        answers = _images(served, learnt, list(_image_files(files)), split=split)
     return [item | named for item in answers]
 
 
@@ -73,13 +89,31 @@ def show(answers: Sequence[dict[str, Any]], *, top: int, as_json: bool) -> None:
             heads.append("unfamiliar")
             for line, item in zip(lines, answers, strict=True):
                 line.append("yes" if item.get("unfamiliar") else "")
+        if any(item.get("copy_of") for item in answers):
+            heads.append("copy of training image")
+            for line, item in zip(lines, answers, strict=True):
+                line.append(item.get("copy_of") or "")
         print_table(title, heads, lines)
+    _warn_of_copies(answers)
     failed = [item for item in answers if "error" in item]
     if failed:
         raise InputError(
             f"{len(failed)} of {len(answers)} could not be used:\n"
             + "\n".join(f"  {item['error']}" for item in failed[:20])
             + ("\n  ..." if len(failed) > 20 else "")
+        )
+
+
+def _warn_of_copies(answers: Sequence[dict[str, Any]]) -> None:
+    looked_at = {item["file"]: item["copy_of"] for item in answers if "copy_of" in item}
+    if found := [f"{file} (= training image {name})" for file, name in looked_at.items() if name]:
+        are = "is a copy of an image" if len(found) == 1 else "are copies of images"
+        log.warning(
+            "%s of %s images %s that this model was trained on: %s. Answers for these do not show how good it is",
+            len(found),
+            len(looked_at),
+            are,
+            first_few(found),
         )
 
 
@@ -113,21 +147,31 @@ def _image_files(files: Sequence[str]) -> Iterator[str]:
             raise InputError(f"{file}: no images in this folder; hidden files and those of a system are passed over")
 
 
-def _images(served: ServedImages, names: Sequence[str], *, split: bool) -> Iterator[dict[str, Any]]:
+def _images(
+    served: ServedImages, learnt: TrainingImages | None, names: Sequence[str], *, split: bool
+) -> Iterator[dict[str, Any]]:
     for start in range(0, len(names), _BATCH):
-        batch = [(name, _inputs(served, name, split=split)) for name in names[start : start + _BATCH]]
+        squares: list[Tensor] = []
+        batch = [(name, _inputs(served, learnt, squares, name, split=split)) for name in names[start : start + _BATCH]]
         inputs = [item for _, item in batch if isinstance(item, Tensor)]
         answers = iter(served.classify(torch.cat(inputs)) if inputs else [])
+        copies = iter(learnt.copies(squares) if learnt else [])
         for name, item in batch:
             if not isinstance(item, Tensor):
                 yield {"file": name} | item
                 continue
+            known = {"copy_of": next(copies)} if learnt else {}
             for number in range(1, len(item) + 1):
-                yield {"file": name} | ({"sign": number} if split else {}) | next(answers)
+                yield {"file": name} | ({"sign": number} if split else {}) | next(answers) | known
 
 
-def _inputs(served: ServedImages, name: str, *, split: bool) -> Tensor | dict[str, Any]:
-    """Return the network's inputs for an image file, one or as many as it has signs, or {"error": message}."""
+def _inputs(
+    served: ServedImages, learnt: TrainingImages | None, squares: list[Tensor], name: str, *, split: bool
+) -> Tensor | dict[str, Any]:
+    """Return the network's inputs for an image file, one or as many as it has signs, or {"error": message}.
+
+    An image that can be used is added to `squares`, as it is compared with those of the training.
+    """
     label = "standard input" if name == _STDIN else name
     try:
         content = sys.stdin.buffer.read() if name == _STDIN else Path(name)
@@ -135,9 +179,12 @@ def _inputs(served: ServedImages, name: str, *, split: bool) -> Tensor | dict[st
     except InputError as error:
         return {"error": str(error)}
     try:
-        return served.split(image) if split else served.to_input(image).unsqueeze(0)
+        inputs = served.split(image) if split else served.to_input(image).unsqueeze(0)
     except InputError as error:
         return {"error": f"{label}: {error}"}
+    if learnt:
+        squares.append(learnt.square(image))
+    return inputs
 
 
 def _rows(served: ServedTable, file: str) -> Iterator[dict[str, Any]]:

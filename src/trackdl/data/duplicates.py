@@ -7,15 +7,18 @@ none is so near to a training digit; of Fashion-MNIST's 13 are, all of them of t
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from scipy.spatial import cKDTree
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from trackdl.data.preprocessing.squares import to_square
 from trackdl.system.findings import first_few
 
 log = logging.getLogger(__name__)
@@ -27,27 +30,53 @@ _FLAT = 2.0  # tones: an image that varies by less has no thumbnail
 _AT_ONCE = 4096
 
 
-def copies(images: Tensor, known: Tensor | None = None, *, near: bool = True) -> dict[int, int]:
+@dataclass(frozen=True)
+class Fingerprints:
+    """What images are compared by.
+
+    Attributes:
+        digests: Of each image's pixels.
+        thumbnails: Those of the images that are not equal to an earlier one, and have one, float32 [n, channels · 256].
+        places: The places of these images, int64 [n].
+    """
+
+    digests: list[bytes]
+    thumbnails: NDArray[np.float32]
+    places: NDArray[np.int64]
+
+
+def fingerprints(images: Tensor, *, near: bool = True) -> Fingerprints:
+    """Return what images are compared by, without thumbnails unless `near`; the arguments are those of `copies`."""
+    digests = _digests(images)
+    originals = sorted(_first(digests).values()) if near else []
+    return Fingerprints(digests, *_thumbnails(images, originals))
+
+
+def squares(images: Iterable[Image.Image], side: int) -> Tensor:
+    """Return images of one mode, at least one, as they are compared: uint8 [n, channels, side, side]."""
+    pixels = np.stack([np.atleast_3d(np.asarray(to_square(image, side))) for image in images])
+    return torch.from_numpy(pixels.transpose(0, 3, 1, 2))
+
+
+def copies(images: Tensor, known: Tensor | Fingerprints | None = None, *, near: bool = True) -> dict[int, int]:
     """Return which images are copies of which.
 
     Args:
         images: uint8 `[n, side, side]`, or in colour `[n, 3, side, side]`.
-        known: Images of the same form; without them, each image is compared with those before it.
+        known: Images of the same form, or their fingerprints; without them, each image is compared with those before.
         near: Find images that are nearly the same, too.
 
     Returns:
         The place of the image that it is a copy of, by its own place; that one is no copy itself.
     """
-    others = images if known is None else known
-    first: dict[bytes, int] = {}
-    for place, digest in enumerate(_digests(others)):
-        first.setdefault(digest, place)
+    others = known if isinstance(known, Fingerprints) else fingerprints(images if known is None else known, near=near)
+    first = _first(others.digests)
     found = {}
-    for place, digest in enumerate(_digests(images)):
+    for place, digest in enumerate(others.digests if known is None else _digests(images)):
         if (other := first.get(digest, -1)) >= 0 and (known is not None or other < place):
             found[place] = other
-    if near and len(images) and len(others):
-        _add_near(found, images, others, itself=known is None, originals=sorted(first.values()))
+    if near and len(others.places):
+        _add_near(found, images, others, itself=known is None)
     return dict(sorted(found.items()))
 
 
@@ -67,14 +96,19 @@ def tell(found: Mapping[int, int], names: Sequence[str], others: Sequence[str], 
 
 
 def _digests(images: Tensor) -> list[bytes]:
-    return [hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest() for image in images.numpy()]
+    return [hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=8).digest() for image in images.numpy()]
 
 
-def _add_near(found: dict[int, int], images: Tensor, others: Tensor, *, itself: bool, originals: list[int]) -> None:
-    """Add images that are nearly one of `others` at the places `originals`; with `itself`, only of an earlier place."""
-    fine, known = _thumbnails(others, originals)
+def _first(digests: Sequence[bytes]) -> dict[bytes, int]:
+    """Return the first place of each digest."""
+    return {digest: len(digests) - 1 - place for place, digest in enumerate(reversed(digests))}
+
+
+def _add_near(found: dict[int, int], images: Tensor, others: Fingerprints, *, itself: bool) -> None:
+    """Add images that are nearly one of `others`; with `itself`, only one of an earlier place."""
+    fine, known = others.thumbnails, others.places
     own, asked = (fine, known) if itself else _thumbnails(images, [n for n in range(len(images)) if n not in found])
-    if not len(asked) or not len(known):
+    if not len(asked):
         return
     # A projection brings no two thumbnails further apart, so none that is near is missed.
     count = min(_LOOKED_AT, len(known))

@@ -17,6 +17,7 @@ from torch import nn
 
 from trackdl import ledger, serving
 from trackdl.analysis.stats import mean_interval
+from trackdl.data import training_images
 from trackdl.data.images import ImageSet
 from trackdl.errors import InputError
 from trackdl.networks.build import arguments_of, count_parameters
@@ -383,8 +384,10 @@ def register(
         if (one := measured.get(part))
     ]
     about = readme.About(experiment, name, results)
+    names = [f"{file.parent.name}/{file.name}" for file in images.files[0]]
+    learnt = training_images.to_file(images.train_images, names)
     return registry.log_and_register(
-        registry.name_of(experiment), run, model, card, example, epoch, on, score, about, tags, alias
+        registry.name_of(experiment), run, model, card, example, epoch, on, score, about, tags, alias, learnt
     )
 
 

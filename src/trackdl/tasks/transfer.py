@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from trackdl import ledger, serving, spec
 from trackdl.analysis.stats import exact_interval
-from trackdl.data.greek.letters import Letters, apart, load_letters, read_folders
+from trackdl.data import training_images
+from trackdl.data.duplicates import squares
+from trackdl.data.greek.letters import COMPARED, Letters, apart, load_letters, read_folders
 from trackdl.data.readers import class_folders
 from trackdl.errors import Diverged, InputError
 from trackdl.networks.build import arguments_of, build, count_parameters
@@ -386,6 +388,17 @@ def _register(
         unseen = f"{experiment.name}, unseen"
         results.append(readme.of_examples("test_accuracy", judged.correct, judged.total, unseen, "test", _UNSEEN))
     about = readme.About(experiment, name, results)
+    learnt = training_images.to_file(squares(letters.images, COMPARED), letters.names)
     return registry.log_and_register(
-        registry.name_of(experiment), run, trainer.model, card, example, trainer.epoch, on, score, about, lineage
+        registry.name_of(experiment),
+        run,
+        trainer.model,
+        card,
+        example,
+        trainer.epoch,
+        on,
+        score,
+        about,
+        lineage,
+        learnt=learnt,
     )

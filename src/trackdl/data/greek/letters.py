@@ -8,16 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from trackdl.data.download.datasets import DATASETS, fetch
-from trackdl.data.duplicates import copies, tell
+from trackdl.data.duplicates import copies, squares, tell
 from trackdl.data.greek.synthetic import render_letters
 from trackdl.data.preprocessing.image_files import MAX_BYTES, read_image
-from trackdl.data.preprocessing.squares import to_square
 from trackdl.data.readers import class_folders
 from trackdl.errors import InputError, TrackdlError
 from trackdl.system.findings import first_few
@@ -25,7 +23,7 @@ from trackdl.system.paths import read_bounded
 
 log = logging.getLogger(__name__)
 
-_COMPARED = 64  # pixels on a side of images that are compared
+COMPARED = 64  # pixels on a side of images that are compared
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,14 +94,14 @@ def apart(letters: Letters, unseen: Letters | None) -> tuple[Letters, Letters | 
         InputError: All letters of the test are copies.
     """
     left: dict[str, list[str]] = {}
-    known, kept = _squares(letters), letters
+    known, kept = squares(letters.images, COMPARED), letters
     if letters.origin == "own":
         labels = letters.labels
         found = {place: other for place, other in copies(known).items() if labels[place] == labels[other]}
         left["train"] = tell(found, letters.names, letters.names, "training images are copies, and are left out")
         kept = _without(letters, found)
     if unseen:
-        found = copies(_squares(unseen), known)
+        found = copies(squares(unseen.images, COMPARED), known)
         left["test"] = tell(
             found, unseen.names, letters.names, "test images are copies of training images, and are not counted"
         )
@@ -125,12 +123,6 @@ def _without(letters: Letters, places: Collection[int]) -> Letters:
         names=tuple(letters.names[place] for place in kept),
         labels=letters.labels[kept],
     )
-
-
-def _squares(letters: Letters) -> Tensor:
-    """Return the images as they are compared with each other, uint8 [n, channels, 64, 64]."""
-    pixels = np.stack([np.atleast_3d(np.asarray(to_square(image, _COMPARED))) for image in letters.images])
-    return torch.from_numpy(pixels.transpose(0, 3, 1, 2))
 
 
 def _read(folder: Path, classes: Mapping[str, Sequence[Path]], *, colour: bool) -> Letters:

@@ -29,6 +29,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 from torch import nn
 
 from trackdl import serving, spec
+from trackdl.data import training_images
 from trackdl.errors import InputError
 from trackdl.spec import TrainedSpec
 from trackdl.system.paths import whole_file
@@ -136,6 +137,7 @@ def log_and_register(
     about: readme.About,
     lineage: Mapping[str, Any] | None = None,
     alias: str | None = None,
+    learnt: bytes = b"",
 ) -> Decision:
     """Log a network with a run (`log_model`), with a model card that says what it is, and register it (`register`).
 
@@ -143,7 +145,7 @@ def log_and_register(
     """
     contest = readme.Contest(score.metric, alias, score.synthetic)
     text = readme.write(name, about, contest, run, model, card, lineage or {}, _pins())
-    model_id, full = log_model(run, model, card, example, step, text, name)
+    model_id, full = log_model(run, model, card, example, step, text, learnt, name)
     for dataset, metrics in measured:
         run.metrics(metrics, step=step, model_id=model_id, dataset=dataset)
     tags = {"trackdl.weights_sha256": full.weights_sha256, **(lineage or {})}
@@ -157,20 +159,23 @@ def log_model(
     example: np.ndarray | pd.DataFrame,
     step: int,
     text: str = "",
+    learnt: bytes = b"",
     name: str = "model",
 ) -> tuple[str, serving.AnyCard]:
     """Log a network with a run as an MLflow LoggedModel; return its id, and the card with the weights' SHA-256.
 
     `example` is an input: pixels [n, size, size], in colour [n, size, size, 3], 0 to 255, or raw rows. `step` is the
-    epoch of the weights; MLflow links the run's metrics at this step to the model. `text` is its model card, if any;
-    `name` is what MLflow's pages call it.
+    epoch of the weights; MLflow links the run's metrics at this step to the model. `text` is its model card, and
+    `learnt` the file of the images that it was trained on (`data.training_images`), if there are any; `name` is what
+    MLflow's pages call it.
     """
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "model"
         full = serving.write_model(data, model, card)
-        if text:
-            with whole_file(data / readme.FILE) as part:
-                part.write_text(text, encoding="utf-8")
+        for name, content in ((readme.FILE, text.encode()), (training_images.FILE, learnt)):
+            if content:
+                with whole_file(data / name) as part:
+                    part.write_bytes(content)
         # Interrupted half-way, the model would stay PENDING.
         with translate_errors(f"logging the model of run {run.id}"), defer_interrupts():
             info = mlflow.pyfunc.log_model(
