@@ -1,11 +1,13 @@
 """The commands for registered models, and the one that starts the pages of MLflow and Optuna."""
 
+from json import dumps
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from trackdl.errors import InputError
+from trackdl.system.console import say
 
 Name = Annotated[str, typer.Argument(metavar="MODEL", help="A registered model, e.g. greek-cnn.")]
 Alias = Annotated[str | None, typer.Option(help="The version with this alias; champion by default.")]
@@ -67,6 +69,27 @@ def ui(browse: Annotated[bool, typer.Option("--open", help="Open the list of run
     command.run(browse=browse)
 
 
+def compare(
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN...", help="Ids, the first digits of ids, or names of runs.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The page; by default reports/compare.html.")
+    ] = None,
+    browse: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    json: Json = False,
+) -> None:
+    """Compare runs: what differs, seeds as means with intervals, learning curves and images side by side."""
+    from trackdl.apps import compare as command
+
+    found = command.compare(runs)
+    if json:
+        say(dumps(found.as_json(), indent=1, ensure_ascii=False), whole=True)
+        return
+    command.show(found)
+    command.write(found, output, browse=browse)
+
+
 def models(
     names: Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", help="Only these.")] = None,
     json: Json = False,
@@ -112,4 +135,4 @@ def _uri(model: str, alias: str | None, version: int | None) -> str:
     return f"models:/{model}/{version}" if version else f"models:/{model}@{alias or 'champion'}"
 
 
-COMMANDS = (predict, serve, demo, ui, models, card, promote)
+COMMANDS = (compare, predict, serve, demo, ui, models, card, promote)

@@ -8,6 +8,8 @@ from trackdl.errors import InputError
 from trackdl.ledger.recipes import recipe
 from trackdl.spec import Reported
 from trackdl.spec.base import TrainedSpec
+from trackdl.system.console import counted
+from trackdl.system.findings import first_few
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +27,7 @@ class NumberRow:
 def check_numbers(experiment: TrainedSpec) -> None:
     """Warn before a training of published numbers that it cannot give: of an unknown metric, or a later epoch."""
     epochs = experiment.training.epochs
+    later = []
     for item in experiment.numbers:
         epoch = epochs if item.epoch is None else item.epoch
         try:
@@ -32,7 +35,14 @@ def check_numbers(experiment: TrainedSpec) -> None:
         except InputError as error:
             log.warning("%s.yaml, reported: %s", experiment.name, error)
         if epoch > epochs and experiment.task != "table":
-            log.warning("%s.yaml, reported: %s is of epoch %d of %d", experiment.name, item.metric, epoch, epochs)
+            later.append(f"{item.metric} of epoch {epoch}")
+    if later:
+        log.warning(
+            "%s.yaml, reported: this training has %s, so it will not reach %s",
+            experiment.name,
+            counted(epochs, "epoch"),
+            first_few(later),
+        )
 
 
 def compare(reported: Sequence[Reported], history: Callable[[str], Sequence[tuple[int, float]]]) -> list[NumberRow]:

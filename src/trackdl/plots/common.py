@@ -10,9 +10,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
+
+from trackdl.analysis.stats import mean_interval
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
 PALETTE = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9")
@@ -128,6 +131,31 @@ def fold_curves(folds: Sequence[Mapping[str, Sequence[float]]], title: str, part
         axes.plot([], [], ":", color=GREY, label="training")
         label_epochs(axes, LABELS[kind], percent=kind == "accuracy")
         axes.legend()
+    return figure
+
+
+def seed_curves(panels: Mapping[str, Mapping[str, Sequence[Points]]]) -> Figure:
+    """Draw metrics over the epochs: the mean of each run's seeds as a line, its 95 % interval as a band.
+
+    `panels` holds, by metric and run, the (epoch, value) points of each seed. The mean is drawn where all have a value.
+    """
+    figure, axes_of = new_panels(len(panels), min(len(panels), 2), 5.5, 3.4, "")
+    colours = {
+        name: PALETTE[i % len(PALETTE)] for i, name in enumerate(dict.fromkeys(n for p in panels.values() for n in p))
+    }
+    for axes, (metric, of_runs) in zip(axes_of, panels.items(), strict=True):
+        for name, seeds in of_runs.items():
+            of_seed = [dict(points) for points in seeds]
+            epochs = sorted(set.intersection(*map(set, of_seed)))
+            values = [[one[epoch] for one in of_seed] for epoch in epochs]
+            marker = "o" if len(epochs) == 1 else ""
+            axes.plot(epochs, np.mean(values, axis=1), marker=marker, color=colours[name], label=name)
+            if len(seeds) > 1:
+                low, high = zip(*map(mean_interval, values), strict=True)
+                axes.fill_between(epochs, low, high, color=colours[name], alpha=0.2, linewidth=0)
+        label_epochs(axes, metric, percent="accuracy" in metric)
+    handles = [Line2D([], [], color=colour, label=name) for name, colour in colours.items()]
+    figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 3), frameon=False)
     return figure
 
 

@@ -34,6 +34,7 @@ from trackdl.system.paths import project_root
 from trackdl.tracking import moved, pages
 
 T = TypeVar("T")
+StoredRun = Run  # a run as MLflow has it, for modules that do not import mlflow
 
 _ELSEWHERE = "MLFLOW_TRACKING_URI names another store"
 _REMEDY = "Is it MLflow's, and undamaged? `trackdl doctor` looks at it; MLFLOW_TRACKING_URI names another"

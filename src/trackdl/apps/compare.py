@@ -1,0 +1,276 @@
+"""`trackdl compare`: what MLflow's page cannot show of several runs.
+
+Seeds are one mean with its interval, only the settings that differ are listed, and each image stands beside the same
+image of the other runs: in the terminal, and as one self-contained HTML file.
+"""
+
+import base64
+import io
+import tempfile
+import webbrowser
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from scipy.stats import ttest_ind
+
+from trackdl.analysis.stats import mean_interval
+from trackdl.errors import InputError
+from trackdl.plots.common import seed_curves
+from trackdl.spec.keys import meant
+from trackdl.system.console import counted, print_table, say
+from trackdl.system.paths import project_root, whole_file
+from trackdl.tracking import store
+from trackdl.tracking.runs import Run
+from trackdl.tracking.store import StoredRun
+
+_MARK = "trackdl compare"  # what a page of ours begins with
+_PICTURES = "pictures"
+_MOST_POINTS = 1_000  # of a metric's history, in a chart
+_MOST_IMAGE_BYTES = 2_000_000
+_SEED = "training.seed"
+_ASIDE = {_SEED, "seeds"}
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the runs that are compared: a run, or one whose child runs differ in the seed only, with these."""
+
+    name: str
+    run: StoredRun
+    seeds: list[StoredRun]
+
+    @cached_property
+    def settings(self) -> dict[str, str]:
+        """The run's parameters, by key."""
+        return dict(self.run.data.params)
+
+    @cached_property
+    def metrics(self) -> dict[str, list[float]]:
+        """Each metric's last value, of every seed; only those that all seeds have."""
+        shared = set.intersection(*(set(one.data.metrics) for one in self.seeds))
+        return {key: [one.data.metrics[key] for one in self.seeds] for key in sorted(shared) if "system/" not in key}
+
+    def history(self, metric: str) -> list[list[tuple[int, float]]]:
+        """Return every seed's (step, value) points of a metric."""
+        return [Run(one.info.run_id).history(metric) for one in self.seeds]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What differs between runs: settings, and metrics by name with the values of each side's seeds."""
+
+    sides: list[Side]
+    settings: dict[str, list[str | None]] = field(default_factory=dict)
+    metrics: dict[str, list[list[float]]] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as a JSON object; `low` and `high` bound the 95 % interval of a mean over seeds."""
+
+        def figure(values: Sequence[float]) -> dict[str, Any] | None:
+            if not values:
+                return None
+            low, high = mean_interval(values) if len(values) > 1 else (None, None)
+            return {"mean": sum(values) / len(values), "low": low, "high": high, "values": list(values)}
+
+        return {
+            "runs": [
+                {
+                    "name": side.name,
+                    "id": side.run.info.run_id,
+                    "status": side.run.info.status,
+                    "seeds": [one.info.run_id for one in side.seeds] if len(side.seeds) > 1 else [],
+                }
+                for side in self.sides
+            ],
+            "settings": self.settings,
+            "metrics": {key: [figure(values) for values in row] for key, row in self.metrics.items()},
+        }
+
+
+def compare(names: Sequence[str]) -> Comparison:
+    """Compare runs.
+
+    Args:
+        names: Of each run its id, the first digits of it, or its name, which the newest run of that name answers to.
+
+    Raises:
+        InputError: A name is no run's, several runs' ids begin with it, or only one run is named.
+    """
+    if len(names) < 2:
+        raise InputError("name at least two runs to compare: their ids, the first digits of these, or their names")
+    known = store.every_run()
+    found = [_find(name, known) for name in names]
+    if len({run.info.run_id for run in found}) < len(found):
+        raise InputError("the same run is named twice; `trackdl compare` takes different ones")
+    labels = [run.info.run_name or run.info.run_id[:8] for run in found]
+    sides = [
+        Side(label if labels.count(label) == 1 else f"{label} ({run.info.run_id[:8]})", run, _seeds(run, known))
+        for run, label in zip(found, labels, strict=True)
+    ]
+    keys = sorted({key for side in sides for key in side.settings} - _ASIDE)
+    settings = {key: [side.settings.get(key) for side in sides] for key in keys}
+    seeds = [
+        ", ".join(sorted((one.data.params.get(_SEED, "-") for one in side.seeds), key=int))
+        if _SEED in side.settings
+        else None
+        for side in sides
+    ]
+    differing = {key: row for key, row in {**settings, "seed": seeds}.items() if len(set(row)) > 1}
+    # A metric that only one run has, or that is the same everywhere, compares nothing.
+    metrics = {
+        key: [side.metrics.get(key, []) for side in sides] for key in sorted({k for s in sides for k in s.metrics})
+    }
+    shared = {key: row for key, row in metrics.items() if sum(map(bool, row)) > 1 and len({*map(tuple, row)}) > 1}
+    return Comparison(sides, differing, shared)
+
+
+def _find(name: str, known: Sequence[StoredRun]) -> StoredRun:
+    """Return the run whose id begins with `name`, or else the newest one that is called so."""
+    begins = [run for run in known if run.info.run_id.startswith(name)] if len(name) >= 4 else []
+    called = [run for run in known if run.info.run_name == name]
+    if len(begins) > 1:
+        raise InputError(f"{name}: the ids of {len(begins)} runs begin so; give more digits")
+    if not begins and not called:
+        near = meant(name, [run.info.run_name or "" for run in known])
+        raise InputError(f"no run has the name {name!r}, or an id that begins so; {near}`trackdl ui` lists all runs")
+    return (begins or called)[0]
+
+
+def _seeds(run: StoredRun, known: Sequence[StoredRun]) -> list[StoredRun]:
+    """Return the finished child runs that differ in the seed only, by seed; of a run without such, itself."""
+    below = [
+        one
+        for one in known
+        if one.data.tags.get("mlflow.parentRunId") == run.info.run_id and one.info.status == "FINISHED"
+    ]
+    settings = [{key: value for key, value in one.data.params.items() if key not in _ASIDE} for one in below]
+    seeds = [one.data.params.get(_SEED) for one in below]
+    if len(below) < 2 or None in seeds or len(set(seeds)) < len(seeds) or any(one != settings[0] for one in settings):
+        return [run]
+    return sorted(below, key=lambda one: int(one.data.params[_SEED]))
+
+
+def figure_words(values: Sequence[float]) -> str:
+    """Return one run's value, or the mean of several seeds with its 95 % interval, as text."""
+    if not values:
+        return "-"
+    mean = sum(values) / len(values)
+    if len(values) == 1:
+        return f"{mean:.5g}"
+    low, high = mean_interval(values)
+    return f"{mean:.5g} ({low:.5g} to {high:.5g})"
+
+
+def difference_words(row: Sequence[Sequence[float]]) -> str:
+    """Return the second of two runs' metrics less the first, with Welch's 95 % interval where both have seeds."""
+    first, second = row
+    if not first or not second:
+        return "-"
+    difference = sum(second) / len(second) - sum(first) / len(first)
+    if min(len(first), len(second)) < 2 or len({*first}) == len({*second}) == 1:
+        return f"{difference:+.3g}"
+    bounds = ttest_ind(second, first, equal_var=False).confidence_interval(0.95)
+    return f"{difference:+.3g} ({bounds.low:+.3g} to {bounds.high:+.3g})"
+
+
+def _tables(found: Comparison) -> list[tuple[str, list[str], list[list[str]]]]:
+    """Return what differs as tables: title, columns and rows."""
+    columns = [side.name for side in found.sides]
+    two = len(columns) == 2
+    seeded = any(len(side.seeds) > 1 for side in found.sides)
+    title = "Metrics, last values" + (": means over seeds with 95 % intervals" if seeded else "")
+    return [
+        (
+            "Settings that differ",
+            ["setting", *columns],
+            [[key, *(value if value is not None else "-" for value in row)] for key, row in found.settings.items()],
+        ),
+        (
+            title,
+            ["metric", *columns, *(["second − first"] if two else [])],
+            [
+                [key, *map(figure_words, row), *([difference_words(row)] if two else [])]
+                for key, row in found.metrics.items()
+            ],
+        ),
+    ]
+
+
+def show(found: Comparison) -> None:
+    """Print what differs."""
+    for side in found.sides:
+        many = f", {counted(len(side.seeds), 'seed')}" if len(side.seeds) > 1 else ""
+        say(f"{side.name}: run {side.run.info.run_id}, {side.run.info.status}{many}")
+    for title, columns, rows in _tables(found):
+        if rows:
+            print_table(title, columns, rows)
+        else:
+            say(f"{title}: none.")
+
+
+def write(found: Comparison, file: Path | None, *, browse: bool) -> None:
+    """Write the comparison as a self-contained HTML page; `browse` opens it in the browser.
+
+    By default the file is `reports/compare.html`.
+
+    Raises:
+        InputError: The file exists, and no comparison wrote it.
+    """
+    file = file or project_root() / "reports" / "compare.html"
+    if file.exists() and _MARK not in file.read_bytes()[:2_000].decode(errors="replace"):
+        raise InputError(f"{file} exists, and `trackdl compare` did not write it: name another by --output")
+    environment = Environment(
+        loader=PackageLoader("trackdl.apps", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    page = environment.get_template("compare.html.j2").render(
+        mark=_MARK, sides=found.sides, tables=_tables(found), curves=_curves(found), images=_images(found)
+    )
+    with whole_file(file) as part:
+        part.write_text(page, encoding="utf-8")
+    say(f"The comparison is in {file}")
+    if browse:
+        webbrowser.open(file.absolute().as_uri())
+
+
+def _curves(found: Comparison) -> str:
+    """Return the metrics' courses over the epochs as an image's address; empty if there are none."""
+    panels: dict[str, dict[str, list[list[tuple[int, float]]]]] = {}
+    for metric, row in found.metrics.items():
+        if metric.endswith(("_low", "_high", "_seconds", "_per_second")) or metric == "batch_loss":
+            continue
+        histories = {side.name: side.history(metric) for side, values in zip(found.sides, row, strict=True) if values}
+        lengths = [len(points) for several in histories.values() for points in several]
+        if max(lengths) > 1 and max(lengths) <= _MOST_POINTS:
+            panels[metric] = histories
+    if not panels:
+        return ""
+    drawn = io.BytesIO()
+    seed_curves(panels).savefig(drawn, format="svg")
+    return _address(drawn.getvalue(), "svg+xml")
+
+
+def _images(found: Comparison) -> list[tuple[str, list[str]]]:
+    """Return the images that at least two runs have and that differ: each one's name, and its address of every side."""
+    kept: list[Mapping[str, str]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for number, side in enumerate(found.sides):
+            run = Run(side.run.info.run_id)
+            into = Path(folder) / str(number)
+            into.mkdir()
+            names = [path for path in run.artifacts(_PICTURES) if path.endswith(".png")]
+            contents = {path: run.fetch(path, into).read_bytes() for path in names}
+            kept.append({path: _address(one, "png") for path, one in contents.items() if len(one) <= _MOST_IMAGE_BYTES})
+    rows = {path: [one.get(path, "") for one in kept] for path in sorted(set().union(*kept))}
+    return [
+        (Path(path).stem.replace("_", " "), row)
+        for path, row in rows.items()
+        if sum(map(bool, row)) > 1 and len(set(row)) > 1
+    ]
+
+
+def _address(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
