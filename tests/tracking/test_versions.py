@@ -188,14 +188,26 @@ def test_the_commands_print_and_move() -> None:
     assert "version 2 is now champion, in place of version 1: less ink needed" in done.output
     assert "greek-cnn version 1 (champion) is stale" in done.output
     listed = run(cli.app, ["models"]).output
-    for words in ("mnist-cnn", "champion", "less ink needed", "stale", "val_accuracy 0.9"):
+    for words in ("mnist-cnn", "champion", "stale", "val_accuracy 0.9"):
         assert words in listed
+    assert "less ink needed" not in listed
+    assert "less ink needed" in run(cli.app, ["models", "--all"]).output
     (only,) = json.loads(run(cli.app, ["models", "greek-cnn", "--json"]).output)
     assert only["versions"][0]["source"] == "mnist-cnn version 1"
     assert isinstance(run(cli.app, ["models", "nobody"]).exception, InputError)
     assert isinstance(
         run(cli.app, ["predict", "greek-cnn", "x", "--alias", "a", "--version", "1"]).exception, InputError
     )
+
+
+def test_versions_without_an_alias_are_counted_and_all_are_listed_when_asked() -> None:
+    for accuracy in (0.7, 0.8, 0.9):
+        add_pictures("mnist-cnn", accuracy)
+    listed, every = (CliRunner().invoke(cli.app, ["models", *more]).output for more in ([], ["--all"]))
+    assert "0.9000" in listed
+    assert not {"0.7000", "0.8000"} & set(listed.split())
+    assert "2 versions without an alias not shown: trackdl models mnist-cnn --all" in listed
+    assert {"0.7000", "0.8000", "0.9000"} <= set(every.split())
 
 
 def test_an_empty_registry_is_said() -> None:

@@ -7,16 +7,19 @@ from pathlib import Path
 
 from trackdl.errors import InputError
 from trackdl.spec.keys import meant
-from trackdl.system.console import print_table, say
+from trackdl.system.console import counted, print_table, say
 from trackdl.system.paths import whole_file
 from trackdl.tracking.registry import readme, versions
 from trackdl.tracking.registry.versions import Model, Version
 
 
-def list_models(names: Sequence[str], *, as_json: bool) -> None:
-    """Print registered models: versions with aliases, score, metrics and lineage, and every move of an alias.
+def list_models(names: Sequence[str], *, as_json: bool, everything: bool = False) -> None:
+    """Print registered models: a row for each version that has an alias, and for the newest one.
 
-    Without names, all models are printed; `as_json` prints one JSON array.
+    Args:
+        names: Only these models; without any, all are printed.
+        as_json: Print one JSON array of all that is known.
+        everything: Print all versions, with metrics and lineage, and every move of an alias.
 
     Raises:
         InputError: A name is not that of a registered model.
@@ -34,7 +37,10 @@ def list_models(names: Sequence[str], *, as_json: bool) -> None:
     if not chosen:
         say("No model is registered yet. `trackdl mnist` registers mnist-cnn; `trackdl main` registers all.")
     for model in chosen:
-        _print(model)
+        if everything:
+            _print_all(model)
+        else:
+            _print(model)
 
 
 def card(uri: str, output: Path | None) -> None:
@@ -63,6 +69,17 @@ def _replaced(version: str | None) -> str:
 
 
 def _print(model: Model) -> None:
+    shown = [item for item in model.versions if item.aliases or item is model.versions[0]]
+    rows = [[item.version, ", ".join(item.aliases), score(item), item.created[:10], _remarks(item)] for item in shown]
+    columns = ["version", "alias", "score", "date", "remarks"]
+    used = [index for index in range(len(columns)) if any(row[index] for row in rows)]
+    print_table(model.name, [columns[index] for index in used], [[row[index] for index in used] for row in rows])
+    if left := len(model.versions) - len(shown):
+        say(f"  {counted(left, 'version')} without an alias not shown: trackdl models {model.name} --all")
+    say()
+
+
+def _print_all(model: Model) -> None:
     heads = ["version", "alias", "score", "metrics", "registered", "trained from", "run", "remarks"]
     print_table(model.name, heads, [_row(item) for item in model.versions])
     for move in model.history:
@@ -75,10 +92,14 @@ def score(version: Version) -> str:
     return "" if version.score is None else f"{version.decided_by.split(' ')[0]} {version.score:.4f}"
 
 
-def _row(item: Version) -> list[str]:
+def _remarks(item: Version) -> str:
     remarks = ["stale: " + item.stale] if item.stale else []
     remarks += ["synthetic data"] if item.synthetic else []
     remarks += [] if item.checkable else ["no digests: cannot be loaded"]
+    return "; ".join(remarks)
+
+
+def _row(item: Version) -> list[str]:
     metrics = ", ".join(f"{key} {value:.4g}" for key, value in sorted(item.metrics.items()))
     aliases, run = ", ".join(item.aliases), item.run_id[:8]
-    return [item.version, aliases, score(item), metrics, item.created[:19] + "Z", item.source, run, "; ".join(remarks)]
+    return [item.version, aliases, score(item), metrics, item.created[:19] + "Z", item.source, run, _remarks(item)]

@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 # `mlflow run -P batch_size=5` becomes `--batch_size 5`: both spellings are the same option.
 _SETTINGS = {"token_normalize_func": lambda token: token.replace("_", "-"), "help_option_names": ["-h", "--help"]}
 
+_TASKS = "Run"  # the help's heading of the commands that get data and train
+
 app = typer.Typer(
-    help="One published deep-learning report, made a workflow to run, compare, search, serve and doubt.",
+    help="Turn a published deep-learning report into a workflow that you can run, check, compare, search and serve.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings=_SETTINGS,
 )
@@ -59,7 +60,7 @@ def _settings(
     processes.quiet_libraries()
 
 
-@app.command()
+@app.command(rich_help_panel=_TASKS)
 def data(file: options.File = None) -> None:
     """Get all data sets, each checked against its SHA-256."""
     experiment = options.read(file, spec.DataSpec, {})
@@ -68,7 +69,7 @@ def data(file: options.File = None) -> None:
     task.run(experiment)
 
 
-@app.command()
+@app.command(rich_help_panel=_TASKS)
 @options.with_training()
 def mnist(
     file: options.File = None, resume: options.Resume = None, seeds: options.Seeds = None, *, settings: dict[str, Any]
@@ -77,7 +78,7 @@ def mnist(
     _classify("mnist", file, resume, options.chosen({"seeds": seeds}) | settings)
 
 
-@app.command()
+@app.command(rich_help_panel=_TASKS)
 @options.with_training()
 def fashion(
     file: options.File = None, resume: options.Resume = None, seeds: options.Seeds = None, *, settings: dict[str, Any]
@@ -98,7 +99,7 @@ def _start(experiment: spec.Experiment, **how: Any) -> None:
     tasks.start(experiment, **how)
 
 
-@app.command()
+@app.command(rich_help_panel=_TASKS)
 @options.with_training()
 def grid(
     file: options.File = None,
@@ -112,7 +113,7 @@ def grid(
     *,
     settings: dict[str, Any],
 ) -> None:
-    """A grid: every value of some keys of an experiment, each fit exactly once; continues where it was stopped."""
+    """Train an experiment with every value of some of its keys, each fit once; a stopped grid continues."""
     experiment = options.read(file, spec.GridSpec, settings)
     from trackdl.tasks import grid as task
 
@@ -123,7 +124,7 @@ def grid(
     _start(experiment, workers=count, export=Path(export) if export else None, engine=chosen)
 
 
-@app.command()
+@app.command(rich_help_panel=_TASKS)
 def recover(
     name: Annotated[
         str, typer.Argument(metavar="EXPERIMENT", help="An image experiment of the report, by name or by file.")
@@ -134,7 +135,7 @@ def recover(
     gpus_per_worker: options.Gpus = 0,
     export: Annotated[str | None, typer.Option(metavar="FOLDER", help="Write the trainings' table there.")] = None,
 ) -> None:
-    """Find out what a report leaves out: train every candidate, and judge them by the numbers that it prints.
+    """Find out what a report leaves out: train every candidate and judge each by the printed numbers.
 
     The candidates are the values of the keys that the experiment's file lists under `unknown`. Each combination is
     trained from as many seeds, so three keys with two values each are 40 trainings.
@@ -144,7 +145,7 @@ def recover(
     _start(experiment, workers=count, export=Path(export) if export else None, engine=chosen)
 
 
-@app.command()
+@app.command(rich_help_panel=_TASKS)
 @options.with_training("training.batch_size", "training.optimizer.lr")
 def search(
     file: options.File = None,
@@ -159,7 +160,7 @@ def search(
     *,
     settings: dict[str, Any],
 ) -> None:
-    """Search for a better network than an experiment's, and write down the best; continues where it was stopped."""
+    """Search for a better network than an experiment's and write the best to a file; a stopped search continues."""
     objectives = "accuracy and time" if pareto else None
     given = {"study.trials": trials, "study.minutes": minutes, "study.objectives": objectives}
     experiment = options.read(file, spec.SearchSpec, options.chosen(given) | settings)
@@ -167,7 +168,7 @@ def search(
     _start(experiment, workers=count, engine=chosen)
 
 
-@app.command()
+@app.command(rich_help_panel=_TASKS)
 @options.with_training()
 def transfer(
     file: options.File = None,
@@ -198,7 +199,7 @@ def transfer(
     _start(experiment)
 
 
-@app.command()
+@app.command(rich_help_panel=_TASKS)
 @options.with_training("training.precision")
 def heart(
     file: options.File = None,
@@ -216,14 +217,14 @@ def heart(
     *,
     settings: dict[str, Any],
 ) -> None:
-    """Networks on heart disease, or another table, by several protocols, and baselines: experiments/heart.yaml."""
+    """Task 4: train networks on heart disease, or on a table of yours, by several protocols, next to baselines."""
     files = {key: path and str(path.absolute()) for key, path in (("data.csv", csv), ("data.test_csv", test_csv))}
     given = {**files, "seeds": seeds, "folds": folds, "repeats": repeats}
     experiment = options.read(file, spec.TableSpec, options.chosen(given) | settings, "heart")
     _start(experiment)
 
 
-@app.command("run")
+@app.command("run", rich_help_panel=_TASKS)
 @options.with_training()
 def run_file(
     file: Annotated[str, typer.Argument(metavar="FILE", help="An experiment file, or runs:/RUN_ID/experiment.yaml.")],
@@ -232,7 +233,7 @@ def run_file(
     *,
     settings: dict[str, Any],
 ) -> None:
-    """Run any experiment file, or a whole report.yaml; its folder is the report's, unless --report names another."""
+    """Run any experiment file, or a whole report.yaml; the report is the file's folder unless --report names one."""
     if not file.startswith("runs:/"):
         os.environ.setdefault("TRACKDL_REPORT", str(Path(file).absolute().parent))
     if Path(file).name == "report.yaml":
@@ -243,9 +244,9 @@ def run_file(
     _start(experiment, **{key: value for key, value in how.items() if value is not None})
 
 
-@app.command("main")
+@app.command("main", rich_help_panel=_TASKS)
 def main_task(file: options.File = None) -> None:
-    """The whole report: every step of its report.yaml, then our numbers next to the report's."""
+    """Run the whole report: every step of its report.yaml, then print our numbers next to the report's."""
     experiment = options.read(file, spec.ReportSpec, {})
     from trackdl.tasks import report as task
 
@@ -253,8 +254,9 @@ def main_task(file: options.File = None) -> None:
     task.run(experiment)
 
 
-for _command in (*models.COMMANDS, *ledger.COMMANDS):
-    app.command()(_command)
+for _panel, _commands in (models.COMMANDS | ledger.COMMANDS).items():
+    for _command in _commands:
+        app.command(rich_help_panel=_panel)(_command)
 
 
 def _engine(name: str, workers: int | None, gpus_per_worker: float, device: str) -> "tuple[Engine, int]":

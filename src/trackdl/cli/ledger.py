@@ -27,7 +27,7 @@ def ledger(
         ),
     ] = None,
 ) -> None:
-    """Every number of the report next to ours, judged, with evidence: ledger.html and ledger.json in reports/."""
+    """Compare every published number with ours, with verdicts and evidence: reports/ledger.html and ledger.json."""
     if file and bundle:
         raise InputError("--bundle takes the report's own ledger.yaml: put what --file has there")
     experiment = options.read(file, LedgerSpec, options.chosen({"seeds": seeds, "ui": ui}))
@@ -110,4 +110,4 @@ def new(
     command.show(folder, command.make(folder, kinds))
 
 
-COMMANDS = (ledger, verify, doctor, relocate, new)
+COMMANDS = {"Evidence": (ledger, verify), "Set up and check": (new, doctor, relocate)}

@@ -92,12 +92,15 @@ def compare(
 
 def models(
     names: Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", help="Only these.")] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every version, with metrics and lineage, and every move of an alias.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """List registered models: versions, aliases, metrics, lineage, and the history of each alias."""
+    """List registered models: the versions that have an alias, with their scores, and the newest version."""
     from trackdl.apps import models as command
 
-    command.list_models(names or [], as_json=json)
+    command.list_models(names or [], as_json=json, everything=everything)
 
 
 def card(
@@ -135,4 +138,4 @@ def _uri(model: str, alias: str | None, version: int | None) -> str:
     return f"models:/{model}/{version}" if version else f"models:/{model}@{alias or 'champion'}"
 
 
-COMMANDS = (compare, predict, serve, demo, ui, models, card, promote)
+COMMANDS = {"Look": (ui, compare, demo), "Models": (models, card, promote, predict, serve)}
