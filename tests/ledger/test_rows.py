@@ -1,5 +1,9 @@
-from trackdl import ledger
-from trackdl.spec import Reported
+import logging
+
+import pytest
+
+from trackdl import ledger, spec
+from trackdl.spec import ClassifySpec, Reported
 
 
 def item(metric: str, epoch: int | None, value: float) -> Reported:
@@ -21,3 +25,24 @@ def test_each_published_number_stands_beside_the_epochs_own() -> None:
 def test_a_metric_that_was_never_logged_was_not_reached() -> None:
     (row,) = ledger.compare([item("x", None, 3)], lambda _: [])
     assert row.measured is None
+
+
+def mnist(**changed: object) -> ClassifySpec:
+    made = spec.named("mnist", {key.replace("__", "."): value for key, value in changed.items()})
+    assert isinstance(made, ClassifySpec)
+    return made
+
+
+def test_a_training_by_other_settings_is_said_before_it_begins(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("trackdl"), "propagate", True)
+    with caplog.at_level(logging.WARNING):
+        ledger.check_numbers(mnist(training__seed=7, training__device="cpu"))
+    assert not caplog.messages
+    with caplog.at_level(logging.WARNING):
+        ledger.check_numbers(mnist(training__optimizer__lr=0.02, training__epochs=2))
+    protocol, later = caplog.messages
+    assert "not the report's protocol" in protocol
+    assert "training.optimizer.lr is 0.02, not 0.01" in protocol
+    assert "this training has 2 epochs, so it will not reach test_loss of epoch 3" in later

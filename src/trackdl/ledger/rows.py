@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from trackdl import spec
 from trackdl.errors import InputError
 from trackdl.ledger.recipes import recipe
 from trackdl.spec import Reported
@@ -12,6 +13,10 @@ from trackdl.system.console import counted
 from trackdl.system.findings import first_few
 
 log = logging.getLogger(__name__)
+
+# Settings that a repetition of the report's training may change. A number of an epoch that is not reached has a warning
+# of its own.
+_NO_PROTOCOL = {"seeds", "training.seed", "training.device", "training.precision", "training.epochs", "data.split_seed"}
 
 
 @dataclass(frozen=True)
@@ -25,8 +30,17 @@ class NumberRow:
 
 
 def check_numbers(experiment: TrainedSpec) -> None:
-    """Warn before a training of published numbers that it cannot give: of an unknown metric, or a later epoch."""
+    """Warn before a training of published numbers that it cannot be compared with.
+
+    These are of an unknown metric, of a later epoch, or of other settings: those in the report's file of that name.
+    """
     epochs = experiment.training.epochs
+    if changed := _changed(experiment) if experiment.numbers else []:
+        log.warning(
+            "%s: this is not the report's protocol, so its numbers are no fair comparison: %s",
+            experiment.name,
+            first_few(changed),
+        )
     later = []
     for item in experiment.numbers:
         epoch = epochs if item.epoch is None else item.epoch
@@ -43,6 +57,18 @@ def check_numbers(experiment: TrainedSpec) -> None:
             counted(epochs, "epoch"),
             first_few(later),
         )
+
+
+def _changed(experiment: TrainedSpec) -> list[str]:
+    """Return the settings that differ from the report's file, but for seeds, hardware, and epochs."""
+    if not spec.experiment_file(experiment.name).is_file():
+        return []
+    ours, reports = spec.flatten(experiment), spec.flatten(spec.named(experiment.name))
+    return [
+        f"{key} is {ours.get(key, 'missing')}, not {reports.get(key, 'missing')}"
+        for key in dict.fromkeys([*reports, *ours])
+        if ours.get(key) != reports.get(key) and key not in _NO_PROTOCOL
+    ]
 
 
 def compare(reported: Sequence[Reported], history: Callable[[str], Sequence[tuple[int, float]]]) -> list[NumberRow]:
