@@ -32,6 +32,7 @@ from support.grid_runs import calls, experiment, here, stands_once
 from support.ledger_files import DIGITS
 from trackdl import spec
 from trackdl.studies import store as studies
+from trackdl.studies.study import kept
 from trackdl.tasks import grid, search
 from trackdl.tracking import runs
 
@@ -164,7 +165,7 @@ def kept_of(told: Any) -> list[tuple[dict[str, object], int]]:
     return [
         (trial.system_attrs["fixed_params"], int(key.split()[1]))
         for trial in study.trials
-        for key in trial.user_attrs
+        for key in kept(trial)
         if key.startswith("fold ")
     ]
 

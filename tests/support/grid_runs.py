@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 from trackdl.spec import GridSpec
 from trackdl.spec.keys import with_keys
 from trackdl.studies import store as studies
+from trackdl.studies.study import kept
 from trackdl.tasks import grid
 from trackdl.tracking import runs
 from trackdl.tracking.store import client
@@ -73,7 +74,7 @@ def stands_once(result: grid.Result, cells: int = 4, folds: int = 3) -> None:
         assert run.info.data.tags["trackdl.trial"] == f"{study.study_name}/{trial.number}"
         assert run.info.data.tags["mlflow.parentRunId"] == result.run.id
         for fold in range(folds):
-            history = trial.user_attrs[f"fold {fold}"]["history"][accuracy]
+            history = kept(trial)[f"fold {fold}"]["history"][accuracy]
             logged = client().get_metric_history(run.id, f"fold_{fold}_{accuracy}")
             assert [point.value for point in logged] == history  # no point twice
         assert trial.value == pytest.approx(run.info.data.metrics[accuracy])
@@ -86,6 +87,6 @@ def kept_folds() -> list[tuple[dict[str, object], int]]:
     return [
         (trial.system_attrs["fixed_params"], int(key.split()[1]))
         for trial in study.trials
-        for key in trial.user_attrs
+        for key in kept(trial)
         if key.startswith("fold ")
     ]

@@ -9,6 +9,7 @@ from optuna.trial import TrialState
 from trackdl.errors import Diverged
 from trackdl.spec import SearchSpec
 from trackdl.studies import store
+from trackdl.studies.study import kept
 from trackdl.tasks import search
 from trackdl.tracking import runs
 from trackdl.tracking.store import client
@@ -84,7 +85,7 @@ def is_truthful(result: search.Result) -> None:
         assert tags["trackdl.trial_state"] == trial.state.name
         assert run.info.info.status == ("FAILED" if trial.state == TrialState.FAIL else "FINISHED")
         points = [point.value for point in client().get_metric_history(run.id, "val_accuracy")]
-        assert points == [epoch["val_accuracy"] for epoch in trial.user_attrs.get("history", [])]
+        assert points == [epoch["val_accuracy"] for epoch in kept(trial).get("history", [])]
         assert run.artifacts("pictures") == (["pictures/learning_curve.png"] if points else [])
         if trial.state == TrialState.COMPLETE:
             assert len(points) == result.experiment.experiment.training.epochs

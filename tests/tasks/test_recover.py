@@ -25,6 +25,7 @@ from trackdl.spec import RecoverSpec
 from trackdl.studies import store as studies
 from trackdl.studies.grid.diverging import or_diverged
 from trackdl.studies.grid.fits import FoldResult, FoldTask
+from trackdl.studies.study import kept
 from trackdl.tasks import recover
 from trackdl.tracking import runs
 
@@ -64,7 +65,7 @@ def stands_once(result: recover.Result, cells: int = 4) -> None:
     done = [trial for trial in study.trials if trial.state == optuna.trial.TrialState.COMPLETE]
     assert len({json.dumps(trial.params, sort_keys=True) for trial in done}) == len(done) == cells
     for trial in done:
-        assert {key for key in trial.user_attrs if key.startswith("fold ")} == {"fold 0", "fold 1", "fold 2"}
+        assert {key for key in kept(trial) if key.startswith("fold ")} == {"fold 0", "fold 1", "fold 2"}
     assert not runs.find("recover-signs", "attributes.status = 'RUNNING'")
     assert result.run.info.info.status == "FINISHED"
 
@@ -129,17 +130,17 @@ def test_the_driver_is_killed_and_the_same_command_goes_on(report: Path, tmp_pat
     os.killpg(driver.pid, signal.SIGKILL)
     assert driver.wait() == -signal.SIGKILL
     (study,) = (optuna.load_study(study_name=name, storage=studies.storage_url()) for name in names())
-    kept = {
+    already = {
         json.dumps([trial.params["batch_size"], trial.params["shuffle"], int(key.split()[1])])
         for trial in study.trials
-        for key in trial.user_attrs
+        for key in kept(trial)
         if key.startswith("fold ")
     }
     before = calls(tmp_path)
-    assert 0 < len(kept) < 12
+    assert 0 < len(already) < 12
     stands_once(recover.run(told(), 1, None, made_up, here))
     assert set(calls(tmp_path)) >= set(before)
-    assert {calls(tmp_path)[line] for line in kept} == {1}
+    assert {calls(tmp_path)[line] for line in already} == {1}
     assert len(calls(tmp_path)) == 12
 
 

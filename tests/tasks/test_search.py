@@ -10,6 +10,7 @@ import optuna
 import pytest
 import torch
 from optuna.trial import TrialState
+from optuna_dashboard._note import get_note_from_system_attrs
 from typer.testing import CliRunner
 
 from support import ROOT
@@ -25,6 +26,7 @@ from trackdl.studies import store
 from trackdl.studies.search import driver as search_driver
 from trackdl.studies.search.segments import SegmentResult, SegmentTask, train_segment
 from trackdl.studies.search.study import SearchStudy
+from trackdl.studies.study import kept
 from trackdl.tasks import search
 from trackdl.tracking import runs, trials
 from trackdl.workers.figures import Studio
@@ -168,12 +170,38 @@ def test_when_the_time_is_up_the_next_command_goes_on_with_open_trials(monkeypat
     trials = study_of(result).trials
     assert 0 < len(trials) < 12
     left = [trial for trial in trials if not trial.state.is_finished()]
-    assert len(left) == 1
+    assert [trial.state for trial in left] == [TrialState.WAITING]  # nothing works on it
+    assert "the time was up" in note_of(study_of(result), left[0])
     assert runs.Run(left[0].user_attrs["mlflow_run"]).info.info.status == "KILLED"
     again = search.run(experiment(study={"trials": len(trials), "pruner": "none"}), 1, counted, here)
     assert study_of(again).trials[left[0].number].state == TrialState.COMPLETE
     assert set(segments.values()) == {1}
     is_truthful(again)
+
+
+def note_of(study: optuna.Study, trial: optuna.trial.FrozenTrial | None = None) -> str:
+    """Return the note that Optuna's dashboard shows of a trial, or of a study."""
+    found: str = get_note_from_system_attrs(
+        study._storage.get_study_system_attrs(study._study_id), trial._trial_id if trial else None
+    )["body"]
+    return found
+
+
+def test_optunas_dashboard_leads_from_each_trial_to_its_run_and_says_how_it_ended() -> None:
+    result = search.run(experiment(space=CONTENT["space"] | {"training.optimizer.lr": [0.03, 0.9]}), 1, made_up, here)
+    study = study_of(result)
+    assert study.metric_names == ["validation accuracy"]
+    assert f"runs:/{result.run.id}/experiment.yaml" in note_of(study)
+    assert "| `network.filters` | 2 to 16" in note_of(study)
+    assert "| `training.optimizer.lr` | 0.03, 0.9 |" in note_of(study)
+    ended = [trial for trial in study.trials if "mlflow_run" in trial.user_attrs]
+    assert {TrialState.COMPLETE, TrialState.FAIL} <= {trial.state for trial in ended}
+    for trial in ended:
+        note = note_of(study, trial)
+        assert note.startswith(trial.state.name.lower())
+        assert f"runs/{trial.user_attrs['mlflow_run']})" in note
+        assert ("learning_curve.png" in note) == bool(kept(trial).get("history"))
+        assert max(len(str(value)) for value in trial.user_attrs.values()) < 200  # the page lists them all
 
 
 def test_two_objectives_prune_nothing_and_give_a_front() -> None:
@@ -263,7 +291,7 @@ def test_every_pruner_and_sampler_searches(pruner: str, sampler: str) -> None:
     assert states["COMPLETE"] >= 1
     assert (states["PRUNED"] > 0) == (pruner != "none")
     for trial in study.trials:
-        epochs = len(trial.user_attrs["history"])
+        epochs = len(kept(trial)["history"])
         assert epochs == 4 if trial.state == TrialState.COMPLETE else 1 <= epochs < 4
     assert result.best is not None
 

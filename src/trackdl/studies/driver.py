@@ -5,15 +5,18 @@ point once.
 """
 
 import logging
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from optuna.trial import Trial
+from optuna.trial import FrozenTrial, Trial
 
 from trackdl.spec import Experiment
 from trackdl.studies.store import storage_url
 from trackdl.studies.study import RUN, Study
 from trackdl.system import databases
+from trackdl.system.console import plain
+from trackdl.system.paths import report_root
 from trackdl.tracking import runs, trials
 from trackdl.tracking.runs import Run
 from trackdl.tracking.store import defer_interrupts
@@ -59,12 +62,26 @@ def study_run(experiment: Experiment, studies: Sequence[Study], tags: Mapping[st
         parent.tags({"trackdl.study": names, trials.STUDY_ID: ids, **tags})
         for study in studies:
             study.study.set_user_attr(RUN, parent.id)
+            _describe(study, parent)
         try:
             yield parent
         except KeyboardInterrupt as error:
             kept = f"what is finished of {names} is kept in {databases.redact(storage_url())}: the same command goes on"
             runs.goes_on(error, experiment.name, kept)
             raise
+
+
+def _describe(study: Study, parent: Run) -> None:
+    """Say in Optuna's dashboard what a study varies, and how it is continued."""
+    command = f"trackdl --report {shlex.quote(str(report_root()))} run runs:/{parent.id}/experiment.yaml"
+    page = trials.page(parent.experiment_id, parent)
+    rows = "".join(f"| `{key}` | {plain(values)} |\n" for key, values in study.searched.items())
+    study.study.set_user_attr("command", command)
+    study.describe(
+        f"Each trial is an experiment with these keys changed:\n\n| key | values |\n|---|---|\n{rows}\n"
+        f"This continues the study: `{command}`\n\n[The study's MLflow run]({page}) has its tables and figures "
+        "while `trackdl ui` runs. Importances are by PED-ANOVA here and by fANOVA there, so they may differ."
+    )
 
 
 class Driver:
@@ -88,8 +105,16 @@ class Driver:
             run = trials.open_trial(self.parent, known, name, trial.params, tags)
             self.open[run.id] = run
         trial.set_user_attr(RUN, run.id)
-        trial.set_user_attr("mlflow_page", trials.page(self.parent, run))
+        trial.set_user_attr("mlflow_page", trials.page(self.parent.experiment_id, run))
         return run
+
+    def describe(self, study: Study, trial: Trial | FrozenTrial, run: Run, words: str, figure: str = "") -> None:
+        """Say in Optuna's dashboard how a trial ended, with a link to its run and, of its images, the named figure."""
+        page = trials.page(self.parent.experiment_id, run)
+        shown = f"![{figure}]({trials.artifact_page(run, f'pictures/{figure}.png')})" if figure else ""
+        study.describe(
+            f"{plain(words)}\n\n[The trial's MLflow run]({page}) opens while `trackdl ui` runs.\n\n{shown}", trial
+        )
 
     def close_run(self, run: Run, status: str) -> None:
         """End a trial's run: FINISHED or FAILED."""

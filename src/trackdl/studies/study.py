@@ -1,16 +1,20 @@
 """What the grid's study and the search's have in common: an Optuna study, and its open trials."""
 
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
+from typing import Any
 from uuid import uuid4
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.importance import FanovaImportanceEvaluator
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna_dashboard._note import note_ver_key, save_note_with_version
 
 from trackdl.errors import InputError
 from trackdl.studies.store import storage
@@ -25,16 +29,21 @@ class Study(ABC):
 
     REASON = "why"  # the user attribute of a trial that says why it ended without a result
 
-    def __init__(self, name: str, sampler: BaseSampler | None, pruner: BasePruner, *directions: StudyDirection) -> None:
+    def __init__(
+        self, name: str, sampler: BaseSampler | None, pruner: BasePruner, metrics: Mapping[str, StudyDirection]
+    ) -> None:
         self.name = name
         self.study = optuna.create_study(
             study_name=name,
             storage=storage(),
             sampler=sampler,
             pruner=pruner,
-            directions=directions,
+            directions=list(metrics.values()),
             load_if_exists=True,
         )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            self.study.set_metric_names(list(metrics))
 
     @cached_property
     def id(self) -> str:
@@ -82,6 +91,27 @@ class Study(ABC):
         evaluator = FanovaImportanceEvaluator(seed=seed)
         return dict(evaluator.evaluate(self.study, params, target=lambda trial: trial.values[0]))
 
+    @property
+    @abstractmethod
+    def searched(self) -> dict[str, str]:
+        """What is varied: the values of each key, as text."""
+
+    def describe(self, words: str, trial: Trial | FrozenTrial | None = None) -> None:
+        """Set the note, in Markdown, that Optuna's dashboard shows of a trial, or of the study."""
+        inner, number = self.study._storage, trial._trial_id if trial else None
+        before = inner.get_study_system_attrs(self.study._study_id).get(note_ver_key(number), 0)
+        save_note_with_version(inner, self.study._study_id, number, before + 1, words)
+
+    def keep_aside(self, key: str, value: Any, trial: Trial | FrozenTrial | None = None) -> None:
+        """Store what belongs to a trial, or to the study, where the dashboard does not show it: it may be long.
+
+        `kept` returns a trial's.
+        """
+        if trial:
+            self.study._storage.set_trial_system_attr(trial._trial_id, key, value)
+        else:
+            self.study._storage.set_study_system_attr(self.study._study_id, key, value)
+
     @abstractmethod
     def _with_params(self, trial: Trial) -> Trial:
         """Return the trial after its parameters have been suggested."""
@@ -93,3 +123,9 @@ class Study(ABC):
     def _end(self, trial: Trial | FrozenTrial, state: TrialState, why: str) -> None:
         trial.set_user_attr(self.REASON, why)
         self.study.tell(trial.number, state=state)
+
+
+def kept(trial: Trial | FrozenTrial) -> dict[str, Any]:
+    """Return what is stored with a trial: in user attributes too, where earlier versions put all of it."""
+    found = trial if isinstance(trial, FrozenTrial) else trial.storage.get_trial(trial._trial_id)
+    return {**found.user_attrs, **found.system_attrs}

@@ -1,7 +1,7 @@
 """What MLflow's pages show of trackdl: the experiment's kind, description and list of runs; and their addresses."""
 
 import json
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from trackdl.system.paths import UI
 
@@ -71,3 +71,8 @@ def version_page(model: str, version: object) -> str:
 def run_page(address: str, experiment_id: str, run_id: str) -> str:
     """Return the address of a run's page; with an empty `address`, a link between MLflow's own pages."""
     return f"{address}/#/experiments/{experiment_id}/runs/{run_id}"
+
+
+def artifact(run_id: str, path: str) -> str:
+    """Return the address of one of a run's artifacts, relative to the site of MLflow's pages."""
+    return f"get-artifact?{urlencode({'path': path, 'run_uuid': run_id})}"

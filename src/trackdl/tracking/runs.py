@@ -44,7 +44,7 @@ from trackdl.system import outages, processes
 from trackdl.system.code_digest import PACKAGE, code_digest, words_of
 from trackdl.system.findings import first_few
 from trackdl.system.paths import project_root, report_root
-from trackdl.tracking import outbox
+from trackdl.tracking import outbox, pages
 from trackdl.tracking.pages import NOTE, PARENT, TABLES
 from trackdl.tracking.spool import Record, waiting
 from trackdl.tracking.store import client, defer_interrupts, every_run, home_experiment, translate_errors
@@ -167,7 +167,7 @@ class Run:
             figure.savefig(path)
         # MLflow's pages show a picture at its own width, which must not be more than theirs.
         sign = "!" if figure.get_figwidth() * figure.dpi <= _WIDEST else ""
-        self._pictures.append(f"{sign}[{name}](get-artifact?path={name}&run_uuid={self.id})")
+        self._pictures.append(f"{sign}[{name}]({pages.artifact(self.id, name)})")
 
     def content(self, content: bytes, name: str) -> None:
         """Log the artifact `name` by its content."""

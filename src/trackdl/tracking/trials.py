@@ -110,6 +110,11 @@ def unfinished(task: str, parent: Run) -> dict[str, Run]:
     return {run.info.data.tags.get("trackdl.trial", ""): run for run in reversed(runs.find(task, where))}
 
 
-def page(parent: Run, run: Run) -> str:
-    """Return the address of a trial's page: on the tracking server, else on the pages of `trackdl ui`."""
-    return pages.run_page(pages.base(mlflow.get_tracking_uri()), parent.experiment_id, run.id)
+def page(experiment_id: str, run: Run) -> str:
+    """Return the address of a run's page: on the tracking server, else on the pages of `trackdl ui`."""
+    return pages.run_page(pages.base(mlflow.get_tracking_uri()), experiment_id, run.id)
+
+
+def artifact_page(run: Run, path: str) -> str:
+    """Return the address, on the same site, of one of a run's artifacts."""
+    return f"{pages.base(mlflow.get_tracking_uri())}/{pages.artifact(run.id, path)}"

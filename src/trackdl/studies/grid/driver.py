@@ -14,7 +14,8 @@ from trackdl.plots import common as plots
 from trackdl.spec import GridSpec
 from trackdl.studies.driver import Driver
 from trackdl.studies.grid.fits import FoldResult, FoldTask
-from trackdl.studies.grid.study import GridStudy, fold_results, keep_fold
+from trackdl.studies.grid.study import GridStudy, fold_results
+from trackdl.system.console import counted
 from trackdl.tracking import trials
 from trackdl.tracking.runs import Run
 from trackdl.workers.pool import Failed, Lost
@@ -66,7 +67,7 @@ class GridDriver(Driver):
         if isinstance(outcome, Failed | Lost):
             return self._fail(cell, fold, str(outcome))
         result = outcome.as_json()
-        keep_fold(cell.trial, fold, result)
+        cell.study.keep_fold(cell.trial, fold, result)
         self._log_fold(cell.run, fold, result)
         if len(fold_results(cell.trial)) == self.experiment.fits:
             self._draw(cell)
@@ -76,6 +77,7 @@ class GridDriver(Driver):
     def _fail(self, cell: Cell, fold: int, why: str) -> str:
         cell.failed = True
         cell.study.fail(cell.trial, f"fold {fold}: {why}")
+        self.describe(cell.study, cell.trial, cell.run, f"failed at fold {fold}: {why}")
         cell.run.tags({"trackdl.error": why})
         self.close_run(cell.run, "FAILED")
         log.error("trial %d of %s failed at fold %d: %s", cell.trial.number, cell.study.name, fold, why)
@@ -111,4 +113,6 @@ class GridDriver(Driver):
         trials.log_once(cell.run, {**curves, **{name: [(0, value)] for name, value in single.items()}})
         self.close_run(cell.run, "FINISHED")
         mean = float(np.mean(last))
+        fits = counted(len(last), "fit")
+        self.describe(cell.study, cell.trial, cell.run, f"complete: {mean:.2%}, the mean of {fits}", "folds")
         cell.study.complete(cell.trial, mean if np.isfinite(mean) else 0.0)  # Optuna takes no NaN, of one that diverged

@@ -11,12 +11,12 @@ from optuna.samplers import RandomSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from trackdl.studies.study import Study
+from trackdl.studies.study import Study, kept
 
 Cell = dict[str, Any]
 
-FOLD = "fold "  # with its number, the user attribute of a trial
-# User attributes of a study.
+FOLD = "fold "  # with its number, what is kept of a trial
+# What is kept of a study.
 ACTIVE = "active seconds"
 MEASURED = "{} {}"  # the kind of measurement, and its cell
 
@@ -54,7 +54,7 @@ class GridStudy(Study):
         self.space, self.cells, self.folds = space, cells, folds
         # GridSampler would also hand out combinations that cannot be built, identifies cells by their trials' numbers
         # instead of their parameters, and in the end stops a Study.optimize that does not run here.
-        super().__init__(name, RandomSampler(seed=0), NopPruner(), StudyDirection.MAXIMIZE)
+        super().__init__(name, RandomSampler(seed=0), NopPruner(), {"mean accuracy": StudyDirection.MAXIMIZE})
 
     def census(self) -> Census:
         """Group the cells by their state."""
@@ -130,12 +130,22 @@ class GridStudy(Study):
     def measured(self, what: str) -> dict[str, float]:
         """Return the measurements of cells that `keep_measured` stored, by their keys."""
         prefix = MEASURED.format(what, "")
-        attributes = self.study.user_attrs.items()
+        inner, number = self.study._storage, self.study._study_id
+        attributes = {**self.study.user_attrs, **inner.get_study_system_attrs(number)}.items()
         return {key.removeprefix(prefix): float(value) for key, value in attributes if key.startswith(prefix)}
 
     def keep_measured(self, what: str, key: str, value: float) -> None:
         """Store a measurement of a cell."""
-        self.study.set_user_attr(MEASURED.format(what, key), value)
+        self.keep_aside(MEASURED.format(what, key), value)
+
+    @property
+    def searched(self) -> dict[str, str]:
+        """What is varied: the values of each key."""
+        return {key: ", ".join(map(str, values)) for key, values in self.space.items()}
+
+    def keep_fold(self, trial: Trial, fold: int, result: dict[str, Any]) -> None:
+        """Store a finished fold with its trial; from now on it is not trained again."""
+        self.keep_aside(f"{FOLD}{fold}", result, trial)
 
     def importances(self, seed: int) -> dict[str, float]:
         """Return each dimension's own share of the scores' variance.
@@ -150,14 +160,9 @@ class GridStudy(Study):
         self.study.tell(trial.number, value)
 
 
-def keep_fold(trial: Trial, fold: int, result: dict[str, Any]) -> None:
-    """Store a finished fold with its trial; from now on it is not trained again."""
-    trial.set_user_attr(f"{FOLD}{fold}", result)
-
-
 def fold_results(trial: Trial | FrozenTrial) -> dict[int, dict[str, Any]]:
     """Return a trial's finished folds, as JSON values."""
-    folds = ((key.removeprefix(FOLD), value) for key, value in trial.user_attrs.items() if key.startswith(FOLD))
+    folds = ((key.removeprefix(FOLD), value) for key, value in kept(trial).items() if key.startswith(FOLD))
     return {int(fold): value for fold, value in folds}
 
 

@@ -139,6 +139,11 @@ class SearchDriver(Driver):
         trials.log_once(opened.run, {**curves, **{name: [(0, float(value))] for name, value in single.items()}})
         opened.run.tags({"trackdl.trial_state": state, **({"trackdl.why": why} if why else {})})
         opened.state.unlink(missing_ok=True)
+        reached = (
+            f": {history[-1].val_accuracy:.2%} on the validation split after epoch {len(history)}" if history else ""
+        )
+        words = f"{state.lower()}{reached}{f' ({why})' if why else ''}; {size:,} parameters"
+        self.describe(self.study, opened.trial, opened.run, words, "learning_curve" if history else "")
         if history:
             curve = [(opened.trial.number, [epoch.val_accuracy for epoch in history], state == "COMPLETE")]
             close = partial(self._close, opened.run, STATUS[state])
@@ -151,9 +156,12 @@ class SearchDriver(Driver):
         self.close_run(run, status)
 
     def finish(self) -> None:
-        """Close the runs of ended trials; open ones, if the time is up, are resumed by the next command."""
+        """Close the runs of ended trials; open ones, if the time is up, wait for the next command."""
         if self.ready:
             log.info("time is up, and %d trials are open: the same command resumes them", len(self.ready))
+        for opened in self.ready:
+            self.study.pause(opened.trial)
+            self.describe(self.study, opened.trial, opened.run, "waits: the time was up; the next command resumes it")
         super().finish()
 
     def abandon(self) -> None:

@@ -1,7 +1,9 @@
 """The study that searches for better networks: TPE with a pruner, or two objectives."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 from optuna.pruners import BasePruner, HyperbandPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
@@ -11,9 +13,9 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from trackdl.spec import SearchSpec
 from trackdl.spec.search import Range
 from trackdl.studies.search.segments import Epoch
-from trackdl.studies.study import RUN, Study
+from trackdl.studies.study import RUN, Study, kept
 
-HISTORY = "history"  # the user attribute of a trial that has its epochs
+HISTORY = "history"  # what is kept of a trial: its epochs
 
 
 class SearchStudy(Study):
@@ -21,8 +23,9 @@ class SearchStudy(Study):
 
     def __init__(self, spec: SearchSpec) -> None:
         self.spec, self.two = spec, spec.study.objectives != "accuracy"
-        seconds = [StudyDirection.MINIMIZE] if self.two else []
-        super().__init__(spec.study_name, None, _pruner(spec), StudyDirection.MAXIMIZE, *seconds)
+        metrics = {"validation accuracy": StudyDirection.MAXIMIZE}
+        metrics |= {"CPU seconds": StudyDirection.MINIMIZE} if self.two else {}
+        super().__init__(spec.study_name, None, _pruner(spec), metrics)
         known = self.in_state()
         # A study that is resumed must not draw the same random numbers again.
         self.study.sampler = _sampler(spec, spec.experiment.training.seed + len(known))
@@ -47,7 +50,7 @@ class SearchStudy(Study):
     def keep(self, trial: Trial | FrozenTrial, epochs: list[Epoch]) -> bool:
         """Store further epochs of a trial; return whether the pruner stops it."""
         before = [epoch for epoch in histories(trial) if epoch.epoch < epochs[0].epoch]
-        trial.set_user_attr(HISTORY, [asdict(epoch) for epoch in before + epochs])
+        self.keep_aside(HISTORY, [asdict(epoch) for epoch in before + epochs], trial)
         if self.two:
             return False
         reported = self.study._storage.get_trial(trial._trial_id).intermediate_values
@@ -61,6 +64,15 @@ class SearchStudy(Study):
         history = histories(trial)
         accuracy, seconds = history[-1].val_accuracy, sum(epoch.cpu_seconds for epoch in history)
         self.study.tell(trial.number, [accuracy, seconds] if self.two else accuracy)
+
+    def pause(self, trial: Trial | FrozenTrial) -> None:
+        """Put a trial that is not finished back into the queue, so that it does not seem to be running."""
+        self.study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+
+    @property
+    def searched(self) -> dict[str, str]:
+        """What is searched: the values or the range of each key."""
+        return {key: _words(choice) for key, choice in self.spec.space.items()}
 
     def prune(self, trial: Trial | FrozenTrial, why: str) -> None:
         """End a trial before its last epoch."""
@@ -89,7 +101,13 @@ class SearchStudy(Study):
 
 def histories(trial: Trial | FrozenTrial) -> list[Epoch]:
     """Return the epochs that a trial has been trained for."""
-    return [Epoch(**epoch) for epoch in trial.user_attrs.get(HISTORY, [])]
+    return [Epoch(**epoch) for epoch in kept(trial).get(HISTORY, [])]
+
+
+def _words(choice: Range | Sequence[Any]) -> str:
+    if not isinstance(choice, Range):
+        return ", ".join(map(str, choice))
+    return f"{choice.low:g} to {choice.high:g}" + (", on a logarithmic scale" if choice.log else "")
 
 
 def _pruner(spec: SearchSpec) -> BasePruner:
