@@ -11,6 +11,7 @@ import pytest
 import torch
 from optuna.trial import TrialState
 from optuna_dashboard._note import get_note_from_system_attrs
+from optuna_dashboard.artifact._backend import list_trial_artifacts
 from typer.testing import CliRunner
 
 from support import ROOT
@@ -200,7 +201,11 @@ def test_optunas_dashboard_leads_from_each_trial_to_its_run_and_says_how_it_ende
         note = note_of(study, trial)
         assert note.startswith(trial.state.name.lower())
         assert f"runs/{trial.user_attrs['mlflow_run']})" in note
-        assert ("learning_curve.png" in note) == bool(kept(trial).get("history"))
+        images = list_trial_artifacts(study._storage.get_study_system_attrs(study._study_id), {}, trial)
+        assert [image["filename"] for image in images] == ["learning_curve.png"] * bool(kept(trial).get("history"))
+        for image in images:
+            with store.artifact_store().open_reader(image["artifact_id"]) as file:
+                assert file.read(4) == b"\x89PNG"
         assert max(len(str(value)) for value in trial.user_attrs.values()) < 200  # the page lists them all
 
 

@@ -13,6 +13,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import optuna_dashboard
 
+from trackdl.studies.store import artifact_store
+
 Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
@@ -38,10 +40,10 @@ def only_for(hosts: set[str], app: Wsgi) -> Wsgi:
 
 
 def main() -> None:
-    """Serve the storage of TRACKDL_STORAGE at the given port until terminated."""
+    """Serve the storage of TRACKDL_STORAGE, and the images of its trials, at the given port until terminated."""
     port = int(sys.argv[1])
     hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
-    app = only_for(hosts, optuna_dashboard.wsgi(os.environ["TRACKDL_STORAGE"]))
+    app = only_for(hosts, optuna_dashboard.wsgi(os.environ["TRACKDL_STORAGE"], artifact_store()))
     with make_server("127.0.0.1", port, app, _Server, _Quiet) as server:
         server.serve_forever()
 

@@ -29,6 +29,7 @@ from trackdl.system.paths import UI, project_root
 from trackdl.tracking import pages, store
 
 _HOST = "127.0.0.1"
+_OPTUNA_PORT = 8080  # where `optuna-dashboard` itself listens
 _TIMEOUT = 180  # seconds until a page must answer: MLflow imports slowly on a busy machine
 _LOG_TAIL = 2000  # characters of a page's log that are shown when it ends
 
@@ -115,7 +116,9 @@ def _studies() -> str | None:
 
 
 def _mlflow(uri: str) -> Page:
-    port = _usual_port()
+    port = _port(
+        int(UI.rpartition(":")[2]), f"MLflow takes another. Links from the ledger and from trials lead to {UI}"
+    )
     hosts = f"{_HOST}:{port},localhost:{port}"
     arguments = ["ui", "--host", _HOST, "--port", str(port), "--workers", "1", "--allowed-hosts", hosts]
     # Not in the arguments, which other users can see: the address may contain a password.
@@ -124,19 +127,18 @@ def _mlflow(uri: str) -> Page:
 
 
 def _dashboard(url: str) -> Page:
-    port = _free_port()
+    port = _port(_OPTUNA_PORT, "Optuna's dashboard takes another")
     return _start("Optuna dashboard", port, ["trackdl.apps.dashboard", str(port)], {"TRACKDL_STORAGE": url})
 
 
-def _usual_port() -> int:
-    """Return the port of `UI`, or another one, with a message, if that is taken."""
-    port = int(UI.rpartition(":")[2])
+def _port(usual: int, otherwise: str) -> int:
+    """Return the usual port, or another one, with a message, if that is taken."""
     try:
-        socket.create_server((_HOST, port)).close()
+        socket.create_server((_HOST, usual)).close()
     except OSError:
-        say(f"Port {port} is taken; MLflow takes another. Links from the ledger and from trials lead to {UI}.")
+        say(f"Port {usual} is taken; {otherwise}.")
         return _free_port()
-    return port
+    return usual
 
 
 def _free_port() -> int:

@@ -108,13 +108,10 @@ class Driver:
         trial.set_user_attr("mlflow_page", trials.page(self.parent.experiment_id, run))
         return run
 
-    def describe(self, study: Study, trial: Trial | FrozenTrial, run: Run, words: str, figure: str = "") -> None:
-        """Say in Optuna's dashboard how a trial ended, with a link to its run and, of its images, the named figure."""
+    def describe(self, study: Study, trial: Trial | FrozenTrial, run: Run, words: str) -> None:
+        """Say in Optuna's dashboard how a trial ended, with a link to its run."""
         page = trials.page(self.parent.experiment_id, run)
-        shown = f"![{figure}]({trials.artifact_page(run, f'pictures/{figure}.png')})" if figure else ""
-        study.describe(
-            f"{plain(words)}\n\n[The trial's MLflow run]({page}) opens while `trackdl ui` runs.\n\n{shown}", trial
-        )
+        study.describe(f"{plain(words)}\n\n[The trial's MLflow run]({page}) opens while `trackdl ui` runs.", trial)
 
     def close_run(self, run: Run, status: str) -> None:
         """End a trial's run: FINISHED or FAILED."""

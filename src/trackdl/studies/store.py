@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import optuna
+from optuna.artifacts import FileSystemArtifactStore
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, RDBStorage, _CachedStorage
 from optuna.trial import TrialState
@@ -117,6 +118,13 @@ def storage_folder() -> Path:
     """Return the folder for what belongs to studies but is in no database: locks, and unfinished trainings."""
     file = databases.sqlite_file(storage_url())
     return file.parent if file else project_root()
+
+
+def artifact_store() -> FileSystemArtifactStore:
+    """Return the store of the images that Optuna's dashboard shows of trials."""
+    folder = storage_folder() / "studies" / "artifacts"
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileSystemArtifactStore(folder)
 
 
 def study_lock(study: str) -> AbstractContextManager[None]:

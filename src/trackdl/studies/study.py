@@ -1,5 +1,7 @@
 """What the grid's study and the search's have in common: an Optuna study, and its open trials."""
 
+import io
+import json
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -15,9 +17,10 @@ from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 from optuna_dashboard._note import note_ver_key, save_note_with_version
+from optuna_dashboard.artifact._backend import _dashboard_artifact_prefix
 
 from trackdl.errors import InputError
-from trackdl.studies.store import storage
+from trackdl.studies.store import artifact_store, storage
 
 DATA = "data_digest"  # the user attribute of a study that identifies its images
 RUN = "mlflow_run"  # the user attribute of a trial, or of a study, that leads to its MLflow run
@@ -101,6 +104,13 @@ class Study(ABC):
         inner, number = self.study._storage, trial._trial_id if trial else None
         before = inner.get_study_system_attrs(self.study._study_id).get(note_ver_key(number), 0)
         save_note_with_version(inner, self.study._study_id, number, before + 1, words)
+
+    def show_image(self, trial: Trial | FrozenTrial, name: str, png: bytes) -> None:
+        """Have Optuna's dashboard show an image of a trial, which may have ended: Optuna itself refuses that."""
+        key = uuid4().hex
+        artifact_store().write(key, io.BytesIO(png))
+        meta = {"artifact_id": key, "filename": name, "mimetype": "image/png", "encoding": None}
+        self.keep_aside(_dashboard_artifact_prefix(trial._trial_id) + key, json.dumps(meta))
 
     def keep_aside(self, key: str, value: Any, trial: Trial | FrozenTrial | None = None) -> None:
         """Store what belongs to a trial, or to the study, where the dashboard does not show it: it may be long.

@@ -113,8 +113,3 @@ def unfinished(task: str, parent: Run) -> dict[str, Run]:
 def page(experiment_id: str, run: Run) -> str:
     """Return the address of a run's page: on the tracking server, else on the pages of `trackdl ui`."""
     return pages.run_page(pages.base(mlflow.get_tracking_uri()), experiment_id, run.id)
-
-
-def artifact_page(run: Run, path: str) -> str:
-    """Return the address, on the same site, of one of a run's artifacts."""
-    return f"{pages.base(mlflow.get_tracking_uri())}/{pages.artifact(run.id, path)}"

@@ -103,6 +103,7 @@ class GridDriver(Driver):
         accuracy = f"{self.experiment.part}_accuracy"
         last = [fold["history"][accuracy][-1] for fold in folds]
         cell.run.content(png, "pictures/folds.png")
+        cell.study.show_image(cell.trial, "folds.png", png)
         curves = {name: list(enumerate(values, 1)) for name, values in means.items()}
         single = {
             **({f"{accuracy}_std": float(np.std(last, ddof=1))} if len(last) > 1 else {}),
@@ -114,5 +115,5 @@ class GridDriver(Driver):
         self.close_run(cell.run, "FINISHED")
         mean = float(np.mean(last))
         fits = counted(len(last), "fit")
-        self.describe(cell.study, cell.trial, cell.run, f"complete: {mean:.2%}, the mean of {fits}", "folds")
+        self.describe(cell.study, cell.trial, cell.run, f"complete: {mean:.2%}, the mean of {fits}")
         cell.study.complete(cell.trial, mean if np.isfinite(mean) else 0.0)  # Optuna takes no NaN, of one that diverged

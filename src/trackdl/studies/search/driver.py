@@ -142,18 +142,19 @@ class SearchDriver(Driver):
         reached = (
             f": {history[-1].val_accuracy:.2%} on the validation split after epoch {len(history)}" if history else ""
         )
-        words = f"{state.lower()}{reached}{f' ({why})' if why else ''}; {size:,} parameters"
-        self.describe(self.study, opened.trial, opened.run, words, "learning_curve" if history else "")
+        words = f"{state.lower()}{reached}{f' ({why})' if state == 'FAIL' else ''}; {size:,} parameters"
+        self.describe(self.study, opened.trial, opened.run, words)
         if history:
             curve = [(opened.trial.number, [epoch.val_accuracy for epoch in history], state == "COMPLETE")]
-            close = partial(self._close, opened.run, STATUS[state])
+            close = partial(self._close, opened, STATUS[state])
             self.studio.draw(close, plots_search.learning_curves, curve, f"Trial {opened.trial.number}")
         else:
             self.close_run(opened.run, STATUS[state])
 
-    def _close(self, run: Run, status: str, png: bytes) -> None:
-        run.content(png, "pictures/learning_curve.png")
-        self.close_run(run, status)
+    def _close(self, opened: _Open, status: str, png: bytes) -> None:
+        opened.run.content(png, "pictures/learning_curve.png")
+        self.study.show_image(opened.trial, "learning_curve.png", png)
+        self.close_run(opened.run, status)
 
     def finish(self) -> None:
         """Close the runs of ended trials; open ones, if the time is up, wait for the next command."""
