@@ -23,6 +23,7 @@ from trackdl.tracking.registry import readme
 from trackdl.tracking.registry import register as registry
 from trackdl.tracking.registry.register import Score
 from trackdl.tracking.runs import Run
+from trackdl.tracking.store import client
 
 NETWORK = {"layers": [{"conv": 4, "size": 5, "stride": 3}, "relu", "flatten", {"dense": "classes"}]}
 TRAINING = {"epochs": 2, "batch_size": 20, "optimizer": {"name": "adam", "lr": 0.01}, "seed": 7}
@@ -180,6 +181,15 @@ def test_odd_names_come_back_as_they_were(data: str) -> None:
     assert "trackdl predict 'my model - 1.0' FILE\n" in body
     assert "-m 'models:/my model - 1.0@champion'" in body
     assert not re.search(r"^---", body, re.MULTILINE)
+
+
+@pytest.mark.usefixtures("tracking")
+def test_mlflows_pages_call_a_model_by_its_name_and_say_how_to_use_it() -> None:
+    register("my model - 1.0", "digits")
+    found = client().get_model_version("my model - 1.0", "1")
+    assert client().get_logged_model(found.source.removeprefix("models:/")).name == "my model - 1-0"
+    assert "`test_accuracy` is 0.7500 on digits, split test; 95 % interval 0.1941 to 0.9937" in found.description
+    assert "`trackdl card 'my model - 1.0'` prints the model card." in found.description
 
 
 @pytest.mark.usefixtures("tracking")

@@ -99,6 +99,22 @@ def test_a_version_is_shown_as_registered_and_says_what_it_is() -> None:
     assert not any(value.startswith(("{", "[")) for value in found.tags.values())
 
 
+def test_the_code_of_a_read_only_installation_is_kept_with_its_model(tmp_path: Path, tracking: str) -> None:
+    for item in (place := tmp_path / "installed" / "trackdl", place / "serving"):
+        item.mkdir(parents=True)
+        (item / "__init__.py").write_text("")
+    for path in (*place.rglob("*.py"), place / "serving", place):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(serving, "__file__", str(place / "serving" / "__init__.py"))
+        add_pictures(value=0.9)
+    place.chmod(0o755)
+    (place / "serving").chmod(0o755)
+    kept = [path for path in folder_of(tracking).rglob("*") if "code" in path.parts]
+    assert kept
+    assert all(path.stat().st_mode & 0o200 for path in kept)
+
+
 def test_moves_and_digests_of_older_versions_are_still_read(tracking: str) -> None:
     add_pictures(value=0.9)
     client = mlflow.MlflowClient()

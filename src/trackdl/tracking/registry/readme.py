@@ -207,7 +207,7 @@ def note(name: str, about: About, run: Run, model: nn.Module, card: serving.Card
 {made}.
 
 `trackdl serve {shlex.quote(name)}` and `trackdl predict {shlex.quote(name)} FILE` use the champion; `--version` \
-chooses another version. `trackdl card models:/{name}@champion` prints the whole model card.
+chooses another version. `trackdl card {shlex.quote(name)}` prints the model card.
 """
 
 

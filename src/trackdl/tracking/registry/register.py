@@ -10,6 +10,7 @@ import importlib.metadata
 import json
 import re
 import shlex
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -172,9 +173,9 @@ def log_model(
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "model"
         full = serving.write_model(data, model, card)
-        for name, content in ((readme.FILE, text.encode()), (training_images.FILE, learnt)):
+        for file, content in ((readme.FILE, text.encode()), (training_images.FILE, learnt)):
             if content:
-                with whole_file(data / name) as part:
+                with whole_file(data / file) as part:
                     part.write_bytes(content)
         # Interrupted half-way, the model would stay PENDING.
         with translate_errors(f"logging the model of run {run.id}"), defer_interrupts():
@@ -182,7 +183,7 @@ def log_model(
                 name=re.sub(r"[/:.%\"']", "-", name),  # the signs that MLflow refuses
                 loader_module="trackdl.serving",
                 data_path=str(data),
-                code_paths=[str(Path(serving.__file__).parents[1])],
+                code_paths=[str(_own_code(Path(folder)))],
                 signature=signature_of(card),
                 input_example=example.astype(np.float32) if isinstance(example, np.ndarray) else example,
                 pip_requirements=_pins(),
@@ -190,6 +191,16 @@ def log_model(
                 metadata={"weights_sha256": full.weights_sha256},
             )
     return str(info.model_id), full
+
+
+def _own_code(folder: Path) -> Path:
+    """Return a writable copy of the code: MLflow keeps the modes of files, and an installation may be read-only."""
+    package, copy = Path(serving.__file__).parents[1], folder / "trackdl"
+    for file in package.rglob("*"):
+        if file.is_file() and "__pycache__" not in file.parts:
+            (copy / file.relative_to(package)).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy / file.relative_to(package))
+    return copy
 
 
 def _pins() -> list[str]:
