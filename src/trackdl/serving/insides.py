@@ -1,0 +1,80 @@
+"""What happens inside a network for one image: its first convolution's maps, and which pixels decided."""
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trackdl.serving.images import ServedImages
+
+MOST_MAPS, _SIDE = 32, 64  # shown; larger maps are averaged down
+_STEPS, _VALUES = 16, 200_000  # a batch of at most so many steps and, if the image is large, values
+
+
+@dataclass(frozen=True)
+class Insides:
+    """What a network makes of one image.
+
+    Attributes:
+        maps: The first convolution's outputs, float32 [maps, height, width], at most `MOST_MAPS`; None without one.
+        channels: How many maps there are.
+        shares: For each pixel of the input, [height, width], how much it speaks for the label against the runner-up,
+            or, below 0, the other way round.
+        runner_up: The runner-up, a class.
+    """
+
+    maps: Tensor | None
+    channels: int
+    shares: Tensor
+    runner_up: str
+
+
+def look_inside(served: ServedImages, pixels: Tensor) -> Insides:
+    """Return what a network makes of one image, as `ServedImages.to_input` returns it.
+
+    The shares are integrated gradients (Sundararajan et al., "Axiomatic Attribution for Deep Networks", 2017) of the
+    difference between the two highest outputs, from a blank image of the typical tone to this one, over few steps.
+    """
+    blank = pixels.flatten(1).median(dim=1).values.view(-1, 1, 1).expand_as(pixels)
+    steps = max(1, min(_STEPS, _VALUES // pixels.numel()))
+    along = (torch.arange(steps) + 0.5).view(-1, 1, 1, 1) / steps
+    with torch.inference_mode():
+        maps, (output,) = _first_maps(served.model, served.card.normalise(pixels.unsqueeze(0)))
+    best, second = output.topk(2).indices.tolist()
+    with torch.enable_grad():
+        inputs = (blank + along * (pixels - blank)).requires_grad_()
+        outputs = served.model(served.card.normalise(inputs))
+        (gradients,) = torch.autograd.grad((outputs[:, best] - outputs[:, second]).sum(), inputs)
+    shares = ((pixels - blank) * gradients.mean(dim=0)).sum(dim=0)
+    channels = 0 if maps is None else len(maps)
+    shown = None if maps is None else _reduced(maps[:MOST_MAPS])
+    return Insides(shown, channels, _reduced(shares.unsqueeze(0))[0], served.card.classes[second])
+
+
+def _first_maps(model: nn.Module, inputs: Tensor) -> tuple[Tensor | None, Tensor]:
+    """Return what the first convolution makes of one input, [maps, height, width] or None, and the outputs."""
+    found: list[Tensor] = []
+    here = threading.get_ident()  # other threads use the model meanwhile
+
+    def keep(_layer: nn.Module, _inputs: Any, outputs: Tensor) -> None:
+        if threading.get_ident() == here and not found:
+            found.append(outputs[0])
+
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d)]
+    hooks = [layer.register_forward_hook(keep) for layer in layers]
+    try:
+        outputs = model(inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return (found[0] if found else None), outputs
+
+
+def _reduced(maps: Tensor) -> Tensor:
+    height, width = maps.shape[1:]
+    if max(height, width) <= _SIDE:
+        return maps
+    return functional.adaptive_avg_pool2d(maps, (min(height, _SIDE), min(width, _SIDE)))
