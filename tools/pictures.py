@@ -67,8 +67,10 @@ def screenshots() -> None:
         screens.opened(viewport={"width": 1180, "height": 760}) as page,
     ):
         page.goto(address)
+        page.select_option("#model", "greek-cnn")
         screens.draw(page, screens.ALPHA)
-        page.locator(".label").first.wait_for()
+        page.get_by_text("What the network sees").click()
+        page.locator("#inside canvas").first.wait_for()
         page.screenshot(path=PLACE / "demo.png")
     compared = runs.find("mnist", "attributes.status = 'FINISHED'")[:1] + runs.find("fashion", "")[:1]
     with ui.shown() as (pages, _), screens.opened(viewport={"width": 1400, "height": 900}) as page:

@@ -4,27 +4,47 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from support.browser import needs_browser
-from support.served import GREEK, ask, card, colour_model, content, letter, network
+from support.served import (
+    GREEK,
+    ROW,
+    add_heart,
+    add_pictures,
+    ask,
+    card,
+    colour_model,
+    content,
+    heart_model,
+    letter,
+    network,
+)
 from tools.screens import draw, opened, served
 from trackdl.apps import demo
 from trackdl.apps.demo import DemoModel
 from trackdl.apps.serve import listening
 from trackdl.errors import InputError
-from trackdl.serving import ServedImages
+from trackdl.serving import ServedImages, ServedTable
 
 DIGITS = tuple("0123456789")
+HERE = {"host": "127.0.0.1:7860"}
+LETTERS = ("alpha", "beta", "gamma")
+
+
+def example(seed: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (28, 28), dtype=np.uint8))
 
 
 def models() -> list[DemoModel]:
-    digits = ServedImages(network(), card(DIGITS))
+    digits = ServedImages(network(), card(DIGITS).model_copy(update={"least_energy": 1e6}))
     greek = ServedImages(network(3, seed=1), card(GREEK, "report"))
     return [
-        DemoModel("mnist-cnn", "4", "test_accuracy 0.9818", digits),
+        DemoModel("mnist-cnn", "4", "test_accuracy 0.9818", digits, examples=[example(0), example(1)]),
         DemoModel("greek-cnn", "2", "val_accuracy 0.9630", greek),
+        DemoModel("heart-mlp", "1", "", ServedTable(*heart_model()), examples=[ROW | {"Age": 77}]),
         DemoModel("fashion-cnn", "1", "", problem="its files are not those that were registered"),
     ]
 
@@ -36,35 +56,44 @@ def page_at() -> Iterator[str]:
 
 
 SEVEN = [(0.25, 0.2), (0.75, 0.2), (0.45, 0.85)]
+PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True}
 
 
-def card_of(page: Any, name: str) -> Any:
-    return page.locator(f"article[data-model={name}]")
+def answered(page: Any) -> Any:
+    """Wait until the page shows the answer to what it shows, and return that answer."""
+    page.locator("#best .label").wait_for()
+    page.locator("#answer[aria-busy=false]").wait_for()
+    return page.locator("#best")
 
 
 @needs_browser
-def test_a_drawing_is_answered_by_every_model(page_at: str) -> None:
+def test_one_answer_first_and_others_when_asked(page_at: str) -> None:
     with opened() as page:
         page.goto(page_at)
-        page.locator("article").first.wait_for()
-        assert page.locator("article").count() == 3
-        assert "Classes: 0, 1, 2" in card_of(page, "mnist-cnn").inner_text()
-        assert "not those that were registered" in card_of(page, "fashion-cnn").inner_text()
+        page.get_by_text("Draw a digit here").wait_for()
+        assert page.locator("#model option").all_inner_texts() == [
+            "digit – mnist-cnn",
+            "letter – greek-cnn",
+            "HeartDisease – heart-mlp",
+        ]
+        assert "not those that were registered" in page.locator("#problems").inner_text()
+        assert "The model knows 0, 1, 2" in page.locator("#best").inner_text()
         draw(page, SEVEN)
-        for name, classes in (("mnist-cnn", 10), ("greek-cnn", 3)):
-            shown = card_of(page, name)
-            shown.locator(".label").wait_for()
-            assert shown.locator(".bars li").count() == classes
-            best = shown.locator(".bars .best span").inner_text()
-            assert shown.locator(".label").inner_text() == best
-            assert "probability" in shown.inner_text()
-            pixels = shown.locator("canvas").evaluate(
-                "c => [...c.getContext('2d').getImageData(0, 0, 28, 28).data].filter((_, i) => i % 4 == 0)"
-            )
-            assert max(pixels) > 200
-            assert 10 < sum(tone > 100 for tone in pixels) < 400
-        first = page.locator("#spoken").inner_text()
-        assert first.startswith("mnist-cnn: ")
+        best = answered(page)
+        assert best.locator(".label").count() == 1
+        assert best.locator(".bars li").count() == 10
+        assert best.locator(".label").inner_text() == best.locator(".bars .best span").inner_text()
+        assert "probability" in best.inner_text()
+        assert "unlike what the network has learnt" in best.inner_text()
+        page.wait_for_function("document.getElementById('spoken').textContent.includes('probability')")
+        assert not page.get_by_text("beta").count()
+        page.get_by_text("What other models answer").click()
+        other = page.locator(".other")
+        other.wait_for()
+        assert other.inner_text().startswith("greek-cnn ")
+        page.select_option("#model", "greek-cnn")
+        page.locator(".bars li", has_text="gamma").wait_for()
+        assert answered(page).locator(".label").inner_text() in LETTERS
         page.get_by_role("button", name="Clear").click()
         assert page.locator(".label").count() == 0
         assert page.get_by_role("button", name="Undo").is_disabled()
@@ -73,15 +102,77 @@ def test_a_drawing_is_answered_by_every_model(page_at: str) -> None:
 
 
 @needs_browser
+def test_the_answer_comes_while_one_draws_by_one_request_at_a_time(page_at: str) -> None:
+    with opened() as page:
+        flying: list[int] = [0]
+        most: list[int] = []
+
+        def count(request: Any, step: int) -> None:
+            if "/look" in request.url:
+                flying[0] += step
+                most.append(flying[0])
+
+        page.on("request", lambda request: count(request, 1))
+        page.on("requestfinished", lambda request: count(request, -1))
+        page.goto(page_at)
+        page.get_by_text("Draw a digit here").wait_for()
+        box = page.locator("#paper").bounding_box()
+        page.mouse.move(box["x"] + 80, box["y"] + 80)
+        page.mouse.down()
+        for step in range(12):
+            page.mouse.move(box["x"] + 80 + 18 * step, box["y"] + 80)
+            page.wait_for_timeout(30)
+        page.locator("#best .label").wait_for()  # before the pen is lifted
+        page.mouse.move(box["x"] + 120, box["y"] + 330, steps=10)
+        page.mouse.up()
+        answered(page)
+        assert max(most) == 1
+        assert len(most) >= 4
+
+
+def ink(page: Any) -> int:
+    found: int = page.evaluate(
+        "() => { const c = document.getElementById('paper');"
+        " return c.getContext('2d').getImageData(0, 0, c.width, c.height).data.filter((v) => v < 99).length }"
+    )
+    return found
+
+
+@needs_browser
+def test_pen_eraser_width_and_undo(page_at: str) -> None:
+    with opened() as page:
+        page.goto(page_at)
+        page.get_by_text("Draw a digit here").wait_for()
+        draw(page, SEVEN)
+        thin = ink(page)
+        page.get_by_role("button", name="Clear").click()
+        assert ink(page) == 0
+        page.get_by_label("Pen width").fill("48")
+        draw(page, SEVEN)
+        wide = ink(page)
+        assert wide > 1.5 * thin
+        page.get_by_role("button", name="Eraser").click()
+        draw(page, [(0.25, 0.2), (0.75, 0.2)])
+        assert 0 < ink(page) < wide
+        page.get_by_role("button", name="Undo").click()
+        assert ink(page) == wide
+        page.get_by_role("button", name="Undo").click()
+        assert ink(page) == 0
+        # Nothing is left to erase, so that a pen is at hand again.
+        assert page.get_by_role("button", name="Pen").get_attribute("aria-pressed") == "true"
+
+
+@needs_browser
 def test_the_keyboard_draws_too(page_at: str) -> None:
     with opened() as page:
         page.goto(page_at)
+        page.get_by_text("Draw a digit here").wait_for()
         page.locator("#paper").focus()
         for _ in range(6):
             page.keyboard.press("ArrowUp")
         for _ in range(12):
             page.keyboard.press("Shift+ArrowDown")
-        card_of(page, "mnist-cnn").locator(".label").wait_for()
+        answered(page)
         page.keyboard.press("Delete")
         assert page.locator(".label").count() == 0
         assert not page.errors
@@ -91,44 +182,195 @@ def test_the_keyboard_draws_too(page_at: str) -> None:
 def test_a_picture_is_answered_and_what_is_none_is_said(page_at: str, tmp_path: Path) -> None:
     (tmp_path / "letter.jpg").write_bytes(content(letter(), "JPEG"))
     (tmp_path / "letter.svg").write_bytes(b"<svg xmlns='http://www.w3.org/2000/svg'/>")
+    (tmp_path / "blank.png").write_bytes(content(Image.new("L", (60, 60), 255)))
     with opened() as page:
         page.goto(page_at)
+        page.get_by_text("Draw a digit here").wait_for()
         page.set_input_files("#file", tmp_path / "letter.jpg")
-        card_of(page, "greek-cnn").locator(".label").wait_for()
+        answered(page)
+        assert ink(page) > 0
         page.set_input_files("#file", tmp_path / "letter.svg")
-        page.locator("#message.wrong").wait_for()
-        assert "not an image that can be read" in page.locator("#message").inner_text()
+        page.locator("#message.wrong", has_text="not an image that can be read").wait_for()
         assert page.locator(".label").count() == 0
-        # A blank picture is refused by the model that looks for ink, in its own card.
-        page.evaluate("paper.toBlob((blob) => ask(blob))")
-        card_of(page, "mnist-cnn").locator(".wrong").wait_for()
-        assert "no ink" in card_of(page, "mnist-cnn").inner_text()
+        page.set_input_files("#file", tmp_path / "blank.png")
+        page.locator("#message.wrong", has_text="no ink").wait_for()
+
+
+@needs_browser
+def test_a_picture_can_be_pasted_and_dropped(page_at: str) -> None:
+    give = """(name) => { const canvas = document.createElement('canvas'); canvas.width = canvas.height = 90;
+        const pen = canvas.getContext('2d'); pen.fillStyle = '#fff'; pen.fillRect(0, 0, 90, 90); pen.fillStyle = '#000';
+        pen.fillRect(40, 15, 10, 60); canvas.toBlob((blob) => { const data = new DataTransfer();
+        data.items.add(new File([blob], 'one.png', { type: 'image/png' }));
+        document.dispatchEvent(name === 'drop' ? new DragEvent(name, { dataTransfer: data })
+            : new ClipboardEvent(name, { clipboardData: data })); }); }"""
+    with opened() as page:
+        page.goto(page_at)
+        for name in ("paste", "drop"):
+            page.get_by_text("Draw a digit here").wait_for()
+            page.evaluate(give, name)
+            answered(page)
+            page.get_by_role("button", name="Clear").click()
+        assert not page.errors
+
+
+@needs_browser
+def test_several_signs_are_shown_one_by_one(page_at: str) -> None:
+    with opened() as page:
+        page.goto(page_at)
+        page.get_by_text("Draw a digit here").wait_for()
+        for left in (0.15, 0.5, 0.85):
+            draw(page, [(left, 0.3), (left + 0.02, 0.7)])
+        page.locator("#signs button").nth(2).wait_for()
+        answered(page)
+        page.get_by_text("What the network sees").click()
+        page.locator("#inside canvas").first.wait_for()
+        page.locator("#signs button").nth(1).click()
+        answered(page)
+        assert page.locator("#signs button[aria-pressed=true]").count() == 1
+        assert page.locator("#signs button").nth(1).get_attribute("aria-pressed") == "true"
+        assert not page.errors
+
+
+@needs_browser
+def test_an_example_is_answered_and_what_the_network_sees_is_shown(page_at: str) -> None:
+    with opened() as page:
+        page.goto(page_at)
+        page.get_by_role("button", name="Example 2").click()
+        answered(page)
+        page.get_by_text("What the network sees").click()
+        page.get_by_label("The network's input, 28×28 pixels").wait_for()
+        tones = page.get_by_label("The network's input").evaluate(
+            "c => [...c.getContext('2d').getImageData(0, 0, 28, 28).data].filter((_, i) => i % 4 == 0)"
+        )
+        assert tones == np.asarray(example(1)).ravel().tolist()
+        assert page.locator("#inside .maps canvas").count() == 10
+        assert "Where it looked" in page.locator("#inside").inner_text()
+        assert not page.errors
+
+
+@needs_browser
+def test_a_form_asks_the_model_of_a_table(page_at: str) -> None:
+    with opened() as page:
+        page.goto(page_at)
+        page.get_by_text("Draw a digit here").wait_for()
+        page.select_option("#model", "heart-mlp")
+        first = answered(page).inner_text()
+        assert "probability" in first
+        assert page.locator("#row label").count() == len(ROW)
+        assert page.get_by_role("spinbutton", name="Age").input_value() == "77"
+        assert page.get_by_label("ST_Slope").locator("option").all_inner_texts() == ["Down", "Flat", "Up"]
+        assert not page.locator("#paper").is_visible()
+        page.get_by_label("ST_Slope").select_option("Up")
+        page.wait_for_function("(text) => document.getElementById('best').innerText !== text", arg=first)
+        page.get_by_role("spinbutton", name="Age").fill("1000")
+        page.locator("#message.wrong", has_text="Age").wait_for()
+        assert page.locator(".label").count() == 0
+        page.get_by_role("button", name="Example 1").click()
+        assert answered(page).inner_text() == first
+        page.select_option("#model", "mnist-cnn")
+        page.get_by_text("Draw a digit here").wait_for()
+
+
+@needs_browser
+def test_a_missing_camera_is_said(page_at: str) -> None:
+    with opened(permissions=["camera"]) as page:
+        page.goto(page_at)
+        page.get_by_role("button", name="Camera…").click()
+        page.locator("#message.wrong", has_text="There is no camera").wait_for()
+
+
+@needs_browser
+def test_on_a_phone_the_answer_is_beside_the_paper(page_at: str) -> None:
+    with opened(**PHONE) as page:
+        page.goto(page_at)
+        page.get_by_text("Draw a digit here").wait_for()
+        draw(page, SEVEN)
+        answered(page)
+        paper, label = (page.locator(name).bounding_box() for name in ("#paper", "#best .label"))
+        assert paper["y"] >= 0
+        assert label["y"] + label["height"] <= 740
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
 @needs_browser
 def test_without_models_the_page_says_what_to_do() -> None:
     with served(demo.build([], ["127.0.0.1"])) as address, opened() as page:
         page.goto(address)
-        page.get_by_text("No image model is registered yet").wait_for()
+        page.get_by_text("No model is registered yet").wait_for()
+        assert not page.locator("#paper").is_visible()
 
 
 def test_the_page_is_asked_by_its_own_name_only() -> None:
     app = demo.build(models(), ["127.0.0.1"])
     picture = content(letter())
-    here = {"host": "127.0.0.1:7860"}
-    status, said = ask(app, picture, "image/png", "/look", headers=here)
+    row = {"dataframe_records": [ROW]}
+    status, said = ask(app, picture, "image/png", "/look", headers=HERE)
     assert status == 200
     assert [answer["name"] for answer in said] == ["mnist-cnn", "greek-cnn"]
-    assert len(said[0]["shown"]) == 784
+    assert len(said[0]["signs"][0]["shown"]) == 784
     assert ask(app, picture, "image/png", "/look", headers={"host": "evil.example"})[0] == 403
+    assert ask(app, row, path="/row", headers={"host": "evil.example"})[0] == 403
     assert ask(app, b"", None, "/", "GET", headers={"host": "evil.example"})[0] == 403
     for origin, expected in (("http://127.0.0.1:7860", 200), ("http://evil.example", 403), ("null", 403)):
-        assert ask(app, picture, "image/png", "/look", headers=here | {"origin": origin})[0] == expected
+        assert ask(app, picture, "image/png", "/look", headers=HERE | {"origin": origin})[0] == expected
+        assert ask(app, row, path="/row", headers=HERE | {"origin": origin})[0] == expected
     for kind in ("text/plain", "multipart/form-data", "application/x-www-form-urlencoded", None):
-        assert ask(app, picture, kind, "/look", headers=here)[0] == 415
-    assert ask(app, b"no picture", "image/png", "/look", headers=here)[0] == 400
-    status, said = ask(app, b" " * (demo.MAX_BYTES + 1), "image/png", "/look", headers=here, chunk=2**20)
+        assert ask(app, picture, kind, "/look", headers=HERE)[0] == 415
+        assert ask(app, row, kind, "/row", headers=HERE)[0] == 415
+    assert ask(app, b"no picture", "image/png", "/look", headers=HERE)[0] == 400
+    status, said = ask(app, b" " * (demo.MAX_BYTES + 1), "image/png", "/look", headers=HERE, chunk=2**20)
     assert (status, "20,971,520 bytes" in said["message"]) == (413, True)
+
+
+def look(app: Any, picture: bytes, query: str) -> tuple[int, Any]:
+    return ask(app, picture, "image/png", "/look", headers=HERE, query=query)
+
+
+def test_a_request_names_its_models_and_what_it_wants_to_see() -> None:
+    app = demo.build(models(), ["127.0.0.1"])
+    picture = content(letter())
+    status, (greek, digits) = look(app, picture, "model=greek-cnn&model=mnist-cnn&inside=0")
+    assert (status, greek["name"], digits["name"]) == (200, "greek-cnn", "mnist-cnn")
+    inside = greek["signs"][0]["inside"]
+    assert (len(inside["maps"]), len(inside["maps"][0]), inside["channels"]) == (10, 24 * 24, 10)
+    assert max(abs(share) for share in np.ravel(inside["shares"])) == 100
+    assert inside["runner_up"] in set(LETTERS) - {greek["signs"][0]["label"]}
+    assert "inside" not in digits["signs"][0]
+    for query, status in (
+        ("model=fashion-cnn", 404),
+        ("model=heart-mlp", 404),
+        ("model=mnist-cnn&example=2", 400),
+        ("model=mnist-cnn&example=-1", 400),
+        ("model=greek-cnn&example=0", 400),
+        ("model=mnist-cnn&inside=x", 400),
+        ("model=mnist-cnn&inside=1000", 400),
+    ):
+        assert look(app, picture, query)[0] == status, query
+
+
+def test_an_example_is_what_the_network_sees() -> None:
+    status, (answer,) = look(demo.build(models(), ["127.0.0.1"]), b"", "model=mnist-cnn&example=1")
+    assert status == 200
+    assert answer["signs"][0]["shown"] == np.asarray(example(1)).ravel().tolist()
+
+
+def test_a_row_is_checked_as_by_the_server() -> None:
+    app = demo.build(models(), ["127.0.0.1"])
+    status, (answer,) = ask(app, {"dataframe_records": [ROW]}, path="/row", headers=HERE)
+    assert status == 200
+    assert sum(answer["signs"][0]["probabilities"].values()) == pytest.approx(1)
+    for body, status, words in (
+        ({"dataframe_records": [ROW | {"Age": "old"}]}, 400, "Age"),
+        ({"dataframe_records": [ROW, ROW]}, 413, "2 items"),
+        ({"dataframe_records": []}, 400, "no rows"),
+        ({"inputs": [1]}, 400, "rows of named columns"),
+        ("[" * 1000, 400, "nested"),
+        (" " * 2**17, 413, "bytes"),
+    ):
+        got, said = ask(app, body, path="/row", headers=HERE)
+        assert got == status, body
+        assert words in said["message"]
 
 
 def test_each_model_is_shown_what_it_saw_at_its_own_size_and_colours() -> None:
@@ -137,22 +379,57 @@ def test_each_model_is_shown_what_it_saw_at_its_own_size_and_colours() -> None:
     red = content(Image.new("RGB", (40, 40), (200, 10, 30)))
     status, said = ask(app, red, "image/png", "/look", headers={"host": "127.0.0.1"})
     assert status == 200
-    assert [(answer["name"], answer.get("size")) for answer in said if "shown" in answer][-1] == ("flags", 12)
-    assert said[-1]["shown"] == [200, 10, 30] * 144
+    assert (said[-1]["name"], said[-1]["size"]) == ("flags", 12)
+    assert said[-1]["signs"][0]["shown"] == [200, 10, 30] * 144
 
 
 @needs_browser
 def test_the_page_paints_colours() -> None:
     with served(demo.build([DemoModel("flags", "1", "", colour_model())], ["127.0.0.1"])) as address, opened() as page:
         page.goto(address)
-        page.locator("article").first.wait_for()
+        page.get_by_text("Draw here").wait_for()
         draw(page, SEVEN)
-        shown = card_of(page, "flags")
-        shown.locator(".label").wait_for()
-        assert "12×12" in shown.inner_text()
-        size = shown.locator("canvas").evaluate("c => [c.width, c.height]")
-        assert size == [12, 12]
+        answered(page)
+        page.get_by_text("What the network sees").click()
+        shown = page.get_by_label("The network's input, 12×12 pixels")
+        shown.wait_for()
+        assert shown.evaluate("c => [c.width, c.height]") == [12, 12]
         assert not page.errors
+
+
+def test_the_page_names_what_a_model_knows() -> None:
+    def knows(*classes: str, preprocessing: str = "mnist") -> str:
+        demo_model = DemoModel("m", "1", "", ServedImages(network(len(classes)), card(classes, preprocessing)))
+        said: list[dict[str, str]] = ask(demo.build([demo_model], []), b"", None, "/models", "GET")[1]
+        return said[0]["knows"]
+
+    assert knows(*DIGITS) == "digit"
+    assert knows(*GREEK) == "letter"
+    assert knows("a", "B", "7") == "digit or letter"
+    assert knows("Coat", "Bag", preprocessing="fashion") == "garment"
+    assert knows("cat", "dog", "cow", "hen", preprocessing="square") == "cat, dog, cow, …"
+
+
+@pytest.mark.usefixtures("tracking")
+def test_registered_examples_are_loaded() -> None:
+    add_pictures("mnist-cnn")
+    add_heart(Cholesterol=float("nan"))
+    digits, heart = demo.load()
+    assert [np.asarray(one).tolist() for one in digits.examples] == [np.zeros((28, 28)).tolist()]
+    assert set(heart.examples[0]) == set(ROW)
+    status, (_, said) = ask(demo.build([digits, heart], []), b"", None, "/models", "GET")
+    assert (status, said["examples"][0]["Cholesterol"]) == (200, None)
+
+
+@pytest.mark.usefixtures("tracking")
+def test_the_browser_opens_only_if_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened_at: list[str] = []
+    monkeypatch.setattr(demo.webbrowser, "open", opened_at.append)
+    monkeypatch.setattr(demo, "run", lambda *_: None)
+    demo.serve("127.0.0.1", 0)
+    assert not opened_at
+    demo.serve("127.0.0.1", 0, browse=True)
+    assert opened_at[0].startswith("http://127.0.0.1:")
 
 
 def test_no_file_of_the_page_names_another_machine() -> None:

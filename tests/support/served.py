@@ -115,9 +115,10 @@ def heart_model() -> tuple[HeartNets, TableCard]:
     return model.eval(), said
 
 
-def add_heart() -> Decision:
+def add_heart(**cells: Any) -> Decision:
+    """Register a network of the heart table with random weights; `cells` replace those of its example's rows."""
     model, said = heart_model()
-    example = load_heart().test_rows.drop(columns="HeartDisease").head(2).reset_index(drop=True)
+    example = load_heart().test_rows.drop(columns="HeartDisease").head(2).reset_index(drop=True).assign(**cells)
     with runs.start(EXPERIMENT) as run:
         model_id, _ = registry.log_model(run, model, said, example, 1)
         return registry.register("heart-mlp", run, model_id, Score("cv_accuracy", 0.9, "a test says so", "d2"), {})
@@ -150,6 +151,7 @@ def ask(
     method: str = "POST",
     headers: Mapping[str, str] | None = None,
     chunk: int = 65536,
+    query: str = "",
 ) -> tuple[int, Any]:
     """Send a request to an ASGI application in chunks; return the status and the parsed (or plain) body."""
     if isinstance(body, dict):
@@ -164,7 +166,7 @@ def ask(
         "method": method,
         "path": path,
         "raw_path": path.encode(),
-        "query_string": b"",
+        "query_string": query.encode(),
         "root_path": "",
         "scheme": "http",
         "headers": [(key.encode(), value.encode()) for key, value in given.items()],

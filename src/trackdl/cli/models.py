@@ -55,11 +55,16 @@ def serve(
     command.serve(uri, host, port, allowed_hosts or [], reload=reload)
 
 
-def demo(host: Host = "127.0.0.1", port: Port = 7860, allowed_hosts: Hosts = None) -> None:
-    """Serve a page to draw on, which shows each registered image model's prediction and input."""
+def demo(
+    host: Host = "127.0.0.1",
+    port: Port = 7860,
+    allowed_hosts: Hosts = None,
+    browse: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+) -> None:
+    """Serve a page to try the registered models: draw, show an image or fill in a row, and see the answer."""
     from trackdl.apps import demo as command
 
-    command.serve(host, port, allowed_hosts or [])
+    command.serve(host, port, allowed_hosts or [], browse=browse)
 
 
 def ui(browse: Annotated[bool, typer.Option("--open", help="Open the list of runs in a browser.")] = False) -> None:

@@ -1,311 +1,299 @@
-// The page of `trackdl demo`: a paper to draw on, and a card for each model. It requests /models and /look only.
-"use strict";
+// The page of `trackdl demo`: one model is asked, while one draws, and its answer is shown.
+import { bars, input, insides, likelihood, make, prediction } from "./answer.js";
+import * as paper from "./paper.js";
 
-const paper = document.getElementById("paper");
-const pen = paper.getContext("2d", { willReadFrequently: true });
-const hint = document.getElementById("hint");
-const undo = document.getElementById("undo");
-const file = document.getElementById("file");
-const message = document.getElementById("message");
-const spoken = document.getElementById("spoken");
-const dropping = document.getElementById("dropping");
-const cards = new Map();
+const at = (id) => document.getElementById(id);
+const [chooser, form, message, spoken, file, examples] = ["model", "row", "message", "spoken", "file", "examples"].map(at);
+const [inside, others] = ["inside", "others"].map(at);
+const GONE = "The demo does not answer. Is `trackdl demo` still running?";
+const PAUSE = 100; // milliseconds between two requests while one draws
+let models = [];
+let model = null; // the chosen one
+let given = null; // an image file, or the number of an example, that is asked about instead of the drawing
+let sign = 0; // the chosen one of several
+let answers = null;
+let busy = false; // one request at a time; `again` asks for another after it
+let again = false;
+let asked = 0; // goes up when the answer on its way is no longer wanted
+let timer = null;
 
-const WIDTH = 24; // of the pen; the paper is 392 wide, 14 times an MNIST network's input
-const SHOWN = 20; // classes of a model at most
-const STEP = 14; // of an arrow key, in pixels
-let strokes = []; // lists of points, oldest first
-let picture = null; // an image file that was given instead of a drawing
-let stroke = null;
-let cursor = null;
-let asked = 0;
-let timer = 0;
-
-function make(tag, text, name) {
-  const element = document.createElement(tag);
-  if (text !== undefined) element.textContent = text;
-  if (name) element.className = name;
-  return element;
+function say(text, wrong = true) {
+  message.textContent = text;
+  message.className = wrong && text ? "wrong" : "";
 }
 
-function paint() {
-  pen.fillStyle = "#fff";
-  pen.fillRect(0, 0, paper.width, paper.height);
-  if (picture) {
-    const scale = Math.min(paper.width / picture.width, paper.height / picture.height);
-    const [width, height] = [picture.width * scale, picture.height * scale];
-    pen.drawImage(picture, (paper.width - width) / 2, (paper.height - height) / 2, width, height);
+function askSoon() {
+  timer ??= setTimeout(() => {
+    timer = null;
+    ask();
+  }, PAUSE);
+}
+
+async function ask() {
+  again = true;
+  if (busy) return;
+  busy = true;
+  at("answer").setAttribute("aria-busy", "true");
+  while (again) {
+    again = false;
+    await askOnce();
   }
-  pen.strokeStyle = pen.fillStyle = "#000";
-  pen.lineWidth = WIDTH;
-  pen.lineCap = pen.lineJoin = "round";
-  for (const points of strokes) {
-    pen.beginPath();
-    pen.moveTo(...points[0]);
-    for (const point of points.length > 1 ? points.slice(1) : points) pen.lineTo(...point);
-    pen.stroke();
+  busy = false;
+  at("answer").setAttribute("aria-busy", "false");
+}
+
+async function askOnce() {
+  if (!model.columns && given === null && paper.isEmpty()) return forget();
+  const mine = asked;
+  let [found, problem] = [null, ""];
+  try {
+    const response = await (model.columns ? askRow() : askImage());
+    found = await response.json();
+    if (!response.ok) problem = found.message;
+  } catch {
+    problem = GONE;
   }
-  const empty = !strokes.length && !picture;
-  hint.hidden = !empty || cursor !== null;
-  undo.disabled = empty;
+  if (mine !== asked) return;
+  if (!problem && found[0].problem && paper.isDrawing()) return; // half a stroke need not be a sign
+  answers = problem ? null : found;
+  show();
+  if (problem) say(problem);
 }
 
-// The keyboard's pen is shown on the paper only; it is not sent.
-function paintCursor() {
-  paint();
-  if (!cursor) return;
-  pen.strokeStyle = "#1f5fd0";
-  pen.lineWidth = 3;
-  pen.beginPath();
-  pen.arc(cursor[0], cursor[1], WIDTH / 2, 0, 7);
-  pen.stroke();
+async function askImage() {
+  const query = new URLSearchParams([["model", model.name]]);
+  if (others.open) for (const other of rivals()) query.append("model", other.name);
+  if (inside.open) query.append("inside", sign);
+  if (typeof given === "number") query.append("example", given);
+  const body = given instanceof Blob ? given : given === null ? await paper.blob() : "";
+  return fetch(`/look?${query}`, { method: "POST", body, headers: { "content-type": "application/octet-stream" } });
 }
 
-function place(event) {
-  const box = paper.getBoundingClientRect();
-  return [((event.clientX - box.left) * paper.width) / box.width, ((event.clientY - box.top) * paper.height) / box.height];
+function askRow() {
+  const row = Object.fromEntries(model.columns.map(({ name }, index) => [name, form.elements[index].value || null]));
+  const query = new URLSearchParams({ model: model.name });
+  const body = JSON.stringify({ dataframe_records: [row] });
+  return fetch(`/row?${query}`, { method: "POST", body, headers: { "content-type": "application/json" } });
 }
 
-function startOver() {
-  strokes = [];
-  picture = null;
+const rivals = () => models.filter((other) => other !== model && !other.problem && !other.columns);
+
+function show() {
+  const [first, ...rest] = answers ?? [{ signs: [] }];
+  sign = Math.min(sign, Math.max((first.signs ?? []).length - 1, 0));
+  say(first.problem ?? "");
+  showSigns(first);
+  const best = first.signs?.[sign];
+  at("best").replaceChildren(...(best ? [prediction(best), bars(best)] : [make("p", invitation(), "idle")]));
+  inside.hidden = !best?.shown;
+  others.hidden = !best?.shown || !rivals().length;
+  if (best?.inside) inside.lastElementChild.replaceChildren(...insides(best, first));
+  others.lastElementChild.replaceChildren(...rest.map(showOther));
+  const text = (first.signs ?? []).map((one) => `${one.label}, ${likelihood(one)}${one.unfamiliar ? ", unfamiliar" : ""}`).join("; ");
+  if (!paper.isDrawing() && !again && spoken.textContent !== text) spoken.textContent = text;
 }
 
-paper.addEventListener("pointerdown", (event) => {
-  if (event.button !== 0) return;
-  event.preventDefault();
-  paper.focus({ preventScroll: true });
-  paper.setPointerCapture(event.pointerId);
-  cursor = null;
-  if (picture) startOver();
-  stroke = [place(event)];
-  strokes.push(stroke);
-  paint();
-});
-paper.addEventListener("pointermove", (event) => {
-  if (!stroke) return;
-  const events = event.getCoalescedEvents ? event.getCoalescedEvents() : [];
-  for (const each of events.length ? events : [event]) stroke.push(place(each));
-  paint();
-});
-for (const name of ["pointerup", "pointercancel"]) {
-  paper.addEventListener(name, () => {
-    if (!stroke) return;
-    stroke = null;
-    askSoon();
-  });
+function showSigns({ signs, size }) {
+  const several = signs?.length > 1 ? signs : [];
+  const focused = at("signs").contains(document.activeElement);
+  at("signs").replaceChildren(
+    ...several.map((one, index) => {
+      const button = make("button");
+      button.type = "button";
+      button.setAttribute("aria-pressed", index === sign);
+      button.append(input(one, size), make("span", one.label));
+      button.addEventListener("click", () => {
+        sign = index;
+        show();
+        if (inside.open) ask();
+      });
+      return button;
+    }),
+  );
+  if (focused) at("signs").children[sign]?.focus();
 }
 
-const ARROWS = { ArrowLeft: [-STEP, 0], ArrowRight: [STEP, 0], ArrowUp: [0, -STEP], ArrowDown: [0, STEP] };
-let keyed = null;
-paper.addEventListener("keydown", (event) => {
-  const move = ARROWS[event.key];
-  if (move) {
-    event.preventDefault();
-    const from = cursor || [paper.width / 2, paper.height / 2];
-    cursor = [0, 1].map((axis) => Math.min(Math.max(from[axis] + move[axis], WIDTH), paper.width - WIDTH));
-    if (event.shiftKey) {
-      if (picture) startOver();
-      if (!keyed) strokes.push((keyed = [from]));
-      keyed.push(cursor);
-      askSoon();
-    } else keyed = null;
-    paintCursor();
-  } else if (event.key === "Backspace") takeBack();
-  else if (event.key === "Delete") clear();
-  else return;
-  event.preventDefault();
-});
-paper.addEventListener("keyup", (event) => {
-  if (event.key === "Shift") keyed = null;
-});
-paper.addEventListener("blur", () => {
-  cursor = keyed = null;
-  paint();
-});
+function showOther(answer) {
+  const line = make("p", undefined, "other");
+  line.append(make("b", answer.name), " ");
+  if (answer.problem) line.append(answer.problem);
+  else line.append(answer.signs.map((one) => `${one.label}, ${likelihood(one)}${one.unfamiliar ? " (unfamiliar)" : ""}`).join("; "));
+  return line;
+}
 
-function clear() {
-  startOver();
-  keyed = null;
-  paintCursor();
+function invitation() {
+  if (model.columns) return "";
+  const shown = model.classes.slice(0, 20).join(", ");
+  return `The answer appears here while you draw. The model knows ${shown}${model.classes.length > 20 ? `, and ${model.classes.length - 20} more` : ""}.`;
+}
+
+function forget() {
   asked += 1;
-  clearTimeout(timer);
-  message.textContent = "";
-  for (const card of cards.values()) idle(card);
+  answers = given = null;
+  sign = 0;
+  show();
+  spoken.textContent = "";
 }
 
-function takeBack() {
-  keyed = null;
-  if (strokes.length) strokes.pop();
-  else picture = null;
-  if (!strokes.length && !picture) clear();
-  else {
-    paintCursor();
-    askSoon();
-  }
+// An image file is sent unchanged; the paper only shows it, if the browser can decode it.
+async function take(image, number = null) {
+  if (!model || model.columns) return;
+  forget();
+  given = number ?? image;
+  const mine = asked;
+  const bitmap = await createImageBitmap(image).catch(() => null);
+  if (mine !== asked) return;
+  paper.show(bitmap);
+  ask();
 }
 
-document.getElementById("clear").addEventListener("click", clear);
-undo.addEventListener("click", takeBack);
-document.getElementById("choose").addEventListener("click", () => file.click());
+paper.start(() => {
+  if (!model) return;
+  if (given !== null) forget();
+  if (paper.isEmpty()) forget();
+  else askSoon();
+});
+
+at("choose").addEventListener("click", () => file.click());
 file.addEventListener("change", () => {
-  if (file.files.length) show(file.files[0]);
+  if (file.files.length) take(file.files[0]);
   file.value = "";
 });
 document.addEventListener("paste", (event) => {
   const item = [...event.clipboardData.files].find((each) => each.type.startsWith("image/"));
-  if (item) show(item);
+  if (item) take(item);
 });
 let over = 0;
 const carriesFile = (event) => event.dataTransfer && [...event.dataTransfer.types].includes("Files");
 document.addEventListener("dragenter", (event) => {
-  if (carriesFile(event)) dropping.hidden = !(over += 1);
+  if (carriesFile(event)) at("dropping").hidden = !(over += 1);
 });
 document.addEventListener("dragleave", (event) => {
-  if (carriesFile(event)) dropping.hidden = !(over = Math.max(0, over - 1));
+  if (carriesFile(event)) at("dropping").hidden = !(over = Math.max(0, over - 1));
 });
 document.addEventListener("dragover", (event) => event.preventDefault());
 document.addEventListener("drop", (event) => {
   event.preventDefault();
   over = 0;
-  dropping.hidden = true;
-  if (event.dataTransfer.files.length) show(event.dataTransfer.files[0]);
+  at("dropping").hidden = true;
+  if (event.dataTransfer.files.length) take(event.dataTransfer.files[0]);
 });
 
-// An image file is sent unchanged; the paper only shows it, if the browser can decode it.
-async function show(given) {
-  clear();
+const viewfinder = at("viewfinder");
+const video = viewfinder.querySelector("video");
+at("camera").addEventListener("click", async () => {
+  // Browsers offer no camera to a page of another machine without HTTPS.
+  if (!navigator.mediaDevices) return say("The browser offers the camera only to a page at localhost, or over HTTPS.");
   try {
-    picture = await createImageBitmap(given);
-  } catch {
-    picture = null;
+    video.srcObject = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+  } catch (error) {
+    const refused = error.name === "NotAllowedError";
+    return say(refused ? "The browser was not allowed to use the camera." : "There is no camera that the browser can use.");
   }
-  paint();
-  ask(given);
-}
+  say("");
+  viewfinder.showModal();
+});
+viewfinder.addEventListener("close", () => {
+  for (const track of video.srcObject.getTracks()) track.stop();
+  video.srcObject = null;
+});
+at("leave").addEventListener("click", () => viewfinder.close());
+at("take").addEventListener("click", () => {
+  if (!video.videoWidth) return;
+  const still = make("canvas");
+  [still.width, still.height] = [video.videoWidth, video.videoHeight];
+  still.getContext("2d").drawImage(video, 0, 0);
+  still.toBlob((image) => take(image), "image/png");
+  viewfinder.close();
+});
 
-function askSoon() {
-  clearTimeout(timer);
-  timer = setTimeout(() => {
-    const clean = cursor;
-    cursor = null;
-    paint();
-    paper.toBlob((blob) => ask(blob), "image/png");
-    cursor = clean;
-    paintCursor();
-  }, 120);
-}
+for (const details of [inside, others]) details.addEventListener("toggle", () => details.open && answers && ask());
 
-async function ask(content) {
-  const mine = (asked += 1);
-  for (const card of cards.values()) card.classList.add("waiting");
-  let answers;
-  let problem = "";
-  try {
-    const response = await fetch("/look", { method: "POST", body: content, headers: { "content-type": "application/octet-stream" } });
-    answers = await response.json();
-    problem = response.ok ? "" : answers.message;
-  } catch {
-    problem = "The demo does not answer. Is `trackdl demo` still running?";
+form.addEventListener("input", askSoon);
+form.addEventListener("submit", (event) => event.preventDefault());
+
+function field(column) {
+  const label = make("label");
+  const { name, low, high, categories, missing, whole } = column;
+  const ends = low !== null && high !== null ? `${low} to ${high}` : low !== null ? `from ${low}` : high !== null ? `to ${high}` : "";
+  label.append(make("span", name), make("small", categories.length ? "" : `${ends}${missing.length ? " or empty" : ""}`));
+  const control = make(categories.length ? "select" : "input");
+  if (categories.length) {
+    for (const category of [...categories, ...(missing.length ? [""] : [])]) control.append(new Option(category || "missing", category));
+  } else {
+    Object.assign(control, { type: "number", step: whole ? 1 : "any", min: low ?? "", max: high ?? "", required: !missing.length });
+    if (!missing.length) control.value = Math.round(((low ?? 0) + (high ?? low ?? 0)) / 2);
   }
-  if (mine !== asked) return; // a later drawing has been sent since
-  message.textContent = problem;
-  message.className = problem ? "wrong" : "";
-  for (const card of cards.values()) {
-    card.classList.remove("waiting");
-    if (problem) idle(card);
+  label.append(control);
+  return label;
+}
+
+function fill(row) {
+  model.columns.forEach(({ name }, index) => {
+    if (name in row) form.elements[index].value = row[name] ?? "";
+  });
+  ask();
+}
+
+function example(index) {
+  const button = make("button", model.columns ? `Example ${index + 1}` : undefined);
+  button.type = "button";
+  if (model.columns) button.addEventListener("click", () => fill(model.examples[index]));
+  else {
+    const image = make("img");
+    image.src = `/example?${new URLSearchParams({ model: model.name, number: index })}`;
+    image.alt = `Example ${index + 1}`;
+    button.append(image);
+    button.addEventListener("click", async () => take(await (await fetch(image.src)).blob(), index));
   }
-  if (problem) return;
-  for (const answer of answers) fill(cards.get(answer.name), answer);
-  spoken.textContent = answers
-    .filter((answer) => !answer.problem)
-    .map((answer) => `${answer.name}: ${answer.label}, ${percent(answer.probabilities[answer.label])}${answer.unfamiliar ? ", unfamiliar" : ""}`)
-    .join("; ");
+  return button;
 }
 
-function percent(share) {
-  if (share > 0.999 && share < 1) return "> 99.9 %";
-  if (share > 0 && share < 0.001) return "< 0.1 %";
-  return `${(share * 100).toFixed(share === 1 ? 0 : 1)} %`;
-}
-
-function first(names) {
-  return names.length > SHOWN ? `${names.slice(0, SHOWN).join(", ")}, and ${names.length - SHOWN} more` : names.join(", ");
-}
-
-function idle(card) {
-  if (!card.model.problem) card.body.replaceChildren(make("p", `Classes: ${first(card.model.classes)}`, "idle"));
-  card.classList.remove("waiting");
-}
-
-function fill(card, answer) {
-  if (answer.problem) {
-    card.body.replaceChildren(make("p", answer.problem, "wrong"));
-    return;
+function choose() {
+  const before = model;
+  model = models.find((each) => each.name === chooser.value);
+  const table = Boolean(model.columns);
+  at("input").hidden = at("images").hidden = table;
+  form.hidden = !table;
+  at("hint").textContent = /^(digit|letter|garment)/.test(model.knows) ? `Draw a ${model.knows} here` : "Draw here";
+  const count = table ? model.examples.length : model.examples;
+  examples.replaceChildren(...(count ? [make("h2", "Examples"), ...[...Array(count).keys()].map(example)] : []));
+  if (table || before?.columns || typeof given === "number") {
+    paper.clear();
+    forget();
   }
-  const seen = make("canvas");
-  const size = answer.size;
-  const channels = answer.shown.length / size ** 2;
-  seen.width = seen.height = size;
-  seen.setAttribute("role", "img");
-  seen.setAttribute("aria-label", `The input of ${answer.name}`);
-  const context = seen.getContext("2d");
-  const image = context.createImageData(size, size);
-  for (let index = 0; index < size ** 2; index += 1) {
-    const tones = answer.shown.slice(index * channels, (index + 1) * channels);
-    image.data.set([tones[0], tones.at(1) ?? tones[0], tones.at(2) ?? tones[0], 255], index * 4);
+  inside.lastElementChild.replaceChildren();
+  const more = [model.version && `version ${model.version}`, model.score].filter(Boolean).join(", ");
+  at("about").textContent = `The model is ${[model.name, more].filter(Boolean).join(" ")}. Nothing leaves this machine.`;
+  if (table) {
+    form.replaceChildren(...model.columns.map(field));
+    fill(model.examples[0] ?? {});
+  } else {
+    asked += 1;
+    ask();
   }
-  context.putImageData(image, 0, 0);
-  const figure = make("figure");
-  figure.append(seen, make("figcaption", `the network's input, ${size}×${size} (preprocessing: ${answer.preprocessing})`));
-
-  const prediction = make("div");
-  prediction.append(
-    make("p", answer.label, answer.label.length > 3 ? "label long" : "label"),
-    make("p", `probability ${percent(answer.probabilities[answer.label])}`, "sure"),
-  );
-  if (answer.unfamiliar) prediction.append(make("p", "unfamiliar: unlike what the network has learnt", "sure"));
-  let classes = Object.entries(answer.probabilities);
-  if (classes.length > SHOWN) classes = classes.sort((one, other) => other[1] - one[1]).slice(0, SHOWN);
-  const bars = make("ul", undefined, "bars");
-  for (const [name, share] of classes) {
-    const line = make("li", undefined, name === answer.label ? "best" : "");
-    const bar = make("i");
-    bar.style.width = `${share * 100}%`;
-    line.append(make("span", name), bar, make("b", percent(share)));
-    bars.append(line);
-  }
-  card.body.replaceChildren(figure, prediction, bars);
 }
 
-async function list() {
-  const place = document.getElementById("models");
-  let models;
+async function begin() {
   try {
     models = await (await fetch("/models")).json();
   } catch {
-    message.textContent = "The demo does not answer. Is `trackdl demo` still running?";
-    message.className = "wrong";
-    return;
+    return say(GONE);
   }
-  if (!models.length) {
-    message.textContent = "No image model is registered yet. `trackdl mnist` trains and registers the first, `trackdl main` all. Then start the demo again.";
-    return;
+  const usable = models.filter((each) => !each.problem);
+  for (const each of usable) {
+    chooser.append(new Option(`${each.knows} – ${each.name}`, each.name));
   }
-  for (const model of models) {
-    const card = make("article");
-    card.model = model;
-    card.dataset.model = model.name;
-    const head = make("h3", model.name);
-    head.append(make("small", [model.version && `version ${model.version}`, model.score].filter(Boolean).join(" · ")));
-    card.body = make("div", undefined, "body");
-    card.append(head, card.body);
-    if (model.problem) card.body.replaceChildren(make("p", model.problem, "wrong"));
-    else cards.set(model.name, card);
-    place.append(card);
-    idle(card);
+  for (const each of models.filter((one) => one.problem)) {
+    at("problems").append(make("p", `${each.name} cannot be used: ${each.problem}`, "note"));
   }
+  if (!usable.length) {
+    at("input").hidden = at("images").hidden = true;
+    return say("No model is registered yet that can be used. `trackdl mnist` trains and registers the first, `make run` all. Then start the demo again.", false);
+  }
+  at("choice").hidden = false;
+  chooser.addEventListener("change", choose);
+  choose();
 }
 
-paint();
-list();
+begin();

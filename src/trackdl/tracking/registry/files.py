@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import mlflow
 from mlflow.entities.model_registry import ModelVersion
@@ -138,6 +139,11 @@ def verified(found: ModelVersion) -> Iterator[Path]:
             if wrong := _differences(registered, _digests(folder)):
                 raise Unusable(what, f"its files are not those that were registered: {'; '.join(wrong)}")
         yield folder
+
+
+def input_example(folder: Path) -> Any:
+    """Return the input that was logged with a version whose files are in a folder: an array, a frame, or None."""
+    return mlflow.models.Model.load(str(folder)).load_input_example(str(folder))
 
 
 def _sha256(text: str) -> str:
