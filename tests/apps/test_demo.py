@@ -294,6 +294,34 @@ def test_on_a_phone_the_answer_is_beside_the_paper(page_at: str) -> None:
 
 
 @needs_browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_is_accessible(page_at: str, scheme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+
+    def check(page: Any) -> None:
+        found = axe.run(page)
+        assert not found.violations_count, found.generate_report()
+
+    with opened(color_scheme=scheme, **PHONE) as page:
+        page.goto(page_at)
+        page.get_by_text("Draw a digit here").wait_for()
+        check(page)
+        draw(page, SEVEN)
+        answered(page)
+        page.get_by_text("What the network sees").click()
+        page.locator("#inside canvas").first.wait_for()
+        page.get_by_text("What other models answer").click()
+        page.locator(".other").wait_for()
+        check(page)
+        page.select_option("#model", "heart-mlp")
+        answered(page)
+        check(page)
+        page.get_by_role("spinbutton", name="Age").fill("1000")
+        page.locator("#message.wrong").wait_for()
+        check(page)
+
+
+@needs_browser
 def test_without_models_the_page_says_what_to_do() -> None:
     with served(demo.build([], ["127.0.0.1"])) as address, opened() as page:
         page.goto(address)
