@@ -289,7 +289,7 @@ async function begin() {
   }
   if (!usable.length) {
     at("input").hidden = at("images").hidden = true;
-    return say("No model is registered yet that can be used. `trackdl mnist` trains and registers the first, `make run` all. Then start the demo again.", false);
+    return say("No model is registered yet that can be used. `trackdl mnist` trains and registers the first, `trackdl main` all. Then start the demo again.", false);
   }
   at("choice").hidden = false;
   chooser.addEventListener("change", choose);
