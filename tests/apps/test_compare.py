@@ -1,9 +1,12 @@
 """`trackdl compare`: what differs between runs, in the terminal, as JSON, and as one page."""
 
 import json
+import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
 from matplotlib.figure import Figure
 from scipy.stats import ttest_ind
@@ -98,6 +101,46 @@ def test_trials_that_differ_in_more_than_the_seed_are_no_seeds() -> None:
     assert [(one["id"] == parent.id, len(one["seeds"])) for one in found["runs"]] == [(True, 0), (False, 3)]
 
 
+def test_whatever_others_have_logged_leaves_the_rest_compared(tmp_path: Path) -> None:
+    file = tmp_path / "page.html"
+    ids = []
+    for number, name in enumerate(["first\x1b[31m", "second"]):
+        with runs.start("anything", name=name) as mine:
+            mine.tags({}, {"training.seed": f"s{number}"})
+            mine.curve("odd", [(number * 10 + step, 0.1 * step + number) for step in (1, 2, 3)])  # no step in common
+            mine.metrics({"infinite": float("inf"), "val_loss": 0.5 + number})
+            figure = Figure()
+            figure.suptitle(name[:5])
+            mine.figure(figure, "pictures/curve.png")
+        ids.append(mine.id)
+    folder = Path(mlflow.get_run(ids[0]).info.artifact_uri.removeprefix("file://")) / "pictures"
+    os.mkfifo(folder / "broken.png")
+    (folder / "large.png").write_bytes(bytes(2_000_001))
+    done = run(ids[0], ids[1], "--output", file)
+    assert done.exit_code == 0, done.output
+    for words in ("not finite, so not compared: infinite", "broken.png cannot be read", "large.png cannot be read"):
+        assert words in file.read_text(encoding="utf-8")
+    assert "\x1b" not in file.read_text(encoding="utf-8")
+    (folder / "nowhere.png").symlink_to(folder / "nothing")
+    assert "its images cannot be listed" in run(*ids, "--output", file).output + file.read_text(encoding="utf-8")
+    assert json.loads(run(ids[0], ids[1], "--json").output)["metrics"]["val_loss"]
+
+
+def test_seeds_that_have_not_finished_are_counted(tmp_path: Path) -> None:
+    train("whole", 0.01, FIRST)
+    settings = {"seeds": 3}
+    with runs.start(spec.named("mnist", settings), name="part") as parent:
+        for seed in (1, 2, 3):
+            with (
+                pytest.raises(ZeroDivisionError) if seed == 3 else nullcontext(),
+                runs.start(spec.named("mnist", {"training.seed": seed})) as child,
+            ):
+                child.metrics({"test_accuracy": 0.9 + seed / 100})
+                assert 1 / (seed - 3) < 0
+    assert parent.info.info.status == "FINISHED"
+    assert "part: 2 of 3 seeds have finished" in run("whole", "part", "--output", tmp_path / "page.html").output
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
@@ -111,11 +154,11 @@ def test_what_cannot_be_compared_is_refused_with_the_reason(
     words: list[str], reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("notes.html").write_text("mine")
+    Path("notes.html").write_text("mine: what trackdl compare wrote")
     train("one", 0.01, FIRST)
     train("two", 0.02, FIRST)
     done = run(*words)
     assert isinstance(done.exception, InputError)
     assert done.exception.exit_code == 2
     assert reason in str(done.exception)
-    assert Path("notes.html").read_text() == "mine"
+    assert Path("notes.html").read_text() == "mine: what trackdl compare wrote"

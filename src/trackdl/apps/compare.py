@@ -18,18 +18,21 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from scipy.stats import ttest_ind
 
 from trackdl.analysis.stats import mean_interval
-from trackdl.errors import InputError
+from trackdl.errors import FileError, InputError, TrackdlError
 from trackdl.plots.common import seed_curves
 from trackdl.spec.keys import meant
-from trackdl.system.console import counted, print_table, say
-from trackdl.system.paths import project_root, whole_file
+from trackdl.system.console import counted, plain, print_table, say
+from trackdl.system.findings import first_few
+from trackdl.system.paths import content_of, project_root, whole_file
 from trackdl.tracking import store
 from trackdl.tracking.runs import Run
 from trackdl.tracking.store import StoredRun
 
-_MARK = "trackdl compare"  # what a page of ours begins with
+_MARK = '<meta name="generator" content="trackdl compare">'  # near the beginning of each page of ours
 _PICTURES = "pictures"
 _MOST_POINTS = 1_000  # of a metric's history, in a chart
+_MOST_PANELS = 24
+_FINITE = 1e300  # MLflow keeps an infinite value as the largest number
 _MOST_IMAGE_BYTES = 2_000_000
 _SEED = "training.seed"
 _ASIDE = {_SEED, "seeds"}
@@ -52,7 +55,22 @@ class Side:
     def metrics(self) -> dict[str, list[float]]:
         """Each metric's last value, of every seed; only those that all seeds have."""
         shared = set.intersection(*(set(one.data.metrics) for one in self.seeds))
-        return {key: [one.data.metrics[key] for one in self.seeds] for key in sorted(shared) if "system/" not in key}
+        found = {key: [one.data.metrics[key] for one in self.seeds] for key in sorted(shared) if "system/" not in key}
+        return {key: values for key, values in found.items() if all(abs(value) < _FINITE for value in values)}
+
+    @property
+    def notes(self) -> list[str]:
+        """What the means do not show: seeds that have not finished, and metrics that are not finite."""
+        asked, count = self.settings.get("seeds", ""), len(self.seeds)
+        left = [f"{count} of {asked} seeds have finished"] if count > 1 and asked not in ("", str(count)) else []
+        odd = {
+            key
+            for one in self.seeds
+            for key, value in one.data.metrics.items()
+            if not abs(value) < _FINITE and "system/" not in key
+        }
+        left += [f"not finite, so not compared: {first_few(sorted(odd))}"] if odd else []
+        return [f"{self.name}: {words}" for words in left]
 
     def history(self, metric: str) -> list[list[tuple[int, float]]]:
         """Return every seed's (step, value) points of a metric."""
@@ -108,13 +126,13 @@ def compare(names: Sequence[str]) -> Comparison:
         raise InputError("the same run is named twice; `trackdl compare` takes different ones")
     labels = [run.info.run_name or run.info.run_id[:8] for run in found]
     sides = [
-        Side(label if labels.count(label) == 1 else f"{label} ({run.info.run_id[:8]})", run, _seeds(run, known))
+        Side(plain(label if labels.count(label) == 1 else f"{label} ({run.info.run_id[:8]})"), run, _seeds(run, known))
         for run, label in zip(found, labels, strict=True)
     ]
     keys = sorted({key for side in sides for key in side.settings} - _ASIDE)
     settings = {key: [side.settings.get(key) for side in sides] for key in keys}
     seeds = [
-        ", ".join(sorted((one.data.params.get(_SEED, "-") for one in side.seeds), key=int))
+        ", ".join(sorted((one.data.params.get(_SEED, "-") for one in side.seeds), key=_in_order))
         if _SEED in side.settings
         else None
         for side in sides
@@ -128,16 +146,21 @@ def compare(names: Sequence[str]) -> Comparison:
     return Comparison(sides, differing, shared)
 
 
+def _in_order(seed: str) -> tuple[int, str]:
+    """Sort whole numbers by size, and whatever else somebody has logged as a seed, too."""
+    return len(seed), seed
+
+
 def _find(name: str, known: Sequence[StoredRun]) -> StoredRun:
-    """Return the run whose id begins with `name`, or else the newest one that is called so."""
-    begins = [run for run in known if run.info.run_id.startswith(name)] if len(name) >= 4 else []
+    """Return the newest run that is called `name`, or else the one whose id begins so."""
     called = [run for run in known if run.info.run_name == name]
+    begins = [run for run in known if run.info.run_id.startswith(name)] if name and not called else []
     if len(begins) > 1:
         raise InputError(f"{name}: the ids of {len(begins)} runs begin so; give more digits")
     if not begins and not called:
         near = meant(name, [run.info.run_name or "" for run in known])
         raise InputError(f"no run has the name {name!r}, or an id that begins so; {near}`trackdl ui` lists all runs")
-    return (begins or called)[0]
+    return (called or begins)[0]
 
 
 def _seeds(run: StoredRun, known: Sequence[StoredRun]) -> list[StoredRun]:
@@ -151,7 +174,7 @@ def _seeds(run: StoredRun, known: Sequence[StoredRun]) -> list[StoredRun]:
     seeds = [one.data.params.get(_SEED) for one in below]
     if len(below) < 2 or None in seeds or len(set(seeds)) < len(seeds) or any(one != settings[0] for one in settings):
         return [run]
-    return sorted(below, key=lambda one: int(one.data.params[_SEED]))
+    return sorted(below, key=lambda one: _in_order(one.data.params[_SEED]))
 
 
 def figure_words(values: Sequence[float]) -> str:
@@ -209,7 +232,9 @@ def show(found: Comparison) -> None:
         if rows:
             print_table(title, columns, rows)
         else:
-            say(f"{title}: none.")
+            say(f"{title}: none that the runs share.")
+    for note in (note for side in found.sides for note in side.notes):
+        say(f"note: {note}")
 
 
 def write(found: Comparison, file: Path | None, *, browse: bool) -> None:
@@ -221,55 +246,99 @@ def write(found: Comparison, file: Path | None, *, browse: bool) -> None:
         InputError: The file exists, and no comparison wrote it.
     """
     file = file or project_root() / "reports" / "compare.html"
-    if file.exists() and _MARK not in file.read_bytes()[:2_000].decode(errors="replace"):
+    if file.exists() and not _is_ours(file):
         raise InputError(f"{file} exists, and `trackdl compare` did not write it: name another by --output")
     environment = Environment(
         loader=PackageLoader("trackdl.apps", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
+    notes = [note for side in found.sides for note in side.notes]
+    curves, images = _curves(found, notes), _images(found, notes)
     page = environment.get_template("compare.html.j2").render(
-        mark=_MARK, sides=found.sides, tables=_tables(found), curves=_curves(found), images=_images(found)
+        mark=_MARK, sides=found.sides, tables=_tables(found), curves=curves, images=images, notes=notes
     )
     with whole_file(file) as part:
         part.write_text(page, encoding="utf-8")
     say(f"The comparison is in {file}")
-    if browse:
-        webbrowser.open(file.absolute().as_uri())
+    if browse and not webbrowser.open(file.absolute().as_uri()):
+        say("No browser could be opened: open the file yourself.")
 
 
-def _curves(found: Comparison) -> str:
-    """Return the metrics' courses over the epochs as an image's address; empty if there are none."""
+def _is_ours(file: Path) -> bool:
+    if not file.is_file():
+        return False
+    with file.open("rb") as opened:
+        return _MARK in opened.read(2_000).decode(errors="replace")
+
+
+def _curves(found: Comparison, notes: list[str]) -> str:
+    """Return the metrics' courses over the epochs as an image's address, or ''; note what is left out."""
+    left: list[str] = []
     panels: dict[str, dict[str, list[list[tuple[int, float]]]]] = {}
     for metric, row in found.metrics.items():
         if metric.endswith(("_low", "_high", "_seconds", "_per_second")) or metric == "batch_loss":
             continue
+        if len(panels) == _MOST_PANELS:
+            left.append(metric)
+            continue
         histories = {side.name: side.history(metric) for side, values in zip(found.sides, row, strict=True) if values}
         lengths = [len(points) for several in histories.values() for points in several]
-        if max(lengths) > 1 and max(lengths) <= _MOST_POINTS:
-            panels[metric] = histories
+        if max(lengths) > _MOST_POINTS:
+            left.append(metric)
+            continue
+        drawable = {name: several for name, several in histories.items() if _drawable(several)}
+        if max(lengths) > 1 and drawable:
+            panels[metric] = drawable
+    if left:
+        notes.append(f"not drawn, for there are too many points or metrics: {first_few(left)}")
     if not panels:
         return ""
-    drawn = io.BytesIO()
-    seed_curves(panels).savefig(drawn, format="svg")
-    return _address(drawn.getvalue(), "svg+xml")
+    file = io.BytesIO()
+    seed_curves(panels).savefig(file, format="svg")
+    return _address(file.getvalue(), "svg+xml")
 
 
-def _images(found: Comparison) -> list[tuple[str, list[str]]]:
-    """Return the images that at least two runs have and that differ: each one's name, and its address of every side."""
+def _drawable(seeds: Sequence[Sequence[tuple[int, float]]]) -> bool:
+    """Return whether all seeds have a value at some step, and each value is finite."""
+    shared = set.intersection(*({step for step, _ in points} for points in seeds))
+    return bool(shared) and all(abs(value) < _FINITE for points in seeds for _, value in points)
+
+
+def _images(found: Comparison, notes: list[str]) -> list[tuple[str, list[str]]]:
+    """Return the images that at least two runs have and that differ: each one's name, and its address of every side.
+
+    What cannot be shown is noted.
+    """
     kept: list[Mapping[str, str]] = []
     with tempfile.TemporaryDirectory() as folder:
         for number, side in enumerate(found.sides):
-            run = Run(side.run.info.run_id)
             into = Path(folder) / str(number)
             into.mkdir()
-            names = [path for path in run.artifacts(_PICTURES) if path.endswith(".png")]
-            contents = {path: run.fetch(path, into).read_bytes() for path in names}
-            kept.append({path: _address(one, "png") for path, one in contents.items() if len(one) <= _MOST_IMAGE_BYTES})
+            kept.append(_pictures_of(side, into, notes))
     rows = {path: [one.get(path, "") for one in kept] for path in sorted(set().union(*kept))}
     return [
         (Path(path).stem.replace("_", " "), row)
         for path, row in rows.items()
         if sum(map(bool, row)) > 1 and len(set(row)) > 1
     ]
+
+
+def _pictures_of(side: Side, into: Path, notes: list[str]) -> dict[str, str]:
+    """Return the addresses of a run's images by their paths; note what cannot be shown."""
+    run, shown = Run(side.run.info.run_id), {}
+    try:
+        small = run.artifacts(_PICTURES, _MOST_IMAGE_BYTES)
+        every = [path for path in run.artifacts(_PICTURES) if path.endswith(".png")]
+    except TrackdlError:
+        notes.append(f"{side.name}: its images cannot be listed")
+        return {}
+    for path in every:
+        try:
+            if path not in small:
+                raise FileError("is too large")
+            shown[path] = _address(content_of(run.fetch(path, into), _MOST_IMAGE_BYTES), "png")
+        except (TrackdlError, FileError):
+            notes.append(f"{side.name}: {plain(path)} cannot be read, or is no file of at most 2 MB")
+    return shown
 
 
 def _address(content: bytes, kind: str) -> str:

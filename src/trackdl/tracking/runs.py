@@ -10,6 +10,7 @@ command of its task (`close_abandoned`).
 import importlib.metadata
 import json
 import logging
+import math
 import os
 import platform
 import shlex
@@ -182,10 +183,11 @@ class Run:
             yield Path(made) / file
             self.file(Path(made) / file, folder or None)
 
-    def artifacts(self, folder: str) -> list[str]:
-        """Return the paths of the files in `folder` of the run's artifacts, sorted."""
+    def artifacts(self, folder: str, most: float = math.inf) -> list[str]:
+        """Return the paths of the files of at most `most` bytes in `folder` of the run's artifacts, sorted."""
         with outbox.wait_for_store(f"run {self.id}", self.id):
-            return sorted(item.path for item in client().list_artifacts(self.id, folder) if not item.is_dir)
+            found = client().list_artifacts(self.id, folder)
+        return sorted(item.path for item in found if not item.is_dir and (item.file_size or 0) <= most)
 
     def fetch(self, path: str, into: Path) -> Path:
         """Download an artifact to the folder `into` and return its path."""
