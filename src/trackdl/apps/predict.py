@@ -15,7 +15,7 @@ from trackdl.data import training_images
 from trackdl.data.preprocessing.image_files import read_image
 from trackdl.data.tables.cells import read_cells
 from trackdl.data.training_images import TrainingImages
-from trackdl.errors import InputError
+from trackdl.errors import FileError, InputError
 from trackdl.serving import ServedImages, ServedTable
 from trackdl.system.console import print_table, say
 from trackdl.system.findings import first_few
@@ -50,7 +50,7 @@ def predict(uri: str, files: Sequence[str], *, split: bool = False) -> list[dict
     with verified(found) as folder:
         served = serving.serve(folder / "data" / "model")
         file = folder / "data" / "model" / training_images.FILE
-        learnt = training_images.from_file(file) if file.exists() else None
+        learnt, why = _learnt(file)
     named = {"model": found.name, "version": str(found.version)}
     if isinstance(served, ServedTable):
         if split:
@@ -59,13 +59,20 @@ def predict(uri: str, files: Sequence[str], *, split: bool = False) -> list[dict
     else:
         if learnt is None:
             log.info(
-                "%s version %s was registered without a record of its training images, so it is not known whether it"
-                " has learnt these",
-                found.name,
-                found.version,
+                "%s version %s: %s, so it is not known whether it has learnt these", found.name, found.version, why
             )
         answers = _images(served, learnt, list(_image_files(files)), split=split)
     return [item | named for item in answers]
+
+
+def _learnt(file: Path) -> tuple[TrainingImages | None, str]:
+    """Return the images that a model was trained on; None and the reason, if there is no record of them."""
+    if not file.exists():
+        return None, "it was registered without a record of its training images"
+    try:
+        return training_images.from_file(file), ""
+    except FileError as error:
+        return None, f"its {file.name} {error}"
 
 
 def show(answers: Sequence[dict[str, Any]], *, top: int, as_json: bool) -> None:
@@ -196,6 +203,8 @@ def _rows(served: ServedTable, file: str) -> Iterator[dict[str, Any]]:
         # Columns that the training left out, the class among them, may stay in the file.
         cells = cells.without([name for name in cells.header if name not in columns])
         answers = served.records([dict(zip(cells.header, row, strict=True)) for row in cells.rows])
+    except IsADirectoryError:
+        yield {"file": file, "error": f"{file}: this is a folder, and the model reads tables: name CSV files"}
     except OSError as error:
         yield {"file": file, "error": f"{file}: cannot be read ({error.strerror})"}
     except InputError as error:

@@ -8,18 +8,26 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import safe_open
+from pydantic import BaseModel, Field, Json, ValidationError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from trackdl.data.duplicates import Fingerprints, copies, fingerprints, squares
+from trackdl.errors import FileError, first_line
 
 FILE = "training_images.safetensors"
 _MOST = 20_000  # 512 bytes each, three times as many in colour
+
+
+class _About(BaseModel):
+    side: Annotated[int, Field(ge=1, le=1024)]  # as of a card
+    names: Json[list[str]]
 
 
 @dataclass(frozen=True)
@@ -28,7 +36,7 @@ class TrainingImages:
 
     Attributes:
         side: The sides of the squares by which images are compared, pixels.
-        names: The images' names; without them, images are called by number from 1.
+        names: The images' names; without them, images are called by number, from 1 and after the split.
         prints: What they are compared by.
     """
 
@@ -48,7 +56,7 @@ class TrainingImages:
         return [self._name(same[place]) if place in same else None for place in range(len(found))]
 
     def _name(self, place: int) -> str:
-        return self.names[place] if self.names else f"{place + 1:,}"
+        return self.names[place] if self.names else f"no. {place + 1:,}"
 
 
 def to_file(images: Tensor, names: Sequence[str] = ()) -> bytes:
@@ -69,9 +77,25 @@ def to_file(images: Tensor, names: Sequence[str] = ()) -> bytes:
 
 
 def from_file(path: Path) -> TrainingImages:
-    """Read the file."""
-    with safe_open(path, "np") as file:
-        about = file.metadata()
-        digests, thumbnails, places = (file.get_tensor(name) for name in ("digests", "thumbnails", "places"))
+    """Read the file.
+
+    Raises:
+        FileError: It is damaged, or not what `to_file` writes.
+    """
+    try:
+        with safe_open(path, "np") as file:
+            about = _About.model_validate(file.metadata())
+            digests, thumbnails, places = (file.get_tensor(name) for name in ("digests", "thumbnails", "places"))
+    except (SafetensorError, ValidationError) as error:
+        raise FileError(f"cannot be read: {first_line(error)}") from error
+    count = len(digests)
+    right = (
+        digests.shape == (count, 8),
+        thumbnails.shape in ((len(places), 256), (len(places), 768)) and bool(np.isfinite(thumbnails).all()),
+        places.ndim == 1 and places.dtype == np.int64 and bool(((places >= 0) & (places < count)).all()),
+        len(about.names) in (0, count),
+    )
+    if not all(right):
+        raise FileError("is not a record of training images, or a damaged one")
     prints = Fingerprints([row.tobytes() for row in digests], thumbnails.astype(np.float32), places)
-    return TrainingImages(int(about["side"]), json.loads(about["names"]), prints)
+    return TrainingImages(about.side, about.names, prints)
