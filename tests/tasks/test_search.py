@@ -9,6 +9,7 @@ from typing import Any
 import optuna
 import pytest
 import torch
+from optuna.artifacts import FileSystemArtifactStore
 from optuna.trial import TrialState
 from optuna_dashboard._note import get_note_from_system_attrs
 from optuna_dashboard.artifact._backend import list_trial_artifacts
@@ -157,7 +158,14 @@ def test_one_worker_and_one_seed_make_one_study(tmp_path: Path, monkeypatch: pyt
     assert params("one") == params("two")
 
 
-def test_when_the_time_is_up_the_next_command_goes_on_with_open_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+def shown(result: search.Result, capsys: pytest.CaptureFixture[str]) -> str:
+    search.show(result)
+    return capsys.readouterr().out
+
+
+def test_when_the_time_is_up_the_next_command_goes_on_with_open_trials(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     segments: Counter[tuple[str, int]] = Counter()
 
     def counted(task: SegmentTask) -> SegmentResult:
@@ -173,6 +181,10 @@ def test_when_the_time_is_up_the_next_command_goes_on_with_open_trials(monkeypat
     left = [trial for trial in trials if not trial.state.is_finished()]
     assert [trial.state for trial in left] == [TrialState.WAITING]  # nothing works on it
     assert "the time was up" in note_of(study_of(result), left[0])
+    epochs = sum(len(kept(trial).get("history", [])) for trial in trials)
+    assert result.images == epochs * result.run.info.data.metrics["images_trained"] / epochs > 0
+    assert sum(segments.values()) == epochs
+    assert "1 wait for the next command" in shown(result, capsys)
     assert runs.Run(left[0].user_attrs["mlflow_run"]).info.info.status == "KILLED"
     again = search.run(experiment(study={"trials": len(trials), "pruner": "none"}), 1, counted, here)
     assert study_of(again).trials[left[0].number].state == TrialState.COMPLETE
@@ -204,7 +216,7 @@ def test_optunas_dashboard_leads_from_each_trial_to_its_run_and_says_how_it_ende
         images = list_trial_artifacts(study._storage.get_study_system_attrs(study._study_id), {}, trial)
         assert [image["filename"] for image in images] == ["learning_curve.png"] * bool(kept(trial).get("history"))
         for image in images:
-            with store.artifact_store().open_reader(image["artifact_id"]) as file:
+            with FileSystemArtifactStore(store.artifact_folder()).open_reader(image["artifact_id"]) as file:
                 assert file.read(4) == b"\x89PNG"
         assert max(len(str(value)) for value in trial.user_attrs.values()) < 200  # the page lists them all
 

@@ -75,7 +75,9 @@ def _describe(study: Study, parent: Run) -> None:
     """Say in Optuna's dashboard what a study varies, and how it is continued."""
     command = f"trackdl --report {shlex.quote(str(report_root()))} run runs:/{parent.id}/experiment.yaml"
     page = trials.page(parent.experiment_id, parent)
-    rows = "".join(f"| `{key}` | {plain(values)} |\n" for key, values in study.searched.items())
+    rows = "".join(
+        f"| `{key}` | {plain(values).replace('|', chr(92) + '|')} |\n" for key, values in study.searched.items()
+    )
     study.study.set_user_attr("command", command)
     study.describe(
         f"Each trial is an experiment with these keys changed:\n\n| key | values |\n|---|---|\n{rows}\n"

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import optuna
-from optuna.artifacts import FileSystemArtifactStore
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, RDBStorage, _CachedStorage
 from optuna.trial import TrialState
@@ -120,11 +119,9 @@ def storage_folder() -> Path:
     return file.parent if file else project_root()
 
 
-def artifact_store() -> FileSystemArtifactStore:
-    """Return the store of the images that Optuna's dashboard shows of trials."""
-    folder = storage_folder() / "studies" / "artifacts"
-    folder.mkdir(parents=True, exist_ok=True)
-    return FileSystemArtifactStore(folder)
+def artifact_folder() -> Path:
+    """Return the folder, which need not exist, of the images that Optuna's dashboard shows of trials."""
+    return storage_folder() / "studies" / "artifacts"
 
 
 def study_lock(study: str) -> AbstractContextManager[None]:

@@ -98,7 +98,7 @@ def run(
                 raise
             best, file = _write_best(experiment, study, parent)
             each, _ = validation_split(len(images.train_labels), of.data.validation or 0, of.data.split_seed)
-            trained = len(each) * sum(len(histories(trial)) for trial in study.trials())
+            trained = len(each) * sum(len(histories(trial)) for trial in study.trained())
             _summarise(study, parent, trained)
     return Result(experiment, parent, study, trained, best, file)
 
@@ -143,9 +143,9 @@ def _summarise(study: SearchStudy, run: Run, images: int) -> None:
     run.metrics({"images_trained": float(images)})
     curves = [
         (trial.number, [epoch.val_accuracy for epoch in histories(trial)], trial.state.name == "COMPLETE")
-        for trial in study.trials()
+        for trial in study.trained()
     ]
-    if any(curve for _, curve, _ in curves):
+    if curves:
         run.figure(plots_search.learning_curves(curves, study.name), "pictures/learning_curves.png")
     if study.two and study.best():
         points = [(t.values[1], t.values[0]) for t in study.trials() if t.state.name == "COMPLETE"]
@@ -167,7 +167,7 @@ def show(result: Result) -> str:
         [
             str(trial.number),
             *(f"{value:.3g}" if isinstance(value := trial.params[key], float) else str(value) for key in varied),
-            f"{sum(epoch.cpu_seconds for epoch in histories(trial)):.0f}",
+            f"{sum(epoch.cpu_seconds for epoch in histories(trial)):.3g}",
             f"{trial.values[0]:.2%}",
         ]
         for trial in best
@@ -176,7 +176,9 @@ def show(result: Result) -> str:
     print_table(f"{spec_.label}: {title}; only keys in which they differ", columns, lines)
     states = study.counts()
     counts = ", ".join(f"{states[state]} {words}" for state, words in WORDS.items())
-    say(f"{len(study.trials())} trials: {counts}; {result.images:,} images trained on")
+    waiting = len(study.trained()) - sum(bool(histories(trial)) for trial in study.trials())
+    left = f", {waiting} wait for the next command" if waiting else ""
+    say(f"{len(study.trials()) + waiting} trials: {counts}{left}; {result.images:,} images trained on")
     if result.file:
         say(f"to train the best one in full: trackdl --report {report_root()} run {result.file}")
     say(f"run {result.run.id}")

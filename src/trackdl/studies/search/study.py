@@ -82,6 +82,10 @@ class SearchStudy(Study):
         """Return all trials that were started."""
         return [trial for trial in self.in_state() if trial.state != TrialState.WAITING]
 
+    def trained(self) -> list[FrozenTrial]:
+        """Return all trials with an epoch, those that wait for the next command among them."""
+        return [trial for trial in self.in_state() if histories(trial)]
+
     def counts(self) -> Counter[str]:
         """Return the number of trials in each state; REFUSED are those that were pruned before any training."""
         return Counter(
