@@ -270,6 +270,35 @@ def test_training_options_set_the_experiments_keys() -> None:
     assert CliRunner().invoke(app, ["--precision", "float32"]).exit_code == 2
 
 
+SWALLOWED = """
+import os, signal, sys, time
+from trackdl.cli import app
+
+class Closed:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+def work(*_):
+    print('works', flush=True)
+    Closed()
+    time.sleep(60)
+
+app.models.COMMANDS.clear()
+sys.argv = ['trackdl', 'data']
+import trackdl.tasks.data
+trackdl.tasks.data.run = work
+app.main()
+"""
+
+
+def test_a_signal_that_arrives_in_a_finaliser_ends_the_command_all_the_same() -> None:
+    done = subprocess.run(  # Python drops what is raised there
+        [sys.executable, "-c", SWALLOWED], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert (done.returncode, done.stdout) == (130, "works\n")
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.real
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.usefixtures("tracking")

@@ -8,6 +8,7 @@ import importlib.metadata
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -273,6 +274,17 @@ def _terminated(number: int, frame: object) -> NoReturn:  # noqa: ARG001 - the s
     raise KeyboardInterrupt(signal.Signals(number).name)
 
 
+def _deliver_again(ignored: "sys.UnraisableHookArgs") -> None:
+    """Interrupt once more, shortly: Python drops an interruption that arrives within a finaliser or weak reference."""
+    if not isinstance(ignored.exc_value, KeyboardInterrupt):
+        sys.__unraisablehook__(ignored)
+        return
+    number = signal.Signals[str(ignored.exc_value.args[0]) if ignored.exc_value.args else "SIGINT"]
+    again = threading.Timer(0.05, processes.interrupt_main_thread, [number])
+    again.daemon = True
+    again.start()
+
+
 def main() -> None:
     """Run the command line; exit code 2 for wrong input, 1 for a failure, 130 when interrupted."""
     # No model that trackdl loads may contain a pickle, whoever made it and whatever the environment allows.
@@ -282,6 +294,7 @@ def main() -> None:
     for number in processes.ENDING:
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
             signal.signal(number, _terminated)
+    sys.unraisablehook = _deliver_again
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     try:
@@ -311,7 +324,16 @@ def _global_first(arguments: list[str]) -> list[str]:
 
 
 # What a wrong path causes, wherever it is used.
-_OF_PATHS = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.EACCES, errno.EPERM, errno.ELOOP)
+_OF_PATHS = (
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ENOENT,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ELOOP,
+)
 
 
 def _exit_code(error: Exception) -> int:

@@ -1,5 +1,6 @@
 """Processes of this machine: identified, prepared, interrupted, and ended with their parent."""
 
+import _thread
 import ctypes
 import gc
 import logging
@@ -139,3 +140,11 @@ def end_with(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def interrupt_main_thread(number: signal.Signals) -> None:
+    """Send a signal to the main thread of this process, from another thread."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+    else:  # on Windows a waiting call is not ended by it
+        _thread.interrupt_main(number)
