@@ -13,11 +13,11 @@ def with_head(readme: str, ledger: Path) -> str:
     before, _, rest = readme.partition(BEGIN)
     _, _, after = rest.partition(END)
     made = check.load(ledger)
-    numbers = page.counts(made)
+    numbers, every = page.counts(made), page.counts(made, points=True)
     words = (
-        f"In the committed ledger {page.settled(page.counts(made, points=True)):.1%} of all numbers, and "
-        f"{page.settled(numbers):.1%} of those judged one by one, are reproduced or explained by a fault of the report "
-        f"that a run shows; {numbers['differs']} differ, and {numbers['inconclusive']} are inconclusive."
+        f"Of the report's {sum(every.values()):,} numbers, {page.settled(every):.1%} are reproduced, or explained by a "
+        f"fault of the report that a run shows. Of the {sum(numbers.values())} that are judged one by one, "
+        f"{page.settled(numbers):.1%} are; {numbers['differs']} differ, and {numbers['inconclusive']} are inconclusive."
     ).replace("%", " %")
     return f"{before}{BEGIN}{words}\n\n{page.table(*page.head_table(made))}\n{END}{after}"
 

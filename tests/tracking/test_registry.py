@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -191,7 +192,7 @@ def test_the_champion_is_moved_or_removed_while_it_is_fetched(tracking: str, mon
     monkeypatch.setattr(registry, "find", find)
     assert artifacts.exists("models:/mnist-cnn@champion")
     plain.delete_registered_model_alias("mnist-cnn", "champion")
-    with pytest.raises(InputError, match="mnist-cnn@champion"):
+    with pytest.raises(InputError, match="mnist-cnn has no version with the alias champion"):
         registry.fetch_model("models:/mnist-cnn@champion")
     assert add(0.5).champion  # there is none to be better than
 
@@ -203,6 +204,17 @@ def test_the_champion_is_moved_or_removed_while_it_is_fetched(tracking: str, mon
 def test_a_model_that_is_not_there_is_told_with_what_makes_it(tracking: str, command: str, name: str) -> None:  # noqa: ARG001
     for uri in (f"models:/{name}@champion", f"models:/{name}/1"):
         with pytest.raises(InputError, match=rf"`trackdl {command}` makes {name}; `trackdl models` lists"):
+            artifacts.find(uri)
+
+
+def test_a_version_that_is_not_there_is_told_from_a_model_that_is_not(tracking: str) -> None:  # noqa: ARG001
+    add(0.9)
+    for uri, reason in (
+        ("models:/mnist-cnn/9", "mnist-cnn has no version 9. "),
+        ("models:/mnist-cnn@champ", "mnist-cnn has no version with the alias champ. "),
+        ("models:/mnist-cn@champion", "there is no registered model 'mnist-cn'. Did you mean 'mnist-cnn'?"),
+    ):
+        with pytest.raises(InputError, match=re.escape(reason)):
             artifacts.find(uri)
 
 

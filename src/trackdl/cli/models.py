@@ -16,7 +16,7 @@ Host = Annotated[str, typer.Option(help="The address to listen at; the default i
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]
 Hosts = Annotated[
     list[str] | None,
-    typer.Option("--allowed-hosts", metavar="NAME", help="A further name by which it may be asked; several times."),
+    typer.Option("--allowed-hosts", metavar="NAME", help="Another host name to accept; repeatable."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -123,7 +123,9 @@ def card(
 
 def promote(
     model: Name,
-    version: Annotated[int, typer.Argument(min=1, help="The new champion; an older version is a rollback.")],
+    version: Annotated[
+        int, typer.Argument(metavar="VERSION", min=1, help="The new champion; an older version is a rollback.")
+    ],
     why: Annotated[str, typer.Option(help="The reason, kept with the model.")],
     force: Annotated[bool, typer.Option("--force", help="Even if its classes or its inputs are others.")] = False,
 ) -> None:

@@ -65,13 +65,21 @@ def find(uri: str) -> ModelVersion:
                 return client().get_model_version_by_alias(*rest.split("@", 1))
             if slash:
                 return client().get_model_version(name, version)
-        raise InputError(f"{uri}: expected models:/NAME@ALIAS or models:/NAME/VERSION")
+        raise InputError("malformed")
     except InputError as error:
-        name = rest if rest in MADE_BY else re.split("[@/]", rest)[0]
-        known = {*MADE_BY, *(model.name for model in client().search_registered_models())}
+        name, sign, which = re.fullmatch("([^@/]*)([@/]?)(.*)", rest, re.DOTALL).groups()  # type: ignore[union-attr]
+        registered = {model.name for model in client().search_registered_models()}
+        known = registered | set(MADE_BY)
+        if not sign:
+            reason = "expected models:/NAME@ALIAS or models:/NAME/VERSION"
+        elif name in registered:
+            reason = f"{name} has no {'version with the alias ' if sign == '@' else 'version '}{which}"
+        else:
+            reason = f"there is no registered model {name!r}"
         near = "" if name in known else meant(name, known).capitalize()
-        makes = f"`trackdl {MADE_BY[name]}` makes {name}; " if name in MADE_BY else near
-        raise InputError(f"{error}. {makes}`trackdl models` lists what there is") from error
+        asked = rest if rest in MADE_BY else name
+        makes = f"`trackdl {MADE_BY[asked]}` makes {asked}; " if asked in MADE_BY else near
+        raise InputError(f"{uri}: {reason}. {makes}`trackdl models` lists what there is") from error
 
 
 def exists(uri: str) -> bool:
@@ -156,8 +164,8 @@ def _registered(found: ModelVersion, tag: str, what: str) -> dict[str, str]:
         model_id = str(found.source).removeprefix("models:/")
         try:
             with _fetched(f"runs:/{found.run_id}/{listing(model_id)}") as path:
-                text = path.read_text(encoding="utf-8")
-        except TrackdlError:
+                text = path.read_bytes().decode(errors="replace")
+        except (TrackdlError, OSError):
             text = ""
         if _sha256(text) != tag:
             raise Unusable(what, "its files are not those that were registered, and the list of those is gone, too")
