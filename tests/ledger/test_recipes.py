@@ -132,7 +132,8 @@ def test_mnist_and_transfer(tmp_path: Path) -> None:
 def test_heart() -> None:
     short = {"training.epochs": 2, "ablation": [], "seeds": 2, "folds": 3, "repeats": 1}
     short |= {"networks": [{"name": "architecture-1", "hidden": [10]}]}
-    run = table.run(spec.load(FILES / "heart.yaml", TableSpec, short)).run
+    result = table.run(spec.load(FILES / "heart.yaml", TableSpec, short))
+    run = result.run
     for seed in (47, 48):
         agrees("table", "as-reported/architecture-1/test_accuracy", None, run, seed)
     agrees("table", "improved/architecture-1/cv_accuracy", None, run, 47)
@@ -158,7 +159,7 @@ def test_heart() -> None:
     way = recipe("table", "as-reported/architecture-1/batch_loss", None, 47)
     content = Store().fetch(models_below(run)[way.model], way.artifacts[0])
     found = compute(way.formula, [content], way.select, 47)
-    assert found.value == pytest.approx(run.info.data.metrics["as-reported/architecture-1/batch_loss"])
+    assert found.value == pytest.approx(result.metrics["as-reported/architecture-1"]["batch_loss"])
     facts = facts_of(Store(), models_below(run)[way.model])
     assert (facts.model, facts.seed) == ("as-reported/architecture-1", None)
     assert facts.data_digest == run.info.data.tags["trackdl.data_digest"], "the run above knows the data"

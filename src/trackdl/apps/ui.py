@@ -115,10 +115,14 @@ def _studies() -> str | None:
     return url
 
 
+def _usual_port() -> int:
+    """Return the port of `UI`, or another one if that is taken."""
+    usual = int(UI.rpartition(":")[2])
+    return _port(usual, f"MLflow takes another. Links from the ledger and from trials lead to {UI}")
+
+
 def _mlflow(uri: str) -> Page:
-    port = _port(
-        int(UI.rpartition(":")[2]), f"MLflow takes another. Links from the ledger and from trials lead to {UI}"
-    )
+    port = _usual_port()
     hosts = f"{_HOST}:{port},localhost:{port}"
     arguments = ["ui", "--host", _HOST, "--port", str(port), "--workers", "1", "--allowed-hosts", hosts]
     # Not in the arguments, which other users can see: the address may contain a password.
