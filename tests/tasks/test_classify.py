@@ -216,7 +216,7 @@ def test_images_in_colour(folder: Path) -> None:
     for name, pixels in (("learnt", arrays["x_train"][4]), ("new", arrays["x_test"][4])):
         Image.fromarray(pixels).save(folder / f"{name}.png")
     found = predict("models:/blobs-squares@champion", [str(folder / "learnt.png"), str(folder / "new.png")])
-    assert [item["copy_of"] for item in found] == ["5", None]
+    assert [item["copy_of"] for item in found] == ["no. 5", None]
 
 
 def test_a_model_of_another_report_is_refused_before_training(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,7 +100,7 @@ def test_main_runs_it_as_a_step(capsys: pytest.CaptureFixture[str]) -> None:
         spec.ReportSpec(task="report", name="main", title="T", slug="t", steps=[spec.Step(task="fashion", set=small)])
     )
     (whole,), (step,) = runs.find("main"), runs.find("fashion")
-    assert step.info.data.tags["mlflow.parentRunId"] == whole.id
+    assert step.info.data.tags[runs.MAIN] == whole.id
     assert "fashion-cnn version 1 is now champion" in capsys.readouterr().out
 
 

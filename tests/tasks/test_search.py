@@ -9,7 +9,6 @@ from typing import Any
 import optuna
 import pytest
 import torch
-from optuna.artifacts import FileSystemArtifactStore
 from optuna.trial import TrialState
 from optuna_dashboard._note import get_note_from_system_attrs
 from optuna_dashboard.artifact._backend import list_trial_artifacts
@@ -216,7 +215,7 @@ def test_optunas_dashboard_leads_from_each_trial_to_its_run_and_says_how_it_ende
         images = list_trial_artifacts(study._storage.get_study_system_attrs(study._study_id), {}, trial)
         assert [image["filename"] for image in images] == ["learning_curve.png"] * bool(kept(trial).get("history"))
         for image in images:
-            with FileSystemArtifactStore(store.artifact_folder()).open_reader(image["artifact_id"]) as file:
+            with store.artifact_store(create=True).open_reader(image["artifact_id"]) as file:
                 assert file.read(4) == b"\x89PNG"
         assert max(len(str(value)) for value in trial.user_attrs.values()) < 200  # the page lists them all
 

@@ -12,9 +12,8 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import optuna_dashboard
-from optuna.artifacts import FileSystemArtifactStore
 
-from trackdl.studies.store import artifact_folder
+from trackdl.studies.store import artifact_store
 
 Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -44,8 +43,7 @@ def main() -> None:
     """Serve the storage of TRACKDL_STORAGE, and the images of its trials, at the given port until terminated."""
     port = int(sys.argv[1])
     hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
-    images = FileSystemArtifactStore(artifact_folder()) if artifact_folder().is_dir() else None
-    app = only_for(hosts, optuna_dashboard.wsgi(os.environ["TRACKDL_STORAGE"], images))
+    app = only_for(hosts, optuna_dashboard.wsgi(os.environ["TRACKDL_STORAGE"], artifact_store()))
     with make_server("127.0.0.1", port, app, _Server, _Quiet) as server:
         server.serve_forever()
 

@@ -58,9 +58,7 @@ def predict(uri: str, files: Sequence[str], *, split: bool = False) -> list[dict
         answers: Iterable[dict[str, Any]] = (item for file in files for item in _rows(served, file))
     else:
         if learnt is None:
-            log.info(
-                "%s version %s: %s, so it is not known whether it has learnt these", found.name, found.version, why
-            )
+            log.info("%s version %s: %s, so it is not known whether it learnt these", found.name, found.version, why)
         answers = _images(served, learnt, list(_image_files(files)), split=split)
     return [item | named for item in answers]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import optuna
+from optuna.artifacts import FileSystemArtifactStore
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, RDBStorage, _CachedStorage
 from optuna.trial import TrialState
@@ -119,9 +120,12 @@ def storage_folder() -> Path:
     return file.parent if file else project_root()
 
 
-def artifact_folder() -> Path:
-    """Return the folder, which need not exist, of the images that Optuna's dashboard shows of trials."""
-    return storage_folder() / "studies" / "artifacts"
+def artifact_store(*, create: bool = False) -> FileSystemArtifactStore | None:
+    """Return the store of the images that Optuna's dashboard shows; None if there is none, unless `create`."""
+    folder = storage_folder() / "studies" / "artifacts"
+    if create:
+        folder.mkdir(parents=True, exist_ok=True)
+    return FileSystemArtifactStore(folder) if folder.is_dir() else None
 
 
 def study_lock(study: str) -> AbstractContextManager[None]:

@@ -10,7 +10,6 @@ from typing import Any
 from uuid import uuid4
 
 import optuna
-from optuna.artifacts import FileSystemArtifactStore
 from optuna.exceptions import ExperimentalWarning
 from optuna.importance import FanovaImportanceEvaluator
 from optuna.pruners import BasePruner
@@ -21,7 +20,7 @@ from optuna_dashboard._note import note_ver_key, save_note_with_version
 from optuna_dashboard.artifact._backend import _dashboard_artifact_prefix
 
 from trackdl.errors import InputError
-from trackdl.studies.store import artifact_folder, storage
+from trackdl.studies.store import artifact_store, storage
 
 DATA = "data_digest"  # the user attribute of a study that identifies its images
 RUN = "mlflow_run"  # the user attribute of a trial, or of a study, that leads to its MLflow run
@@ -109,8 +108,8 @@ class Study(ABC):
     def show_image(self, trial: Trial | FrozenTrial, name: str, png: bytes) -> None:
         """Have Optuna's dashboard show an image of a trial, which may have ended: Optuna itself refuses that."""
         key = uuid4().hex
-        artifact_folder().mkdir(parents=True, exist_ok=True)
-        FileSystemArtifactStore(artifact_folder()).write(key, io.BytesIO(png))
+        if images := artifact_store(create=True):
+            images.write(key, io.BytesIO(png))
         meta = {"artifact_id": key, "filename": name, "mimetype": "image/png", "encoding": None}
         self.keep_aside(_dashboard_artifact_prefix(trial._trial_id) + key, json.dumps(meta))
 
