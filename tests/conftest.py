@@ -1,5 +1,6 @@
 """What the tests share: a store of their own, and tiny data sets that stand where the real ones would."""
 
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -47,6 +48,15 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith(("MLFLOW_", "TRACKDL_"))]:
         if name not in ("TRACKDL_GREEK_DIR", "TRACKDL_REPORT_WEIGHTS", "TRACKDL_DATA_DIR", "MLFLOW_DISABLE_TELEMETRY"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _own_log() -> Iterator[None]:
+    """Undo what a command of this process has set: its handler writes where the test before was captured."""
+    yield
+    logger = logging.getLogger("trackdl")
+    logger.handlers, logger.propagate = [], True
+    logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

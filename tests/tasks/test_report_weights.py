@@ -36,7 +36,6 @@ from trackdl.training.trainer import seeded
 @pytest.fixture(autouse=True)
 def _log_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command line lets trackdl's log speak by itself; let it be heard here, and after these tests as before."""
-    monkeypatch.setattr(logging.getLogger("trackdl"), "propagate", True)
 
 
 class Bait:
