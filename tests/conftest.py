@@ -9,6 +9,8 @@ from pathlib import Path
 import mlflow
 import pytest
 import torch
+from matplotlib.figure import Figure
+from PIL import Image
 
 from trackdl.tracking import store
 
@@ -57,6 +59,13 @@ def _own_log() -> Iterator[None]:
     logger = logging.getLogger("trackdl")
     logger.handlers, logger.propagate = [], True
     logger.setLevel(logging.NOTSET)
+
+
+@pytest.fixture(autouse=True)
+def _blank_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save a blank image for each figure, unless the test is marked `draws`: to lay a figure out takes a second."""
+    if not request.node.get_closest_marker("draws"):
+        monkeypatch.setattr(Figure, "savefig", lambda _, path, **__: Image.new("L", (1, 1)).save(path))
 
 
 @pytest.fixture(scope="session")

@@ -68,6 +68,7 @@ def test_the_difference_of_two_has_the_interval_of_welchs_test(tmp_path: Path) -
     assert f"-0.1 ({bounds.low:+.3g} to {bounds.high:+.3g})" in page
 
 
+@pytest.mark.draws
 def test_the_page_shows_curves_and_images_that_differ_and_nothing_from_elsewhere(tmp_path: Path) -> None:
     train("<b>fast", 0.01, FIRST, drawn="one")
     train("slow", 0.001, SECOND, drawn="another")

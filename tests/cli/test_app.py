@@ -18,20 +18,15 @@ import typer
 from typer.testing import CliRunner
 
 from support import ROOT
+from support.commands import start, trackdl
 from trackdl.cli import app as cli
 from trackdl.cli import options
 from trackdl.tracking import runs
 
 
-def trackdl(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "src" / "trackdl"), *arguments]
-    return subprocess.run(
-        command, capture_output=True, text=True, cwd=cwd, env={**os.environ, **environment}, check=False
-    )
-
-
 def test_the_working_tree_runs_without_being_installed() -> None:
-    done = trackdl("--help")
+    command = [sys.executable, str(ROOT / "src" / "trackdl"), "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0
     for name in ("data", "mnist", "fashion", "transfer", "heart", "recover", "ledger", "main", "verify", "doctor"):
         assert name in done.stdout
@@ -299,23 +294,22 @@ def test_a_signal_that_arrives_in_a_finaliser_ends_the_command_all_the_same() ->
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.real
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.usefixtures("tracking")
 def test_an_interrupted_run_is_killed_and_says_so(tmp_path: Path, number: signal.Signals) -> None:
-    command = [sys.executable, str(ROOT / "src" / "trackdl"), "mnist", "--epochs", "50"]
-    log = tmp_path / "log"
-    with log.open("w") as out, subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out) as process:
-        try:
-            while "epochs 1/50" not in log.read_text() and "epochs 5/50" not in log.read_text():
-                assert process.poll() is None, log.read_text()
-                time.sleep(0.2)
-            process.send_signal(number)
-            assert process.wait(60) == 130
-        finally:
-            process.kill()
+    assert trackdl("new", str(tmp_path / "mine")).returncode == 0
+    log, out = tmp_path / "log", tmp_path / "out"
+    words = ["run", str(tmp_path / "mine" / "digits.yaml"), "--epochs", "500"]
+    with start(*words, out=out, err=log) as process:
+        while not log.exists() or "epochs 50/500" not in log.read_text():
+            assert process.is_alive(), log.read_text()
+            time.sleep(0.1)
+        assert process.pid is not None
+        os.kill(process.pid, number)
+        process.join(60)
+        assert process.exitcode == 130
     assert "Traceback" not in log.read_text()
-    (run,) = runs.find("mnist")
+    (run,) = runs.find("digits")
     assert run.info.info.status == "KILLED"
     assert f"run {run.id} is marked KILLED, and keeps what it has logged; " in log.read_text()
     assert log.read_text().endswith("trackdl: interrupted; what was finished is kept\n")

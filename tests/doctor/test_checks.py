@@ -26,7 +26,7 @@ from optuna.storages import RDBStorage
 from safetensors.torch import save, save_file
 from sqlalchemy import NullPool
 
-from support import ROOT
+from support.commands import trackdl
 from support.registered import add
 from trackdl import spec
 from trackdl.data.download import datasets as sources
@@ -340,11 +340,7 @@ def test_a_check_that_fails_is_a_fault_and_the_others_go_on(
 def test_the_command_ends_with_1_and_says_so_in_json(tmp_path: Path) -> None:
     (tmp_path / "mlruns").mkdir()
     (tmp_path / "mlruns" / "model.pkl").write_bytes(b"")
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}"}
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "src" / "trackdl"), "doctor", "--json"],
-        capture_output=True, text=True, env=environment, check=False,
-    )  # fmt: skip
+    done = trackdl("doctor", "--json", MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path / 'mlflow.db'}")
     assert done.returncode == 1, done.stderr
     found = {item["name"]: item for item in json.loads(done.stdout)}
     assert found["pickles"]["level"] == "fault"

@@ -33,9 +33,7 @@ def mnist(**changed: object) -> ClassifySpec:
     return made
 
 
-def test_a_training_by_other_settings_is_said_before_it_begins(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_training_by_other_settings_is_said_before_it_begins(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         ledger.check_numbers(mnist(training__seed=7, training__device="cpu"))
     assert not caplog.messages

@@ -11,6 +11,8 @@ from support.grids import DIMENSIONS, VALUES, made_table, without_padding
 from trackdl.analysis.contrasts import compare
 from trackdl.plots import grid as plots_grid
 
+pytestmark = pytest.mark.draws
+
 TABLE = made_table()
 CHOICE = "the report's choice"
 FIRST = {name: VALUES[name][0] for name in DIMENSIONS}

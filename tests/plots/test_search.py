@@ -10,6 +10,8 @@ from matplotlib.legend import Legend
 from trackdl.plots import common
 from trackdl.plots import search as plots_search
 
+pytestmark = pytest.mark.draws
+
 LONE = [0.5, 0.7, 0.8]
 
 

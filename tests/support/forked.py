@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
@@ -19,8 +19,20 @@ from support import ROOT
 
 CONTEXT: ForkServerContext = multiprocessing.get_context("forkserver")
 HEAVY = [
+    "trackdl.apps.models",
+    "trackdl.apps.new",
+    "trackdl.apps.predict",
+    "trackdl.cli.app",
+    "trackdl.doctor.examine",
+    "trackdl.tasks._start",
     "trackdl.tasks.grid",
+    "trackdl.tasks.ledger",
+    "trackdl.tasks.recover",
+    "trackdl.tasks.report",
     "trackdl.tasks.search",
+    "trackdl.tasks.table",
+    "trackdl.tasks.transfer",
+    "trackdl.tracking.relocate",
     "trackdl.tracking.runs",
     "support.grid_fits",
     "support.search_fits",
@@ -42,12 +54,17 @@ def pool(processes: int) -> Pool:
     return CONTEXT.Pool(processes, maxtasksperchild=1)
 
 
-def start_driver(experiment: Any, environment: Mapping[str, str]) -> BaseProcess:
-    """Start a grid, or a search, with two workers, at the head of a group of its own."""
+def new_process(function: Callable[..., None], *arguments: Any) -> BaseProcess:
+    """Start a process that calls `function`."""
     _server()
-    made = CONTEXT.Process(target=_drive, args=(experiment, dict(environment)))
+    made = CONTEXT.Process(target=function, args=arguments)
     made.start()
     return made
+
+
+def start_driver(experiment: Any, environment: Mapping[str, str]) -> BaseProcess:
+    """Start a grid, or a search, with two workers, at the head of a group of its own."""
+    return new_process(_drive, experiment, dict(environment))
 
 
 def _drive(experiment: Any, environment: dict[str, str]) -> None:

@@ -159,6 +159,7 @@ def test_reloaded_or_killed_and_resumed_it_ends_in_the_same_weights(
     assert same(weights("1"), weights("3"))
 
 
+@pytest.mark.draws
 @pytest.mark.parametrize("keys", [{}, HELD], ids=["tested", "validated"])
 def test_several_seeds(folder: Path, keys: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     result = classify.run(experiment(folder, seeds=3, **keys))

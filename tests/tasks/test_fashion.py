@@ -178,6 +178,7 @@ def test_the_report_tests_its_first_network_after_ten_epochs_and_that_changes_no
     assert {step for step, _ in untested.history("test_accuracy")} == {int(kept(untested, "best_epoch"))}
 
 
+@pytest.mark.draws
 def test_several_seeds_are_runs_below_one_with_means_and_intervals(capsys: pytest.CaptureFixture[str]) -> None:
     result = classify.run(experiment(seeds=3, training__seed=5))
     seeds = [run.info for run in result.seeds]

@@ -36,6 +36,7 @@ from trackdl.workers.pool import work_through
 pytestmark = pytest.mark.usefixtures("own_studies")
 
 
+@pytest.mark.draws
 @pytest.mark.usefixtures("tracking")
 def test_every_fold_is_trained_once_and_a_second_command_finds_all_done(tmp_path: Path) -> None:
     first = grid.run(experiment(), 2, tmp_path / "results", made_up, afresh, timed)
@@ -122,6 +123,7 @@ def test_combinations_that_are_no_networks_are_rows_with_the_reason_and_are_not_
 PICTURES = ("accuracy_against_time", "learning_curves", "effects", "importances", "interactions")
 
 
+@pytest.mark.draws
 @pytest.mark.usefixtures("tracking")
 @pytest.mark.parametrize(
     ("dropouts", "missing"),

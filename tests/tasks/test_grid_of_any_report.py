@@ -52,6 +52,7 @@ def test_another_choice_has_its_own_words(capsys: pytest.CaptureFixture[str]) ->
     assert "The authors' favourite came out number 2 with" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.draws
 @pytest.mark.parametrize(("judge", "part"), [("test", "test"), ("validation", "val")])
 def test_with_one_fit_each_all_is_drawn_and_nothing_decided(
     judge: str, part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -83,6 +84,7 @@ def test_several_seeds_take_the_folds_place(tmp_path: Path) -> None:
     assert found["winner"]["optimism"]["peers"] == 4
 
 
+@pytest.mark.draws
 def test_one_at_a_time_trains_the_base_cell_and_its_neighbours(tmp_path: Path) -> None:
     space = SPACE | {"training.batch_size": [10, 20, 30]}
     told = experiment(strategy="one_at_a_time", space=space, hypotheses=HYPOTHESES)

@@ -77,6 +77,7 @@ def figure(run: Run, metric: str, seed: int) -> float:
     return compute(way.formula, [Store().fetch(keeper, path) for path in way.artifacts], way.select, seed).value
 
 
+@pytest.mark.draws
 @pytest.mark.usefixtures("folder")
 def test_a_table_of_three_classes(tracking: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = task.run(spec.parse(WINE, "wine.yaml", TableSpec))

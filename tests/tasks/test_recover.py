@@ -14,6 +14,7 @@ import optuna
 import pytest
 
 from support import ROOT
+from support.commands import trackdl
 from support.grid_fits import never
 from support.grid_runs import calls, here
 from support.recover_fits import diverges, made_up
@@ -220,12 +221,6 @@ def test_two_commands_do_not_work_on_one_recovery(report: Path) -> None:  # noqa
         recover.run(told(), 1, None, never, here)
 
 
-def trackdl(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "src" / "trackdl"), *arguments]
-    kept = {name: value for name, value in os.environ.items() if name != "TRACKDL_REPORT"}
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=kept | environment, check=False)
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -245,7 +240,7 @@ def test_wrong_input_ends_with_2_and_a_line(report: Path, arguments: list[str], 
     (report.parent / "bea" / "signs.yaml").write_text(SIGNS, encoding="utf-8")
     (report / "endless.yaml").write_text(SIGNS.replace("value: 0.7,", "value: 1.0e+300,"), encoding="utf-8")
     (report / "words.yaml").write_text(SIGNS.partition("unknown")[0] + "unknown: the seed\n", encoding="utf-8")
-    done = trackdl("--report", str(report), "recover", *arguments, cwd=report)
+    done = trackdl("--report", str(report), "recover", *arguments, cwd=report, TRACKDL_REPORT=None)
     assert done.returncode == 2, done.stderr
     assert words in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
@@ -254,8 +249,7 @@ def test_wrong_input_ends_with_2_and_a_line(report: Path, arguments: list[str], 
 def test_a_file_of_another_folder_is_of_that_report(report: Path, tmp_path: Path) -> None:
     small = SIGNS.replace("validation: 0.2", "validation: 0.2, per_class: 8").replace("[true, false]", "[true]")
     (report / "signs.yaml").write_text(small, encoding="utf-8")
-    where = {"MLFLOW_TRACKING_URI": os.environ["MLFLOW_TRACKING_URI"], "TRACKDL_STORAGE": os.environ["TRACKDL_STORAGE"]}
-    done = trackdl("recover", "ada/signs.yaml", "--seeds", "3", "--workers", "1", cwd=tmp_path, **where)
+    done = trackdl("recover", "ada/signs.yaml", "--seeds", "3", "--workers", "1", cwd=tmp_path, TRACKDL_REPORT=None)
     assert done.returncode == 0, done.stderr
     assert "printed numbers count as" in " ".join(done.stdout.split())
     tags = [run.info.data.tags for run in runs.find("recover-signs")]

@@ -1,7 +1,6 @@
 """The report's own MNIST network: its weights found and checked, no other pickle opened, registered beside ours."""
 
 import hashlib
-import logging
 import os
 import pickle
 import re

@@ -220,6 +220,7 @@ def test_optunas_dashboard_leads_from_each_trial_to_its_run_and_says_how_it_ende
         assert max(len(str(value)) for value in trial.user_attrs.values()) < 200  # the page lists them all
 
 
+@pytest.mark.draws
 def test_two_objectives_prune_nothing_and_give_a_front() -> None:
     told = experiment(study={"objectives": "accuracy and time", "trials": 8})
     result = search.run(told, 1, made_up, here)

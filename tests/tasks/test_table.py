@@ -31,6 +31,7 @@ def experiment(**changes: object) -> spec.TableSpec:
     return spec.load(ROOT / "experiments" / "heart.yaml", spec.TableSpec, {**SHORT, **changes})
 
 
+@pytest.mark.draws
 def test_the_task_leaves_a_run_a_model_and_its_numbers(
     tracking: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

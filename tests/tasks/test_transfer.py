@@ -71,6 +71,7 @@ def test_only_the_head_learns_and_the_parents_are_known(letters: Path) -> None:
     assert version.tags["trackdl.synthetic"] == "false"
 
 
+@pytest.mark.draws
 def test_every_epoch_is_logged_and_held_out_letters_are_counted(letters: Path, tmp_path: Path) -> None:
     digits()
     run = transfer.run(experiment(letters)).run

@@ -4,11 +4,9 @@ The folders' names have blanks and umlauts, which one form of a location quotes 
 """
 
 import hashlib
-import os
 import shutil
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -17,7 +15,7 @@ import mlflow
 import pytest
 import torch
 
-from support import ROOT
+from support.commands import trackdl
 from support.registered import EXPERIMENT, add, network
 from trackdl.doctor import examine as doctor
 from trackdl.errors import InputError, TrackdlError
@@ -265,11 +263,9 @@ def test_local_paths(location: str | None, path: str | None) -> None:
 
 def test_the_commands(new: Path, use: Use) -> None:
     use(new)
-    environment = {**os.environ, "TRACKDL_STORAGE": f"sqlite:///{new / 'optuna.db'}"}
 
     def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, str(ROOT / "src" / "trackdl"), *arguments]
-        return subprocess.run(line, capture_output=True, text=True, env=environment, check=False)
+        return trackdl(*arguments, TRACKDL_STORAGE=f"sqlite:///{new / 'optuna.db'}")
 
     before = digests(new)
     refused = command("models")
