@@ -63,7 +63,7 @@ def new_process(function: Callable[..., None], *arguments: Any) -> BaseProcess:
 
 
 def start_driver(experiment: Any, environment: Mapping[str, str]) -> BaseProcess:
-    """Start a grid, or a search, with two workers, at the head of a group of its own."""
+    """Start a grid, a search or a recovery with two workers, at the head of a group of its own."""
     return new_process(_drive, experiment, dict(environment))
 
 
@@ -76,6 +76,12 @@ def _drive(experiment: Any, environment: dict[str, str]) -> None:
 
         search.project_root = lambda: Path(environment["SEARCH_TEST"])  # type: ignore[attr-defined]
         search.run(experiment, 2, search_fits.slow)
+        return
+    if experiment.task == "recover":
+        from support import recover_fits
+        from trackdl.tasks import recover
+
+        recover.run(experiment, 2, fit=recover_fits.slow)
         return
     from support import grid_fits
     from trackdl.tasks import grid

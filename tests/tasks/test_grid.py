@@ -4,11 +4,10 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import pandas as pd
 import pytest
 
 from support import ROOT
-from support.forked import wait_until_gone
+from support.forked import start_driver, wait_until_gone
 from support.grid_fits import afresh, fails_once, killed_always, killed_once, made_up, never, timed
 from support.grid_runs import SPACE, calls, experiment, here, kept_folds, stands_once
 from trackdl import spec
@@ -222,34 +221,20 @@ def test_a_study_whose_run_was_deleted_gets_another_and_trains_nothing_again(
     stands_once(second)
 
 
-DRIVER = """
-import sys
-sys.path[:0] = sys.argv[2:]
-from trackdl.studies import store as studies
-from trackdl.studies.grid.study import GridStudy
-from trackdl.tasks import grid
-from support import grid_fits, grid_runs
-grid.run(grid_runs.experiment(), int(sys.argv[1]), fit=grid_fits.slow, test=grid_fits.afresh, clock=grid_fits.timed)
-"""
-
-
-def start_driver(workers: int) -> subprocess.Popen[bytes]:
-    paths = [str(ROOT / "src"), str(ROOT / "tests")]
-    return subprocess.Popen([sys.executable, "-c", DRIVER, str(workers), *paths], start_new_session=True)
-
-
-def wait_for_folds(tmp_path: Path, count: int, driver: subprocess.Popen[bytes]) -> None:
-    while len(calls(tmp_path)) < count and driver.poll() is None:
+def wait_for_folds(tmp_path: Path, count: int, driver: BaseProcess) -> None:
+    while len(calls(tmp_path)) < count and driver.is_alive():
         time.sleep(0.02)
 
 
 @pytest.mark.usefixtures("tracking")
 @pytest.mark.parametrize(("folds", "group"), [(2, True), (6, False)])
 def test_the_driver_is_killed_and_the_same_command_goes_on(folds: int, group: bool, tmp_path: Path) -> None:
-    driver = start_driver(2)
+    driver = start_driver(experiment(), os.environ)
     wait_for_folds(tmp_path, folds, driver)
+    assert driver.pid is not None
     (os.killpg if group else os.kill)(driver.pid, signal.SIGKILL)
-    assert driver.wait() == -signal.SIGKILL
+    driver.join()
+    assert driver.exitcode == -signal.SIGKILL
     before = calls(tmp_path)
     kept = {(json.dumps(cell, sort_keys=True), fold) for cell, fold in kept_folds()}
     assert len(before) - len(kept) <= 2  # at most the folds under way are lost

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -13,8 +11,8 @@ from typing import Any
 import optuna
 import pytest
 
-from support import ROOT
 from support.commands import trackdl
+from support.forked import start_driver
 from support.grid_fits import never
 from support.grid_runs import calls, here
 from support.recover_fits import diverges, made_up
@@ -113,23 +111,14 @@ def test_a_second_command_trains_nothing_and_judges_by_todays_numbers(report: Pa
     assert recover.run(told(), 1, None, never, here).run.id == first.run.id
 
 
-DRIVER = """
-import sys
-sys.path[:0] = sys.argv[1:]
-from trackdl import spec
-from trackdl.tasks import recover
-from support import recover_fits
-recover.run(spec.recovery_of("signs", {"seeds": 3}), 2, fit=recover_fits.slow)
-"""
-
-
 def test_the_driver_is_killed_and_the_same_command_goes_on(report: Path, tmp_path: Path) -> None:  # noqa: ARG001
-    command = [sys.executable, "-c", DRIVER, str(ROOT / "src"), str(ROOT / "tests")]
-    driver = subprocess.Popen(command, start_new_session=True)
-    while len(calls(tmp_path)) < 4 and driver.poll() is None:
+    driver = start_driver(spec.recovery_of("signs", {"seeds": 3}), os.environ)
+    while len(calls(tmp_path)) < 4 and driver.is_alive():
         time.sleep(0.02)
+    assert driver.pid is not None
     os.killpg(driver.pid, signal.SIGKILL)
-    assert driver.wait() == -signal.SIGKILL
+    driver.join()
+    assert driver.exitcode == -signal.SIGKILL
     (study,) = (optuna.load_study(study_name=name, storage=studies.storage_url()) for name in names())
     already = {
         json.dumps([trial.params["batch_size"], trial.params["shuffle"], int(key.split()[1])])
