@@ -115,6 +115,12 @@ def test_help_loads_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_a_list_of_models_loads_no_networks() -> None:
+    code = "import sys; import trackdl.apps.models; print(sorted({'sklearn', 'torch'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_modules_say_what_they_do(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text())), "no docstring"

@@ -9,7 +9,7 @@ from trackdl.errors import InputError
 from trackdl.spec.keys import meant
 from trackdl.system.console import counted, print_table, say
 from trackdl.system.paths import whole_file
-from trackdl.tracking.registry import readme, versions
+from trackdl.tracking.registry import versions
 from trackdl.tracking.registry.versions import Model, Version
 
 
@@ -45,6 +45,8 @@ def list_models(names: Sequence[str], *, as_json: bool, everything: bool = False
 
 def card(uri: str, output: Path | None) -> None:
     """Print the model card of the version at `uri`, or write it to a file."""
+    from trackdl.tracking.registry import readme  # loads PyTorch, which a list of models does without
+
     text = readme.read(uri)
     if output is None:
         say(text.rstrip("\n"), whole=True)

@@ -16,7 +16,6 @@ from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 from pydantic import TypeAdapter
 
-from trackdl import serving
 from trackdl.errors import InputError, TrackdlError
 from trackdl.tracking.registry.files import DIGESTS, find, verified
 from trackdl.tracking.store import client, every, translate_errors
@@ -141,6 +140,8 @@ def _promises_of_champion(found: ModelVersion) -> dict[str, str]:
 
 def _promises(found: ModelVersion) -> dict[str, str]:
     """Return what users of a version rely on."""
+    from trackdl import serving  # loads PyTorch, which a list of versions does without
+
     with verified(found) as folder:
         _, card = serving.read_model(folder / "data" / "model")
     if isinstance(card, serving.TableCard):
