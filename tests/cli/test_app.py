@@ -1,5 +1,6 @@
 """The command line: what is wrong is said without a traceback, with exit code 2 for wrong input."""
 
+import json
 import os
 import signal
 import sqlite3
@@ -10,6 +11,7 @@ import time
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +23,7 @@ from support import ROOT
 from support.commands import start, trackdl
 from trackdl.cli import app as cli
 from trackdl.cli import options
+from trackdl.tasks import ledger
 from trackdl.tracking import runs
 
 
@@ -328,3 +331,12 @@ def test_a_file_of_a_report_is_read_with_its_report(tmp_path: Path) -> None:
     done = trackdl("grid", "--file", str(tmp_path / "other" / "grid.yaml"), "--set", "space.foo=[1]", cwd=tmp_path)
     assert "digits.yaml: cannot be read" not in done.stderr
     assert "foo" in done.stderr
+
+
+@pytest.mark.parametrize("differences", [[], ["the accuracy of mnist is 0.97, not 0.98"]])
+def test_what_verify_finds_is_printed_as_json(differences: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    found = SimpleNamespace(differences=differences, notes=["one figure has no evidence"])
+    monkeypatch.setattr(ledger, "verify", lambda *_: found)
+    done = CliRunner().invoke(cli.app, ["verify", "ledger.json", "--json"])
+    assert done.exit_code == len(differences)
+    assert json.loads(done.stdout) == {"differences": differences, "notes": found.notes}

@@ -258,8 +258,12 @@ def test_status_sees_a_cell_that_stands_twice(capsys: pytest.CaptureFixture[str]
     done = grid.run(experiment(), 1, None, made_up, afresh, timed, here)
     study = optuna.load_study(study_name=done.experiment.study("report"), storage=studies.storage_url())
     study.add_trial(study.trials[0])
+    capsys.readouterr()
     assert not grid.show_status(done.experiment)
     assert "not complete" in capsys.readouterr().out
+    assert not grid.show_status(done.experiment, as_json=True)
+    (told,) = json.loads(capsys.readouterr().out)
+    assert (told["study"], told["doubled"], told["cells"]) == (study.study_name, 1, len(study.trials) - 1)
 
 
 def test_a_further_space_without_a_network_is_refused() -> None:

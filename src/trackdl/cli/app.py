@@ -110,6 +110,7 @@ def grid(
     status: Annotated[
         bool, typer.Option("--status", help="Only show the state of the cells; exit 1 unless every cell is done.")
     ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As --status, printed as JSON.")] = False,
     export: Annotated[str | None, typer.Option(metavar="FOLDER", help="Write the finished table there.")] = None,
     *,
     settings: dict[str, Any],
@@ -119,8 +120,8 @@ def grid(
     from trackdl.tasks import grid as task
 
     processes.freeze_imports()
-    if status:
-        raise typer.Exit(0 if task.show_status(experiment) else 1)
+    if status or as_json:
+        raise typer.Exit(0 if task.show_status(experiment, as_json=as_json) else 1)
     chosen, count = _engine(engine, workers, gpus_per_worker, experiment.experiment.training.device)
     _start(experiment, workers=count, export=Path(export) if export else None, engine=chosen)
 

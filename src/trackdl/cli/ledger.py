@@ -45,6 +45,7 @@ def verify(
     seed: Annotated[
         int | None, typer.Option(min=0, help="Chooses the figures for --retrain; at random by default.")
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print differences and notes as JSON.")] = False,
 ) -> None:
     """Compute every figure of a ledger again from its evidence; exit 1 on any difference.
 
@@ -55,6 +56,10 @@ def verify(
     from trackdl.tasks import ledger as task
 
     found = task.verify(data, options.read(file, LedgerSpec, {}) if file else None, retrain, seed)
+    if as_json:
+        told = {"differences": found.differences, "notes": found.notes}
+        say(json.dumps(told, indent=1, ensure_ascii=False), whole=True)
+        raise typer.Exit(1 if found.differences else 0)
     for note in found.notes:
         say(f"note: {note}")
     if found.differences:

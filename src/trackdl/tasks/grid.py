@@ -5,7 +5,8 @@ stopped, however it was stopped: a cell is identified by its parameters, each fi
 only this process writes to the stores. Workers train a fit and return the result.
 """
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sized
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -105,22 +106,55 @@ def _origin(experiment: GridSpec, run: Run, studies: list[GridStudy], found: Con
     return {**provenance(run, images.digest, studies), "fresh": fresh, **failures}
 
 
-def show_status(experiment: GridSpec) -> bool:
-    """Print the state of each grid's cells; return whether every possible cell is finished exactly once."""
+def show_status(experiment: GridSpec, *, as_json: bool = False) -> bool:
+    """Print the state of each grid's cells; return whether every possible cell is finished exactly once.
+
+    With `as_json` that is a JSON array with an object for each grid.
+    """
     experiment = grid_with_size(experiment)
-    standing = ("impossible", "done", "under way", "failed", "missing", "doubled")
-    columns = ["grid", "cells", *standing, "fits done", "hours"]
-    lines, whole = [], True
+    grids, whole = [], True
     for grid, study in zip(experiment.grids, studies_of(experiment), strict=True):
         census: Census = study.census()
         whole = whole and census.complete
         impossible = experiment.impossible(grid)
-        groups = (impossible, census.done, census.under_way, census.failed, census.missing, census.doubled)
-        folds = sum(len(fold_results(trial)) for trial in study.trials_in_grid())
-        counts = [str(len(study.cells) + len(impossible)), *(str(len(group)) for group in groups)]
-        of = f"{folds} of {len(study.cells) * experiment.fits}"
-        lines.append([f"{grid} ({study.name})", *counts, of, f"{study.active_seconds / 3600:.2f}"])
-    print_table(f"{experiment.label}: its cells", columns, lines)
+        standing: dict[str, Sized] = {
+            "impossible": impossible,
+            "done": census.done,
+            "under way": census.under_way,
+            "failed": census.failed,
+            "missing": census.missing,
+            "doubled": census.doubled,
+        }
+        grids.append(
+            {"grid": grid, "study": study.name, "cells": len(study.cells) + len(impossible)}
+            | {name: len(cells) for name, cells in standing.items()}
+            | {
+                "fits done": sum(len(fold_results(trial)) for trial in study.trials_in_grid()),
+                "fits": len(study.cells) * experiment.fits,
+                "hours": study.active_seconds / 3600,
+            }
+        )
+    if as_json:
+        say(json.dumps(grids, indent=1), whole=True)
+        return whole
+    print_table(
+        f"{experiment.label}: its cells",
+        [*(name for name in grids[0] if name not in ("study", "fits"))],
+        [
+            [
+                f"{one['grid']} ({one['study']})"
+                if name == "grid"
+                else f"{number} of {one['fits']}"
+                if name == "fits done"
+                else f"{number:.2f}"
+                if name == "hours"
+                else str(number)
+                for name, number in one.items()
+                if name not in ("study", "fits")
+            ]
+            for one in grids
+        ],
+    )
     complete = "complete: every possible cell is finished exactly once"
     say(complete if whole else "not complete: `trackdl grid` continues it")
     return whole
