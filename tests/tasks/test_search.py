@@ -138,7 +138,7 @@ def test_a_trial_is_told_whole_wherever_its_end_was_cut_off(owner: Any, method: 
     assert len((tmp_path / "calls").read_text().splitlines()) == 8  # no epoch twice
 
 
-def test_more_trials_extend_the_same_study() -> None:
+def test_more_trials_extend_the_same_study(caplog: pytest.LogCaptureFixture) -> None:
     first = search.run(experiment(study={"trials": 3}), 1, made_up, here)
     again = search.run(experiment(study={"trials": 5}), 1, made_up, here)
     assert again.study.name == first.study.name
@@ -146,6 +146,10 @@ def test_more_trials_extend_the_same_study() -> None:
     trials = study_of(again).trials
     assert len(trials) == 5
     assert len({json.dumps(trial.params) for trial in trials}) == 5  # a seeded sampler does not repeat itself
+    assert "trials" not in caplog.text
+    search.run(experiment(study={"trials": 4}), 1, made_up, here)
+    assert "has 5 trials, those of earlier commands included, and no more than 4 are asked for" in caplog.text
+    assert "--trials 6 adds one" in caplog.text
 
 
 def test_one_worker_and_one_seed_make_one_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

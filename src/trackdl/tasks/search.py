@@ -111,6 +111,15 @@ def _work(driver: SearchDriver, workers: int, train: Train, engine: Engine) -> N
 
     ended = count()
     total = None if settings.minutes else settings.trials
+    if ended >= settings.trials:
+        log.warning(
+            "%s has %d trials, those of earlier commands included, and no more than %d are asked for: none is added. "
+            "--trials %d adds one",
+            driver.study.name,
+            ended,
+            settings.trials,
+            ended + 1,
+        )
     with progress(f"{driver.study.name}, trials", total, ended, every=1) as advance:
         for opened, outcome in engine(train, driver.next_task, workers):
             words = driver.keep(opened, outcome)
