@@ -137,6 +137,57 @@ def replay(table: Table, search: Search, seed: int, within: float = WITHIN) -> d
     }
 
 
+Cell = tuple[Any, ...]
+
+
+def one_at_a_time(accuracy: dict[Cell, float], values: list[list[Any]], base: Cell, how: str) -> tuple[Cell, set[Cell]]:
+    """Vary one key at a time from `base`; return the configuration that this leads to, and those it trains.
+
+    Args:
+        accuracy: Of each configuration, as the strategy sees it.
+        values: Each key's values.
+        base: Where it begins.
+        how: `combined`: every key is varied from the base, and the best values are put together without a look at the
+            whole; `in turn`: each key keeps its best value before the next is varied; `until nothing changes`: the keys
+            are varied in turn again and again.
+    """
+    trained, cell, before = {base}, base, None
+    while cell != before:
+        before, found = cell, list(cell)
+        for place, choices in enumerate(values):
+            start = list(base) if how == "combined" else found
+            tried = [(*start[:place], value, *start[place + 1 :]) for value in choices]
+            trained.update(tried)
+            found[place] = max(tried, key=lambda one: accuracy[one])[place]
+        cell = tuple(found)
+        if how != "until nothing changes":
+            break
+    return cell, trained
+
+
+def strategies(table: Table, within: float = WITHIN) -> dict[str, Any]:
+    """Follow each strategy from every configuration, and the whole grid on one split; return what they find."""
+    accuracy = {cell: float(curve[-1]) for cell, curve in table.curves.items()}
+    best, one_fit = max(table.scores.values()), IMAGES * len(next(iter(table.curves.values())))
+    everything = max(accuracy, key=lambda cell: accuracy[cell])
+    ways = {"all combinations": [(everything, set(accuracy))]}
+    for how in ("combined", "in turn", "until nothing changes"):
+        values = list(table.values.values())
+        ways[f"one at a time, {how}"] = [one_at_a_time(accuracy, values, base, how) for base in accuracy]
+    found = {}
+    for name, ends in ways.items():
+        lost = [100 * (best - table.scores[cell]) for cell, _ in ends]
+        found[name] = {
+            "starts": len(ends),
+            "median_trained": median(len(trained) for _, trained in ends),
+            "median_share": median(len(trained) * one_fit / table.images for _, trained in ends),
+            "median_points_lost": median(lost),
+            "worst_points_lost": max(lost),
+            "arrived": sum(each <= within for each in lost),
+        }
+    return found
+
+
 def measure(table: Table, settings: StudySettings, seeds: int, within: float = WITHIN) -> dict[str, Any]:
     """Replay every search from each seed; return what was asked, and each search's results and their summary.
 
@@ -173,6 +224,7 @@ def measure(table: Table, settings: StudySettings, seeds: int, within: float = W
         "reduction_factor": settings.reduction_factor,
         "wanted_share": WANTED,
         "searches": summary,
+        "strategies": strategies(table, within),
     }
 
 
@@ -200,6 +252,22 @@ def show(measured: dict[str, Any]) -> None:
         f"{measured['reduction_factor']} goes on"
     )
     print_table(title, columns, rows)
+    rows = [
+        [
+            name,
+            f"{one['median_trained']:g} of {measured['configurations']}",
+            f"{one['median_share']:.1%}",
+            f"{one['median_points_lost']:.2f}",
+            f"{one['worst_points_lost']:.2f}",
+            f"{one['arrived']} of {one['starts']}",
+        ]
+        for name, one in measured["strategies"].items()
+    ]
+    print_table(
+        "What coursework's strategies find on one split, from each configuration of the grid",
+        ["strategy", "trained, median", "of the grid's images", "points below the best, median", "worst", "arrived"],
+        rows,
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:

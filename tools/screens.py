@@ -73,6 +73,11 @@ def compare_runs(page: Any, address: str, experiment: str, runs: Sequence[str]) 
     page.goto(f'{address}/#/compare-runs?runs=[{ids}]&experiments=["{experiment}"]')
     page.get_by_text(f"Comparing {len(runs)} Runs").first.wait_for()
     page.locator(".js-plotly-plot").first.wait_for()
+    close_assistant(page)
+
+
+def close_assistant(page: Any) -> None:
+    """Close the panel of MLflow's assistant, which covers a third of its pages."""
     assistant = page.locator('button[data-component-id="mlflow.assistant.chat_panel.close"]')
     if assistant.count():
         assistant.click()

@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -89,3 +90,25 @@ def test_the_default_search_comes_near_the_grids_best_with_a_tenth_of_its_images
     assert default["arrived"] == 10
     assert default["median_share"] <= search.WANTED
     assert search.WANTED == 0.1
+
+
+@pytest.mark.parametrize("how", ["combined", "in turn", "until nothing changes"])
+def test_one_key_at_a_time_finds_the_best_unless_keys_depend_on_each_other(how: str) -> None:
+    values: list[list[Any]] = [[0, 1, 2], [0, 1]]
+    alone = {(a, b): a + b / 10 for a in values[0] for b in values[1]}
+    found, trained = search.one_at_a_time(alone, values, (0, 0), how)
+    assert found == (2, 1)
+    assert len(trained) == {"combined": 4, "in turn": 4, "until nothing changes": 6}[how]
+    # The first key should be 2, but only beside a second key of 1.
+    together = alone | {(2, 0): -1.0, (1, 0): -1.0, (0, 1): -1.0}
+    assert search.one_at_a_time(together, values, (0, 0), how)[0] == (0, 0)
+
+
+def test_the_strategies_are_judged_by_the_scores_that_they_do_not_see() -> None:
+    found = search.strategies(TABLE)
+    assert found["all combinations"]["median_trained"] == 96
+    assert found["all combinations"]["median_share"] == pytest.approx(1 / 3)  # one fold of three
+    best = max(TABLE.scores.values())
+    seen = max(TABLE.curves, key=lambda cell: TABLE.curves[cell][-1])
+    assert found["all combinations"]["median_points_lost"] == pytest.approx(100 * (best - TABLE.scores[seen]))
+    assert {one["starts"] for name, one in found.items() if name != "all combinations"} == {96}
