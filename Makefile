@@ -6,7 +6,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 COMPILE = $(BIN)/uv pip compile --quiet --no-emit-index-url --no-header --universal --python-version 3.11
-ENTRIES := $(shell sed -n 's/^  \([a-z]*\):$$/\1/p' MLproject)
+# Without those that need a parameter: `run` here is the whole report.
+ENTRIES := $(filter-out run recover,$(shell sed -n 's/^  \([a-z]*\):$$/\1/p' MLproject))
 
 export MLFLOW_DISABLE_TELEMETRY ?= true
 

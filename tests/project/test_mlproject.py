@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+import subprocess
 
 import pytest
 import yaml
@@ -50,6 +51,18 @@ def test_entry_points_run_the_working_tree() -> None:
         assert entry["command"] == f"python src/trackdl {name}{argument}"
 
 
+def test_make_runs_the_whole_report_and_each_entry_point_that_needs_no_parameter() -> None:
+    def told(target: str) -> str:
+        done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True)
+        assert "warning" not in done.stderr
+        return done.stdout
+
+    assert "mlflow run . -e data" in told("run")
+    assert told("run").rstrip().endswith(told("main").splitlines()[-1])
+    for name in {name for name, entry in ENTRIES.items() if "parameters" not in entry}:
+        assert f"mlflow run . -e {name} " in told(name)
+
+
 def test_conda_env_is_made_from_the_lock() -> None:
     lock = (ROOT / "requirements.lock").read_text()
     assert (ROOT / "conda.yaml").read_text() == conda_env.render(lock)
@@ -59,7 +72,7 @@ def test_conda_env_is_made_from_the_lock() -> None:
 
 
 def test_no_lock_names_an_address() -> None:
-    for name in ("requirements.lock", "conda.yaml", "requirements-bench.lock"):
+    for name in ["conda.yaml", *(path.name for path in ROOT.glob("requirements*.lock"))]:
         text = (ROOT / name).read_text()
         assert "://" not in text
         assert "index" not in "".join(line for line in text.splitlines() if line.startswith("-"))
