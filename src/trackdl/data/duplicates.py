@@ -61,6 +61,11 @@ def squares(images: Iterable[Image.Image], side: int) -> Tensor:
 def copies(images: Tensor, known: Tensor | Fingerprints | None = None, *, near: bool = True) -> dict[int, int]:
     """Return which images are copies of which.
 
+    Examples:
+        >>> images = torch.randint(256, (3, 28, 28), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+        >>> copies(torch.cat([images, images[:1]]))
+        {3: 0}
+
     Args:
         images: uint8 `[n, side, side]`, or in colour `[n, 3, side, side]`.
         known: Images of the same form, or their fingerprints; without them, each image is compared with those before.

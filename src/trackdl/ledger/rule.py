@@ -64,6 +64,13 @@ def judge(claim: Claim, values: Sequence[float], known: Spread | None = None) ->
 
     Of `values` there is one per seed; if they are too few to estimate the spread between seeds, `known` is used.
 
+    Examples:
+        >>> printed = Claim(value=0.9817, unit="fraction")
+        >>> judge(printed, [0.9818, 0.9809, 0.9820, 0.9808, 0.9819]).name
+        'reproduced'
+        >>> judge(printed, [0.9518, 0.9509, 0.9520, 0.9508, 0.9519]).name
+        'differs'
+
     Raises:
         ValueError: There are no values.
     """

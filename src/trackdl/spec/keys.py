@@ -47,6 +47,12 @@ def set_key(content: Any, key: str, value: Any) -> None:
 def with_keys(experiment: Model, values: Mapping[str, Any]) -> Model:
     """Return an experiment in which some dotted keys are set otherwise.
 
+    Examples:
+        >>> from trackdl import spec
+        >>> shorter = with_keys(spec.named("mnist"), {"training.epochs": 3, "training.optimizer.lr": 0.02})
+        >>> shorter.training.epochs, shorter.training.optimizer.lr
+        (3, 0.02)
+
     Raises:
         ValidationError: A key or value is wrong, or the values are not compatible.
         ValueError: A part of a key is not a section.

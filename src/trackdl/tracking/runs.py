@@ -280,7 +280,12 @@ def title(experiment: Experiment) -> str:
 
 
 def in_words(settings: Mapping[str, Any]) -> str:
-    """Return settings by dotted key as part of a run's name, without their sections: "lr=0.02, 2 epochs"."""
+    """Return settings by dotted key as part of a run's name, without their sections.
+
+    Examples:
+        >>> in_words({"training.optimizer.lr": 0.02, "training.epochs": 2})
+        'lr=0.02, 2 epochs'
+    """
     parts = []
     for key, value in list(settings.items())[:_MOST_NAMED]:
         name, text = key.rpartition(".")[2], f"{value:.4g}" if isinstance(value, float) else str(value)
