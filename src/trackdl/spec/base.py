@@ -62,7 +62,7 @@ class Named(Strict):
     """What every experiment file has.
 
     Attributes:
-        task: The kind of task, a module of `tasks`.
+        task: The kind of task.
         name: What the experiment is called in commands, tags and the ledger; by default the file's name.
         title: What people read, e.g. "Task 1, MNIST"; by default the name.
     """
@@ -94,7 +94,7 @@ class Optimizer(Strict):
     """The optimiser and its settings; everything else is torch's default.
 
     Attributes:
-        name: One of `SETTINGS`.
+        name: The optimiser.
         lr: The learning rate.
         momentum: Of SGD and RMSprop.
         nesterov: Whether SGD's momentum is Nesterov's.
@@ -140,7 +140,13 @@ class Optimizer(Strict):
 
 
 class Augmentation(Strict):
-    """Random changes to each training image, drawn again each time it is used; see `training.augmentation`."""
+    """Random changes to each training image, drawn again each time it is used.
+
+    Attributes:
+        flip: Mirror half of the images, left to right.
+        shift: Move the image by up to this many pixels, across and down.
+        cutout: Blank a square with a side of this many pixels.
+    """
 
     flip: bool = False
     shift: int = Field(default=0, ge=0, le=8)
@@ -148,7 +154,13 @@ class Augmentation(Strict):
 
 
 class StepSchedule(Strict):
-    """A learning rate that is multiplied by `factor` after every `every` epochs, or after each of the epochs `at`."""
+    """A learning rate that falls in steps: give `every` or `at`.
+
+    Attributes:
+        factor: The learning rate is multiplied by this at each step.
+        every: A step after every so many epochs.
+        at: A step after each of these epochs.
+    """
 
     factor: float = Field(gt=0, le=1)
     every: int | None = Field(None, ge=1)
@@ -170,11 +182,19 @@ Schedule = Annotated[
 class Training(Strict):
     """How a network is trained.
 
-    `shuffle` draws a new order of the examples each epoch; without it they keep the data set's order. `device: auto`
-    prefers CUDA, then MPS, then the CPU; `precision: auto` is bfloat16 where the hardware supports it, else float32.
-    The run records both choices. `schedule` changes the learning rate over the `epochs` (see `training.optim`).
-    `label_smoothing` spreads this share of each training target evenly over all classes. The `loss` squared_error is
-    the mean over the classes of the squared difference of probability and target, which is 1 for the right class.
+    Attributes:
+        epochs: How often the network sees every training example.
+        batch_size: Examples per batch.
+        optimizer: The optimiser and its learning rate.
+        seed: Decides the initial weights, the order of the examples and dropout.
+        shuffle: Draw a new order of the examples each epoch; without it they keep the data set's order.
+        device: `auto` prefers CUDA, then MPS, then the CPU. The run records the choice.
+        precision: `auto` is bfloat16 where the hardware supports it, else float32. The run records the choice.
+        loss: `squared_error` is the mean over the classes of the squared difference of probability and target, which
+            is 1 for the right class.
+        schedule: How the learning rate changes over the epochs.
+        label_smoothing: The share of each training target that is spread evenly over all classes.
+        augmentation: Random changes to the training images.
     """
 
     epochs: int = Field(ge=1, le=100_000)
@@ -229,10 +249,12 @@ def unit_of(metric: str) -> Unit:
 class _Claim(Strict):
     """How far a printed number can be compared with ours.
 
-    `unknown` names what the report omits from the protocol behind this number; if empty, the file's own `unknown`
-    applies. `comparable` is needed only for a number that the report has not measured at all. If the number is not what
-    the report says it is, `fault` says what it really is. Where the report shows several trainings of one kind,
-    `series` names the training; empty means the main one, which the task prints next to its own.
+    Attributes:
+        comparable: Needed only for a number that the report has not measured at all.
+        unknown: What the report omits from the protocol behind this number; if empty, the file's `unknown` applies.
+        fault: What the number really is, if it is not what the report says.
+        series: Which training, where the report shows several of one kind; empty means the main one, which the task
+            prints next to its own.
     """
 
     comparable: Literal["not measured in the report"] | None = None
@@ -255,7 +277,12 @@ class _Claim(Strict):
 class Reported(_Claim):
     """One number that the report prints, and where.
 
-    `metric` is the metric of ours that it corresponds to, whatever the report calls it.
+    Attributes:
+        metric: The metric of ours that it corresponds to, whatever the report calls it.
+        epoch: The epoch after which it was measured; by default the last.
+        value: The number. Accuracies are fractions: 0.982, not 98.2.
+        quote: The report's words.
+        unit: By default that of the metric.
     """
 
     metric: str = Field(min_length=1)
@@ -275,9 +302,14 @@ class Reported(_Claim):
 
 
 class Printed(_Claim):
-    """Numbers that one cell of the report's notebook prints: the rows of `PRINTED` with this `cell` and `what`.
+    """Numbers that one cell of the report's notebook prints: the rows of report_printed.csv with this cell and word.
 
-    `metric` is the metric of ours that they correspond to. `epoch` applies to rows that name none.
+    Attributes:
+        cell: The notebook's cell.
+        what: The table's word for what is printed.
+        metric: The metric of ours that the numbers correspond to.
+        epoch: Applies to rows that name none.
+        unit: By default that of the metric.
     """
 
     cell: int = Field(ge=1)
@@ -354,11 +386,15 @@ DROPOUT = "dropout_while_validating"
 class TrainedSpec(Named):
     """What every experiment that trains a network has.
 
-    `unknown` names what the report omits from the protocol behind all of its numbers: in words, or as keys of the file,
-    each with the values that it may have, which `trackdl recover` tries; beside keys, `words` may say it to people. One
-    key is none of the file's: `DROPOUT`, whether dropout was active during validation. `reported` are numbers
-    from its text, or numbers that need an explanation; `printed` and `curves` come from its notebooks. `register` names
-    the registered model; by default it is called by the report's slug and the experiment's name.
+    Attributes:
+        training: How it is trained.
+        register_as: The registered model's name; by default the report's slug and the experiment's name.
+        unknown: What the report omits from the protocol behind all of its numbers: in words, or as keys of the file,
+            each with the values that it may have, which `trackdl recover` tries. Beside keys, `words` may say it to
+            people. One key is none of the file's: `dropout_while_validating`.
+        reported: Numbers from the report's text, or numbers that need an explanation.
+        printed: Numbers from its notebooks.
+        curves: Losses per batch from its notebooks, each curve judged as a whole.
     """
 
     model_config = ConfigDict(serialize_by_alias=True)

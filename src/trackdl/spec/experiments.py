@@ -24,13 +24,16 @@ Preprocessing = Literal["report", "mnist"]
 
 
 class GreekData(Strict):
-    """The images of a transfer: `dataset: greek`, the seed report's 27 letters, or a folder.
+    """The images of a transfer. Every image is also predicted by a network that was not trained on it.
 
-    `folder` is a folder of class folders to train on. `test_folder` holds images that are only tested on at the end.
-    `rename` gives classes other names. Every image is also predicted by a network that was not trained on it: by
-    leave-one-out, or by this many stratified `folds`, for when there are many images. `preprocessing` makes an image
-    like those that the source was trained on: `report` and `mnist` make digits of letters; by default it is the
-    source's own.
+    Attributes:
+        dataset: The seed report's 27 letters.
+        preprocessing: Makes an image like those that the source was trained on: `report` and `mnist` make digits of
+            letters; by default it is the source's own.
+        rename: New names of classes.
+        folder: A folder of class folders to train on.
+        test_folder: The same, with images that are only tested on at the end.
+        folds: Predict held-out images by this many stratified folds, for when there are many; by default one by one.
     """
 
     dataset: Literal["greek"] | None = added(None)
@@ -61,7 +64,11 @@ class TransferSpec(TrainedSpec):
 
 
 class DataSpec(Named):
-    """Fetching and checking data sets, by their names in `data.download.datasets`; by default all of them."""
+    """Fetching and checking data sets.
+
+    Attributes:
+        datasets: Which ones; by default all of them.
+    """
 
     task: Literal["data"]
     datasets: list[str] | None = Field(None, min_length=1)

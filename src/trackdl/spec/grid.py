@@ -28,7 +28,12 @@ Space = Annotated[dict[str, Annotated[list[Scalar], Field(min_length=1)]], Field
 
 
 class Judge(Strict):
-    """What a cell is judged on: `folds` that are left out in turn, the validation split, or the test images."""
+    """What a cell is judged on: `{folds: N}`, or one of the words `validation` and `test`.
+
+    Attributes:
+        by: The folds that are left out in turn, the validation split, or the test images.
+        folds: The number of folds.
+    """
 
     by: Literal["folds", "validation", "test"] = "folds"
     folds: int = Field(3, ge=2, le=100)
@@ -40,7 +45,12 @@ class Judge(Strict):
 
 
 class Timing(Strict):
-    """How the finished cells' training is timed, in random order: over `batches` batches, `repeats` times."""
+    """How the finished cells' training is timed, in random order.
+
+    Attributes:
+        batches: Over this many batches.
+        repeats: So many times.
+    """
 
     batches: int = Field(100, ge=1, le=10_000)
     repeats: int = Field(3, ge=1, le=100)
@@ -62,14 +72,14 @@ class GridSpec(Named):
         judge: On what a cell is judged. Folds are stratified, and cut from the training images outside of the
             validation split; with `validation` a cell learns from these, with `test` from all training images.
         seeds: How often a cell is trained that is not judged by folds, with seeds counted up from the training's.
-        space: The values of each dimension.
+        space: The values of each dimension: 1 to 10 keys of `network` and `training`, of at most 10,000 cells.
         further: Spaces of ours over the same dimensions, by name.
         group: A dimension whose values differ in how much their scores err: errors are estimated for each by itself.
         choice: The cell that the report chose: its values, or `first`.
         choice_words: What that cell is called.
         faults: Repeat the seed's grid search with the fault by which all of its fits failed.
         timing: How training is timed.
-        fresh_seeds: How many new seeds.
+        fresh_seeds: How many new seeds train the best cell, and the choice, for the test.
         margin: Two cells that differ by less, in percentage points of accuracy, count as equal in practice.
         hypotheses: The claims that the grid tests.
         reported: Numbers that the report prints of the grid.

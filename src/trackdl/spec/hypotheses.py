@@ -11,11 +11,18 @@ from trackdl.spec.keys import Scalar
 class Hypothesis(Strict):
     """One hypothesis of the report, made precise: the effect of a larger value of its dimension, all else equal.
 
-    The report rarely predicts numbers, so `claim`, in our words, and the predictions are our reading of `quote`.
-    `accuracy` is measured on held-out images; `differs` means that it depends on the value, in no given direction, and
-    `{best: VALUE}` that this value beats the others, or, of numbers, its neighbours. `overfitting` is validation loss
-    minus training loss at the last epoch; `time` is training time. The verdict is on `accuracy`; the findings on the
-    other two are reported next to it. `dimension` is a key of the grid's space, or its short name.
+    The report rarely predicts numbers, so the claim and the predictions are our reading of the quote. The verdict is on
+    `accuracy`; the findings on `overfitting` and `time` are reported next to it.
+
+    Attributes:
+        dimension: A key of the grid's space, or its short name.
+        quote: The report's words.
+        claim: The same in ours.
+        accuracy: On held-out images. `differs`: it depends on the value, in no given direction; `{best: VALUE}`: this
+            value beats the others, or, of numbers, its neighbours.
+        best: Is given as `accuracy: {best: VALUE}`.
+        overfitting: Validation loss minus training loss at the last epoch.
+        time: Training time.
     """
 
     dimension: str = Field(min_length=1)

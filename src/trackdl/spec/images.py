@@ -47,14 +47,14 @@ class ImageData(Strict):
     Paths are relative to the report's folder.
 
     Attributes:
-        dataset: The name of a data set, which is fetched and checked: one of `DATASETS`.
-        folder: A folder of class folders with image files.
+        dataset: The name of a data set, which is fetched and checked.
+        folder: A folder of class folders with image files, in any format that trackdl reads.
         test_folder: The same for the test images; without it, `test_share` of each class is set aside for the test.
         test_share: The share of the test images in a folder without `test_folder`, or in scikit-learn's data set.
         test_seed: Draws those test images, and the images of `per_class`. It stays the same over several `seeds`.
         idx: A folder with the four IDX files of MNIST's form, gzipped or not.
         npz: A file with the arrays x_train, y_train, x_test, y_test (or train_images, train_labels, ...).
-        sklearn: A data set that comes with scikit-learn.
+        sklearn: A data set that comes with scikit-learn: 1,797 digits of 8×8 pixels.
         size: The side of the square that each image is scaled to, pixels; by default the images' own.
         colour: Three channels, not one.
         normalise: [mean, std] of pixels as fractions of 255, for colour also [[r, g, b], [r, g, b]]; `training`,
@@ -63,7 +63,7 @@ class ImageData(Strict):
         per_class: At most this many training images of each class.
         classes: The number of classes of `idx` or `npz`, or their names in the labels' order.
         validation: The share of training images in the validation split, drawn by `split_seed`.
-        split_seed: Draws the validation split.
+        split_seed: Draws the validation split; counted up over `seeds`.
     """
 
     dataset: Literal["mnist", "fashion", "kmnist", "emnist-letters", "emnist-balanced"] | None = added(None)

@@ -33,8 +33,17 @@ class Claimed(Reported):
 class BeyondItem(Strict):
     """A number of ours that the report does not have.
 
-    `set` overrides keys of the experiment's file; its runs must have the `tags`. `against` is the published number for
-    the same quantity. `lead` puts it among the page's headlines. `command` produces it, if not the experiment's own.
+    Attributes:
+        title: What it is called on the page.
+        task: The experiment's name.
+        metric: The metric.
+        epoch: By default the last.
+        set: Keys of the experiment's file, set otherwise.
+        tags: What the runs must have.
+        against: The published number for the same quantity.
+        words: A remark.
+        command: What produces it, if not the experiment's own command.
+        lead: Whether it is among the page's headlines.
     """
 
     title: str = Field(min_length=1)
@@ -57,13 +66,18 @@ class Beside(Strict):
 
 
 class LedgerSpec(Named):
-    """The ledger; `task` everywhere in it is an experiment's name.
+    """The ledger. In its sections, `task` is an experiment's name.
 
-    With `seeds`, every training is needed for this many seeds, counted up from its file's, and missing ones are run;
-    without it nothing is run, and the seeds that exist are used. Runs are linked to the address `ui`. `reported` are
-    numbers that are in no experiment's own file. `as_reported` overrides keys of an experiment where the report's
-    differed; the report's numbers are compared with such runs or, if there are none, with the experiment's own. Without
-    `head` the ledger leads with the last numbers of each experiment. `beside` are variants of grids, by their names.
+    Attributes:
+        seeds: Every training is needed for this many seeds, counted up from its file's, and missing ones are run; by
+            default nothing is run, and the seeds that exist are used.
+        ui: The address of the MLflow pages that runs are linked to.
+        as_reported: Keys of an experiment where the report's differed, by the experiment's name. The report's numbers
+            are compared with such runs or, if there are none, with the experiment's own.
+        head: The numbers that the ledger leads with; by default the last of each experiment.
+        beyond: Numbers of ours that the report does not have.
+        reported: Numbers that are in no experiment's own file.
+        beside: Variants of grids, by their names.
     """
 
     task: Literal["ledger"]

@@ -135,7 +135,7 @@ class ConvNetwork(_Family):
         dropout_after: What dropout follows instead of the hidden linear layer: each of the "convolutions", after its
             pooling.
         pool_size: The pooling's side and stride, pixels.
-        activation: One of `ACTIVATIONS`.
+        activation: What follows each layer but the last.
         padding: "none"; "same": each convolution keeps the image's size; or pixels on each side. "same" is the default
             because models that were registered before the seed report's padding was known were built so.
         batch_norm: Normalise each convolution's result over the batch (Ioffe and Szegedy, 2015), after the pooling.
@@ -215,7 +215,13 @@ class ConvNetwork(_Family):
 
 
 class MlpNetwork(_Family):
-    """Linear layers of the `hidden` widths on an image's pixels, each with activation and dropout, and an output."""
+    """Linear layers on an image's pixels, and an output.
+
+    Attributes:
+        hidden: The layers' widths.
+        activation: Of each layer.
+        dropout: After each layer.
+    """
 
     family: Literal["mlp"]
     hidden: list[Annotated[int, Field(ge=1, le=65_536)]] = Field(max_length=100)

@@ -10,9 +10,12 @@ SLUG = r"[a-z0-9][a-z0-9-]{0,39}"
 
 
 class Step(Strict):
-    """One step of `main`: an experiment of the report, by its name, with some keys overridden by `set`.
+    """One step of `main`; where only `task` is given, its name alone will do.
 
-    An `optional` step is skipped, with a message, if its data are not available.
+    Attributes:
+        task: An experiment of the report, by its name.
+        set: Keys of it, set otherwise.
+        optional: Skip the step, with a message, if its data are not available.
     """
 
     task: str

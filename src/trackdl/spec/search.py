@@ -19,7 +19,14 @@ COMMON = {
 
 
 class Range(Strict):
-    """Numbers from `low` to `high`, both included, on a `log` scale if set; `whole` allows integers only."""
+    """Numbers from `low` to `high`.
+
+    Attributes:
+        low: The least number, included.
+        high: The greatest number, included.
+        log: Search on a logarithmic scale.
+        whole: Whole numbers only.
+    """
 
     low: float
     high: float
@@ -40,11 +47,19 @@ class Range(Strict):
 class StudySettings(Strict):
     """How the study looks for better networks, and for how long.
 
-    `objectives` are accuracy alone, or accuracy and training time in processor seconds; nothing is pruned with two
-    objectives. The `pruner` halving (Li et al., 2020) checks a trial after `min_epochs`, then whenever it has been
-    trained `reduction_factor` times as long, and keeps the best one in `reduction_factor`; hyperband (Li et al., 2018)
-    runs several such schedules. The study ends after `trials` trials or `minutes` minutes, whichever comes first.
-    Networks with more than `max_multiply_adds` per image are refused untrained: one would take the time of many.
+    The study ends after `trials` trials or `minutes` minutes, whichever comes first.
+
+    Attributes:
+        objectives: Accuracy alone, or accuracy and training time in processor seconds; with two nothing is pruned.
+        sampler: How new trials are chosen.
+        pruner: `halving` (Li et al., 2020) checks a trial after `min_epochs`, then whenever it has been trained
+            `reduction_factor` times as long, and keeps the best one in `reduction_factor`; `hyperband` (Li et al.,
+            2018) runs several such schedules.
+        min_epochs: The first check.
+        reduction_factor: How many trials there are to each that goes on.
+        trials: The most trials.
+        minutes: The most minutes.
+        max_multiply_adds: Networks with more per image are refused untrained: one would take the time of many.
     """
 
     objectives: Literal["accuracy", "accuracy and time"] = "accuracy"
@@ -67,11 +82,15 @@ def _in_space(value: Scalar, choices: list[Scalar] | Range) -> bool:
 class SearchSpec(Named):
     """The search for a better network than an experiment's.
 
-    A file may name the `experiment` by `of`, with keys `set` otherwise. Each dotted key of `space` is searched: over a
-    list of values, or over a range of numbers. `first` are the trials to start with, by these keys. `finalist`
-    overrides keys of the best trial's experiment, which is then trained in full: more epochs, for example;
-    `network.mirrored` only applies to a network that was trained on mirrored images. Trials are judged on the
-    validation split; the test images are never used.
+    Trials are judged on the validation split; the test images are never used.
+
+    Attributes:
+        experiment: The experiment. A file may name it by `of`, with keys `set` otherwise.
+        space: The dotted keys that are searched: each over a list of values, or over a range of numbers.
+        first: Trials to start with, by these keys.
+        finalist: Keys of the best trial's experiment for its full training: more epochs, for example.
+            `network.mirrored` only applies to a network that was trained on mirrored images.
+        study: How it is searched, and for how long.
     """
 
     task: Literal["search"]

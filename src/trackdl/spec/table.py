@@ -24,10 +24,16 @@ BASELINE_GROUP, ABLATION = "baselines", "ablation"
 
 
 class Column(Strict):
-    """A feature of a table: one of `categories`, or a number from `low` to `high`, `whole` or not.
+    """A feature of a table: one of `categories`, or a number from `low` to `high`.
 
-    `missing` are the texts that stand for a missing value; if there are none, no value may be missing. In a column with
-    `zero_is_missing`, a 0 may mean "not measured": see `TableInputs.missing_zeros`.
+    Attributes:
+        name: The column's; a file need not repeat it.
+        low: The least number.
+        high: The greatest number.
+        whole: Whole numbers only.
+        categories: The values of a feature that is no number.
+        missing: The texts that stand for a missing value; if there are none, no value may be missing.
+        zero_is_missing: A 0 may mean "not measured": see `missing_zeros` of the inputs.
     """
 
     name: str = ""
@@ -50,16 +56,24 @@ class Column(Strict):
 class TableData(Strict):
     """A table and its split into training and test rows.
 
-    The table is a data set that trackdl brings (`dataset`), one of scikit-learn's, or a CSV file of one's own. With
-    `dataset: heart`, `csv` is a table of the same columns to use instead of the report's.
+    The table is a data set that trackdl brings, one of scikit-learn's, or a CSV file of your own. Paths are relative to
+    the report's folder.
 
-    Test rows are those of `test_csv`; or those whose numbers, from 0, the file `test_rows` lists; or the stratified
-    share `test_share`, drawn by the training's seed. `classes` renames the target's values, and merges those with the
-    same new name; the classes are in the order of the new names, else in numeric or alphabetic order. `positive` names
-    the second of two.
-
-    `missing` lists the texts that stand for a missing value, `text` the columns whose numbers are names of categories,
-    `drop` the columns to leave out. `columns` spells out the features, all of them, instead of inferring them.
+    Attributes:
+        dataset: The seed report's table; `csv` may then be another table of the same columns.
+        sklearn: One of scikit-learn's tables.
+        csv: A file.
+        target: The column to predict.
+        test_csv: A file with the test rows.
+        test_rows: A file with the test rows' numbers, from 0, one a line.
+        test_share: The stratified share of test rows, drawn by `training.seed`, without the two keys above.
+        classes: New names of the target's values, e.g. `{"0": normal, "1": disease, "2": disease}`: values with the
+            same new name are merged, and the classes are in this order. By default numeric or alphabetic.
+        positive: The second of two classes, whose probability is given; by default the last.
+        missing: The texts that stand for a missing value; without them no value may be missing.
+        text: Columns whose numbers are names of categories.
+        drop: Columns to leave out; one without a name is `''`.
+        columns: Every feature spelt out, instead of inferred, e.g. `{Sex: {categories: [F, M]}}`.
     """
 
     dataset: Literal["heart"] | None = None
@@ -111,13 +125,16 @@ class TableData(Strict):
 class TableInputs(Strict):
     """How a row becomes a network's input.
 
-    `labels` numbers the categories alphabetically; `one-hot` makes a column of each category. `scale` gives every
-    column the mean 0 and the standard deviation 1 over the training rows: by default with one-hot only. `drop` leaves
-    columns out.
     A missing number is filled with the training rows' median, and marked in a column of its own if at least 5 % of them
-    lack it; a missing category is a category of its own. `missing_zeros` treats zeros as missing in the columns where
-    the schema says that they may be. `variance` keeps as many principal components as are needed to explain this share
-    of the training rows' variance.
+    lack it; a missing category is a category of its own.
+
+    Attributes:
+        encoding: `labels` numbers the categories alphabetically; `one-hot` makes a column of each category.
+        missing_zeros: Treat zeros as missing in columns with `zero_is_missing`.
+        variance: Keep as many principal components as explain this share of the training rows' variance.
+        scale: Give every column the mean 0 and the standard deviation 1 over the training rows; by default with one-hot
+            only.
+        drop: Columns to leave out.
     """
 
     encoding: Literal["labels", "one-hot"] = "one-hot"
@@ -141,9 +158,11 @@ class TableInputs(Strict):
 
 
 class EarlyStopping(Strict):
-    """Keep the weights of the epoch with the lowest loss on this `share` of the training rows, which is held out.
+    """Keep the weights of the epoch with the lowest loss on held-out training rows.
 
-    Training stops after `patience` epochs without improvement.
+    Attributes:
+        share: The share of the training rows that is held out.
+        patience: Stop after this many epochs without improvement.
     """
 
     share: Share
@@ -153,10 +172,18 @@ class EarlyStopping(Strict):
 class TableProtocol(Strict):
     """One way to train a table's networks; keys that are not given are as in the file's `training`.
 
-    `mse` and `bce` train a single output, for two classes; `cross_entropy` one for each class. `faults` repeats the
-    seed's report's faults, on its own data set only: the loss is broadcast over the batch, and the class is an argmax
-    over one column. `members` is the number of networks in the ensemble, each with its own seed and early-stopping
-    split.
+    Attributes:
+        inputs: How a row becomes a network's input.
+        loss: `mse` and `bce` train a single output, for two classes; `cross_entropy` one for each class.
+        faults: Repeat the seed report's faults, on its own data set only: the loss is broadcast over the batch, and the
+            class is an argmax over one column.
+        optimizer: Instead of the training's.
+        batch_size: Instead of the training's.
+        shuffle: Instead of the training's.
+        dropout: The share of nodes dropped after each hidden layer.
+        class_weights: Let rare classes count more.
+        early_stopping: Stop when the loss on held-out training rows no longer falls.
+        members: The number of networks whose mean predicts, each with its own seed and early-stopping split.
     """
 
     inputs: TableInputs = TableInputs()
@@ -185,10 +212,15 @@ class TableProtocol(Strict):
 
 
 class TableNetwork(Strict):
-    """A network by its hidden widths; each hidden layer has the activation, and dropout after it.
+    """A network by its hidden widths.
 
-    `epochs` overrides the training's, `dropout` the protocol's. A network that takes long may be left out of the
-    cross-validation.
+    Attributes:
+        name: What it is called in metrics.
+        hidden: The widths of its hidden layers.
+        activation: Of each hidden layer.
+        dropout: After each hidden layer, instead of the protocol's.
+        epochs: Instead of the training's.
+        cross_validate: A network that takes long may be left out of the cross-validation.
     """
 
     name: Name
@@ -200,7 +232,12 @@ class TableNetwork(Strict):
 
 
 class Variant(Strict):
-    """One step of the ablation: the protocol `subject` with some keys overridden by `set`."""
+    """One step of the ablation.
+
+    Attributes:
+        name: What it is called in figures and tables.
+        set: Keys of the protocol `subject`, set otherwise.
+    """
 
     name: str = Field(min_length=1)
     set: dict[str, Any]
@@ -218,10 +255,19 @@ _TRAINING = {
 class TableSpec(TrainedSpec):
     """Networks on a table, under several protocols, next to baselines.
 
-    The first network under the protocol `subject`, by default the last protocol, is registered, and the ablation varies
-    it. `seeds` is the number of trainings, seeded upwards from the training's
-    seed. `folds` and `repeats` are the cross-validation's; with `folds: 0` there is none. What `training` leaves out
-    is as in `_TRAINING`.
+    `training` may be left out, or any key of it: by default it is 100 epochs of 32 rows, Adam with 0.01, seed 1 and
+    float32.
+
+    Attributes:
+        data: The table and its test rows.
+        networks: The networks to compare.
+        protocols: The ways to train them.
+        subject: The protocol whose first network is registered, and varied by `ablation`; by default the last.
+        ablation: Variants of that protocol, e.g. `[{name: without dropout, set: {dropout: 0.0}}]`.
+        baselines: scikit-learn's classifiers to compare with; by default the first five.
+        seeds: The number of trainings, with seeds counted up from the training's.
+        folds: Folds of the cross-validation; 0: there is none.
+        repeats: How often it is repeated.
     """
 
     task: Literal["table"]
