@@ -20,7 +20,7 @@ ifneq ($(wildcard ../shared/data/report_weights),)
 export TRACKDL_REPORT_WEIGHTS ?= $(abspath ../shared/data/report_weights)
 endif
 
-.PHONY: help setup setup-crate run test test-faults check ui lock pictures scale bench gpu-check grid-padded $(ENTRIES)
+.PHONY: help setup setup-crate run test test-faults check docs ui lock pictures scale bench gpu-check grid-padded $(ENTRIES)
 
 help: ## Explain the targets.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
@@ -44,6 +44,11 @@ setup-crate: .venv-crate/.ready ## The public validator of RO-Crates, whose pins
 	$(PYTHON) -m venv .venv-crate
 	.venv-crate/bin/python -m pip install --disable-pip-version-check --quiet -r requirements-crate.lock
 	@touch .venv-crate/.ready
+
+.venv-docs/.ready: requirements-docs.lock
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --disable-pip-version-check --quiet -r requirements-docs.lock
+	@touch .venv-docs/.ready
 
 run: $(READY) ## The whole report, by `mlflow run`: get the data, train, compare with the report's numbers.
 
@@ -70,6 +75,11 @@ check: $(READY) ## Lint and types only.
 	$(BIN)/mypy
 	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32
 
+docs: $(READY) .venv-docs/.ready ## The documentation as a site, build/docs/index.html; a dead link is an error.
+	$(BIN)/python -m tools.reference
+	$(BIN)/python -m typer trackdl.cli.app utils docs --name trackdl --title Commands --output build/reference/commands.md
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
+
 ui: $(READY) ## Show runs, models and studies in a browser: http://127.0.0.1:5000, as `trackdl ui` does.
 	$(BIN)/trackdl ui
 
@@ -77,6 +87,7 @@ lock: $(READY) ## Renew the pins: the lock files, and conda.yaml from the first 
 	$(COMPILE) --extra dev pyproject.toml -o requirements.lock
 	$(COMPILE) --extra bench -c requirements.lock pyproject.toml -o requirements-bench.lock
 	$(COMPILE) --extra postgres --extra ray -c requirements.lock pyproject.toml -o requirements-cluster.lock
+	$(COMPILE) --group docs -c requirements.lock -o requirements-docs.lock
 	$(BIN)/python tools/conda_env.py
 
 pictures: $(READY) ## Copy the README's figures from the newest runs, and take its screenshots.

@@ -10,7 +10,7 @@ import typer.main
 import yaml
 
 from support import ROOT
-from tools import readme
+from tools import readme, reference
 from trackdl import spec
 from trackdl.apps import new
 from trackdl.cli.app import app
@@ -29,6 +29,8 @@ def test_commands_and_options_exist(path) -> None:  # type: ignore[no-untyped-de
         known = {option for parameter in COMMANDS[name].params for option in parameter.opts}
         for option in re.findall(r"(?<!\S)--[a-z-]+", rest):
             assert option in known | {"--help"}, f"{path.name}: trackdl {name} {option}"
+        set_keys = dict(re.findall(r"--set ([a-z]\S*)=(\S+)", rest))
+        assert not set_keys or spec.named(name, {key: yaml.safe_load(value) for key, value in set_keys.items()})
 
 
 def test_the_manual_names_every_command_that_trains_or_shows() -> None:
@@ -79,6 +81,10 @@ def test_the_experiments_in_the_page_on_reports_are_valid(tmp_path: Path, monkey
     monkeypatch.setenv("TRACKDL_REPORT", str(tmp_path))
     assert set(spec.experiments()) == set(files)
     assert spec.report().slug == "project-3"
+
+
+def test_the_page_of_keys_is_made_from_the_schema() -> None:
+    assert reference.KEYS.read_text(encoding="utf-8") == reference.keys_page(), "`make docs` makes it anew"
 
 
 def test_the_readmes_table_is_the_committed_ledgers_head() -> None:
