@@ -1,3 +1,3 @@
 """trackdl: one published deep-learning report as a workflow to run, compare, search, serve and doubt."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -53,7 +53,7 @@ print(*sorted(read("heart")))
     said = run(wheel, tmp_path, "-c", script).splitlines()
     assert said == ["data fashion grid grid-padded heart ledger mnist search transfer", *said[1:]]
     assert said[1] == "heart.csv test_rows.txt train_rows.txt"
-    assert run(wheel, tmp_path, "-m", "trackdl", "--version") == "trackdl 0.1.0\n"
+    assert run(wheel, tmp_path, "-m", "trackdl", "--version") == "trackdl 0.2.0\n"
 
 
 def test_a_report_of_ones_own_runs_from_the_wheel(wheel: Path, tmp_path: Path) -> None:
