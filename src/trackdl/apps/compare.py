@@ -4,31 +4,28 @@ Seeds are one mean with its interval, only the settings that differ are listed, 
 image of the other runs: in the terminal, and as one self-contained HTML file.
 """
 
-import base64
 import io
 import tempfile
-import webbrowser
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from scipy.stats import ttest_ind
 
 from trackdl.analysis.stats import mean_interval
+from trackdl.apps import html_page
 from trackdl.errors import FileError, InputError, TrackdlError
 from trackdl.plots.common import seed_curves
 from trackdl.spec.keys import meant
 from trackdl.system.console import counted, plain, print_table, say
 from trackdl.system.findings import first_few
-from trackdl.system.paths import content_of, project_root, whole_file
+from trackdl.system.paths import content_of
 from trackdl.tracking import store
 from trackdl.tracking.runs import Run
 from trackdl.tracking.store import StoredRun
 
-_MARK = '<meta name="generator" content="trackdl compare">'  # near the beginning of each page of ours
 _PICTURES = "pictures"
 _MOST_POINTS = 1_000  # of a metric's history, in a chart
 _MOST_PANELS = 24
@@ -245,29 +242,14 @@ def write(found: Comparison, file: Path | None, *, browse: bool) -> None:
     Raises:
         InputError: The file exists, and no comparison wrote it.
     """
-    file = file or project_root() / "reports" / "compare.html"
-    if file.exists() and not _is_ours(file):
-        raise InputError(f"{file} exists, and `trackdl compare` did not write it: name another by --output")
-    environment = Environment(
-        loader=PackageLoader("trackdl.apps", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
+    file = html_page.claim(file, "compare")
     notes = [note for side in found.sides for note in side.notes]
     curves, images = _curves(found, notes), _images(found, notes)
-    page = environment.get_template("compare.html.j2").render(
-        mark=_MARK, sides=found.sides, tables=_tables(found), curves=curves, images=images, notes=notes
+    page = html_page.render(
+        "compare", sides=found.sides, tables=_tables(found), curves=curves, images=images, notes=notes
     )
-    with whole_file(file) as part:
-        part.write_text(page, encoding="utf-8")
+    html_page.write(page, file, browse=browse)
     say(f"The comparison is in {file}")
-    if browse and not webbrowser.open(file.absolute().as_uri()):
-        say("No browser could be opened: open the file yourself.")
-
-
-def _is_ours(file: Path) -> bool:
-    if not file.is_file():
-        return False
-    with file.open("rb") as opened:
-        return _MARK in opened.read(2_000).decode(errors="replace")
 
 
 def _curves(found: Comparison, notes: list[str]) -> str:
@@ -294,7 +276,7 @@ def _curves(found: Comparison, notes: list[str]) -> str:
         return ""
     file = io.BytesIO()
     seed_curves(panels).savefig(file, format="svg")
-    return _address(file.getvalue(), "svg+xml")
+    return html_page.address(file.getvalue(), "svg+xml")
 
 
 def _drawable(seeds: Sequence[Sequence[tuple[int, float]]]) -> bool:
@@ -335,11 +317,7 @@ def _pictures_of(side: Side, into: Path, notes: list[str]) -> dict[str, str]:
         try:
             if path not in small:
                 raise FileError("is too large")
-            shown[path] = _address(content_of(run.fetch(path, into), _MOST_IMAGE_BYTES), "png")
+            shown[path] = html_page.address(content_of(run.fetch(path, into), _MOST_IMAGE_BYTES), "png")
         except (TrackdlError, FileError):
             notes.append(f"{side.name}: {plain(path)} cannot be read, or is no file of at most 2 MB")
     return shown
-
-
-def _address(content: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

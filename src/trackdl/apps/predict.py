@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from trackdl import serving
 from trackdl.data import training_images
 from trackdl.data.preprocessing.image_files import read_image
-from trackdl.data.tables.cells import read_cells
+from trackdl.data.tables.cells import Cells, read_cells
 from trackdl.data.training_images import TrainingImages
 from trackdl.errors import FileError, InputError
 from trackdl.serving import ServedImages, ServedTable
@@ -26,6 +27,37 @@ log = logging.getLogger(__name__)
 
 _BATCH = 128  # images read before they are classified, so that a large folder does not fill the memory
 _STDIN = "-"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A registered version in use; `learnt` are its training images, or None, and `why` they are not known."""
+
+    name: str
+    version: str
+    run_id: str
+    served: ServedImages | ServedTable
+    learnt: TrainingImages | None
+    why: str
+
+
+def load(uri: str) -> Loaded:
+    """Load a registered version.
+
+    Args:
+        uri: `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+
+    Raises:
+        InputError: There is no such model.
+        TrackdlError: The version's files are not those that were registered.
+    """
+    found = find(uri)
+    with verified(found) as folder:
+        served = serving.serve(folder / "data" / "model")
+        file = folder / "data" / "model" / training_images.FILE
+        table = isinstance(served, ServedTable)
+        learnt, why = (None, "a model of a table keeps no record of its training rows") if table else _learnt(file)
+    return Loaded(found.name, str(found.version), str(found.run_id), served, learnt, why)
 
 
 def predict(uri: str, files: Sequence[str], *, split: bool = False) -> list[dict[str, Any]]:
@@ -46,21 +78,20 @@ def predict(uri: str, files: Sequence[str], *, split: bool = False) -> list[dict
         InputError: There is no such model, a folder has no images, or rows of a table are to be split.
         TrackdlError: The version's files are not those that were registered.
     """
-    found = find(uri)
-    with verified(found) as folder:
-        served = serving.serve(folder / "data" / "model")
-        file = folder / "data" / "model" / training_images.FILE
-        learnt, why = _learnt(file)
-    named = {"model": found.name, "version": str(found.version)}
+    model = load(uri)
+    served, learnt = model.served, model.learnt
     if isinstance(served, ServedTable):
         if split:
-            raise InputError(f"{found.name} is a model of table rows: --split is for images")
+            raise InputError(f"{model.name} is a model of table rows: --split is for images")
         answers: Iterable[dict[str, Any]] = (item for file in files for item in _rows(served, file))
     else:
         if learnt is None:
-            log.info("%s version %s: %s, so it is not known whether it learnt these", found.name, found.version, why)
-        answers = _images(served, learnt, list(_image_files(files)), split=split)
-    return [item | named for item in answers]
+            log.info(
+                "%s version %s: %s, so it is not known whether it learnt these", model.name, model.version, model.why
+            )
+        names = list(_image_files(files))
+        answers = (item for item, _ in classified(served, learnt, names, split=split))
+    return [item | {"model": model.name, "version": model.version} for item in answers]
 
 
 def _learnt(file: Path) -> tuple[TrainingImages | None, str]:
@@ -152,9 +183,13 @@ def _image_files(files: Sequence[str]) -> Iterator[str]:
             raise InputError(f"{file}: no images in this folder; hidden files and those of a system are passed over")
 
 
-def _images(
+def classified(
     served: ServedImages, learnt: TrainingImages | None, names: Sequence[str], *, split: bool
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[tuple[dict[str, Any], Tensor | None]]:
+    """Yield an answer for each image file, or each sign on it, and what the network was shown.
+
+    The answers are those of `predict`, without the model's name. Of a file that cannot be used nothing was shown.
+    """
     for start in range(0, len(names), _BATCH):
         squares: list[Tensor] = []
         batch = [(name, _inputs(served, learnt, squares, name, split=split)) for name in names[start : start + _BATCH]]
@@ -163,11 +198,11 @@ def _images(
         copies = iter(learnt.copies(squares) if learnt else [])
         for name, item in batch:
             if not isinstance(item, Tensor):
-                yield {"file": name} | item
+                yield {"file": name} | item, None
                 continue
             known = {"copy_of": next(copies)} if learnt else {}
-            for number in range(1, len(item) + 1):
-                yield {"file": name} | ({"sign": number} if split else {}) | next(answers) | known
+            for number, shown in enumerate(item, 1):
+                yield {"file": name} | ({"sign": number} if split else {}) | next(answers) | known, shown
 
 
 def _inputs(
@@ -192,22 +227,32 @@ def _inputs(
     return inputs
 
 
-def _rows(served: ServedTable, file: str) -> Iterator[dict[str, Any]]:
-    label = "standard input" if file == _STDIN else file
+def rows_of(served: ServedTable, content: bytes, label: str) -> tuple[Cells, list[dict[str, Any]]]:
+    """Return a CSV file's cells, with its columns called as the model calls them, and an answer for each row.
+
+    Raises:
+        InputError: It is no such table, columns are missing, or values are not allowed in their columns.
+    """
     columns = [column.name for column in served.card.columns]
+    cells = read_cells(content, label).called([*columns, served.card.target])
+    # Columns that the training left out, the class among them, may stay in the file.
+    known = cells.without([name for name in cells.header if name not in columns])
+    try:
+        return cells, served.records([dict(zip(known.header, row, strict=True)) for row in known.rows])
+    except InputError as error:
+        raise InputError(f"{label}: {error}") from error
+
+
+def _rows(served: ServedTable, file: str) -> Iterator[dict[str, Any]]:
     try:
         content = sys.stdin.buffer.read() if file == _STDIN else Path(file).read_bytes()
-        cells = read_cells(content, label).called([*columns, served.card.target])
-        # Columns that the training left out, the class among them, may stay in the file.
-        cells = cells.without([name for name in cells.header if name not in columns])
-        answers = served.records([dict(zip(cells.header, row, strict=True)) for row in cells.rows])
+        _, answers = rows_of(served, content, "standard input" if file == _STDIN else file)
     except IsADirectoryError:
         yield {"file": file, "error": f"{file}: this is a folder, and the model reads tables: name CSV files"}
     except OSError as error:
         yield {"file": file, "error": f"{file}: cannot be read ({error.strerror})"}
     except InputError as error:
-        words = str(error)
-        yield {"file": file, "error": words if words.startswith(label) else f"{label}: {words}"}
+        yield {"file": file, "error": str(error)}
     else:
         for number, item in enumerate(answers, 1):
             yield {"file": file, "row": number} | item

@@ -1,5 +1,6 @@
 """The commands for registered models, and the one that starts the pages of MLflow and Optuna."""
 
+import re
 from json import dumps
 from pathlib import Path
 from typing import Annotated
@@ -37,6 +38,39 @@ def predict(
     from trackdl.apps import predict as command
 
     command.show(command.predict(uri, files, split=split), top=top, as_json=json)
+
+
+def evaluate(
+    model: Name,
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER|CSV", help="Class folders, files named by their class, or a table with its target."
+        ),
+    ],
+    alias: Alias = None,
+    version: Version = None,
+    against: Annotated[
+        str | None, typer.Option(metavar="MODEL[@ALIAS|/VERSION]", help="Compare it with this one, by McNemar's test.")
+    ] = None,
+    preprocessing: Annotated[
+        list[str] | None,
+        typer.Option(help="report or mnist, instead of the model's own; given twice, both are compared."),
+    ] = None,
+    split: Annotated[bool, typer.Option("--split", help="Read all signs on an image; each is an example.")] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "--out", metavar="FILE", help="The page; by default reports/evaluate.html."),
+    ] = None,
+    browse: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    json: Json = False,
+) -> None:
+    """Judge a model on labelled images or rows of yours: accuracy with interval, confusion, mistakes; a tracked run."""
+    uri = _uri(model, alias, version)
+    other = _uri(*_parts(against)) if against else None
+    from trackdl.apps import evaluate as command
+
+    command.run(uri, source, other, preprocessing or [], split=split, output=output, browse=browse, as_json=json)
 
 
 def serve(
@@ -135,6 +169,14 @@ def promote(
     command.promote(model, str(version), why, force=force)
 
 
+def _parts(address: str) -> tuple[str, str | None, int | None]:
+    """Return the model, the alias and the version of MODEL, MODEL@ALIAS or MODEL/VERSION."""
+    name, sign, rest = re.fullmatch("(?:models:/)?([^@/]*)([@/]?)(.*)", address, re.DOTALL).groups()  # type: ignore[union-attr]
+    if sign == "/" and not (rest.isdecimal() and int(rest)):
+        raise InputError(f"--against {address}: {rest!r} is no version; give MODEL, MODEL@ALIAS or MODEL/VERSION")
+    return name, rest if sign == "@" else None, int(rest) if sign == "/" else None
+
+
 def _uri(model: str, alias: str | None, version: int | None) -> str:
     if alias and version:
         raise InputError("--alias and --version both name a version: give only one")
@@ -145,4 +187,4 @@ def _uri(model: str, alias: str | None, version: int | None) -> str:
     return f"models:/{model}/{version}" if version else f"models:/{model}@{alias or 'champion'}"
 
 
-COMMANDS = {"Look": (ui, compare, demo), "Models": (models, card, promote, predict, serve)}
+COMMANDS = {"Look": (ui, compare, demo), "Models": (models, card, promote, predict, evaluate, serve)}

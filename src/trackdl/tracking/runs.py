@@ -154,11 +154,14 @@ class Run:
         self._tables.append({"path": name, "type": "table"})
         self.tags({TABLES: json.dumps(self._tables)})
 
-    def describe(self, summary: str) -> None:
-        """Describe the run on its page, in Markdown: its result (`summary`), how it is repeated, and its figures."""
+    def describe(self, summary: str, again: str | None = None) -> None:
+        """Describe the run on its page, in Markdown: its result (`summary`), how it is repeated, and its figures.
+
+        `again` is the command that repeats it, if that is not to run its experiment.
+        """
         shown = sorted(self._pictures, key=lambda picture: "curve" not in picture)
         kept = [item["path"] for item in self._tables]
-        again = f"`trackdl run runs:/{self.id}/experiment.yaml` runs it again."
+        again = f"`{again or f'trackdl run runs:/{self.id}/experiment.yaml'}` runs it again."
         again += f" Its tables are among the artifacts: {', '.join(kept)}." if kept else ""
         self.tags({NOTE: "\n\n".join([summary, again, *shown])})
 
