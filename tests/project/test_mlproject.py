@@ -21,8 +21,9 @@ def test_entry_points_are_commands_and_those_of_experiments_have_files() -> None
     commands = {command.name or command.callback.__name__ for command in app.registered_commands}
     assert set(ENTRIES) <= commands
     files = {path.stem for path in (ROOT / "experiments").glob("*.yaml")}
-    assert set(ENTRIES) - {"main", "run", "recover"} <= files
-    assert {stem.partition("-")[0] for stem in files - {"report"}} == set(ENTRIES) - {"main", "run", "recover"}
+    of_experiments = set(ENTRIES) - {"main", "run", "recover", "examine"}
+    assert of_experiments <= files
+    assert {stem.partition("-")[0] for stem in files - {"report"}} == of_experiments
 
 
 def test_a_kind_has_a_module_and_a_class() -> None:
@@ -47,7 +48,7 @@ def test_the_ledger_knows_what_every_kind_measures() -> None:
 
 def test_entry_points_run_the_working_tree() -> None:
     for name, entry in ENTRIES.items():
-        argument = {"run": " {file}", "recover": " {experiment}"}.get(name, "")
+        argument = {"run": " {file}", "recover": " {experiment}", "examine": " {model}"}.get(name, "")
         assert entry["command"] == f"python src/trackdl {name}{argument}"
 
 

@@ -129,6 +129,28 @@ def compare(
     command.write(found, output, browse=browse)
 
 
+def examine(
+    model: Name,
+    alias: Alias = None,
+    version: Version = None,
+    image: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The image to look at; by default the first test example.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "--out", metavar="FILE", help="The page; by default reports/examine-MODEL.html."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Look inside a registered network: layers, filters, feature maps, mistakes, and what an answer depends on."""
+    uri = _uri(model, alias, version)
+    from trackdl.apps import examine as command
+
+    found = command.examine(uri, image)
+    kept = command.keep(found, output, f"trackdl examine {model} --version {found.version}")
+    command.show(found, kept, as_json=json)
+
+
 def models(
     names: Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", help="Only these.")] = None,
     everything: Annotated[
@@ -187,4 +209,4 @@ def _uri(model: str, alias: str | None, version: int | None) -> str:
     return f"models:/{model}/{version}" if version else f"models:/{model}@{alias or 'champion'}"
 
 
-COMMANDS = {"Look": (ui, compare, demo), "Models": (models, card, promote, predict, evaluate, serve)}
+COMMANDS = {"Look": (ui, compare, examine, demo), "Models": (models, card, promote, predict, evaluate, serve)}

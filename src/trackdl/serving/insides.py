@@ -2,7 +2,7 @@
 
 import threading
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,26 @@ from trackdl.serving.images import ServedImages
 
 MOST_MAPS, _SIDE = 32, 64  # shown; larger maps are averaged down
 _STEPS, _VALUES = 16, 200_000  # a batch of at most so many steps and, if the image is large, values
+
+
+@dataclass(frozen=True)
+class Step:
+    """A layer in use: its name in the network, and what a batch is before and after it."""
+
+    name: str
+    layer: nn.Module
+    inputs: Tensor
+    outputs: Tensor
+
+    @property
+    def title(self) -> str:
+        """The layer's name and kind."""
+        return f"{self.name}: {type(self.layer).__name__}"
+
+    @property
+    def parameters(self) -> int:
+        """The number of the layer's parameters."""
+        return sum(parameter.numel() for parameter in self.layer.parameters())
 
 
 @dataclass(frozen=True)
@@ -42,7 +62,8 @@ def look_inside(served: ServedImages, pixels: Tensor) -> Insides:
     steps = max(1, min(_STEPS, _VALUES // pixels.numel()))
     along = (torch.arange(steps) + 0.5).view(-1, 1, 1, 1) / steps
     with torch.inference_mode():
-        maps, (output,) = _first_maps(served.model, served.card.normalise(pixels.unsqueeze(0)))
+        layers, (output,) = trace(served.model, served.card.normalise(pixels.unsqueeze(0)))
+    maps = next((step.outputs[0] for step in layers if isinstance(step.layer, nn.Conv2d)), None)
     best, second = output.topk(2).indices.tolist()
     with torch.enable_grad():
         inputs = (blank + along * (pixels - blank)).requires_grad_()
@@ -54,23 +75,37 @@ def look_inside(served: ServedImages, pixels: Tensor) -> Insides:
     return Insides(shown, channels, _reduced(shares.unsqueeze(0))[0], served.card.classes[second])
 
 
-def _first_maps(model: nn.Module, inputs: Tensor) -> tuple[Tensor | None, Tensor]:
-    """Return what the first convolution makes of one input, [maps, height, width] or None, and the outputs."""
-    found: list[Tensor] = []
+def trace(model: nn.Module, inputs: Tensor) -> tuple[list[Step], Tensor]:
+    """Return a network's layers in the order in which it uses them for a batch, and its outputs.
+
+    A network that uses its layers twice, because it averages over an image and its mirror image, is traced once.
+    """
+    steps: list[Step] = []
     here = threading.get_ident()  # other threads use the model meanwhile
 
-    def keep(_layer: nn.Module, _inputs: Any, outputs: Tensor) -> None:
-        if threading.get_ident() == here and not found:
-            found.append(outputs[0])
+    def keep(name: str, layer: nn.Module, given: tuple[Tensor, ...], outputs: Tensor) -> None:
+        if threading.get_ident() == here:
+            steps.append(Step(name, layer, given[0], outputs))
 
-    layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d)]
-    hooks = [layer.register_forward_hook(keep) for layer in layers]
+    layers = [(name, layer) for name, layer in model.named_modules() if not any(layer.children())]
+    hooks = [layer.register_forward_hook(partial(keep, name)) for name, layer in layers]
     try:
-        outputs = model(inputs)
+        outputs: Tensor = model(inputs)
     finally:
         for hook in hooks:
             hook.remove()
-    return (found[0] if found else None), outputs
+    learnt = [step.name if step.parameters else "" for step in steps]
+    again = [place for place, name in enumerate(learnt) if name and name in learnt[:place]]
+    return steps[: again[0] if again else None], outputs
+
+
+def features(model: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what a network's head, its last linear layer, takes for a batch, [n, width], and the outputs."""
+    found: list[Tensor] = []
+    head = [layer for layer in model.modules() if isinstance(layer, nn.Linear)][-1]
+    with head.register_forward_pre_hook(lambda _layer, given: found.append(given[0])), torch.inference_mode():
+        outputs: Tensor = model(inputs)
+    return found[0], outputs
 
 
 def _reduced(maps: Tensor) -> Tensor:

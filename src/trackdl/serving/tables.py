@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from trackdl.data.tables.schema import check_rows
 from trackdl.errors import InputError
@@ -23,6 +23,11 @@ class ServedTable:
     card: TableCard
 
     @torch.inference_mode()
+    def probabilities(self, rows: pd.DataFrame) -> Tensor:
+        """Return the probabilities by class, float64 [n, classes], of rows that have been checked."""
+        each: Tensor = self.model(torch.from_numpy(self.card.preparation.apply(rows))).double()
+        return each if each.ndim == 2 else torch.stack([1 - each, each], dim=1)
+
     def records(self, model_input: Any) -> list[dict[str, Any]]:
         """Return a label and the probabilities by class for each row of a frame, a record or a list of records.
 
@@ -32,13 +37,10 @@ class ServedTable:
         rows = _rows(model_input)
         if len(rows) > MAX_ROWS:
             raise InputError(f"{len(rows):,} rows at once; at most {MAX_ROWS:,} are allowed. Send fewer at a time.")
-        inputs = self.card.preparation.apply(check_rows(rows, self.card.columns))
-        classes, each = self.card.classes, self.model(torch.from_numpy(inputs)).double()
+        classes, each = self.card.classes, self.probabilities(check_rows(rows, self.card.columns))
         if not each.isfinite().all():
             number = int(each.reshape(len(each), -1).isfinite().all(dim=1).int().argmin()) + 1
             raise InputError(f"row {number}: its numbers are too large for the network")
-        if each.ndim == 1:
-            each = torch.stack([1 - each, each], dim=1)
         # Of two classes that are equally probable, the first.
         labels = each.argmax(dim=1).tolist()
         return [

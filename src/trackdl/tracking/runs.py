@@ -165,13 +165,15 @@ class Run:
         again += f" Its tables are among the artifacts: {', '.join(kept)}." if kept else ""
         self.tags({NOTE: "\n\n".join([summary, again, *shown])})
 
-    def figure(self, figure: Figure, name: str) -> None:
-        """Log a figure as the artifact `name`, in the format of the name's ending."""
+    def figure(self, figure: Figure, name: str) -> bytes:
+        """Log a figure as the artifact `name`, in the format of the name's ending; return its content."""
         with self._made(name) as path:
             figure.savefig(path)
+            content = path.read_bytes()
         # MLflow's pages show a picture at its own width, which must not be more than theirs.
         sign = "!" if figure.get_figwidth() * figure.dpi <= _WIDEST else ""
         self._pictures.append(f"{sign}[{name}]({pages.artifact(self.id, name)})")
+        return content
 
     def content(self, content: bytes, name: str) -> None:
         """Log the artifact `name` by its content."""
