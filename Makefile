@@ -7,7 +7,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 COMPILE = $(BIN)/uv pip compile --quiet --no-emit-index-url --no-header --universal --python-version 3.11
 # Without those that need a parameter: `run` here is the whole report.
-ENTRIES := $(filter-out run recover,$(shell sed -n 's/^  \([a-z]*\):$$/\1/p' MLproject))
+ENTRIES := $(shell awk '/^    command:/ && last ~ /^  [a-z]*:$$/ {gsub("[ :]", "", last); print last} {last = $$0}' MLproject)
 
 export MLFLOW_DISABLE_TELEMETRY ?= true
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from support.served import add_heart, add_pictures, content, letter
 from trackdl import spec
-from trackdl.apps import examine, html
+from trackdl.apps import examine, html_page
 from trackdl.cli import app as cli
 from trackdl.errors import InputError
 from trackdl.tasks import classify, table, transfer
@@ -211,6 +211,6 @@ def test_a_file_that_it_did_not_write_stays(tracking: str, tmp_path: Path) -> No
     assert isinstance(error, InputError)
     assert "`trackdl examine` did not write it" in str(error)
     assert (tmp_path / "mine.html").read_text() == "mine"
-    page = html.render("compare", sides=[], tables=[], curves="", images=[], notes=[])
+    page = html_page.render("compare", sides=[], tables=[], curves="", images=[], notes=[])
     (tmp_path / "mine.html").write_text(page)
     assert "did not write it" in str(run("heart-mlp", "--out", tmp_path / "mine.html").exception)

@@ -34,7 +34,7 @@ def test_a_command_is_understood(line: str) -> None:
 
 def test_every_command_for_models_is_told() -> None:
     told = {line.split()[1] for line in LINES if line.startswith("trackdl ")}
-    assert told == {"predict", "serve", "demo", "ui", "models", "card", "promote"}
+    assert told == {"predict", "evaluate", "serve", "demo", "ui", "models", "card", "promote"}
 
 
 def test_the_request_and_the_answer_are_json() -> None:

@@ -123,7 +123,7 @@ class Evaluation:
         ]
         tests = [
             f"Only {self.sides[0].title} is right on {test.only_first:,}, only {side.title} on {test.only_second:,}:"
-            f" McNemar's exact test, p = {test.p:.2g}"
+            f" McNemar's exact test, p {'< 0.0001' if test.p < 1e-4 else f'= {test.p:.2g}'}"
             for side, test in zip(self.sides[1:], self.paired, strict=True)
         ]
         unknown = [
@@ -200,7 +200,7 @@ def _sides(uri: str, against: str | None, preprocessing: Sequence[str]) -> list[
         if not isinstance(served, ServedImages) or own not in may:
             raise InputError(f"--preprocessing {name}: the preprocessing of {named} ({own}) cannot be replaced")
         other = ServedImages(served.model, served.card.model_copy(update={"preprocessing": name}))
-        sides.append(Side(f"{named}, {name}", replace(model, served=other)))
+        sides.append(Side(f"{named} ({name})", replace(model, served=other)))
     if against:
         second = load(against)
         title, cards = f"{second.name} version {second.version}", (model.served.card, second.served.card)
