@@ -69,12 +69,15 @@ def filters(weights: Array, maps: Array, title: str) -> Figure:
 def feature_maps(layers: Sequence[tuple[str, Array]], title: str) -> Figure:
     """Draw what layers make of one image, from the first: maps, [n, height, width], side by side, or values, [n]."""
     tiled = [(name, _tiles(values)) for name, values in layers]
-    heights = [max(0.35, 7.6 * tiles.shape[0] / tiles.shape[1]) for _, tiles in tiled]
+    flat = [values.ndim == 1 for _, values in layers]
+    heights = [
+        (0.35 if one else 7.6 / tiles.shape[1]) * len(tiles) for one, (_, tiles) in zip(flat, tiled, strict=True)
+    ]
     figure = NamesFigure(figsize=(8, sum(heights) + 0.45 * len(tiled) + 0.4), layout="constrained")
     figure.suptitle(title)
     every = figure.subplots(len(tiled), 1, height_ratios=heights, squeeze=False)[:, 0]
-    for axes, (name, tiles) in zip(every, tiled, strict=True):
-        axes.imshow(tiles, cmap="viridis", interpolation="none", aspect="equal" if tiles.shape[0] > 4 else "auto")
+    for axes, one, (name, tiles) in zip(every, flat, tiled, strict=True):
+        axes.imshow(tiles, cmap="viridis", interpolation="none", aspect="auto" if one else "equal")
         axes.set_title(name, fontsize=9, loc="left")
         axes.set_axis_off()
     return figure
@@ -113,7 +116,9 @@ def scatter(places: Mapping[str, Array], labels: NDArray[np.int64], classes: Seq
     figure, panels = new_panels(len(places), len(places), 5, 5, title)
     colours = mpl.colormaps["tab20" if len(classes) <= 20 else "hsv"].resampled(max(len(classes), 2))
     for axes, (way, points) in zip(panels, places.items(), strict=True):
-        axes.scatter(points[:, 0], points[:, 1], c=colours(labels), s=9, linewidths=0, alpha=0.8)
+        axes.scatter(
+            points[:, 0], points[:, 1], c=colours(labels), s=9 if len(points) > 200 else 40, linewidths=0, alpha=0.8
+        )
         for label in np.unique(labels):
             middle = np.median(points[labels == label], axis=0)
             box = {"facecolor": "white", "alpha": 0.75, "edgecolor": colours(label), "pad": 1.5}
