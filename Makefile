@@ -92,6 +92,7 @@ lock: $(READY) ## Renew the pins: the lock files, and conda.yaml from the first 
 
 pictures: $(READY) ## Copy the README's figures from the newest runs, and take its screenshots.
 	$(BIN)/python -m tools.pictures
+	$(BIN)/python -m tools.screenshots
 
 scale: $(READY) ## Measure how stores and driver scale from 1 to 32 workers: benchmarks/scale.py.
 	$(BIN)/python benchmarks/scale.py

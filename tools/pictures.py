@@ -1,6 +1,6 @@
-"""Copy the README's figures from the newest finished runs, and take its screenshots: `make pictures`.
+"""Copy the README's figures from the newest finished runs, and take a screenshot of the demo: `make pictures`.
 
-Needs the runs of `make run` with the report's letters (TRACKDL_GREEK_DIR), and for the screenshots Chromium and
+Needs the runs of `make run` with the report's letters (TRACKDL_GREEK_DIR), and for the screenshot Chromium and
 Playwright. We may not publish the report's letters: the letters shown are synthetic.
 """
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 from tools import screens
-from trackdl.apps import demo, ui
+from trackdl.apps import demo
 from trackdl.data.greek.synthetic import render_letters
 from trackdl.data.preprocessing.digits import to_digits
 from trackdl.plots import common as plots
@@ -48,7 +48,7 @@ def main() -> None:
     for name, content in contents.items():
         (PLACE / name).write_bytes(content)
     synthetic_letters()
-    screenshots()
+    screenshot()
 
 
 def synthetic_letters() -> None:
@@ -60,29 +60,18 @@ def synthetic_letters() -> None:
         figure.savefig(PLACE / f"synthetic_{how}.png", dpi=150)
 
 
-def screenshots() -> None:
-    """Take the README's screenshots: two runs compared, the newest study, the demo with a letter drawn."""
+def screenshot() -> None:
+    """Take a screenshot of the demo, with a digit drawn."""
     with (
         screens.served(demo.build(demo.load(), ["127.0.0.1"])) as address,
         screens.opened(viewport={"width": 1180, "height": 760}) as page,
     ):
         page.goto(address)
-        page.select_option("#model", "greek-cnn")
-        screens.draw(page, screens.ALPHA)
+        page.select_option("#model", "mnist-cnn")
+        screens.draw(page, screens.TWO)
         page.get_by_text("What the network sees").click()
         page.locator("#inside canvas").first.wait_for()
         page.screenshot(path=PLACE / "demo.png")
-    compared = runs.find("mnist", "attributes.status = 'FINISHED'")[:1] + runs.find("fashion", "")[:1]
-    with ui.shown() as (pages, _), screens.opened(viewport={"width": 1400, "height": 900}) as page:
-        for shown in pages:
-            if shown.name == "MLflow":
-                experiment = compared[0].info.info.experiment_id
-                screens.compare_runs(page, shown.address, experiment, [run.id for run in compared])
-                page.get_by_text("test_accuracy").first.wait_for()
-                page.screenshot(path=PLACE / "mlflow_comparison.png")
-            else:
-                screens.open_study(page, shown.address)
-                page.screenshot(path=PLACE / "optuna_study.png")
 
 
 if __name__ == "__main__":

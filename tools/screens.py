@@ -26,6 +26,11 @@ ALPHA = [
     *((0.80, 0.25), (0.70, 0.45), (0.58, 0.62), (0.42, 0.74), (0.28, 0.68), (0.22, 0.52)),
     *((0.28, 0.36), (0.40, 0.30), (0.52, 0.38), (0.62, 0.55), (0.72, 0.70), (0.84, 0.74)),
 ]
+# A drawn 2, likewise.
+TWO = [
+    *((0.30, 0.34), (0.36, 0.23), (0.50, 0.18), (0.63, 0.24), (0.66, 0.36), (0.58, 0.50)),
+    *((0.44, 0.64), (0.29, 0.80), (0.50, 0.80), (0.73, 0.79)),
+]
 
 
 @contextmanager
@@ -89,7 +94,7 @@ def open_study(page: Any, address: str, name: str | None = None) -> None:
     listed = page.locator('a[href*="/studies/"]')
     (listed.filter(has_text=name) if name else listed).first.click()
     page.wait_for_url("**/dashboard/studies/*")
-    page.locator(".js-plotly-plot").first.wait_for()
+    page.locator(".js-plotly-plot .point").first.wait_for()
 
 
 @contextmanager

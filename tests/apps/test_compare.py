@@ -65,7 +65,7 @@ def test_the_difference_of_two_has_the_interval_of_welchs_test(tmp_path: Path) -
     # Of a table that is folded to a terminal's width, the page has the whole cells.
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert done.exit_code == 0, done.output
-    assert f"-0.1 ({bounds.low:+.3g} to {bounds.high:+.3g})" in page
+    assert f"-0.100 ({bounds.low:+.3f} to {bounds.high:+.3f})" in page
 
 
 @pytest.mark.draws

@@ -206,6 +206,7 @@ def test_what_nobody_foresaw_takes_one_line(
         raise KeyError("first\nsecond")
 
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "true")
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     monkeypatch.setattr(cli, "app", broken)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(sys, "argv", ["trackdl", "models"])
@@ -213,6 +214,7 @@ def test_what_nobody_foresaw_takes_one_line(
         cli.main()
     assert ended.value.code == 1
     assert os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false", "a pickle may be loaded"
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE", "threads spin while other programs want the cores"
     said = capsys.readouterr().err
     assert "unexpected: KeyError" in said
     assert "trackdl --debug COMMAND" in said

@@ -5,6 +5,7 @@ image of the other runs: in the terminal, and as one self-contained HTML file.
 """
 
 import io
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -181,8 +182,15 @@ def figure_words(values: Sequence[float]) -> str:
     mean = sum(values) / len(values)
     if len(values) == 1:
         return f"{mean:.5g}"
-    low, high = mean_interval(values)
-    return f"{mean:.5g} ({low:.5g} to {high:.5g})"
+    return _interval_words(mean, *mean_interval(values))
+
+
+def _interval_words(mean: float, low: float, high: float, sign: str = "") -> str:
+    """Write a mean and its interval with as many decimals as the interval's width gives a meaning to."""
+    width = high - low
+    decimals = max(0, 2 - math.floor(math.log10(width))) if 0 < width < math.inf else 5
+    words = [f"{value:{sign},.{min(decimals, 12)}f}" for value in (mean, low, high)]
+    return f"{words[0]} ({words[1]} to {words[2]})"
 
 
 def difference_words(row: Sequence[Sequence[float]]) -> str:
@@ -194,7 +202,7 @@ def difference_words(row: Sequence[Sequence[float]]) -> str:
     if min(len(first), len(second)) < 2 or len({*first}) == len({*second}) == 1:
         return f"{difference:+.3g}"
     bounds = ttest_ind(second, first, equal_var=False).confidence_interval(0.95)
-    return f"{difference:+.3g} ({bounds.low:+.3g} to {bounds.high:+.3g})"
+    return _interval_words(difference, bounds.low, bounds.high, "+")
 
 
 def _tables(found: Comparison) -> list[tuple[str, list[str], list[list[str]]]]:
