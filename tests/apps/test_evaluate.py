@@ -1,6 +1,7 @@
 """`trackdl evaluate`: a model judged on labelled images and rows, and compared with another on the same ones."""
 
 import json
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,7 @@ def test_a_model_is_judged_by_what_predict_answers(
     kept = mlflow.get_run(found["run"])
     assert kept.info.status == "FINISHED"
     assert kept.data.metrics["test_accuracy"] == pytest.approx(one["accuracy"])
+    assert f"`trackdl evaluate greek-cnn {letters}` runs it again" in kept.data.tags["mlflow.note.content"]
     assert (kept.data.tags["trackdl.kind"], kept.data.params["version"]) == ("evaluate", "1")
     (dataset,) = kept.inputs.dataset_inputs
     assert dataset.dataset.name == "letters"
@@ -115,6 +117,7 @@ def test_two_versions_are_compared_on_the_same_examples(letters: Path, tmp_path:
     assert test["only_first"] - test["only_second"] == found["models"][0]["right"] - found["models"][1]["right"]
     assert mlflow.get_run(found["run"]).data.metrics["mcnemar_1_p"] == test["p"]
     assert "itself" in refused("greek-cnn", letters, "--against", "greek-cnn/1")
+    assert "give MODEL, MODEL@ALIAS or MODEL/VERSION" in refused("greek-cnn", letters, "--against", "")
     assert "'x' is no version" in refused("greek-cnn", letters, "--against", "greek-cnn/x")
     add_pictures("mnist-cnn")
     assert "classes must be the same" in refused("greek-cnn", letters, "--against", "mnist-cnn")
@@ -132,6 +135,7 @@ def test_both_preprocessings_are_compared(tmp_path: Path) -> None:
     # `report` takes a blank image, and `mnist` does not: neither is judged by it.
     assert [one["examples"] for one in found["models"]] == [2, 2]
     assert [item["file"] for item in found["left_out"]] == ["alpha/blank.png"]
+    assert "does not look for signs" in refused("greek-cnn", tmp_path / "letters", "--split")
     assert "may be report or mnist" in refused("greek-cnn", tmp_path / "letters", "--preprocessing", "x")
 
 
@@ -145,9 +149,10 @@ def test_what_cannot_be_used_and_copies_are_left_out_and_named(
     (letters / "alpha" / "notes.txt").write_text("no image")
     digit(50).save(tmp_path / "outside.png")
     (letters / "alpha" / "link.png").symlink_to(tmp_path / "outside.png")
+    (letters / "alpha" / "loop.png").symlink_to("loop.png")
     found = judged(tmp_path / "page.html", "greek-cnn", letters)
     why = {item["file"]: item["why"] for item in found["left_out"]}
-    assert set(why) == {"alpha/0.png", "alpha/notes.txt", "alpha/link.png"}
+    assert set(why) == {"alpha/0.png", "alpha/notes.txt", "alpha/link.png", "alpha/loop.png"}
     assert why["alpha/0.png"] == "a copy of training image alpha/first.png of greek-cnn version 1"
     assert why["alpha/notes.txt"].startswith("not an image")
     assert why["alpha/link.png"] == "a link out of the folder"
@@ -165,6 +170,8 @@ def test_a_folder_that_cannot_be_judged_is_refused_and_a_sheet_is_split(letters:
     assert "this is not one" in refused("greek-cnn", letters / "gamma-6.png")
     (tmp_path / "empty").mkdir()
     assert "no images in this folder" in refused("greek-cnn", tmp_path / "empty")
+    Path(os.fsdecode(bytes(tmp_path) + b"/empty/alpha_\xe9.png")).write_bytes(content(digit(1)))
+    assert "the name is no UTF-8" in refused("greek-cnn", tmp_path / "empty")
     only = tmp_path / "only"
     (only / "alpha").mkdir(parents=True)
     digit(1).save(only / "alpha" / "1.png")
@@ -196,6 +203,23 @@ def test_a_folder_that_cannot_be_judged_is_refused_and_a_sheet_is_split(letters:
 )
 def test_a_files_name_begins_with_its_class(name: str, found: str | None) -> None:
     assert evaluate._class_of(name, ["1", "7", "T-shirt/top"], folder=False) == found
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("10.png", "10"),
+        ("1_0.png", "1"),
+        ("4-1.png", "4"),
+        ("4 (1).png", "4"),
+        ("alpha1_0.png", "alpha1"),
+        ("alpha10.png", "alpha10"),
+        ("cafe\u0301_1.png", "caf\u00e9"),
+    ],
+)
+def test_a_sign_between_digits_parts_them(name: str, found: str) -> None:
+    classes = ["1", "10", "4", "41", "alpha1", "alpha10", "caf\u00e9"]
+    assert evaluate._class_of(name, classes, folder=False) == found
 
 
 def heart(tmp_path: Path, *classes: str) -> Path:

@@ -1,6 +1,7 @@
 """`trackdl examine`: any network, its data here or not, in a run, on a page and as JSON."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -113,10 +114,12 @@ def test_any_network_is_shown(
     assert ("no convolution" in " ".join(numbers["notes"])) is without_filters
     assert {"pictures/network.png", "pictures/feature_maps.png", "pictures/embedding.png"} <= artifacts
     assert page.count("<img") == len(artifacts) == page.count('src="data:image/png;base64,')
-    assert "http" not in page.replace("http-equiv", "")
+    assert "http" not in re.sub('src="data:[^"]*"', "", page)
     logged = client.get_run(numbers["run"])
     assert logged.info.status == "FINISHED"
     assert logged.data.metrics["test_accuracy"] == scores["value"]
+    trained = client.get_run(client.get_model_version("stripes-rows", "1").run_id)
+    assert trained.data.metrics["test_accuracy"] == pytest.approx(scores["value"])
     kept = {item.path for item in client.list_artifacts(numbers["run"])}
     assert {"examination.html", "layers.json", "per_class.json", "first_outputs.json"} <= kept
 
@@ -128,7 +131,10 @@ def test_an_image_of_ones_own_is_examined_and_its_copy_is_nearest(folder: Path, 
     numbers, page = found("stripes-rows", "--image", tmp_path / "copy.png")
     assert numbers["image"]["neighbours"][0]["distance"] == pytest.approx(0, abs=1e-4)
     assert numbers["image"]["truth"] is None
-    assert str(tmp_path / "copy.png") in page
+    assert "copy.png" in page
+    assert str(tmp_path) not in page, "where a user keeps files is nobody's business"
+    note = mlflow.get_run(numbers["run"]).data.tags["mlflow.note.content"]
+    assert f"trackdl examine stripes-rows --version 1 --image {tmp_path / 'copy.png'}" in note
     (tmp_path / "no.png").write_text("no image")
     for file, said in ((tmp_path / "no.png", "not an image"), (tmp_path / "none.png", "it is not there")):
         error = run("stripes-rows", "--image", file).exception
@@ -174,6 +180,9 @@ def test_a_transferred_network_is_not_said_to_be_tested(folder: Path) -> None:
     numbers, _ = found("stripes-places")
     assert numbers["accuracy"]["of"] == "images that it learnt from"
     assert any("no test images" in note for note in numbers["notes"])
+    logged = mlflow.get_run(numbers["run"]).data.metrics
+    assert logged["train_accuracy"] == numbers["accuracy"]["value"]
+    assert "test_accuracy" not in logged
     assert 1 not in [row["training_image"] for row in numbers["image"]["neighbours"]], "it is the image itself"
 
 
@@ -193,6 +202,21 @@ def test_a_table_has_importance_and_dependence(folder: Path) -> None:
     assert all(0 <= mean <= 1 for mean in means)
     assert page.count("<img") == 4
     assert "--image is for models of images" in str(run("stripes-people", "--image", "x.png").exception)
+
+
+@pytest.mark.draws
+def test_a_table_of_numbers_alone_is_examined_and_a_column_of_zeros_is_noted(folder: Path) -> None:
+    rows = [f"{place % 50},{place if place % 25 == 0 else 0},{int(place % 50 > 24)}\n" for place in range(3_000)]
+    (folder / "people.csv").write_text("age,rare,stage\n" + "".join(rows))
+    (folder / "people.yaml").write_text(PEOPLE.replace("epochs: 60, batch_size: 8", "epochs: 5, batch_size: 64"))
+    table.run(spec.load(folder / "people.yaml", spec.TableSpec))
+    numbers, _ = found("stripes-people")
+    means = numbers["dependence"]["columns"]["age"]
+    assert numbers["dependence"]["class"] == "1"
+    assert means[max(means, key=float)] > 0.9 > 0.1 > means[min(means, key=float)]
+    assert "rare" not in numbers["dependence"]["columns"]
+    assert any("The effect of the column rare is not shown" in note for note in numbers["notes"])
+    assert not any("mean of 1" in note for note in numbers["notes"])
 
 
 def test_models_whose_run_has_no_such_data_are_shown_without(tracking: str, tmp_path: Path) -> None:  # noqa: ARG001

@@ -218,3 +218,14 @@ def test_a_file_with_one_word_changed_is_valid_or_an_input_error(word: str, new:
     else:
         message = "x.yaml"
     assert message.startswith("x.yaml")
+
+
+def test_a_logged_experiment_is_read_whatever_report_is_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = spec.named("mnist")
+    text = spec.to_yaml(ours)
+    monkeypatch.setenv("TRACKDL_REPORT", str(tmp_path))
+    with pytest.raises(InputError):
+        spec.parse(text, "x.yaml", spec.ClassifySpec)
+    read = spec.logged(text, "x.yaml")
+    assert isinstance(read, spec.ClassifySpec)
+    assert (read.data, read.network, read.training) == (ours.data, ours.network, ours.training)

@@ -1,6 +1,7 @@
 """What anybody has named, a file or a class, is shown as text: it never moves the cursor or forges a colour."""
 
 import io
+import json
 import logging
 import sys
 
@@ -26,6 +27,14 @@ def test_a_name_with_a_newline_forges_no_line(capsys: pytest.CaptureFixture[str]
     record = logging.makeLogRecord({"msg": "skipped: %s", "args": ("x\nERROR y",)})
     assert console._plain_record(record)
     assert record.getMessage() == "skipped: x\n  ERROR y"
+
+
+def test_json_stays_json_whatever_a_name_holds(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "a\x85b\x1b[31m\u202ec\n\td"
+    console.say_json({"name": name})
+    said = capsys.readouterr().out
+    assert json.loads(said) == {"name": name}
+    assert not {"\x85", "\x1b", "\u202e"} & set(said)
 
 
 def test_a_bar_shows_names_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,9 @@ Every model is judged on the same examples: what one of them cannot use, or was 
 
 import hashlib
 import io
-import json
+import os
+import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -31,7 +33,7 @@ from trackdl.data.tables.table import MAX_BYTES
 from trackdl.errors import InputError
 from trackdl.plots import answers as plots
 from trackdl.serving import ImageCard, ServedImages, ServedTable, TableCard, as_pixels
-from trackdl.system.console import counted, print_table, progress, say
+from trackdl.system.console import counted, print_table, progress, say, say_json
 from trackdl.system.findings import first_few
 from trackdl.system.paths import read_bounded, visible_files
 from trackdl.tracking import runs
@@ -121,6 +123,8 @@ class Evaluation:
             f" (exact 95 % interval {one.low:.1%} to {one.high:.1%})"
             for side, one in zip(self.sides, self.judged, strict=True)
         ]
+        if self.left_out:
+            accuracies[0] += f"; {len(self.left_out):,} left out"
         tests = [
             f"Only {self.sides[0].title} is right on {test.only_first:,}, only {side.title} on {test.only_second:,}:"
             f" McNemar's exact test, p {'< 0.0001' if test.p < 1e-4 else f'= {test.p:.2g}'}"
@@ -172,6 +176,9 @@ def evaluate(
     table, title = isinstance(sides[0].model.served, ServedTable), sides[0].title
     if table and split:
         raise InputError(f"{title} is a model of table rows: --split is for images")
+    if odd := [side for side in sides if split and side.preprocessing != "mnist"]:
+        how = f"its preprocessing is {odd[0].preprocessing}, not mnist"
+        raise InputError(f"--split: {odd[0].title} does not look for signs ({how}): cut the images")
     if not source.exists() or table == source.is_dir():
         what, expected = ("table rows", "a CSV file with their classes") if table else ("images", _LAYOUT)
         wrong = "this is not one" if source.exists() else "it is not there"
@@ -206,6 +213,9 @@ def _sides(uri: str, against: str | None, preprocessing: Sequence[str]) -> list[
         title, cards = f"{second.name} version {second.version}", (model.served.card, second.served.card)
         if title == named and not preprocessing:
             raise InputError(f"--against: this is {named} itself; name another version or model")
+        targets = {card.target for card in cards if isinstance(card, TableCard)}
+        if len(targets) > 1:
+            raise InputError(f"--against: {title} and {named} predict other columns: {first_few(sorted(targets))}")
         if type(cards[0]) is not type(cards[1]) or set(cards[0].classes) != set(cards[1].classes):
             ours, theirs = (first_few(card.classes) for card in cards)
             raise InputError(f"--against: {title} answers {theirs}, and {named} {ours}; their classes must be the same")
@@ -216,8 +226,9 @@ def _sides(uri: str, against: str | None, preprocessing: Sequence[str]) -> list[
 def _of_images(sides: list[Side], folder: Path, *, split: bool) -> Evaluation:
     """Classify the images of a folder; of most of them the answers alone are kept."""
     true = _labelled(folder, sides[0])
-    linked = [path for path in true if not path.resolve().is_relative_to(folder.resolve())]
-    left_out = [(path.relative_to(folder).as_posix(), "a link out of the folder") for path in linked]
+    root = os.path.realpath(folder)  # of links that lead in a circle too
+    linked = {path for path in true if not Path(os.path.realpath(path)).is_relative_to(root)}
+    left_out = [(path.relative_to(folder).as_posix(), "a link out of the folder") for path in true if path in linked]
     names = [str(path) for path in true if path not in linked]
     examples: list[Example] = []
     digest = hashlib.sha256()
@@ -274,6 +285,8 @@ def _labelled(folder: Path, side: Side) -> dict[Path, str]:
         InputError: There is no file, or a file is of none of the model's classes.
     """
     places = {path: path.relative_to(folder).parts for path in visible_files(folder)}
+    if odd := [str(path) for path in places if not str(path).isprintable() and "\udc80" <= max(str(path)) <= "\udcff"]:
+        raise InputError(f"{folder}: {first_few([repr(name) for name in odd])}: the name is no UTF-8; rename it")
     if not places:
         raise InputError(f"{folder}: no images in this folder; expected {_LAYOUT}")
     named = {parts[0]: _class_of(parts[0], side.classes, folder=len(parts) > 1) for parts in places.values()}
@@ -288,14 +301,18 @@ def _labelled(folder: Path, side: Side) -> dict[Path, str]:
 
 def _class_of(name: str, classes: Sequence[str], *, folder: bool) -> str | None:
     """Return the class that a folder's name is, or that a file's name begins with: alpha_1.png, beta2.png, 7-b.jpg."""
-    stem = name if folder else Path(name).stem
+    stem = unicodedata.normalize("NFC", name if folder else Path(name).stem)
+    composed = {unicodedata.normalize("NFC", one): one for one in classes}
     ends = [
         end
         for end in range(len(stem) - 1, 0, -1)
         if not folder and (not stem[end].isalnum() or (stem[end].isdigit() and stem[end - 1].isalpha()))
     ]
-    found = (called([stem[:end]], classes)[0] for end in [len(stem), *ends])
-    return next((one for one in found if one in classes), None)
+    parts = [stem[:end] for end in [len(stem), *ends]]
+    # A sign between two digits parts them: 1_0 is no 10.
+    tried = [part for part in parts if part in composed or not re.search(r"\d[\W_]+\d", part)]
+    found = (called([part], list(composed))[0] for part in tried)
+    return next((composed[one] for one in found if one in composed), None)
 
 
 def _of_table(sides: list[Side], file: Path) -> Evaluation:
@@ -315,9 +332,11 @@ def _classes_in(cells: Cells, side: Side) -> list[str]:
         InputError: There is no target, or in a row it is missing or none of the model's classes.
     """
     with runs.download(f"runs:/{side.model.run_id}/experiment.yaml") as path:
-        own = spec.parse(path.read_text(encoding="utf-8"), f"{side.title}'s experiment", spec.TableSpec).data
+        experiment = spec.logged(path.read_text(encoding="utf-8"), f"{side.title}'s experiment")
+    own = cast("spec.TableSpec", experiment).data
     target = cast("TableCard", side.model.served.card).target
     data = (HEART if own.dataset == "heart" else own).model_copy(update={"target": target})
+    cells = cells.without([])  # which refuses two columns of one name
     check_target(cells, data)
     names = {text_of(key): name for key, name in data.classes.items()}
     keys = [class_of(row[cells.header.index(target)], data) for row in cells.rows]
@@ -328,16 +347,19 @@ def _classes_in(cells: Cells, side: Side) -> list[str]:
     return found
 
 
-def run(uri: str, source: Path, *how: Any, split: bool, output: Path | None, browse: bool, as_json: bool) -> None:
-    """Judge a model as `evaluate` does, log the run, write the page, and print the result."""
+def run(
+    uri: str, source: Path, *how: Any, split: bool, output: Path | None, browse: bool, as_json: bool, command: str
+) -> None:
+    """Judge a model as `evaluate` does, log the run, write the page, and print the result; `command` makes it again."""
     file = html_page.claim(output, "evaluate")
     found = evaluate(uri, source, *how, split=split)
-    shown = [(one, *_pictures(one)) for one in found.examples[:_MOST_SHOWN]]
+    brought: dict[Path, str] = {}
+    shown = [(one, *_pictures(one, brought)) for one in found.examples[:_MOST_SHOWN]]
     page = html_page.render("evaluate", found=found, shown=shown)
-    run_id = _track(found, page, split=split)
+    run_id = _track(found, page, command, split=split)
     html_page.write(page, file, browse=browse)
     if as_json:
-        say(json.dumps(found.as_json() | {"run": run_id}, indent=1, ensure_ascii=False), whole=True)
+        say_json(found.as_json() | {"run": run_id})
         return
     for words in found.words:
         say(words)
@@ -357,7 +379,7 @@ def run(uri: str, source: Path, *how: Any, split: bool, output: Path | None, bro
     say(f"The page is {file}, the run {run_id}")
 
 
-def _track(found: Evaluation, page: str, *, split: bool) -> str:
+def _track(found: Evaluation, page: str, command: str, *, split: bool) -> str:
     """Log an evaluation as a run; return its id."""
     first, side, name = found.judged[0], found.sides[0], found.source.resolve().name
     rows: list[dict[str, Any]] = [
@@ -369,6 +391,7 @@ def _track(found: Evaluation, page: str, *, split: bool) -> str:
     frame = pd.DataFrame(rows)
     titles = [one.title for one in found.sides]
     settings = {"model": side.model.name, "version": side.model.version, "preprocessing": side.preprocessing}
+    runs.close_abandoned("evaluate")
     with runs.start("evaluate", name=f"evaluate {', '.join(titles)}: {name}") as opened:
         kind = {"trackdl.kind": "evaluate", "trackdl.report": spec.report().slug}
         opened.tags(kind, settings | {"split": split, "against": "; ".join(titles[1:])})
@@ -388,17 +411,19 @@ def _track(found: Evaluation, page: str, *, split: bool) -> str:
             said = [(one.true, one.said[0], one.shares[0]) for one in wrong]
             figure = plots.mistakes(np.stack([one.shown[0] for one in wrong]), said, "The surest mistakes")
             opened.figure(figure, "pictures/mistakes.png")
-        opened.describe("\n".join(f"- {words}" for words in found.words), f"trackdl evaluate {side.model.name} {name}")
+        opened.describe("\n".join(f"- {words}" for words in found.words), command)
     return opened.id
 
 
-def _pictures(one: Example) -> tuple[str, list[str]]:
-    """Return the addresses of an example as brought, and as each side was shown it; of a row nothing."""
+def _pictures(one: Example, brought: dict[Path, str]) -> tuple[str, list[str]]:
+    """Return the addresses of an example as brought, kept by file, and as each side was shown it; of a row nothing."""
     if one.file is None:
         return "", []
-    brought = read_image(one.file, colour=True)
-    brought.thumbnail((_THUMBNAIL, _THUMBNAIL))
-    return _address(brought), [_address(Image.fromarray(pixels)) for pixels in one.shown]
+    if one.file not in brought:
+        image = read_image(one.file, colour=True)
+        image.thumbnail((_THUMBNAIL, _THUMBNAIL))
+        brought[one.file] = _address(Image.fromarray(np.asarray(image)))  # its pixels alone, without comments
+    return brought[one.file], [_address(Image.fromarray(pixels)) for pixels in one.shown]
 
 
 def _address(image: Image.Image) -> str:

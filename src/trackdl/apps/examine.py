@@ -34,7 +34,7 @@ from trackdl.plots.common import image_grid
 from trackdl.serving import ServedImages, ServedTable, as_pixels
 from trackdl.serving.insides import features, look_inside, trace
 from trackdl.spec import ClassifySpec, Experiment, TableSpec, TransferSpec
-from trackdl.system.console import print_table, say
+from trackdl.system.console import print_table, say, say_json
 from trackdl.system.paths import in_report, project_root
 from trackdl.tracking import runs
 from trackdl.tracking.registry.files import find, verified
@@ -64,6 +64,7 @@ class Examination:
     numbers: dict[str, Any]
     parts: dict[str, Figure | pd.DataFrame] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    unseen: bool = True  # whether its accuracy is on other examples than those that it learnt from
 
     @property
     def title(self) -> str:
@@ -84,7 +85,8 @@ class Examination:
 class Images:
     """What a network learnt from and is tested on; images are bytes, or fractions as `ServedImages.to_input` has them.
 
-    `unseen` says whether it is tested on other images than those that it learnt from.
+    `unseen` says whether it is tested on other images than those that it learnt from; `synthetic`, whether they are the
+    letters drawn from fonts that stand for the report's where those cannot be had.
     """
 
     learnt: Tensor
@@ -92,6 +94,7 @@ class Images:
     tested: Tensor
     labels: Tensor
     unseen: bool
+    synthetic: bool = False
 
 
 def examine(uri: str, file: str | None) -> Examination:
@@ -142,7 +145,7 @@ def _data(run_id: str, served: ServedImages | ServedTable) -> Images | Table:
         TrackdlError: They cannot be fetched.
     """
     with runs.download(f"runs:/{run_id}/experiment.yaml") as path:
-        experiment = spec.load_any(path)
+        experiment = spec.logged(path.read_text(encoding="utf-8"), f"run {run_id}'s experiment")
     data, classes, digest = _read(experiment, served)
     before = Run(run_id).info.data.tags.get("trackdl.data_digest", digest)
     if digest != before or list(classes) != served.card.classes:
@@ -171,7 +174,9 @@ def _read(experiment: Experiment, served: ServedImages | ServedTable) -> tuple[I
             (torch.stack([served.to_input(image) for image in one.images]), one.labels)
             for one in (letters, unseen or letters)
         )
-        return Images(*learnt, *tested, unseen=unseen is not None), letters.classes, letters.digest
+        synthetic = letters.origin == "synthetic"
+        drawn = Images(*learnt, *tested, unseen=unseen is not None, synthetic=synthetic)
+        return drawn, letters.classes, letters.digest
     raise InputError(f"its run is of the kind {experiment.task}, which has no data for such a model")
 
 
@@ -179,6 +184,7 @@ def _add_layers(made: Examination, served: ServedImages | ServedTable) -> None:
     model, card = served.model, served.card
     if isinstance(members := getattr(model, "members", None), nn.ModuleList):
         model = members[0]
+    if members and len(members) > 1:
         made.notes.append(f"It is the mean of {len(members)} networks with the same layers; those of one are shown.")
     width = (card.channels, card.size, card.size) if isinstance(card, serving.ImageCard) else (card.preparation.width,)
     with torch.inference_mode():
@@ -244,6 +250,9 @@ def _of_images(
     if data:
         outputs = torch.cat([each for _, each in _batches(served, data.tested)])
         probabilities = outputs.double().softmax(dim=1).numpy()
+        made.unseen = data.unseen
+        if data.synthetic:
+            made.notes.append("Its letters are SYNTHETIC: drawn from fonts, because the report's are not here.")
         if not data.unseen:
             made.notes.append("It has no test images; answers for images that it learnt from look better than it is.")
         tested = "test images" if data.unseen else "images that it learnt from"
@@ -254,7 +263,7 @@ def _of_images(
         made.notes.append("So there is no image to look at: --image FILE gives one.")
         return
     truth = served.card.classes[int(data.labels[0])] if data and not file else None
-    _add_image(made, served, pixels, file or "the first example", truth)
+    _add_image(made, served, pixels, Path(file).name if file else "the first example", truth)
     if data:
         _add_neighbours(made, served, data, pixels, itself=not file and not data.unseen)
         _add_embedding(made, served, data)
@@ -383,7 +392,8 @@ def _of_table(made: Examination, served: ServedTable, data: Table) -> None:
     # scikit-learn takes no whole numbers for what can be in between.
     rows = rows.astype({column.name: float for column in columns if not column.categories})
     _judge(made, model.predict_proba(rows), labels, classes, "test rows")
-    rows, labels = rows[:_ROWS], labels[:_ROWS]
+    some = np.random.default_rng(0).permutation(len(rows))[:_ROWS]
+    rows, labels = rows.iloc[some], labels[some]
     repeats = max(2, min(_REPEATS, 500 // len(columns)))
     found = permutation_importance(model, rows, labels, n_repeats=repeats, random_state=0)
     order = np.argsort(-found.importances_mean, kind="stable")
@@ -400,8 +410,15 @@ def _of_table(made: Examination, served: ServedTable, data: Table) -> None:
     of = 1 if len(classes) == 2 else int(np.bincount(labels).argmax())
     shown = {}
     for name in names[:_DEPENDENCES]:
-        one = partial_dependence(model, whole, [name], categorical_features=categories, grid_resolution=20)
+        how: dict[str, Any] = {"categorical_features": categories or None, "grid_resolution": 20}
+        try:
+            one = partial_dependence(model, whole, [name], **how)
+        except ValueError as error:  # nearly all rows have the same value
+            made.notes.append(f"The effect of the column {name} is not shown: {one_line(error, 200)}.")
+            continue
         shown[name] = one["grid_values"][0].tolist(), one["average"][of if len(classes) > 2 else 0]
+    if not shown:
+        return
     made.numbers["dependence"] = {
         "class": classes[of],
         "columns": {name: dict(zip(values, means.tolist(), strict=True)) for name, (values, means) in shown.items()},
@@ -409,22 +426,25 @@ def _of_table(made: Examination, served: ServedTable, data: Table) -> None:
     made.parts["dependence"] = plots.dependences(shown, classes[of], "Partial dependence")
 
 
-def keep(made: Examination, file: Path | None, command: str) -> dict[str, str]:
+def keep(made: Examination, file: Path | None, command: str, *, browse: bool) -> dict[str, str]:
     """Log an examination in a run, and write its page; return the run's id and the page's file.
 
     Args:
         made: The examination.
         file: The page; None is `reports/examine-NAME.html`.
         command: What makes it again.
+        browse: Open the page in the browser.
 
     Raises:
         InputError: The file exists, and no examination wrote it.
     """
     file = html_page.claim(file or project_root() / "reports" / f"{_COMMAND}-{made.name}.html", _COMMAND)
+    runs.close_abandoned(_COMMAND)
     with runs.start(_COMMAND, name=f"{_COMMAND} {made.title}") as run:
         run.tags({}, {"model": made.name, "version": made.version})
         scores = made.numbers.get("accuracy", {})
-        run.metrics({f"test_accuracy{end}": scores[key] for key, end in _SCORES.items() if scores})
+        part = "test" if made.unseen else "train"
+        run.metrics({f"{part}_accuracy{end}": scores[key] for key, end in _SCORES.items() if scores})
         pictures, tables = {}, {}
         for name, content in made.parts.items():
             if isinstance(content, Figure):
@@ -434,7 +454,7 @@ def keep(made: Examination, file: Path | None, command: str) -> dict[str, str]:
                 tables[name] = [list(content.columns), *_cells(content, 2 if name == "first_outputs" else 3)]
         page = html_page.render(_COMMAND, made=made, numbers=made.numbers, pictures=pictures, tables=tables)
         run.text(page, "examination.html")
-        html_page.write(page, file, browse=False)
+        html_page.write(page, file, browse=browse)
         run.describe("\n\n".join(filter(None, [made.accuracy, *made.notes])), command)
     return {"run": run.id, "page": str(file)}
 
@@ -451,7 +471,7 @@ def _cells(table: pd.DataFrame, digits: int = 3) -> list[list[str]]:
 def show(made: Examination, kept: dict[str, str], *, as_json: bool) -> None:
     """Print an examination: the layers, the accuracy, and where the rest is; or all numbers as JSON."""
     if as_json:
-        say(json.dumps(made.numbers | {"notes": made.notes} | kept, indent=1, ensure_ascii=False), whole=True)
+        say_json(made.numbers | {"notes": made.notes} | kept)
         return
     layers = made.parts["layers"]
     if isinstance(layers, pd.DataFrame):

@@ -1,6 +1,7 @@
 """The self-contained HTML pages that commands write: a template for each, and one style, `page.css.j2`."""
 
 import base64
+import logging
 import webbrowser
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from trackdl.errors import InputError
-from trackdl.system.console import say
 from trackdl.system.paths import project_root, whole_file
+
+log = logging.getLogger(__name__)
 
 
 def _mark(command: str) -> str:
@@ -47,7 +49,7 @@ def write(page: str, file: Path, *, browse: bool) -> None:
     with whole_file(file) as part:
         part.write_text(page, encoding="utf-8")
     if browse and not webbrowser.open(file.absolute().as_uri()):
-        say("No browser could be opened: open the file yourself.")
+        log.warning("no browser could be opened: open %s yourself", file)
 
 
 def address(content: bytes, kind: str) -> str:

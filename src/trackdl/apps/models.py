@@ -1,13 +1,12 @@
 """`trackdl models`, `card` and `promote`: list versions and their aliases' history, show one, choose a champion."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from trackdl.errors import InputError
 from trackdl.spec.keys import meant
-from trackdl.system.console import counted, print_table, say
+from trackdl.system.console import counted, print_table, say, say_json
 from trackdl.system.paths import whole_file
 from trackdl.tracking.registry import versions
 from trackdl.tracking.registry.versions import Model, Version
@@ -32,7 +31,7 @@ def list_models(names: Sequence[str], *, as_json: bool, everything: bool = False
         raise InputError(f"no registered model {', '.join(sorted(unknown))}; {near}Registered are: {known}")
     chosen = [model for model in found if not names or model.name in names]
     if as_json:
-        say(json.dumps([asdict(model) for model in chosen], indent=1, ensure_ascii=False), whole=True)
+        say_json([asdict(model) for model in chosen])
         return
     if not chosen:
         say("No model is registered yet. `trackdl mnist` registers mnist-cnn; `trackdl main` registers all.")

@@ -1,6 +1,5 @@
 """`trackdl predict`: a registered model's predictions for images or table rows, as a table or JSON."""
 
-import json
 import logging
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,7 +17,7 @@ from trackdl.data.tables.cells import Cells, read_cells
 from trackdl.data.training_images import TrainingImages
 from trackdl.errors import FileError, InputError
 from trackdl.serving import ServedImages, ServedTable
-from trackdl.system.console import print_table, say
+from trackdl.system.console import print_table, say_json
 from trackdl.system.findings import first_few
 from trackdl.system.paths import visible_files
 from trackdl.tracking.registry.files import find, verified
@@ -116,7 +115,7 @@ def show(answers: Sequence[dict[str, Any]], *, top: int, as_json: bool) -> None:
         InputError: Files could not be used; the predictions for all others have been printed.
     """
     if as_json:
-        say(json.dumps([_top(item, top) for item in answers], indent=1, ensure_ascii=False), whole=True)
+        say_json([_top(item, top) for item in answers])
     elif answers:
         title = f"{answers[0]['model']} version {answers[0]['version']}"
         heads = ["file", "label", "probability", "next"]
@@ -238,7 +237,8 @@ def rows_of(served: ServedTable, content: bytes, label: str) -> tuple[Cells, lis
     # Columns that the training left out, the class among them, may stay in the file.
     known = cells.without([name for name in cells.header if name not in columns])
     try:
-        return cells, served.records([dict(zip(known.header, row, strict=True)) for row in known.rows])
+        rows = [dict(zip(known.header, row, strict=True)) for row in known.rows]
+        return cells, served.records(rows, most=len(rows))  # the limit is a server's
     except InputError as error:
         raise InputError(f"{label}: {error}") from error
 

@@ -139,8 +139,8 @@ def recover(
 ) -> None:
     """Find out what a report leaves out: train every candidate and judge each by the printed numbers.
 
-    The candidates are the values of the keys that the experiment's file lists under `unknown`. Each combination is
-    trained from as many seeds, so three keys with two values each are 40 trainings.
+    The candidates are the values of the keys that the experiment's file lists under `unknown`. Every combination is
+    trained with every seed: three keys with two values each, and five seeds, are 40 trainings.
     """
     experiment = spec.recovery_of(options.in_report(name), options.chosen({"seeds": seeds}))
     chosen, count = _engine(engine, workers, gpus_per_worker, experiment.experiment.training.device)
@@ -152,9 +152,10 @@ def recover(
 def search(
     file: options.File = None,
     trials: Annotated[
-        int | None, typer.Option(help="Stop after this many trials, counting refused ones and earlier commands'.")
+        int | None,
+        typer.Option(help="Trials of the study in all, those of earlier commands and refused ones included."),
     ] = None,
-    minutes: Annotated[float | None, typer.Option(help="Stop after this many minutes.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Stop this command after so many minutes.")] = None,
     pareto: Annotated[bool, typer.Option("--pareto", help="Two objectives: accuracy and training time.")] = False,
     workers: options.Workers = None,
     engine: options.EngineName = "local",

@@ -1,6 +1,5 @@
 """The commands that judge and check, and `new`. Nothing heavy is imported before a command runs."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +9,7 @@ import typer
 from trackdl.cli import options
 from trackdl.errors import InputError, TrackdlError
 from trackdl.spec import LedgerSpec
-from trackdl.system.console import counted, print_table, say
+from trackdl.system.console import counted, print_table, say, say_json
 
 
 def ledger(
@@ -40,10 +39,15 @@ def verify(
     data: Annotated[Path, typer.Argument(metavar="LEDGER", help="A ledger.json, or a bundle: a folder or .zip file.")],
     file: Annotated[str | None, typer.Option(help="The file that was passed to `ledger --file`, if any.")] = None,
     retrain: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Also train N figures of a bundle again, of different experiments.")
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Also train the runs behind N of a bundle's figures again, each of another experiment.",
+        ),
     ] = 0,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Chooses the figures for --retrain; at random by default.")
+        int | None, typer.Option(min=0, help="The random seed by which --retrain chooses; a new one by default.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print differences and notes as JSON.")] = False,
 ) -> None:
@@ -58,7 +62,7 @@ def verify(
     found = task.verify(data, options.read(file, LedgerSpec, {}) if file else None, retrain, seed)
     if as_json:
         told = {"differences": found.differences, "notes": found.notes}
-        say(json.dumps(told, indent=1, ensure_ascii=False), whole=True)
+        say_json(told)
         raise typer.Exit(1 if found.differences else 0)
     for note in found.notes:
         say(f"note: {note}")
@@ -80,7 +84,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the findi
 
     findings = checks.examine()
     if as_json:
-        say(json.dumps([asdict(item) for item in findings], indent=1), whole=True)
+        say_json([asdict(item) for item in findings])
     else:
         rows = [[item.name, item.level, item.words, item.remedy] for item in findings]
         print_table("trackdl doctor", ["check", "level", "found", "what to do"], rows, left=True)
@@ -95,7 +99,7 @@ def relocate(
         bool, typer.Option("--without-artifacts", help="Do it even if no artifact is at the new place.")
     ] = False,
 ) -> None:
-    """Make a copied or renamed store lead to the artifacts in its own folder, after a backup of its database."""
+    """Update the paths of artifacts after a checkout was copied or renamed, with a backup of the database."""
     from trackdl.tracking import store
     from trackdl.tracking.relocate import relocate as command
 

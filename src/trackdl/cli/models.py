@@ -1,14 +1,14 @@
 """The commands for registered models, and the one that starts the pages of MLflow and Optuna."""
 
 import re
-from json import dumps
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from trackdl.errors import InputError
-from trackdl.system.console import say
+from trackdl.system.console import say_json
 
 Name = Annotated[str, typer.Argument(metavar="MODEL", help="A registered model, e.g. greek-cnn.")]
 Alias = Annotated[str | None, typer.Option(help="The version with this alias; champion by default.")]
@@ -67,10 +67,22 @@ def evaluate(
 ) -> None:
     """Judge a model on labelled images or rows of yours: accuracy with interval, confusion, mistakes; a tracked run."""
     uri = _uri(model, alias, version)
-    other = _uri(*_parts(against)) if against else None
+    other = _uri(*_parts(against)) if against is not None else None
+    words = [model, str(source), *_given(alias=alias, version=version, against=against)]
+    words += [word for name in preprocessing or [] for word in ("--preprocessing", name)]
     from trackdl.apps import evaluate as command
 
-    command.run(uri, source, other, preprocessing or [], split=split, output=output, browse=browse, as_json=json)
+    command.run(
+        uri,
+        source,
+        other,
+        preprocessing or [],
+        split=split,
+        output=output,
+        browse=browse,
+        as_json=json,
+        command=shlex.join(["trackdl", "evaluate", *words, *(["--split"] if split else [])]),
+    )
 
 
 def serve(
@@ -80,7 +92,9 @@ def serve(
     alias: Alias = None,
     version: Version = None,
     allowed_hosts: Hosts = None,
-    reload: Annotated[bool, typer.Option("--reload", help="Go on with the version that the alias moves to.")] = False,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="Follow the alias: load the new version when it moves.")
+    ] = False,
 ) -> None:
     """Serve a registered model: MLflow's /invocations, /ping and /version, with limits on requests."""
     uri = _uri(model, alias, version)
@@ -123,7 +137,7 @@ def compare(
 
     found = command.compare(runs)
     if json:
-        say(dumps(found.as_json(), indent=1, ensure_ascii=False), whole=True)
+        say_json(found.as_json())
         return
     command.show(found)
     command.write(found, output, browse=browse)
@@ -140,14 +154,18 @@ def examine(
         Path | None,
         typer.Option("--output", "--out", metavar="FILE", help="The page; by default reports/examine-MODEL.html."),
     ] = None,
+    browse: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     json: Json = False,
 ) -> None:
     """Look inside a registered network: layers, filters, feature maps, mistakes, and what an answer depends on."""
     uri = _uri(model, alias, version)
     from trackdl.apps import examine as command
+    from trackdl.apps import html_page
 
+    html_page.claim(output, "examine")  # before minutes of work
     found = command.examine(uri, image)
-    kept = command.keep(found, output, f"trackdl examine {model} --version {found.version}")
+    again = shlex.join(["trackdl", "examine", model, *_given(version=found.version, image=image)])
+    kept = command.keep(found, output, again, browse=browse)
     command.show(found, kept, as_json=json)
 
 
@@ -194,9 +212,16 @@ def promote(
 def _parts(address: str) -> tuple[str, str | None, int | None]:
     """Return the model, the alias and the version of MODEL, MODEL@ALIAS or MODEL/VERSION."""
     name, sign, rest = re.fullmatch("(?:models:/)?([^@/]*)([@/]?)(.*)", address, re.DOTALL).groups()  # type: ignore[union-attr]
+    if not name or (sign == "@" and not rest):
+        raise InputError(f"--against {address!r}: give MODEL, MODEL@ALIAS or MODEL/VERSION")
     if sign == "/" and not (rest.isdecimal() and int(rest)):
         raise InputError(f"--against {address}: {rest!r} is no version; give MODEL, MODEL@ALIAS or MODEL/VERSION")
     return name, rest if sign == "@" else None, int(rest) if sign == "/" else None
+
+
+def _given(**options: object) -> list[str]:
+    """Return the options of a command that have a value, as words."""
+    return [word for name, value in options.items() if value is not None for word in (f"--{name}", str(value))]
 
 
 def _uri(model: str, alias: str | None, version: int | None) -> str:

@@ -28,15 +28,15 @@ class ServedTable:
         each: Tensor = self.model(torch.from_numpy(self.card.preparation.apply(rows))).double()
         return each if each.ndim == 2 else torch.stack([1 - each, each], dim=1)
 
-    def records(self, model_input: Any) -> list[dict[str, Any]]:
+    def records(self, model_input: Any, most: int = MAX_ROWS) -> list[dict[str, Any]]:
         """Return a label and the probabilities by class for each row of a frame, a record or a list of records.
 
         Raises:
             InputError: Columns are missing or unknown, or values are not allowed in their columns; names all of them.
         """
         rows = _rows(model_input)
-        if len(rows) > MAX_ROWS:
-            raise InputError(f"{len(rows):,} rows at once; at most {MAX_ROWS:,} are allowed. Send fewer at a time.")
+        if len(rows) > most:
+            raise InputError(f"{len(rows):,} rows at once; at most {most:,} are allowed. Send fewer at a time.")
         classes, each = self.card.classes, self.probabilities(check_rows(rows, self.card.columns))
         if not each.isfinite().all():
             number = int(each.reshape(len(each), -1).isfinite().all(dim=1).int().argmin()) + 1

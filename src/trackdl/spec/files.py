@@ -219,6 +219,17 @@ def load_any(path: Path, overrides: Mapping[str, Any] | None = None) -> Experime
     return parse(text, str(path), KINDS[task], overrides)
 
 
+def logged(text: str, name: str) -> Experiment:
+    """Return the experiment that a run logged, without what it quotes of its report: whose folder may not be in use.
+
+    Raises:
+        InputError: It is no valid experiment; the message calls it `name`.
+    """
+    content = value_of(text, name)
+    kept = {key: value for key, value in content.items() if key not in PUBLISHED}
+    return parse(yaml.safe_dump(kept), name, KINDS[kept["task"]])
+
+
 def load(path: Path, kind: type[Spec], overrides: Mapping[str, Any] | None = None, name: str = "") -> Spec:
     """Read one experiment file, override some keys, and validate the result.
 

@@ -1,5 +1,6 @@
 """Output for people: a progress bar on a terminal, plain lines in a log, tables of results."""
 
+import json
 import logging
 import os
 import re
@@ -89,6 +90,12 @@ def setup(*, debug: bool) -> None:
 def say(text: str = "", *, whole: bool = False) -> None:
     """Print a line of results on standard output, as an `entry`; `whole` is for a text of lines, such as JSON."""
     Console(soft_wrap=True, markup=False, highlight=False).print(plain(text) if whole else entry(text))
+
+
+def say_json(value: Any) -> None:
+    """Print a value as JSON on standard output, with the control signs of names escaped as JSON has them."""
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    sys.stdout.write(_CONTROL.sub(lambda sign: f"\\u{ord(sign[0]):04x}", text) + "\n")
 
 
 def print_table(title: str, columns: list[str], rows: list[list[str]], *, left: bool = False) -> None:

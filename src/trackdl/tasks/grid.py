@@ -5,7 +5,6 @@ stopped, however it was stopped: a cell is identified by its parameters, each fi
 only this process writes to the stores. Workers train a fit and return the result.
 """
 
-import json
 from collections.abc import Callable, Sized
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +24,7 @@ from trackdl.studies.grid.measurements import tested_afresh, time_cells
 from trackdl.studies.grid.study import Census, GridStudy, fold_results
 from trackdl.studies.grid.work import Fit, export_table, provenance, studies_of, table_of, trained
 from trackdl.studies.store import storage
-from trackdl.system.console import print_table, say
+from trackdl.system.console import print_table, say, say_json
 from trackdl.tabular.faults import failed_fits
 from trackdl.tracking.runs import Run
 from trackdl.training.image_splits import check_apart, grid_with_size
@@ -135,7 +134,7 @@ def show_status(experiment: GridSpec, *, as_json: bool = False) -> bool:
             }
         )
     if as_json:
-        say(json.dumps(grids, indent=1), whole=True)
+        say_json(grids)
         return whole
     print_table(
         f"{experiment.label}: its cells",

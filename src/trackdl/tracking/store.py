@@ -80,8 +80,8 @@ def client() -> MlflowClient:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     # A server may ask to be left alone for an hour.
     os.environ.setdefault("MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER", "false")
-    if databases.redact(uri) != uri:  # MLflow prints the addresses of runs, with the password
-        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+    # MLflow prints the address of each run that ends, with the store's password, and among the JSON of a command.
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     what = f"the tracking store {databases.redact(uri)}"
     databases.check_address(uri, "mlflow")
     try:
