@@ -15,13 +15,13 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.decomposition import PCA
 from sklearn.inspection import partial_dependence, permutation_importance
 from sklearn.manifold import TSNE
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from trackdl import serving, spec
-from trackdl.analysis.stats import exact_interval
+from trackdl.analysis.answers import judge
 from trackdl.apps import html_page
+from trackdl.apps.predict import load
 from trackdl.data.greek import letters as greek
 from trackdl.data.images import validation_split
 from trackdl.data.preprocessing.image_files import read_image
@@ -37,7 +37,6 @@ from trackdl.spec import ClassifySpec, Experiment, TableSpec, TransferSpec
 from trackdl.system.console import print_table, say, say_json
 from trackdl.system.paths import in_report, project_root
 from trackdl.tracking import runs
-from trackdl.tracking.registry.files import find, verified
 from trackdl.tracking.runs import Run
 from trackdl.training import image_splits
 
@@ -108,16 +107,15 @@ def examine(uri: str, file: str | None) -> Examination:
         InputError: There is no such model, or the image cannot be used by it.
         TrackdlError: The version's files are not those that were registered.
     """
-    found = find(uri)
-    with verified(found) as folder:
-        served = serving.serve(folder / "data" / "model")
+    found = load(uri)
+    served = found.served
     pixels = _pixels(served, found.name, file) if file else None
-    numbers = {"model": found.name, "version": str(found.version), "parameters": count_parameters(served.model)}
-    made = Examination(found.name, str(found.version), str(served.model), numbers)
+    numbers = {"model": found.name, "version": found.version, "parameters": count_parameters(served.model)}
+    made = Examination(found.name, found.version, str(served.model), numbers)
     _add_layers(made, served)
     data: Images | Table | None = None
     try:
-        data = _data(found.run_id or "", served)
+        data = _data(found.run_id, served)
     except (TrackdlError, OSError) as error:
         made.notes.append(f"The data that it was trained on cannot be shown: {one_line(error, 400)}.")
     if isinstance(served, ServedImages):
@@ -211,15 +209,30 @@ def _judge(
     made: Examination, probabilities: NDArray[Any], labels: NDArray[Any], classes: Sequence[str], tested: str
 ) -> None:
     """Add the accuracy on examples, the confusion matrix and each class's scores; `tested` says which examples."""
-    predicted, places = probabilities.argmax(axis=1), range(len(classes))
-    right, total = int((predicted == labels).sum()), len(labels)
-    low, high = exact_interval(right, total)
-    counts = confusion_matrix(labels, predicted, labels=places)
-    scores = precision_recall_fscore_support(labels, predicted, labels=places, zero_division=np.nan)
-    by_class = pd.DataFrame(dict(zip(("precision", "recall", "F1", "examples"), scores, strict=True)))
-    by_class.insert(0, "class", list(classes))
+    predicted = probabilities.argmax(axis=1)
+    one = judge([classes[label] for label in labels], [classes[label] for label in predicted], classes)
+    counts, right, total = one.confusion, one.right, one.examples
+    sums = (counts.sum(axis=0) + counts.sum(axis=1)).tolist()
+    hits = counts.diagonal().tolist()
+    harmonic = [2 * hit / both if both else None for hit, both in zip(hits, sums, strict=True)]
+    by_class = pd.DataFrame(
+        {
+            "class": list(classes),
+            "precision": one.precision,
+            "recall": one.recall,
+            "F1": harmonic,
+            "examples": counts.sum(axis=1),
+        }
+    )
     made.numbers |= {
-        "accuracy": {"right": right, "total": total, "value": right / total, "low": low, "high": high, "of": tested},
+        "accuracy": {
+            "right": right,
+            "total": total,
+            "value": right / total,
+            "low": one.low,
+            "high": one.high,
+            "of": tested,
+        },
         "confusion": counts.tolist(),
         "per_class": _records(by_class),
     }

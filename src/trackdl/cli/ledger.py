@@ -61,8 +61,7 @@ def verify(
 
     found = task.verify(data, options.read(file, LedgerSpec, {}) if file else None, retrain, seed)
     if as_json:
-        told = {"differences": found.differences, "notes": found.notes}
-        say_json(told)
+        say_json({"differences": found.differences, "notes": found.notes})
         raise typer.Exit(1 if found.differences else 0)
     for note in found.notes:
         say(f"note: {note}")

@@ -19,6 +19,7 @@ Hosts = Annotated[
     list[str] | None,
     typer.Option("--allowed-hosts", metavar="NAME", help="Another host name to accept; repeatable."),
 ]
+Browse = Annotated[bool, typer.Option("--open", help="Open the page in the browser.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -62,7 +63,7 @@ def evaluate(
         Path | None,
         typer.Option("--output", "--out", metavar="FILE", help="The page; by default reports/evaluate.html."),
     ] = None,
-    browse: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    browse: Browse = False,
     json: Json = False,
 ) -> None:
     """Judge a model on labelled images or rows of yours: accuracy with interval, confusion, mistakes; a tracked run."""
@@ -107,7 +108,7 @@ def demo(
     host: Host = "127.0.0.1",
     port: Port = 7860,
     allowed_hosts: Hosts = None,
-    browse: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    browse: Browse = False,
 ) -> None:
     """Serve a page to try the registered models: draw, show an image or fill in a row, and see the answer."""
     from trackdl.apps import demo as command
@@ -129,7 +130,7 @@ def compare(
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The page; by default reports/compare.html.")
     ] = None,
-    browse: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    browse: Browse = False,
     json: Json = False,
 ) -> None:
     """Compare runs: what differs, seeds as means with intervals, learning curves and images side by side."""
@@ -154,7 +155,7 @@ def examine(
         Path | None,
         typer.Option("--output", "--out", metavar="FILE", help="The page; by default reports/examine-MODEL.html."),
     ] = None,
-    browse: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    browse: Browse = False,
     json: Json = False,
 ) -> None:
     """Look inside a registered network: layers, filters, feature maps, mistakes, and what an answer depends on."""
