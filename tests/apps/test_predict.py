@@ -21,6 +21,7 @@ from trackdl.cli import app as cli
 from trackdl.data import training_images
 from trackdl.data.duplicates import squares
 from trackdl.errors import InputError
+from trackdl.serving import ServedImages
 from trackdl.tracking.registry import register as registry
 
 CARD = served.card
@@ -261,6 +262,19 @@ def test_of_many_training_images_the_same_pixels_are_known(tmp_path: Path, monke
     done = run("greek-cnn", images, "--json")
     assert [item["copy_of"] for item in json.loads(done.stdout)] == ["no. 3", None]
     assert "1 of 2 images is a copy of an image that this model was trained on" in done.stderr
+
+
+def test_large_inputs_are_read_a_few_at_a_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_pictures()
+    before = answers("greek-cnn", folder)
+    sizes = []
+    classify = ServedImages.classify
+    monkeypatch.setattr(
+        ServedImages, "classify", lambda self, inputs: sizes.append(len(inputs)) or classify(self, inputs)
+    )
+    monkeypatch.setattr(predict, "_MOST_NUMBERS", 2 * 28**2)
+    assert [item["label"] for item in answers("greek-cnn", folder)] == [item["label"] for item in before]
+    assert sizes == [2, 1]
 
 
 def test_a_model_without_a_record_of_its_training_images_says_so(tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from support import ROOT
-from support.registered import CARD, add, network
+from support.registered import CARD, EXPERIMENT, add, network
 from trackdl.errors import InputError, TrackdlError
 from trackdl.serving import ServedImages, read_model, write_model
+from trackdl.tracking import runs
 from trackdl.tracking.registry import files as artifacts
 from trackdl.tracking.registry import register as registry
 
@@ -54,6 +55,19 @@ def test_an_alias_of_its_own_is_no_champion_and_is_not_moved_by_a_better_one(tra
     tags = mlflow.MlflowClient(tracking).get_model_version("mnist-cnn", "1").tags
     assert tags["trackdl.decision"].startswith("report: ")
     assert "trackdl.rival" not in tags
+
+
+def test_a_run_is_an_address_of_the_version_that_it_registered(tracking: str) -> None:
+    first, second = (add(score) for score in (0.90, 0.95))
+    for decision in (first, second):
+        run = mlflow.MlflowClient(tracking).get_model_version(decision.name, decision.version).run_id
+        assert str(artifacts.find(f"runs:/{run}").version) == decision.version
+    with runs.start(EXPERIMENT) as none:
+        pass
+    with pytest.raises(InputError, match="has registered no model"):
+        artifacts.find(f"runs:/{none.id}")
+    with pytest.raises(InputError, match="0000"):
+        artifacts.find(f"runs:/{'0' * 32}")
 
 
 def test_scores_on_other_data_are_not_compared(tracking: str) -> None:

@@ -130,11 +130,11 @@ class Evaluation:
             f" McNemar's exact test, p {'< 0.0001' if test.p < 1e-4 else f'= {test.p:.2g}'}"
             for side, test in zip(self.sides[1:], self.paired, strict=True)
         ]
-        unknown = [
-            f"Note: {side.title}: {side.model.why}, so it is not known whether it was trained on these"
-            for side in self.sides
-            if side.model.why
-        ]
+        unknown = dict.fromkeys(
+            f"Note: {one.name} version {one.version}: {one.why}, so it is not known whether it was trained on these"
+            for one in (side.model for side in self.sides)
+            if one.why
+        )
         return [*accuracies, *tests, *unknown]
 
     def as_json(self) -> dict[str, Any]:
@@ -162,7 +162,7 @@ def evaluate(
     """Judge a registered model.
 
     Args:
-        uri: `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+        uri: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, or `runs:/ID` of the run that registered it.
         source: A folder of images whose folders or names are classes; for a model of tables, a CSV file with classes.
         against: The address of a model of the same classes to compare it with.
         preprocessing: Judge it with each of these, instead of its own.
@@ -231,6 +231,7 @@ def _of_images(sides: list[Side], folder: Path, *, split: bool) -> Evaluation:
     left_out = [(path.relative_to(folder).as_posix(), "a link out of the folder") for path in true if path in linked]
     names = [str(path) for path in true if path not in linked]
     examples: list[Example] = []
+    pictured: list[Example] = []  # those that keep what the network was shown
     digest = hashlib.sha256()
     streams = [
         groupby(
@@ -254,9 +255,12 @@ def _of_images(sides: list[Side], folder: Path, *, split: bool) -> Evaluation:
                 title = f"{name}, sign {number}" if split else name
                 shown = [_small(inputs) for _, inputs in answers if inputs is not None]
                 examples.append(_example(title, true[path], [item for item, _ in answers], path, shown))
-                if len(examples) % _MOST_SHOWN == 0:
-                    for one in sorted(examples, key=lambda one: one.rank)[_MOST_SHOWN:]:
-                        one.shown = []
+                pictured.append(examples[-1])
+            if len(pictured) > 2 * _MOST_SHOWN:
+                pictured.sort(key=lambda one: one.rank)
+                for one in pictured[_MOST_SHOWN:]:
+                    one.shown = []
+                del pictured[_MOST_SHOWN:]
     return Evaluation(folder, sides, examples, left_out, digest.hexdigest())
 
 

@@ -100,7 +100,7 @@ def examine(uri: str, file: str | None) -> Examination:
     """Look inside a registered network.
 
     Args:
-        uri: `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+        uri: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, or `runs:/ID` of the run that registered it.
         file: An image to look at; None is the first test example.
 
     Raises:

@@ -24,7 +24,9 @@ from trackdl.tracking.registry.files import find, verified
 
 log = logging.getLogger(__name__)
 
-_BATCH = 128  # images read before they are classified, so that a large folder does not fill the memory
+# Images read before they are classified, and numbers in the network's inputs for them: a large folder does not fill the
+# memory.
+_BATCH, _MOST_NUMBERS = 128, 16_000_000
 _STDIN = "-"
 
 
@@ -44,7 +46,7 @@ def load(uri: str) -> Loaded:
     """Load a registered version.
 
     Args:
-        uri: `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+        uri: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, or `runs:/ID` of the run that registered it.
 
     Raises:
         InputError: There is no such model.
@@ -63,7 +65,7 @@ def predict(uri: str, files: Sequence[str], *, split: bool = False) -> list[dict
     """Return a registered model's predictions for files.
 
     Args:
-        uri: `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+        uri: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, or `runs:/ID` of the run that registered it.
         files: Images, folders of images, CSV tables, or `-` for standard input.
         split: Read all signs on each image, from left to right.
 
@@ -189,9 +191,11 @@ def classified(
 
     The answers are those of `predict`, without the model's name. Of a file that cannot be used nothing was shown.
     """
-    for start in range(0, len(names), _BATCH):
+    card = served.card
+    size = max(1, min(_BATCH, _MOST_NUMBERS // (card.channels * card.size**2)))
+    for start in range(0, len(names), size):
         squares: list[Tensor] = []
-        batch = [(name, _inputs(served, learnt, squares, name, split=split)) for name in names[start : start + _BATCH]]
+        batch = [(name, _inputs(served, learnt, squares, name, split=split)) for name in names[start : start + size]]
         inputs = [item for _, item in batch if isinstance(item, Tensor)]
         answers = iter(served.classify(torch.cat(inputs)) if inputs else [])
         copies = iter(learnt.copies(squares) if learnt else [])

@@ -44,7 +44,7 @@ def serve(uri: str, host: str, port: int, hosts: Collection[str] = (), *, reload
         TrackdlError: The version's files are not those that were registered.
     """
     if reload and "@" not in uri:
-        raise InputError("--reload follows an alias, and --version does not move: give one of them")
+        raise InputError("--reload follows an alias, and a version does not move: name a model, or --alias too")
     found = find(uri)
     with ExitStack() as stack:
         watch = _Watch(found.name, uri.partition("@")[2], str(found.version))

@@ -10,7 +10,9 @@ import typer
 from trackdl.errors import InputError
 from trackdl.system.console import say_json
 
-Name = Annotated[str, typer.Argument(metavar="MODEL", help="A registered model, e.g. greek-cnn.")]
+Name = Annotated[
+    str, typer.Argument(metavar="MODEL|RUN", help="A registered model, e.g. greek-cnn, or the id of its run.")
+]
 Alias = Annotated[str | None, typer.Option(help="The version with this alias; champion by default.")]
 Version = Annotated[int | None, typer.Option(min=1, help="This version, whatever its alias.")]
 Host = Annotated[str, typer.Option(help="The address to listen at; the default is reachable from this machine only.")]
@@ -165,7 +167,7 @@ def examine(
 
     html_page.claim(output, "examine")  # before minutes of work
     found = command.examine(uri, image)
-    again = shlex.join(["trackdl", "examine", model, *_given(version=found.version, image=image)])
+    again = shlex.join(["trackdl", "examine", found.name, *_given(version=found.version, image=image)])
     kept = command.keep(found, output, again, browse=browse)
     command.show(found, kept, as_json=json)
 
@@ -228,9 +230,14 @@ def _given(**options: object) -> list[str]:
 def _uri(model: str, alias: str | None, version: int | None) -> str:
     if alias and version:
         raise InputError("--alias and --version both name a version: give only one")
+    if re.fullmatch("[0-9a-f]{32}", run := model.removeprefix("runs:/")):
+        if alias or version:
+            raise InputError(f"run {run} names one version itself: --alias and --version go with a model's name")
+        return f"runs:/{run}"
     if not model or set(model) & set("/:@%\"'"):
         raise InputError(
-            f"{model!r}: give a registered model's name, e.g. greek-cnn; --alias or --version name a version"
+            f"{model!r}: give a registered model's name, e.g. greek-cnn, or the id of the run that registered it; "
+            "--alias or --version name a version"
         )
     return f"models:/{model}/{version}" if version else f"models:/{model}@{alias or 'champion'}"
 

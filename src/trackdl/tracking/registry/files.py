@@ -52,11 +52,13 @@ class Unusable(TrackdlError):  # noqa: N818 - it says what the version is
 
 
 def find(uri: str) -> ModelVersion:
-    """Return the version at the address `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+    """Return the version at the address `models:/NAME@ALIAS` or `models:/NAME/VERSION`, or the one of `runs:/ID`.
 
     Raises:
         InputError: There is none, or the address is malformed.
     """
+    if uri.startswith("runs:/"):
+        return _of_run(uri.removeprefix("runs:/"))
     rest = uri.removeprefix("models:/")
     name, slash, version = rest.partition("/")
     try:
@@ -80,6 +82,18 @@ def find(uri: str) -> ModelVersion:
         asked = rest if rest in MADE_BY else name
         makes = f"`trackdl {MADE_BY[asked]}` makes {asked}; " if asked in MADE_BY else near
         raise InputError(f"{uri}: {reason}. {makes}`trackdl models` lists what there is") from error
+
+
+def _of_run(run: str) -> ModelVersion:
+    with translate_errors(f"run {run}"):
+        client().get_run(run)  # whose error says that there is none
+        versions = client().search_model_versions(f"run_id = '{run}'")
+    if not versions:
+        raise InputError(
+            f"run {run} has registered no model: a run of one training has, not its parent; `trackdl models --all` "
+            "lists the runs that have"
+        )
+    return max(versions, key=lambda version: int(version.version))
 
 
 def exists(uri: str) -> bool:
