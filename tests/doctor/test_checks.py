@@ -110,6 +110,15 @@ def test_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "its client is installed" in some.words
 
 
+def test_a_folder_that_replaces_the_data_needs_no_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    greek = {"greek": replace(sources.DATASETS["greek"], sources=lambda: [Mirror("http://127.0.0.1:9/")])}
+    monkeypatch.delenv("TRACKDL_GREEK_DIR", raising=False)
+    assert [found.level for found in checkup.reachable(tmp_path, greek, refused)] == ["warn"]
+    monkeypatch.setenv("TRACKDL_GREEK_DIR", str(tmp_path))
+    (found,) = checkup.reachable(tmp_path, greek, refused)
+    assert (found.level, found.words.endswith("not needed, TRACKDL_GREEK_DIR names a folder")) == ("ok", True)
+
+
 def test_a_source_that_answers_counts(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         mirror = Mirror(f"http://127.0.0.1:{server.getsockname()[1]}/")

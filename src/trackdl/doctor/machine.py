@@ -106,6 +106,12 @@ def _data_set(name: str, dataset: sources.Dataset, folder: Path) -> Finding:
     return Finding(check, "fault", f"{folder}: {faults}", "move what is wrong away, and `trackdl data` fetches it")
 
 
+_INSTEAD = {
+    "greek": "TRACKDL_GREEK_DIR",
+    report_weights.NAME: report_weights.VARIABLE,
+}  # a folder that replaces the data
+
+
 def reachable(
     root: Path,
     datasets: Mapping[str, sources.Dataset] | None = None,
@@ -127,8 +133,10 @@ def _sources(
         there = list(pool.map(lambda source: _reached(source, connect), every))
     words = "; ".join(f"{source}: {_answer(source, yes)}" for source, yes in zip(every, there, strict=True))
     whole = not sources.inspect(name, folder) if name in sources.DATASETS else False
-    if any(there) or whole:
-        return Finding(f"sources: {name}", "ok", words + ("; not needed, the data are complete" if whole else ""))
+    instead = _INSTEAD.get(name, "")
+    if any(there) or whole or os.environ.get(instead):
+        spare = "the data are complete" if whole else f"{instead} names a folder" if os.environ.get(instead) else ""
+        return Finding(f"sources: {name}", "ok", words + (f"; not needed, {spare}" if spare else ""))
     return Finding(f"sources: {name}", "warn", words, dataset.remedy)
 
 

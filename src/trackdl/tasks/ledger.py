@@ -233,7 +233,7 @@ def _known_data(experiment: Experiment) -> str | None:
 
 def _notes(ledger: Ledger, experiments: Mapping[str, Experiment]) -> list[str]:
     """Return what a ledger leaves open, and what cannot be checked here."""
-    notes = [f"not shown: {words}" for words in check.unproven(ledger)]
+    notes = [f"nothing of ours to check: {words}" for words in check.unproven(ledger)]
     unseen = sorted(name for name in ledger.data if name in experiments and _known_data(experiments[name]) is None)
     if unseen:
         notes.append(f"the data of {', '.join(unseen)} are not here: which they were is taken from the evidence")
