@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from rich.console import Console
+from rich.progress import Progress
 
 from trackdl.system import console
 
@@ -46,6 +47,24 @@ def test_a_bar_shows_names_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"[bold]{SHOWN}" in shown
     assert f"[red]{SHOWN}" in shown
     assert "\x1b[31m" not in shown
+
+
+def test_a_bar_moves_within_a_step_and_a_log_gets_steps_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def train() -> None:
+        with console.progress("epochs", 2, 1) as advance:
+            advance("loss 0.5", 0.5)
+            advance("accuracy 90 %")
+
+    with caplog.at_level("INFO", "trackdl"):
+        train()
+    assert caplog.messages == ["epochs 2/2 accuracy 90 %"]
+    moved: list[tuple[float, str]] = []
+    monkeypatch.setattr(console, "_errors", Console(file=io.StringIO(), force_terminal=True))
+    monkeypatch.setattr(Progress, "update", lambda _, __, completed, words: moved.append((completed, words)))
+    train()
+    assert moved == [(1.5, "loss 0.5"), (2, "accuracy 90 %")]
 
 
 def test_results_tables_and_the_log_show_them_so(capsys: pytest.CaptureFixture[str]) -> None:

@@ -158,6 +158,17 @@ def test_a_diverged_training_does_not_run_on_to_the_epochs_end(examples: Example
     assert trainer.epoch == 0
 
 
+def test_an_epoch_tells_how_far_it_is_and_ends_in_the_same_weights(examples: Examples) -> None:
+    told: list[tuple[int, int, float]] = []
+    one = settings().model_copy(update={"batch_size": 3})
+    watched, alone = Trainer(DigitNet, one, F.nll_loss), Trainer(DigitNet, one, F.nll_loss)
+    (result,) = watched.fit(examples, 1, lambda *said: told.append(said))
+    list(alone.fit(examples, 1))
+    assert [said[:2] for said in told] == [(150, 200), (200, 200)]  # 67 batches, of which the last has two examples
+    assert told[0][2] == pytest.approx(result.losses[:50].mean())
+    assert same(watched, alone)
+
+
 def test_looking_at_the_network_between_epochs_changes_nothing(examples: Examples) -> None:
     looked = Trainer(DigitNet, settings(), F.nll_loss)
     for _ in looked.fit(examples, 3):

@@ -118,7 +118,7 @@ def counted(count: int, noun: str) -> str:
 
 
 @contextmanager
-def progress(what: str, total: int | None, done: int = 0, every: int | None = None) -> Iterator[Callable[[str], None]]:
+def progress(what: str, total: int | None, done: int = 0, every: int | None = None) -> Iterator[Callable[..., None]]:
     """Show the progress of long work.
 
     Args:
@@ -128,8 +128,10 @@ def progress(what: str, total: int | None, done: int = 0, every: int | None = No
         every: The number of steps for each line of a log; by default, a log gets about `LOG_LINES` in all.
 
     Yields:
-        A function to call after each step, with a short text about it.
+        A function to call after each step, with a short text about it; or within one, with the share that is done too,
+        which a log does not show.
     """
+    count = done
     if _errors.is_terminal:
         name = TextColumn("{task.description}", markup=False)
         columns = (name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -137,13 +139,20 @@ def progress(what: str, total: int | None, done: int = 0, every: int | None = No
             *columns, TextColumn("{task.fields[words]}", markup=False), console=_errors, transient=True
         ) as bar:
             task = bar.add_task(entry(what), total=total, completed=done, words="")
-            yield lambda words: bar.update(task, advance=1, words=entry(words))
+
+            def move(words: str, share: float | None = None) -> None:
+                nonlocal count
+                count += share is None
+                bar.update(task, completed=count + (share or 0), words=entry(words))
+
+            yield move
         return
     each = every or max(1, (total or 0) // LOG_LINES)
-    count = done
 
-    def line(words: str) -> None:
+    def line(words: str, share: float | None = None) -> None:
         nonlocal count
+        if share is not None:
+            return
         count += 1
         if count % each == 0 or count == total:
             log.info("%s %d%s %s", what, count, f"/{total}" if total else "", words)
