@@ -83,8 +83,10 @@ def is_truthful(result: search.Result) -> None:
         tags = run.info.data.tags
         assert tags["trackdl.trial"] == f"{result.study.name}/{trial.number}"
         assert tags["trackdl.trial_state"] == trial.state.name
+        assert trial.state.name.lower() in tags["mlflow.note.content"]
         assert run.info.info.status == ("FAILED" if trial.state == TrialState.FAIL else "FINISHED")
         points = [point.value for point in client().get_metric_history(run.id, "val_accuracy")]
+        assert ("learning_curve.png" in tags["mlflow.note.content"]) is bool(points)
         assert points == [epoch["val_accuracy"] for epoch in kept(trial).get("history", [])]
         assert run.artifacts("pictures") == (["pictures/learning_curve.png"] if points else [])
         if trial.state == TrialState.COMPLETE:

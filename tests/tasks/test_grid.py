@@ -55,9 +55,12 @@ def test_every_fold_is_trained_once_and_a_second_command_finds_all_done(tmp_path
     assert origin["fresh"]["best"] == pytest.approx([0.601, 0.602, 0.603, 0.604, 0.605])
     assert "val_accuracy_2" in exported.columns
     assert "report_failures" not in origin
-    assert "pictures/folds.png" in runs.Run(runs.find("grid", "attributes.run_name LIKE '%trial%'")[0].id).artifacts(
-        "pictures"
-    )
+    trial = runs.find("grid", "attributes.run_name LIKE '%trial%'")[0]
+    assert "pictures/folds.png" in trial.artifacts("pictures")
+    told = trial.info.data.tags["mlflow.note.content"]
+    assert re.search(r"complete: [\d.]+%, the mean of \d+ fits", told)
+    assert f"/runs/{first.run.id})" in told
+    assert "[pictures/folds.png](get-artifact?" in told
     assert "the report's choice" in grid.show(first)
     assert set(first.run.artifacts("pictures")) == {f"pictures/{name}.png" for name in PICTURES}
     found = first.conclusions.curse
@@ -169,6 +172,9 @@ def test_a_failed_cell_is_said_and_run_again_by_the_same_command(fit: grid.Fit, 
     failed = runs.find("grid", "attributes.status = 'FAILED' and tags.`trackdl.trial` != ''")
     assert {run.info.data.params["dropout"] for run in failed} == {"0.3"}
     said = failed[0].info.data.tags["trackdl.error"]
+    told = failed[0].info.data.tags["mlflow.note.content"]
+    assert "failed at fold" in told
+    assert "folds.png" not in told
     assert ("killed" if fit is killed_always else "NaN") in said
     done = calls(tmp_path)
     stands_once(grid.run(experiment(), 1, None, made_up, afresh, timed, here))

@@ -17,7 +17,7 @@ from trackdl.studies.study import RUN, Study
 from trackdl.system import databases
 from trackdl.system.console import plain
 from trackdl.system.paths import report_root
-from trackdl.tracking import runs, trials
+from trackdl.tracking import pages, runs, trials
 from trackdl.tracking.runs import Run
 from trackdl.tracking.store import defer_interrupts
 from trackdl.workers.figures import Studio
@@ -110,10 +110,18 @@ class Driver:
         trial.set_user_attr("mlflow_page", trials.page(self.parent.experiment_id, run))
         return run
 
-    def describe(self, study: Study, trial: Trial | FrozenTrial, run: Run, words: str) -> None:
-        """Say in Optuna's dashboard how a trial ended, with a link to its run."""
+    def describe(
+        self, study: Study, trial: Trial | FrozenTrial, run: Run, words: str, picture: str | None = None
+    ) -> None:
+        """Say in Optuna's dashboard and on the run's page how a trial ended, with links.
+
+        `picture` is the run's, if it has one.
+        """
         page = trials.page(self.parent.experiment_id, run)
         study.describe(f"{plain(words)}\n\n[The trial's MLflow run]({page}) opens while `trackdl ui` runs.", trial)
+        above = f"This is a trial of [{study.name}]({pages.run_page('', self.parent.experiment_id, self.parent.id)})."
+        below = f"Its learning curves: [{picture}]({pages.artifact(run.id, picture)})" if picture else ""
+        run.tags({pages.NOTE: "\n\n".join(filter(None, [plain(words), above, below]))})
 
     def close_run(self, run: Run, status: str) -> None:
         """End a trial's run: FINISHED or FAILED."""

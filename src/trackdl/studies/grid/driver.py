@@ -21,6 +21,7 @@ from trackdl.tracking.runs import Run
 from trackdl.workers.pool import Failed, Lost
 
 log = logging.getLogger(__name__)
+PICTURE = "pictures/folds.png"
 
 
 @dataclass
@@ -102,7 +103,7 @@ class GridDriver(Driver):
         }
         accuracy = f"{self.experiment.part}_accuracy"
         last = [fold["history"][accuracy][-1] for fold in folds]
-        cell.run.content(png, "pictures/folds.png")
+        cell.run.content(png, PICTURE)
         cell.study.show_image(cell.trial, "folds.png", png)
         curves = {name: list(enumerate(values, 1)) for name, values in means.items()}
         single = {
@@ -115,5 +116,5 @@ class GridDriver(Driver):
         self.close_run(cell.run, "FINISHED")
         mean = float(np.mean(last))
         fits = counted(len(last), "fit")
-        self.describe(cell.study, cell.trial, cell.run, f"complete: {mean:.2%}, the mean of {fits}")
+        self.describe(cell.study, cell.trial, cell.run, f"complete: {mean:.2%}, the mean of {fits}", PICTURE)
         cell.study.complete(cell.trial, mean if np.isfinite(mean) else 0.0)  # Optuna takes no NaN, of one that diverged

@@ -28,6 +28,7 @@ from trackdl.workers.pool import Failed, Lost
 
 log = logging.getLogger(__name__)
 
+PICTURE = "pictures/learning_curve.png"
 STATUS = {"COMPLETE": "FINISHED", "PRUNED": "FINISHED", "FAIL": "FAILED"}
 
 
@@ -143,7 +144,7 @@ class SearchDriver(Driver):
             f": {history[-1].val_accuracy:.2%} on the validation split after epoch {len(history)}" if history else ""
         )
         words = f"{state.lower()}{reached}{f' ({why})' if state == 'FAIL' else ''}; {size:,} parameters"
-        self.describe(self.study, opened.trial, opened.run, words)
+        self.describe(self.study, opened.trial, opened.run, words, PICTURE if history else None)
         if history:
             curve = [(opened.trial.number, [epoch.val_accuracy for epoch in history], state == "COMPLETE")]
             close = partial(self._close, opened, STATUS[state])
@@ -152,7 +153,7 @@ class SearchDriver(Driver):
             self.close_run(opened.run, STATUS[state])
 
     def _close(self, opened: _Open, status: str, png: bytes) -> None:
-        opened.run.content(png, "pictures/learning_curve.png")
+        opened.run.content(png, PICTURE)
         self.study.show_image(opened.trial, "learning_curve.png", png)
         self.close_run(opened.run, status)
 
