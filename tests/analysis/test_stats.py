@@ -4,7 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import beta, ttest_1samp
 
-from trackdl.analysis.stats import calibration_error, corrected_estimate, exact_interval, mean_interval, reliability
+from trackdl.analysis.stats import (
+    calibration_curve,
+    calibration_error,
+    corrected_estimate,
+    exact_interval,
+    mean_interval,
+    reliability,
+)
 
 
 def test_known_interval() -> None:
@@ -83,6 +90,25 @@ def test_the_reliability_table_holds_every_row_once(pairs: list[tuple[int, float
     assert sum(item.count for item in table) == len(pairs)
     assert sum(item.observed * item.count for item in table) == pytest.approx(targets.sum())
     assert 0 <= calibration_error(targets, probabilities) <= 1
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.floats(0, 1)), min_size=1, max_size=130))
+def test_a_calibration_curve_has_every_row_once_and_enough_in_each_bin(pairs: list[tuple[int, float]]) -> None:
+    targets, probabilities = (np.array(column) for column in zip(*pairs, strict=True))
+    curve = calibration_curve(targets, probabilities)
+    assert sum(item.count for item in curve) == len(pairs)
+    assert sum(item.observed * item.count for item in curve) == pytest.approx(targets.sum())
+    assert sum(item.predicted * item.count for item in curve) == pytest.approx(probabilities.sum())
+    assert min(item.count for item in curve) >= min(10, len(pairs))
+    assert [item.predicted for item in curve] == sorted(item.predicted for item in curve)
+
+
+def test_rows_of_one_probability_are_one_point_of_a_calibration_curve() -> None:
+    targets = np.arange(200) % 2
+    assert [item.count for item in calibration_curve(targets, np.linspace(0, 1, 200))] == [20] * 10
+    assert [item.count for item in calibration_curve(targets, np.full(200, 0.5))] == [200]
+    sure = np.repeat([0.0, 0.4, 1.0], [95, 10, 95])
+    assert [item.count for item in calibration_curve(targets, sure)] == [95, 105]  # ten rows are too few of 200
 
 
 def test_calibration_by_cases() -> None:

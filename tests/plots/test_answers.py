@@ -5,7 +5,8 @@ import io
 import numpy as np
 import pytest
 
-from trackdl.plots import answers
+from trackdl.plots import answers, classifiers
+from trackdl.plots.common import image_grid
 
 pytestmark = pytest.mark.draws
 
@@ -28,3 +29,20 @@ def test_each_mistake_says_what_it_is_and_what_the_network_said() -> None:
     figure = answers.mistakes(np.zeros((2, 28, 28)), said, "Mistakes")
     figure.savefig(io.BytesIO())
     assert [axes.get_title() for axes in figure.axes] == ["alpha, not\nbeta (98%)", "gamma, not\nalpha (50%)"]
+
+
+def test_wrong_images_alone_are_framed() -> None:
+    figure = image_grid(np.zeros((3, 28, 28)), ["a", "b, not\nc", "d"], "Images", 3, [1])
+    framed = [axes.spines["left"].get_visible() for axes in figure.axes]
+    assert framed == [False, True, False]
+
+
+def test_a_points_rows_are_counted_and_the_sides_of_a_confusion_matrix_are_named() -> None:
+    targets, probabilities = np.arange(95) % 2, np.linspace(0, 1, 95)
+    figure = classifiers.calibration_panels({"all": {"a model": (targets, probabilities)}}, "Calibration", "1")
+    legend = figure.axes[0].get_legend()
+    assert legend is not None
+    assert legend.get_title().get_text() == "Each point is of 10 rows or more"
+    judged = {"a model": (targets, targets)}
+    figure = classifiers.confusion_grid(judged, ["no", "yes"], "Test rows", 6)
+    assert (figure.get_supylabel(), figure.get_supxlabel()) == ("True class", "Answer")

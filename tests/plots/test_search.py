@@ -98,9 +98,22 @@ def test_accuracies_a_quarter_of_a_point_apart_are_labelled_as_they_are() -> Non
         assert float(text.get_text()) == pytest.approx(100 * text.get_position()[1])
 
 
+def test_a_single_epoch_is_a_whole_number_on_its_axis() -> None:
+    (axes,) = drawn(plots_search.learning_curves([(3, [0.5], False)], "Trial 3")).axes
+    low, high = axes.get_xlim()
+    assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [1]
+
+
+def test_a_legend_names_no_pruned_trials_where_there_are_none() -> None:
+    whole, cut = (0, [0.8, 0.9], True), (1, [0.7], False)
+    for trials, said in (([whole, whole], False), ([whole, cut], True)):
+        (legend,) = plots_search.learning_curves(trials, "study").legends
+        assert ("pruned, failed or stopped" in [text.get_text() for text in legend.get_texts()]) is said
+
+
 @pytest.mark.parametrize("name", [r"costs $1 and $2", r"$\frac$", "50 % $x_$"])
 def test_a_name_is_no_formula(name: str) -> None:
-    figure = common.accuracy_bars([name], [0.5], [(0.4, 0.6)], name)
+    figure = common.accuracy_bars([name], [0.5], [(0.4, 0.6)], name, name)
     figure.savefig(file := io.BytesIO(), format="svg")
     drawn = file.getvalue().decode()
     assert f"<!-- {name} -->" in drawn

@@ -61,7 +61,10 @@ def test_a_run_leaves_what_mlflow_users_expect(capsys: pytest.CaptureFixture[str
     assert {step for step, _ in run.history("test_accuracy")} == {2, best}
     for metric in (*classify.KEPT, "best_epoch"):
         assert [step for step, _ in run.history(metric)] == [4]
-    assert {Path(path).stem for path in run.artifacts("pictures")} == {"training_curve", "predictions"}
+    names = {"training_curve", "test_images", "confusion"} | (
+        {"mistakes"} if kept(run, "best_test_accuracy") < 1 else set()
+    )
+    assert {Path(path).stem for path in run.artifacts("pictures")} == names
     assert {Path(path).stem for path in run.artifacts("predictions")} == {
         "test", "test-epoch-00002", "val-dropout-epoch-00004", *(f"val-epoch-{epoch:05d}" for epoch in range(1, 5)),
     }  # fmt: skip
@@ -191,6 +194,11 @@ def test_several_seeds_are_runs_below_one_with_means_and_intervals(capsys: pytes
     assert len(set(splits)) == 3, "each training by the report's protocol draws its own split"
     assert {item.data.tags["mlflow.parentRunId"] for item in seeds} == {result.run.id}
     assert len(result.decisions) == 3
+    for run in result.seeds:
+        note = run.info.data.tags["mlflow.note.content"]
+        assert f"the same weights, on the test images: {kept(run, 'best_test_accuracy'):.2%}" in note
+        assert f"one of [3 seeds](/#/experiments/{run.experiment_id}/runs/{result.run.id})" in note
+        assert "pictures/confusion.png" in note
     for metric in ("best_val_accuracy", "best_test_accuracy"):
         values = [kept(run, metric) for run in result.seeds]
         assert kept(result.run, metric) == pytest.approx(np.mean(values))

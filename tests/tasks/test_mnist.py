@@ -6,6 +6,7 @@ from pathlib import Path
 import mlflow
 import pytest
 import torch
+from matplotlib.figure import Figure
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
@@ -18,9 +19,10 @@ from trackdl.errors import InputError
 from trackdl.serving import ServedImages
 from trackdl.spec import ClassifySpec, ImageData
 from trackdl.system import console
-from trackdl.tasks import classify
+from trackdl.tasks import _pictures, classify
 from trackdl.tracking import runs
 from trackdl.tracking.registry import register as registry
+from trackdl.training.trainer import Evaluation
 
 pytestmark = pytest.mark.usefixtures("tracking", "tiny_mnist")
 
@@ -53,14 +55,31 @@ def test_a_run_leaves_what_mlflow_users_expect() -> None:
     for metric in ("train_loss", "train_accuracy", "fit_seconds", "images_per_second"):
         assert [step for step, _ in run.history(metric)] == list(range(1, 9))
     assert len(run.history("batch_loss")) == 8 * 2  # 19 batches an epoch, one in ten
-    names = {"test_digits", "predictions", "training_curve", "predictions_continued", "training_curve_continued"}
-    assert {Path(path).stem for path in run.artifacts("pictures")} == names
+    names = {"training_curve", "training_curve_continued", "test_images", "confusion"}
+    assert {Path(path).stem for path in run.artifacts("pictures")} - {"mistakes"} == names
     assert len(run.artifacts("checkpoints")) == 8
     assert {item.dataset.name for item in run.info.inputs.dataset_inputs} == {"mnist-train", "mnist-test"}
     assert [output.step for output in run.info.outputs.model_outputs] == [8]
     assert len(result.rows) == len([item for item in experiment().numbers if not item.series])
     assert all(row.measured is not None for row in result.rows)
     assert result.decisions[0].champion
+
+
+def test_the_surest_mistake_is_drawn_first_with_its_class_and_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = load_images(ImageData(dataset="mnist"))
+    truth = images.test_labels
+    outputs = 5.0 * torch.nn.functional.one_hot(truth, 10)
+    said = (truth + 1) % 10
+    for place, surety in ((20, 6.0), (4, 9.0)):
+        outputs[place, said[place]] = surety
+    drawn: dict[str, Figure] = {}
+    monkeypatch.setattr(runs.Run, "figure", lambda _, figure, name: drawn.update({name: figure}))
+    _pictures.draw_answers(runs.Run("none"), images, Evaluation(0.1, len(truth) - 2, len(truth), outputs))
+    first, second = (axes.get_title() for axes in drawn["pictures/mistakes.png"].axes)
+    assert first.startswith(f"{truth[4]}, not\n{said[4]} (98%)")
+    assert second.startswith(f"{truth[20]}, not\n{said[20]} (72%)")
+    titles = [axes.get_title() for axes in drawn["pictures/test_images.png"].axes]
+    assert titles == [f"{one}, not\n{said[4]}" if place == 4 else str(int(one)) for place, one in enumerate(truth[:9])]
 
 
 def test_a_model_knows_what_is_unlike_its_training_images() -> None:

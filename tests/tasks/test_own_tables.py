@@ -107,7 +107,7 @@ def test_a_table_of_three_classes(tracking: str, tmp_path: Path, capsys: pytest.
         assert found[metric] == pytest.approx(value, abs=1e-6), metric
         assert figure(result.run, f"plain/wide/{metric}", 3) == pytest.approx(value, abs=1e-6), metric
     pictures = {item.path for item in client.list_artifacts(result.run.id, "pictures")}
-    assert pictures == {f"pictures/{name}.png" for name in ("calibration", "confusion", "ablation")}
+    assert pictures == {f"pictures/{name}.png" for name in ("calibration", "confusion", "ablation", "protocols")}
 
     # Registered under the report's name, and served as trained.
     uri = "models:/my-report-wine@champion"

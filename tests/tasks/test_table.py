@@ -67,7 +67,7 @@ def test_the_task_leaves_a_run_a_model_and_its_numbers(
     assert len(json.loads(artifact(improved, "predictions/folds.json").read_text())["folds"]) == 3
     assert "Sequential" in artifact(improved, "network.txt").read_text()
     pictures = {item.path for item in client.list_artifacts(result.run.id, "pictures")}
-    assert pictures == {f"pictures/{name}.png" for name in ("roc", "calibration", "confusion", "ablation")}
+    assert pictures == {f"pictures/{name}.png" for name in ("roc", "calibration", "confusion", "ablation", "protocols")}
     assert client.list_artifacts(below["scaled"].info.run_id, "pictures")
 
     version = client.get_model_version_by_alias("heart-mlp", "champion")

@@ -9,6 +9,7 @@ from scipy.stats import binomtest, sem, t
 
 CONFIDENCE = 0.95
 BINS = 10  # of probabilities
+LEAST = 10  # rows in a bin of a curve
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,21 @@ def reliability(targets: NDArray[np.int64], probabilities: NDArray[np.float64]) 
         chosen = places == place
         table.append(Bin(float(probabilities[chosen].mean()), float(targets[chosen].mean()), int(chosen.sum())))
     return table
+
+
+def calibration_curve(targets: NDArray[np.int64], probabilities: NDArray[np.float64]) -> list[Bin]:
+    """Return the reliability table of targets, 0 or 1, and probabilities of 1: bins of about equally many rows.
+
+    There are up to `BINS`, each of `LEAST` rows or more if there are that many; equal probabilities are in one.
+    """
+    order = np.argsort(probabilities, kind="stable")
+    count, begins = len(order), [0]
+    least = max(LEAST, count // BINS)
+    for place in np.flatnonzero(np.diff(probabilities[order])) + 1:
+        if place - begins[-1] >= least and count - place >= least:
+            begins.append(int(place))
+    bins = np.split(order, begins[1:])
+    return [Bin(float(probabilities[rows].mean()), float(targets[rows].mean()), len(rows)) for rows in bins]
 
 
 def calibration_error(targets: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:

@@ -297,12 +297,12 @@ def _add_examples(
 
     first = rows(range(min(_FIRST, len(labels))))
     captions = [f"{row['answer']}\n(is {row['truth']})" for row in first]
+    wrong = np.flatnonzero(predicted != labels)
     pictures = as_pixels(_fractions(data.tested[: len(first)]))
-    made.parts["first"] = image_grid(pictures, captions, "The first examples", min(5, len(first)))
+    made.parts["first"] = image_grid(pictures, captions, "The first examples", min(5, len(first)), wrong)
     for row, values in zip(first, outputs.tolist(), strict=False):
         row |= {f"output {name}": round(value, 2) + 0.0 for name, value in zip(classes, values, strict=True)}
     made.numbers["first"], made.parts["first_outputs"] = first, pd.DataFrame(first).drop(columns="probability")
-    wrong = np.flatnonzero(predicted != labels)
     doubt = -(probabilities * np.log(np.maximum(probabilities, 1e-300))).sum(axis=1)
     for kind, order, title in (("worst", sure, "Sure, and wrong"), ("uncertain", doubt, "Unsure, and wrong")):
         places = wrong[np.argsort(-order[wrong], kind="stable")][:_MISTAKES]

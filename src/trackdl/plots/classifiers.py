@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, roc_curve
 
-from trackdl.analysis.stats import Estimate, reliability
+from trackdl.analysis.stats import Estimate, calibration_curve
 from trackdl.plots.common import BLUE, GREY, ORANGE, PALETTE, THOUSANDS, new_panels
 
 STYLES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1)), (0, (1, 1)))
@@ -33,7 +33,8 @@ def loss_panels(batches: Mapping[str, Points], means: Mapping[str, Sequence[Poin
         if batches[name]:
             axes.plot(*zip(*batches[name], strict=True), color=BLUE, linewidth=0.7, alpha=0.7, label="Loss per batch")
         for index, points in enumerate(members):
-            label = "Mean per epoch" if index == 0 else None
+            several = f", {len(members)} members" if len(members) > 1 else ""
+            label = None if index else f"Mean per epoch{several}"
             axes.plot(*zip(*points, strict=True), color=ORANGE, linewidth=1.2, label=label)
         axes.legend(fontsize=7, loc="lower left")
         axes.set_title(name, fontsize=10)
@@ -67,20 +68,21 @@ def roc_panels(groups: Mapping[str, Mapping[str, Judged]], title: str) -> Figure
 
 
 def calibration_panels(groups: Mapping[str, Mapping[str, Judged]], title: str, positive: str) -> Figure:
-    """Draw observed frequencies against predicted probabilities, a panel for each group; areas stand for counts.
+    """Draw observed frequencies against predicted probabilities, a panel for each group; a point is of many rows.
 
     `positive` is the class whose probabilities they are.
     """
     figure, panels = _unit_squares(groups, title, f"Predicted probability of {positive}", f"Fraction of {positive}")
     for axes, models in zip(panels, groups.values(), strict=True):
+        least = max(len(targets) for targets, _ in models.values())
         for (name, (targets, probabilities)), colour, style in zip(models.items(), cycle(PALETTE), cycle(STYLES)):
-            bins = reliability(targets, probabilities)
-            predicted, observed = [item.predicted for item in bins], [item.observed for item in bins]
-            sizes = [250 * item.count / len(targets) for item in bins]
-            axes.plot(predicted, observed, color=colour, linestyle=style, linewidth=1, label=name)
-            axes.scatter(predicted, observed, s=sizes, color=colour, alpha=0.5, linewidths=0)
+            bins = calibration_curve(targets, probabilities)
+            least = min(least, *(item.count for item in bins))
+            points = [item.predicted for item in bins], [item.observed for item in bins]
+            axes.plot(*points, "o", color=colour, linestyle=style, linewidth=1, markersize=4, label=name)
         axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
-        axes.legend(loc="upper left", fontsize=7)
+        title = f"Each point is of {least} rows or more"
+        axes.legend(title=title, loc="upper left", fontsize=7, title_fontsize=7)
     return figure
 
 
@@ -104,6 +106,8 @@ def confusion_grid(
         axes.set_xticks(places, classes, fontsize=7, rotation=90 if len(classes) > 2 else 0)
         names = classes if index % columns == 0 else [""] * len(classes)
         axes.set_yticks(places, names, fontsize=7, rotation=0 if len(classes) > 2 else 90, va="center")
+    figure.supxlabel("Answer", fontsize=10)
+    figure.supylabel("True class", fontsize=10)
     return figure
 
 

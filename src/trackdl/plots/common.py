@@ -3,7 +3,7 @@
 The colours are those of Okabe and Ito (2008), which people with colour blindness can tell apart.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -58,7 +58,7 @@ def new_panels(count: int, columns: int, width: float, height: float, title: str
 def label_epochs(axes: Axes, label: str, *, percent: bool) -> None:
     """Label a learning curve's axes; `percent` shows a fraction as a percentage."""
     axes.set(xlabel="Epoch", ylabel=label)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))  # a single epoch has a single tick
     if percent:
         axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.grid(alpha=0.3)
@@ -70,13 +70,19 @@ def legend_below(figure: Figure, columns: int, axes: Axes | None = None, **optio
     figure.legend(*labelled, loc="outside lower center", ncols=columns, frameon=False, **options)
 
 
-def image_grid(pictures: NDArray[Any], captions: Sequence[str], title: str, columns: int) -> Figure:
-    """Draw images, [n, height, width] or in colour [n, height, width, 3], in rows of `columns`, each with a caption."""
+def image_grid(
+    pictures: NDArray[Any], captions: Sequence[str], title: str, columns: int, wrong: Collection[int] = ()
+) -> Figure:
+    """Draw images, [n, height, width] or in colour [n, height, width, 3], in rows of `columns`, each with a caption.
+
+    Those whose places are in `wrong` are framed.
+    """
     figure, panels = new_panels(len(pictures), columns, 1.5, 1.75, title)
-    for axes, picture, caption in zip(panels, pictures, captions, strict=True):
+    for place, (axes, picture, caption) in enumerate(zip(panels, pictures, captions, strict=True)):
         axes.imshow(picture, cmap="gray", interpolation="none")
-        axes.set_title(caption, fontsize=9)
-        axes.set_axis_off()
+        axes.set_title(caption, fontsize=9, color=ORANGE if place in wrong else "black")
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set(visible=place in wrong, color=ORANGE, linewidth=2.5)
     return figure
 
 
@@ -105,7 +111,7 @@ def epoch_curves(ours: Mapping[str, Points], reports: Mapping[str, Points], kept
     for axes, kind in zip(panels, LABELS, strict=True):
         for part, words, colour in (("train", "training", BLUE), ("val", "validation", ORANGE)):
             name = f"{part}_{kind}"
-            axes.plot(*zip(*ours[name], strict=True), color=colour, label=f"{words}, trackdl")
+            axes.plot(*zip(*ours[name], strict=True), "o-", color=colour, markersize=3, label=f"{words}, trackdl")
             if points := reports.get(name):
                 axes.plot(*zip(*points, strict=True), "o", color=colour, fillstyle="none", label=f"{words}, report")
         if kept is not None:
@@ -160,13 +166,21 @@ def seed_curves(panels: Mapping[str, Mapping[str, Sequence[Points]]]) -> Figure:
 
 
 def accuracy_bars(
-    names: Sequence[str], values: Sequence[float], bounds: Sequence[tuple[float, float]], title: str
+    names: Sequence[str],
+    values: Sequence[float],
+    bounds: Sequence[tuple[float, float]],
+    title: str,
+    of: str,
+    chosen: int = 0,
 ) -> Figure:
-    """Draw accuracies, as fractions, with their 95 % intervals, a row for each; the first is highlighted."""
+    """Draw accuracies of examples, called `of`, as fractions, with their exact 95 % intervals, a row for each.
+
+    The one at the place `chosen` is highlighted.
+    """
     figure, axes = new_axes(8, 0.7 * len(names) + 1.4, title, grid="x")
     places = np.arange(len(names))[::-1]
     low, high = np.array(bounds).T
-    colours = [BLUE, *[GREY] * (len(names) - 1)]
+    colours = [BLUE if place == chosen else GREY for place in range(len(names))]
     axes.errorbar(values, places, xerr=[values - low, high - values], fmt="none", ecolor=GREY, capsize=4, linewidth=2)
     axes.scatter(values, places, color=colours, s=60, zorder=3)
     for place, value in zip(places, values, strict=True):
@@ -174,5 +188,5 @@ def accuracy_bars(
     axes.set_yticks(places, names)
     axes.set(ylim=(-0.6, len(names) - 0.3), xlim=(0, 1.03))
     axes.xaxis.set_major_formatter(PercentFormatter(1))
-    axes.set_xlabel("Accuracy on held-out letters, with exact 95 % intervals")
+    axes.set_xlabel(f"Accuracy on {of}, with exact 95 % intervals")
     return figure

@@ -29,6 +29,7 @@ def learning_curves(trials: Sequence[tuple[int, Sequence[float], bool]], title: 
         axes.plot(epochs, values, marker="o", markersize=2.5, **style)  # type: ignore[arg-type]
     if len(shown) > 1:
         axes.plot([], [], color=BLUE, label="trained to the end")
+    if len(shown) > max(1, len(ended)):
         axes.plot([], [], color=GREY, label="pruned, failed or stopped")
     # The best trial's curve fills the figure: a trial that learnt nothing would squeeze the others together.
     whole = best or (shown[0] if len(shown) == 1 else None)

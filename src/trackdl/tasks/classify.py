@@ -21,11 +21,12 @@ from trackdl.data import training_images
 from trackdl.data.images import ImageSet
 from trackdl.errors import InputError
 from trackdl.networks.build import arguments_of, count_parameters
-from trackdl.plots import common as plots
 from trackdl.serving import ImageCard
 from trackdl.spec import ClassifySpec
 from trackdl.system.console import print_table, progress, say
-from trackdl.tracking import runs, training_runs
+from trackdl.tasks import _pictures as pictures
+from trackdl.tasks._pictures import CURVES
+from trackdl.tracking import pages, runs, training_runs
 from trackdl.tracking.registry import readme
 from trackdl.tracking.registry import register as registry
 from trackdl.tracking.registry.register import Decision, Score
@@ -42,7 +43,6 @@ TRAINS = (
     "_measure_kept",
 )  # covered by the code digest, with all that they reach
 
-CURVES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 TESTED = ("test_loss", "test_accuracy")
 _UNFAMILIAR = 0.007  # this share of the images that a network knows counts as unfamiliar
 # What a split had to do with the weights, as a model card says it.
@@ -95,11 +95,15 @@ def run(experiment: ClassifySpec, resume: str | None = None) -> Result:
         _log_inputs(parent, experiment, _load(experiment))
         seeds, decisions = [], []
         for number in range(experiment.seeds):
-            seed, decision = _seed_below(parent, experiment.nth(number).model_copy(update={"seeds": 1}))
+            single = experiment.nth(number).model_copy(update={"seeds": 1})
+            seed, decision = _seed_below(parent, single)
             seeds.append(seed)
-            decisions += [decision] if decision else []
+            if decision:
+                decisions.append(decision)
+                above = f"one of [{experiment.seeds} seeds]({pages.run_page('', parent.experiment_id, parent.id)})"
+                seed.describe(f"{_summary(Result(single, seed, [seed], [], []))} This is {above}.")
         _summarise(parent, seeds)
-        _draw_epochs(parent, experiment)
+        pictures.draw_epochs(parent, experiment, None)
         rows = ledger.compare(experiment.numbers, parent.history)
     return Result(experiment, parent, seeds, decisions, rows)
 
@@ -117,8 +121,14 @@ def show(result: Result) -> str:
     for decision in result.decisions:
         say(str(decision))
     say(f"run {result.run.id}")
-    parts = [f"{what}: {ours}" + (f" (the report {report})" if report else "") for what, report, ours, *_ in accuracies]
-    return f"{label}: {'; '.join(parts)}."
+    return _summary(result)
+
+
+def _summary(result: Result) -> str:
+    """Return the accuracies as a sentence."""
+    lines = _accuracies(result)[1]
+    parts = [f"{what}: {ours}" + (f" (the report {report})" if report else "") for what, report, ours, *_ in lines]
+    return f"{result.experiment.label}: {'; '.join(parts)}."
 
 
 def _accuracies(result: Result) -> tuple[list[str], list[list[str]]]:
@@ -201,8 +211,8 @@ def _train_seed(experiment: ClassifySpec, resume: str | None) -> tuple[Run, Deci
         else:
             training_runs.restore_epoch(run, trainer, _best_epoch(run, experiment))
             measured = _measure_kept(run, trainer, splits, experiment.training.epochs)
-            _draw_epochs(run, experiment)
-            _draw_images(run, splits.images, measured["test"], 15, "predictions")
+            pictures.draw_epochs(run, experiment, trainer.epoch)
+        pictures.draw_answers(run, splits.images, measured["test"])
         decision = register(run, experiment, trainer.model, trainer.epoch, measured, splits)
     return run, decision
 
@@ -215,7 +225,11 @@ def _train(run: Run, experiment: ClassifySpec, trainer: Trainer, splits: Splits)
     """Train to the last epoch, logging what is measured after each; return the trainer and the last test."""
     total = experiment.training.epochs
     pause = min(experiment.reload_after or total, total)
-    tested = None
+    tested, said = None, ""
+
+    def within(done: int, of: int, loss: float) -> None:
+        advance(f"loss {loss:.3f}{said}", done / of)
+
     if trainer.epoch == 0 and experiment.tested_after(0):
         measured, tested = _measure(run, experiment, trainer, splits)
         run.metrics(measured, step=0)
@@ -223,15 +237,16 @@ def _train(run: Run, experiment: ClassifySpec, trainer: Trainer, splits: Splits)
         for stop in sorted({pause, total}):
             if trainer.epoch > stop:
                 continue
-            for result in trainer.fit(splits.learn, stop):
+            for result in trainer.fit(splits.learn, stop, within):
                 measured, tested = _measure(run, experiment, trainer, splits)
                 training_runs.log_epoch(run, trainer, result, measured)
                 training_runs.log_batches(run, result)
                 training_runs.save_checkpoint(run, trainer)
-                advance(_progress_words(measured, result))
+                words = _progress_words(measured, result)
+                advance(words)
+                said = f"; {words}"
             if splits.validation is None:
-                tested = tested or trainer.evaluate(splits.test)
-                _draw_tests(run, experiment, splits.images, tested, "" if stop == pause else "_continued")
+                pictures.draw_losses(run, experiment, splits.images, "" if stop == pause else "_continued")
             if stop != total:
                 # The training starts over here, and reads weights and optimiser back from their files.
                 trainer = _trainer(experiment, splits)
@@ -300,40 +315,6 @@ def _summarise(parent: Run, seeds: list[Run]) -> None:
             intervals = {step: mean_interval(values[step]) for step in shared}
             parent.curve(f"{metric}_low", [(step, low) for step, (low, _) in intervals.items()])
             parent.curve(f"{metric}_high", [(step, high) for step, (_, high) in intervals.items()])
-
-
-def _draw_epochs(run: Run, experiment: ClassifySpec) -> None:
-    """Log the learning curves per epoch, with the report's numbers."""
-    reports: dict[str, list[tuple[int, float]]] = {metric: [] for metric in CURVES}
-    for item in experiment.numbers:
-        if item.metric in reports and item.epoch is not None and not item.series:
-            reports[item.metric].append((item.epoch, item.value))
-    ours = {metric: run.history(metric) for metric in CURVES}
-    one = experiment.seeds == 1
-    whose = f"seed {experiment.training.seed}" if one else f"means of {experiment.seeds} seeds"
-    kept = _best_epoch(run, experiment) if one and experiment.data.validation is not None else None
-    figure = plots.epoch_curves(ours, reports, kept, f"{experiment.label}, {whose}")
-    run.figure(figure, "pictures/training_curve.png")
-
-
-def _draw_tests(run: Run, experiment: ClassifySpec, images: ImageSet, tested: Evaluation, suffix: str) -> None:
-    """Log test images with labels, with predictions, and the learning curve so far."""
-    shown, truth = serving.as_pixels(images.test_images[:9]), images.test_labels[:9].tolist()
-    captions = [f"Truth: {images.classes[label]}" for label in truth]
-    run.figure(plots.image_grid(shown, captions, "Test images", 3), "pictures/test_digits.png")
-    _draw_images(run, images, tested, 9, f"predictions{suffix}")
-    points = [(epoch * len(images.train_labels), loss) for epoch, loss in run.history("test_loss")]
-    curve = plots.loss_curves(run.history("batch_loss"), points, f"{experiment.label}: training")
-    run.figure(curve, f"pictures/training_curve{suffix}.png")
-
-
-def _draw_images(run: Run, images: ImageSet, tested: Evaluation, count: int, name: str) -> None:
-    captions = [images.classes[index] for index in tested.outputs[:count].argmax(dim=1).tolist()]
-    columns = 3 if count == 9 else 5
-    grid = plots.image_grid(
-        serving.as_pixels(images.test_images[:count]), captions, "Predictions for test images", columns
-    )
-    run.figure(grid, f"pictures/{name}.png")
 
 
 def register(

@@ -17,6 +17,7 @@ from trackdl.data.tables.table import Audit, Table, audit, load_table
 from trackdl.errors import InputError, TrackdlError
 from trackdl.networks.heart import HeartNet
 from trackdl.plots import classifiers as plots_classifiers
+from trackdl.plots import common as plots
 from trackdl.serving import TableCard
 from trackdl.spec import TableSpec
 from trackdl.spec.table import ABLATION, BASELINE_GROUP
@@ -98,6 +99,7 @@ def run(experiment: TableSpec) -> Result:
         metrics = _log_models(run, experiment, tested, crossed, table, seeds)
         against = _compare(run, crossed, experiment)
         _draw(run, experiment, tested, crossed, against, table)
+        _draw_protocols(run, experiment, metrics, table)
         decision = _register(run, experiment, tested, metrics, table)
         values = {f"{name}/{metric}": value for name, item in metrics.items() for metric, value in item.items()}
         numbers = experiment.numbers if table.origin == "report" else []
@@ -127,9 +129,7 @@ def show(result: Result) -> str:
         print_table(f"Ablation, likewise; differences to {_subject(experiment)}, p", columns, rows)
     say(tables.describe_audit(result.found, len(table.frame)))
     say(f"run {result.run.id}: {result.decision}")
-    first = experiment.networks[0].name
-    shown = dict.fromkeys([*(f"{protocol}/{first}" for protocol in experiment.protocols), _reference(experiment)])
-    means = ", ".join(f"{name} {result.metrics[name]['test_accuracy_mean']:.1%}" for name in shown)
+    means = ", ".join(f"{name} {result.metrics[name]['test_accuracy_mean']:.1%}" for name in _ladder(experiment))
     seeds = "one seed" if experiment.seeds == 1 else f"mean of {experiment.seeds} seeds"
     return f"{experiment.label}, {seeds} on {len(table.test)} test rows: {means}."
 
@@ -145,6 +145,12 @@ def _reference(experiment: TableSpec) -> str:
         return _subject(experiment)
     simple = "logistic-regression"
     return f"{BASELINE_GROUP}/{simple if simple in experiment.baselines else experiment.baselines[0]}"
+
+
+def _ladder(experiment: TableSpec) -> list[str]:
+    """Return the first network under each protocol, in their order, and the reference."""
+    first = experiment.networks[0].name
+    return list(dict.fromkeys([*(f"{name}/{first}" for name in experiment.protocols), _reference(experiment)]))
 
 
 def _candidates(experiment: TableSpec, schema: Schema) -> tuple[dict[str, Candidate], dict[str, Candidate], set[str]]:
@@ -295,6 +301,16 @@ def _draw(
         }
         title = "Ablation, cross-validated: paired differences with corrected 95 % intervals"
         run.figure(plots_classifiers.difference_chart(charted, title, experiment.registered), "pictures/ablation.png")
+
+
+def _draw_protocols(run: Run, experiment: TableSpec, metrics: Mapping[str, Mapping[str, float]], table: Table) -> None:
+    """Log what each protocol makes of the same network, next to the reference."""
+    names = _ladder(experiment)
+    values = [metrics[name]["test_accuracy"] for name in names]
+    bounds = [(metrics[name]["test_accuracy_low"], metrics[name]["test_accuracy_high"]) for name in names]
+    title = f"{experiment.label}, by protocol"
+    of, chosen = f"the {len(table.test)} test rows", names.index(_subject(experiment))
+    run.figure(plots.accuracy_bars(names, values, bounds, title, of, chosen), "pictures/protocols.png")
 
 
 def _register(

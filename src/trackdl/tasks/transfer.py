@@ -26,6 +26,7 @@ from trackdl.spec import ClassifySpec, TransferSpec
 from trackdl.system.console import print_table, progress, say
 from trackdl.system.paths import in_report
 from trackdl.tasks import _report_weights, classify
+from trackdl.tasks._pictures import draw_answered
 from trackdl.tracking import runs, training_runs
 from trackdl.tracking.registry import files, readme
 from trackdl.tracking.registry import register as registry
@@ -98,12 +99,15 @@ def run(experiment: TransferSpec) -> Result:
         training_runs.log_left_out(run, left_out)
         trainer = _trainer(experiment, source, len(letters.classes))
         run.text(f"{trainer.model}\n", "network.txt")
-        run.metrics({"parameters": float(count_parameters(trainer.model))})
         run.table(letters.classes, "classes.json")
         training_runs.log_setting(run, trainer)
         evaluation = _train(run, experiment, trainer, examples, letters)
-        _draw(run, letters, inputs, evaluation)
+        # Not first: MLflow's comparison of runs begins with the metric that was logged first.
+        run.metrics({"parameters": float(count_parameters(trainer.model))})
         held_out = _hold_out(run, experiment, source, examples, letters)
+        said = held_out[SUBJECT].outputs.argmax(dim=1)
+        title = f"Answers of networks that had not seen the image ({letters.origin} images); wrong ones framed"
+        draw_answered(run, inputs[:MOST_DRAWN], letters.labels, said, letters.classes, title, "letters")
         judged = None
         if unseen:
             shown = source.card.normalise(_inputs(unseen, source.card, experiment))
@@ -278,12 +282,6 @@ def _train(run: Run, experiment: TransferSpec, trainer: Trainer, examples: Examp
     return evaluation
 
 
-def _draw(run: Run, letters: Letters, inputs: Tensor, evaluation: Evaluation) -> None:
-    captions = [letters.classes[index] for index in evaluation.outputs[:MOST_DRAWN].argmax(dim=1)]
-    title = f"Network inputs ({letters.origin} images) and predictions"
-    run.figure(plots.image_grid(serving.as_pixels(inputs[:MOST_DRAWN]), captions, title, 9), "pictures/letters.png")
-
-
 def _hold_out(
     run: Run, experiment: TransferSpec, source: Source, examples: Examples, letters: Letters
 ) -> dict[str, HeldOut]:
@@ -326,6 +324,7 @@ def _hold_out(
         [held.accuracy for held in held_out.values()],
         [held.interval for held in held_out.values()],
         f"{experiment.label} ({letters.origin} images)",
+        "images held out",
     )
     run.figure(bars, "pictures/held_out.png")
     run.tags(
