@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,11 @@ from torch import Tensor, nn
 
 from support.nets import DIGIT_LAYERS, FASHION_LAYERS, FIRST, fashion_net, layer_net, listed, model_of
 from support.pictures import blobs
-from trackdl.networks.build import arguments_of, build, make
+from trackdl.networks.build import arguments_of, build, count_parameters, make
 from trackdl.networks.digit import DigitNet
 from trackdl.networks.fashion import ACTIVATIONS
+from trackdl.networks.head import freeze
+from trackdl.networks.layers import Residual, SqueezeExcite, gabor_bank
 from trackdl.spec import Optimizer, Training
 from trackdl.spec.network import NOT_MONOTONE, DigitNetwork, MlpNetwork
 from trackdl.training.trainer import Examples, Trainer
@@ -130,6 +133,8 @@ def test_pooling_after_the_activation_gives_what_the_list_says(activation: str, 
         ({"average": 3, "stride": 2, "padding": 1}, nn.AvgPool2d, (2, 4)),
         ("average", None, (2,)),
         ("flatten", nn.Flatten, (128,)),
+        ({"squeeze_excite": 2}, SqueezeExcite, (2, 8)),
+        ({"residual": [{"conv": 5, "size": 3, "stride": 2, "padding": 1}]}, Residual, (5, 4)),
         ("batch_norm", nn.BatchNorm2d, (2, 8)),
         ({"dropout": 0.5}, nn.Dropout, (2, 8)),
         ({"dropout_maps": 0.5}, nn.Dropout2d, (2, 8)),
@@ -146,11 +151,63 @@ def test_each_layer_is_torchs_with_the_shape_that_is_said(
     assert tuple(made(torch.zeros(5, 2, 8, 8)).shape)[1:] == (after if len(after) == 1 else (*after, after[1]))
 
 
+def test_a_residual_adds_its_inputs_and_squeeze_excite_scales_channels() -> None:
+    torch.manual_seed(0)
+    inner = [{"conv": "w", "size": 3, "padding": "same"}, "relu"]
+    net = layer_net({"residual": inner}, {"residual": inner}, {"squeeze_excite": 3}, *END, side=8, w=6).eval()
+    x = torch.randn(4, 1, 8, 8)
+    first = net.layers[0].layers(x) + F.conv2d(x, net.layers[0].shortcut.weight)
+    second = net.layers[1].layers(first) + first
+    shares = net.layers[2](second) / second
+    assert torch.allclose(shares, shares[:, :, :1, :1].expand_as(shares), atol=1e-5)
+    assert 0 < shares.min() < shares.max() < 1
+    assert torch.allclose(net(x), net.layers[4](net.layers[2](second).flatten(1)), atol=1e-6)
+    numbers = layer_net("flatten", {"residual": [{"dense": "features/2"}, "relu"]}, {"dense": "classes"}, side=4)
+    assert numbers(torch.zeros(2, 1, 4, 4)).shape == (2, 10)
+
+
 def test_layers_of_numbers() -> None:
     net = layer_net("flatten", "batch_norm", {"dense": 5, "bias": False}, "relu", {"dense": "classes"}, side=4)
     assert isinstance(net.layers[1], nn.BatchNorm1d)
     assert net.layers[2].bias is None
     assert net(torch.zeros(3, 1, 4, 4)).shape == (3, 10)
+
+
+@given(count=st.integers(1, 200), channels=st.integers(1, 4), size=st.integers(3, 40))
+@settings(max_examples=60, deadline=None)
+def test_gabor_filters_have_no_mean_and_a_norm_of_1_and_differ(count: int, channels: int, size: int) -> None:
+    bank = gabor_bank(count, channels, size)
+    assert bank.shape == (count, channels, size, size)
+    assert torch.equal(bank, gabor_bank(count, channels, size))
+    assert bank.mean(dim=(2, 3)).abs().max() < 1e-6
+    assert torch.allclose(bank.flatten(1).norm(dim=1), torch.ones(count))
+    assert torch.equal(bank, bank[:, :1].expand_as(bank))
+    if size > 4 and count <= 32:  # small ones have too few pixels for many directions
+        alike = bank.flatten(1) @ bank.flatten(1).T - torch.eye(count)
+        assert alike.abs().max() < 0.99
+
+
+def test_fixed_filters_stay_while_the_rest_is_trained(examples: Examples, tmp_path: Path) -> None:
+    def network(fixed: str) -> nn.Module:
+        return layer_net({"conv": 8, "size": 5, "fixed": fixed}, "relu", {"conv": 4, "size": 3}, *END)
+
+    given = Training(epochs=2, batch_size=32, optimizer=Optimizer(name="adam", lr=0.01, l2=0.1), seed=1, device="cpu")
+    learnt, fixed = (Trainer(lambda kind=kind: network(kind), given, F.cross_entropy) for kind in ("none", "gabor"))
+    assert torch.equal(learnt.model.layers[2].weight, fixed.model.layers[2].weight)
+    bank = gabor_bank(8, 1, 5)
+    assert torch.equal(fixed.model.layers[0].weight, bank)
+    assert count_parameters(learnt.model) == count_parameters(fixed.model)
+    assert count_parameters(fixed.model, trainable=True) == count_parameters(learnt.model) - bank.numel()
+    before = [tensor.clone() for tensor in weights(fixed.model)]
+    list(fixed.fit(examples, 2))
+    assert [torch.equal(a, b) for a, b in zip(before, weights(fixed.model), strict=True)] == [True] + [False] * 5
+    fixed.save(tmp_path / "c.safetensors")
+    again = Trainer(lambda: network("gabor"), given, F.cross_entropy)
+    again.load(tmp_path / "c.safetensors")
+    assert same(fixed.model, again.model)
+    copy = build("LayerNet", arguments_of(fixed.model))
+    freeze(copy, "nothing")
+    assert [p.requires_grad for p in copy.parameters()] == [False] + [True] * 5
 
 
 SIZES = st.integers(1, 6)
@@ -161,6 +218,7 @@ LAYERS = st.one_of(
             "stride": st.integers(1, 3),
             "padding": st.sampled_from(["none", "same", 0, 1, 3]),
             "bias": st.booleans(),
+            "fixed": st.sampled_from(["none", "gabor"]),
         },
     ),
     st.fixed_dictionaries({"pool": SIZES}, optional={"stride": st.integers(1, 3), "padding": st.integers(0, 3)}),
@@ -168,11 +226,16 @@ LAYERS = st.one_of(
     st.fixed_dictionaries({"dropout": st.floats(0, 0.9)}),
     st.fixed_dictionaries({"dropout_maps": st.floats(0, 0.9)}),
     st.fixed_dictionaries({"dense": st.integers(1, 20)}),
+    st.fixed_dictionaries({"squeeze_excite": st.integers(1, 4)}),
     st.sampled_from(["batch_norm", "average", "flatten", *ACTIVATIONS]),
 )
 LISTS = st.lists(
     LAYERS | st.fixed_dictionaries({"repeat": st.integers(1, 3), "layers": st.lists(LAYERS, min_size=1, max_size=2)}),
     max_size=7,
+) | st.lists(
+    LAYERS
+    | st.fixed_dictionaries({"residual": st.lists(LAYERS | st.just({"residual": ["relu"]}), min_size=1, max_size=3)}),
+    max_size=5,
 )
 
 
@@ -180,9 +243,11 @@ def counted(net: nn.Module, x: Tensor) -> tuple[list[tuple[int, ...]], int]:
     """Return the shapes that layers but activations make in torch, and the multiply-adds of one image."""
     shapes, total = [], 0
 
-    def note(layer: nn.Module, before: tuple[Tensor], after: Tensor) -> None:
-        nonlocal total
+    def note(_: nn.Module, __: tuple[Tensor], after: Tensor) -> None:
         shapes.append(tuple(after.shape)[1:])
+
+    def count(layer: nn.Module, before: tuple[Tensor], after: Tensor) -> None:
+        nonlocal total
         if isinstance(layer, nn.Conv2d):
             total += layer.in_channels * layer.kernel_size[0] ** 2 * after[0].numel()
         if isinstance(layer, nn.Linear):
@@ -191,6 +256,8 @@ def counted(net: nn.Module, x: Tensor) -> tuple[list[tuple[int, ...]], int]:
     for layer in net.layers:
         if type(layer) not in ACTIVATIONS.values():  # pooling may come before it
             layer.register_forward_hook(note)
+    for layer in net.modules():
+        layer.register_forward_hook(count)
     with torch.no_grad():
         net.eval()(x)
     return shapes, total
@@ -287,6 +354,9 @@ def test_values_by_name() -> None:
         (END, {"same": 3}, "with: a name is"),
         ([{"repeat": 10_000, "layers": ["relu"]}, *END], {}, "layers: more than 500 layers"),
         ([{"repeat": 99, "layers": [{"repeat": 99, "layers": ["relu"]}]}, *END], {}, "layers: more than 500 layers"),
+        ([{"repeat": 9, "layers": [{"residual": ["relu"] * 99}]}, *END], {}, "layers: more than 500 layers"),
+        ([{"residual": [{"conv": "width", "size": 3}]}, *END], {}, "the name width is not defined"),
+        ([{"residual": 3}, *END], {}, "valid list"),
         (["relu"] * 10_000 + END, {}, "more than 500 layers"),
         ([{"repeat": "features", "layers": ["relu"]}, *END], {}, "repeat: the name features is not known here"),
     ],
@@ -314,6 +384,12 @@ def test_what_is_no_list_is_refused(layers: list[Any], named: dict[str, float], 
         ([{"dropout": "2*p"}, *END], {"p": 0.5}, r"dropout: 2\*p is 1, and must be a number from 0 to less than 1"),
         ([{"conv": 3, "size": 3, "padding": "99*p"}, *END], {"p": 1}, "padding: .* is 99, and must be .* from 0 to 64"),
         ([{"conv": "features", "size": 3}, *END], {}, "conv: the name features is not known here"),
+        ([{"squeeze_excite": 2}, *END], {}, r"layer 1 \(squeeze_excite: 2\) gets 1 channel of .* of at most 1$"),
+        (["flatten", {"squeeze_excite": 2}, *END[1:]], {}, "layer 2 .*: it takes an image"),
+        ([{"residual": ["relu", {"conv": 3, "size": 3}]}, *END], {}, r"1 \(residual with 2 .*make 3 .*26.* cannot be"),
+        ([{"residual": ["flatten"]}, *END], {}, "784 numbers of them, which cannot be added to them; put `flatten`"),
+        ([{"residual": ["relu", {"pool": 30}]}, *END], {}, r"layer 1 \(res.*: layer 2 \(pool: 30.*: nothing is left"),
+        ([{"conv": 3, "size": 2, "fixed": "gabor"}, *END], {}, "Gabor filters have a size of at least 3 pixels"),
         (["flatten", {"dense": 1_000_000}, *END], {}, "the layers have more than 500,000,000 weights"),
     ],
 )  # fmt: skip

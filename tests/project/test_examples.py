@@ -6,14 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from support import ROOT
 from support.pictures import blobs
 from trackdl import spec
 from trackdl.ledger import folder as ledger_folder
 from trackdl.ledger.build import numbers_of
+from trackdl.networks.layers import gabor_bank
 from trackdl.system import paths
-from trackdl.tasks import _start, ledger
+from trackdl.tasks import _start, grid, ledger
+from trackdl.tracking.registry import register as registry
 
 NUMBERS = {
     "shen-liu": {"mnist": 0, "fashion": 2, "best": 3, "grid": 2, "greek": 19, "heart": 5},
@@ -78,3 +81,14 @@ def test_a_short_form_runs_whole_and_its_ledger_verifies(example: str, tmp_path:
     assert made.data == tmp_path / "reports" / example / "ledger.json"
     assert len(made.ledger.entries) == sum(NUMBERS[example].values())
     assert ledger.verify(made.data).differences == []
+
+
+@pytest.mark.parametrize("example", ["filters"], indirect=True)
+def test_fixed_and_learnt_filters_are_trained_and_compared(example: str) -> None:
+    for name in ("learnt", "gabor"):
+        _start.start(spec.named(name, {"training.epochs": 1}))
+        first = registry.fetch_model(f"models:/{example}-{name}@champion").model.layers[0].weight
+        assert torch.equal(first, gabor_bank(16, 1, 5)) == (name == "gabor")
+    keys = {"judge": {"folds": 2}, "training.epochs": 1, "timing": {"batches": 1, "repeats": 1}}
+    made = grid.run(spec.named("compared", keys))
+    assert sorted(made.table["fixed"]) == ["gabor", "gabor", "none", "none"]

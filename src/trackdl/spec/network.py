@@ -30,10 +30,11 @@ Shape = tuple[int, int] | tuple[int]
 MOST_LAYERS = 500
 MOST_VALUES = 50_000_000  # of all layers' results for one image: 200 MB
 MOST_WEIGHTS = 500_000_000  # 2 GB of float32: larger networks are a mistake in a key
+LEAST_GABOR = 3  # pixels; of smaller ones nothing is left without their mean
 _NAME = r"[a-z][a-z0-9_]*"
 _TERM = re.compile(rf"(?:(?P<times>\d{{1,6}})\s*\*\s*)?(?P<name>{_NAME})(?:\s*/\s*(?P<over>[1-9]\d{{0,5}}))?")
 _KNOWN = ("classes", "features")  # names that every list of layers may use
-_PADDINGS = ("none", "same")
+_WORDS_OF_KEYS = ("none", "same", "gabor")  # values that are no names
 
 
 def after_window(side: int, size: int, stride: int = 1, padding: Padding = "none") -> int:
@@ -52,18 +53,49 @@ class Layer:
         settings: Its keys as numbers.
         before: The shape of its inputs.
         after: The shape of its results.
+        inner: The layers whose result a `residual` adds to its inputs.
     """
 
     kind: str
     settings: Mapping[str, Any]
     before: Shape
     after: Shape
+    inner: tuple["Layer", ...] = ()
+
+    @property
+    def shortcut(self) -> int:
+        """The stride of the 1×1 convolution by which a `residual` fits its inputs to be added; 0: none is needed."""
+        if self.kind != "residual" or self.before == self.after:
+            return 0
+        return 1 if len(self.after) == 1 else -(-self.before[-1] // self.after[-1])
 
     @property
     def weights(self) -> int:
         """How many weights it has, without biases and those of batch norm."""
-        size = self.settings["size"] ** 2 if self.kind == "conv" else int(self.kind == "dense")
-        return int(self.before[0] * self.after[0] * size)
+        if self.kind == "squeeze_excite":
+            return 2 * self.before[0] * (self.before[0] // int(self.settings["squeeze_excite"]))
+        size = self.settings["size"] ** 2 if self.kind == "conv" else int(self.kind == "dense" or self.shortcut > 0)
+        return int(self.before[0] * self.after[0] * size) + sum(layer.weights for layer in self.inner)
+
+    @property
+    def multiply_adds(self) -> int:
+        """How many multiply-adds its convolutions and linear layers spend on one image."""
+        inner, own = sum(layer.multiply_adds for layer in self.inner), self.weights
+        own -= sum(layer.weights for layer in self.inner)
+        everywhere = len(self.after) == 2 and self.kind != "squeeze_excite"
+        return inner + own * (self.after[-1] ** 2 if everywhere else 1)
+
+    @property
+    def values(self) -> int:
+        """How many numbers its results for one image are, with those of the layers in it."""
+        own: int = math.prod((*self.after, *self.after[1:]))
+        return own + sum(layer.values for layer in self.inner)
+
+    def listed(self) -> Any:
+        """Return the layer as a file would list it, with all values as numbers."""
+        if self.kind == "residual":
+            return {"residual": [layer.listed() for layer in self.inner]}
+        return dict(self.settings) or self.kind
 
 
 class _Network(Strict, ABC):
@@ -83,8 +115,7 @@ class _Network(Strict, ABC):
 
     def multiply_adds(self, channels: int, side: int, classes: int) -> int:
         """Return how many multiply-adds the convolutions and linear layers spend on one image, or raise as `steps`."""
-        layers = self.steps(channels, side, classes)
-        return sum(layer.weights * (layer.after[1] ** 2 if len(layer.after) == 2 else 1) for layer in layers)
+        return sum(layer.multiply_adds for layer in self.steps(channels, side, classes))
 
 
 class _Family(_Network):
@@ -283,18 +314,26 @@ _Layer = Annotated[Any, BeforeValidator(_layer)]
 _BIAS: Any = (bool, added(True))
 _WINDOW: Any = {"stride": (_Value | None, added(None)), "padding": (_Value, added(0))}  # the stride is the size
 _WORDS = ("flatten", "average", "batch_norm", *ACTIVATIONS)  # `average` alone is over the whole image
+_CONV: dict[str, Any] = {
+    **{"size": (_Value, ...), "stride": (_Value, added(1)), "padding": (_Value, added("none")), "bias": _BIAS},
+    "fixed": (Literal["none", "gabor"], added("none")),  # filters that are not trained
+}
+_Layers = Annotated[list[_Layer], BeforeValidator(_not_too_many), Field(min_length=1)]
 # The layers with a value, each with its further keys; `dropout_maps` drops whole channels, as torch's Dropout2d.
 _KEYS: dict[str, dict[str, Any]] = {
-    "conv": {"size": (_Value, ...), "stride": (_Value, added(1)), "padding": (_Value, added("none")), "bias": _BIAS},
+    "conv": _CONV,
     "pool": _WINDOW,
     "average": _WINDOW,
     "dropout": {},
     "dropout_maps": {},
     "dense": {"bias": _BIAS},
-    "repeat": {"layers": (Annotated[list[_Layer], BeforeValidator(_not_too_many)], Field(min_length=1))},
+    "squeeze_excite": {},
+    "residual": {},
+    "repeat": {"layers": (_Layers, ...)},
 }
 _MAPPINGS: dict[str, type[Strict]] = {
-    kind: create_model(kind, __base__=Strict, **{kind: (_Value, ...), **keys}) for kind, keys in _KEYS.items()
+    kind: create_model(kind, __base__=Strict, **{kind: (_Layers if kind == "residual" else _Value, ...), **keys})
+    for kind, keys in _KEYS.items()
 }
 
 
@@ -314,7 +353,7 @@ class LayerNetwork(_Network):
 
     model_config = ConfigDict(serialize_by_alias=True)
 
-    layers: Annotated[list[_Layer], BeforeValidator(_not_too_many), Field(min_length=1)]
+    layers: _Layers
     named: dict[str, Annotated[float | int, Field(ge=0, le=1_000_000)]] = added({}, alias="with")
 
     @property
@@ -327,7 +366,7 @@ class LayerNetwork(_Network):
         for name in self.named:
             if name in _KNOWN:
                 raise ValueError(f"with: {name} is always known")
-            if not re.fullmatch(_NAME, name) or name in _PADDINGS:
+            if not re.fullmatch(_NAME, name) or name in _WORDS_OF_KEYS:
                 raise ValueError(f"with: a name is lower-case letters, digits and _, and not {name!r:.40}")
         used = dict.fromkeys(_names(self.layers))
         if unknown := [name for name in used if name not in (*self.named, *_KNOWN)]:
@@ -347,47 +386,75 @@ class LayerNetwork(_Network):
             if _kind(layer) == "repeat":
                 times = _number(layer.repeat, "repeat", self.named)
                 found += self._flat(layer.layers) * min(times, MOST_LAYERS + 1)
+            elif _kind(layer) == "residual":
+                found.append(layer.model_copy(update={"residual": self._flat(layer.residual)}))
             else:
                 found.append(layer)
-            if len(found) > MOST_LAYERS:
+            if _count(found) > MOST_LAYERS:
                 raise ValueError(f"layers: more than {MOST_LAYERS} layers")
         return found
 
     def steps(self, channels: int, side: int, classes: int) -> list[Layer]:
         """Return the layers with all values as numbers; raises ValueError as it says of every network."""
-        shape: Shape = (channels, side)
-        found = []
-        for number, layer in enumerate(self._flat(self.layers), 1):
-            kind = _kind(layer)
-            names = {**self.named, "classes": classes} | ({"features": shape[0]} if len(shape) == 1 else {})
-            try:
-                if len(shape) == 2 and kind == "dense":
-                    raise ValueError("it takes numbers; put `flatten` or `average` before it")
-                settings = {} if isinstance(layer, str) else {key: _number(value, key, names) for key, value in layer}
-                after = _after(kind, settings, shape)
-            except ValueError as error:
-                raise ValueError(f"layer {number} ({_describe(layer)}) gets {_size(shape)}: {error}") from error
-            found.append(Layer(kind, settings, shape, after))
-            shape = after
+        found = _steps(self._flat(self.layers), (channels, side), {**self.named, "classes": classes})
         if sum(layer.weights for layer in found) > MOST_WEIGHTS:
             raise ValueError(f"the layers have more than {MOST_WEIGHTS:,} weights")
-        if sum(math.prod((*layer.after, *layer.after[1:])) for layer in found) > MOST_VALUES:
+        if sum(layer.values for layer in found) > MOST_VALUES:
             raise ValueError(f"the layers' results for one image are more than {MOST_VALUES:,} numbers")
         return found
+
+
+def _count(layers: list[Any]) -> int:
+    """Return how many layers there are, with those in residual ones."""
+    return sum(1 + (_count(layer.residual) if _kind(layer) == "residual" else 0) for layer in layers)
+
+
+def _steps(layers: list[Any], shape: Shape, named: Mapping[str, Any]) -> list[Layer]:
+    """Return layers without repeats for images or numbers of `shape`; raises ValueError as `LayerNetwork.steps`."""
+    found = []
+    for number, layer in enumerate(layers, 1):
+        kind = _kind(layer)
+        settings: dict[str, Any] = {}
+        inner: tuple[Layer, ...] = ()
+        names = {**named} | ({"features": shape[0]} if len(shape) == 1 else {})
+        try:
+            if len(shape) == 2 and kind == "dense":
+                raise ValueError("it takes numbers; put `flatten` or `average` before it")
+            if kind == "residual":
+                inner = tuple(_steps(layer.residual, shape, named))
+                after = inner[-1].after
+                _check_sum(shape, after)
+            else:
+                settings = {} if isinstance(layer, str) else {key: _number(value, key, names) for key, value in layer}
+                after = _after(kind, settings, shape)
+        except ValueError as error:
+            raise ValueError(f"layer {number} ({_describe(layer)}) gets {_size(shape)}: {error}") from error
+        found.append(Layer(kind, settings, shape, after, inner))
+        shape = after
+    return found
+
+
+def _check_sum(before: Shape, after: Shape) -> None:
+    """Raise ValueError if no 1×1 convolution makes a shape of another, so that both could be added."""
+    made = f"its layers make {_size(after)} of them, which cannot be added to them"
+    if len(before) != len(after):
+        raise ValueError(f"{made}; put `flatten` and `average` behind it")
+    if len(after) == 2 and -(-before[-1] // -(-before[-1] // after[-1])) != after[-1]:
+        raise ValueError(f"{made}, with any stride; convolutions in it keep the side with a fitting padding")
 
 
 def _names(layers: list[Any]) -> Iterator[str]:
     """Yield the names in the layers' values."""
     for layer in layers:
         for key, value in layer if isinstance(layer, Strict) else ():
-            if key == "layers":
+            if key in ("layers", "residual"):
                 yield from _names(value)
             elif _is_term(value):
                 yield _TERM.fullmatch(value)["name"]  # type: ignore[index]  # `_value` has matched it
 
 
 def _is_term(value: Any) -> bool:
-    return isinstance(value, str) and value not in _PADDINGS
+    return isinstance(value, str) and value not in _WORDS_OF_KEYS
 
 
 def _number(value: Any, key: str, names: Mapping[str, Any]) -> Any:
@@ -406,6 +473,8 @@ def _number(value: Any, key: str, names: Mapping[str, Any]) -> Any:
 
 
 def _describe(layer: Any) -> str:
+    if _kind(layer) == "residual":
+        return f"residual with {_count(layer.residual)} layers"
     return layer if isinstance(layer, str) else ", ".join(f"{k}: {v}" for k, v in layer.model_dump().items())
 
 
@@ -422,7 +491,7 @@ def _after(kind: str, settings: Mapping[str, Any], shape: Shape) -> Shape:
         ValueError: It cannot take that shape.
     """
     if kind in ("dense", "flatten") or len(shape) == 1:
-        if kind in ("conv", "pool", "average", "dropout_maps"):
+        if kind in ("conv", "pool", "average", "dropout_maps", "squeeze_excite"):
             raise ValueError("it takes an image, which `flatten` or `average` has ended")
         if kind == "dense":
             return (settings["dense"],)
@@ -430,9 +499,13 @@ def _after(kind: str, settings: Mapping[str, Any], shape: Shape) -> Shape:
     channels, side = shape
     if kind == "average" and not settings:
         return (channels,)
+    if kind == "squeeze_excite" and settings[kind] > channels:
+        raise ValueError(f"it reduces the channels by a number of at most {channels}")
     if kind not in ("conv", "pool", "average"):
         return shape
     size = settings["size"] if kind == "conv" else settings[kind]
+    if settings.get("fixed") == "gabor" and size < LEAST_GABOR:
+        raise ValueError(f"Gabor filters have a size of at least {LEAST_GABOR} pixels")
     stride, padding = settings["stride"] or size, settings["padding"]
     if padding == "same" and (stride != 1 or kind != "conv"):
         raise ValueError("padding same needs a convolution with the stride 1")
