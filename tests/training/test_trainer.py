@@ -10,10 +10,11 @@ from torch import nn
 from support.nets import fashion_net, layer_net
 from support.pictures import blobs
 from trackdl.data.images import lookup_table, normalise
-from trackdl.errors import Diverged, InputError
+from trackdl.errors import Diverged, InputError, TrackdlError
 from trackdl.networks.digit import DigitNet
 from trackdl.networks.head import freeze, replace_head
 from trackdl.spec import Augmentation, Optimizer, Training
+from trackdl.training.augmentation import mix
 from trackdl.training.devices import resolve_device, resolve_precision
 from trackdl.training.trainer import Examples, Trainer, seeded
 
@@ -300,3 +301,78 @@ def test_some_of_the_examples_keep_their_normalisation() -> None:
     assert some.targets.tolist() == [3, 1]
     assert torch.equal(some.ready(), normalise(pixels[[3, 1]], 0.1, 0.2))
     assert whole.least() == whole.ready().min().item()
+
+
+EMA = {"ema": 0.9, "augmentation": Augmentation(shift=1, mixup=0.4)}
+
+
+def averaged(precision: str = "float32", **keys: object) -> Trainer:
+    said = settings(Optimizer(name="adam", lr=0.01), 1, precision).model_copy(update=EMA | keys)
+    return Trainer(lambda: fashion_net(filters=4, dense_nodes=8, batch_norm=True), said, F.cross_entropy)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_moving_average_with_mixup_resumes_in_the_same_state(
+    examples: Examples, tmp_path: Path, precision: str
+) -> None:
+    straight, broken = averaged(precision), averaged(precision)
+    list(straight.fit(examples, 4))
+    list(broken.fit(examples, 2))
+    broken.save(tmp_path / "c.safetensors")
+    resumed = averaged(precision)
+    resumed.load(tmp_path / "c.safetensors")
+    list(resumed.fit(examples, 4))
+    for ours, theirs in ((straight.model, resumed.model), (straight.learner, resumed.learner)):
+        found = theirs.state_dict()
+        assert {name for name, one in ours.state_dict().items() if not torch.equal(one, found[name])} == set()
+    plain = Trainer(lambda: fashion_net(filters=4, dense_nodes=8, batch_norm=True), settings(), F.cross_entropy)
+    plain.save(tmp_path / "plain.safetensors")
+    with pytest.raises(TrackdlError, match=r"'learner\..*' is missing"):
+        averaged().load(tmp_path / "plain.safetensors")
+
+
+def test_the_average_is_of_the_weights_after_each_step_and_is_evaluated(examples: Examples) -> None:
+    trainer = averaged(augmentation=Augmentation())
+    states: list[dict[str, torch.Tensor]] = []
+
+    def keep(*_: object) -> None:
+        states.append({name: one.clone() for name, one in trainer.learner.state_dict().items()})
+
+    trainer.optimizer.register_step_post_hook(keep)
+    list(trainer.fit(examples, 2))
+    ours = trainer.model.state_dict()
+    assert len([name for name in ours if "running" in name]) == 4
+    for name, value in ours.items():
+        if value.is_floating_point():
+            expected = states[0][name]
+            for state in states[1:]:
+                expected = 0.9 * expected + 0.1 * state[name]
+            assert torch.allclose(value, expected, atol=1e-6), name
+    assert trainer.model is not trainer.learner
+    assert torch.equal(trainer.evaluate(examples).outputs, trainer.model(examples.inputs.contiguous()).detach())
+
+
+def test_mixup_learns_from_both_targets_and_counts_the_larger(examples: Examples) -> None:
+    some = examples.select(torch.arange(32))
+    trainer = averaged(ema=None)
+    assert trainer.model is trainer.learner
+    with seeded(3):
+        mixed, others, share = mix(some.inputs, some.targets, 0.4)
+    assert 0.5 <= share < 1
+    with seeded(3):
+        torch.distributions.Beta(0.4, 0.4).sample()
+        order = torch.randperm(32)
+    assert torch.equal(others, some.targets[order])
+    assert torch.allclose(mixed, share * some.inputs + (1 - share) * some.inputs[order])
+
+    def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        given.append(targets)
+        return F.cross_entropy(outputs, targets)
+
+    given: list[torch.Tensor] = []
+    said = settings().model_copy(update={"epochs": 1, "augmentation": Augmentation(mixup=1.0), "shuffle": False})
+    (result,) = Trainer(DigitNet, said, loss).fit(examples, 1)
+    assert len(given) == 2 * len(result.sizes)
+    assert torch.equal(torch.cat(given[::2]), examples.targets)
+    assert not torch.equal(torch.cat(given[1::2]), examples.targets)
+    assert torch.equal(torch.cat(given[1::2]).sort().values, examples.targets.sort().values)

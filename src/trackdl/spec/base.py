@@ -146,11 +146,14 @@ class Augmentation(Strict):
         flip: Mirror half of the images, left to right.
         shift: Move the image by up to this many pixels, across and down.
         cutout: Blank a square with a side of this many pixels.
+        mixup: Mix each image and its target with another of the batch, in shares drawn from Beta(mixup, mixup)
+            (Zhang et al., 2018); 0.2 is usual. The training accuracy then counts the target with the larger share.
     """
 
     flip: bool = False
     shift: int = Field(default=0, ge=0, le=8)
     cutout: int = Field(default=0, ge=0, le=20)
+    mixup: float = added(0.0, ge=0, le=100)
 
 
 class StepSchedule(Strict):
@@ -195,6 +198,8 @@ class Training(Strict):
         schedule: How the learning rate changes over the epochs.
         label_smoothing: The share of each training target that is spread evenly over all classes.
         augmentation: Random changes to the training images.
+        ema: The decay per step, e.g. 0.999, of a moving average of the weights, which is evaluated and kept in their
+            place, with the statistics of batch norm. The training accuracy and loss are those of the weights.
     """
 
     epochs: int = Field(ge=1, le=100_000)
@@ -208,6 +213,7 @@ class Training(Strict):
     schedule: Schedule = added("constant")
     label_smoothing: float = added(0.0, ge=0, lt=1)
     augmentation: Augmentation = added(Augmentation())
+    ema: float | None = added(None, gt=0, lt=1)
 
     @model_validator(mode="after")
     def _smoothing_is_of_cross_entropy(self) -> Self:

@@ -1,4 +1,4 @@
-"""Random augmentation of a whole batch of images at once: mirroring, shifting, cutout.
+"""Random augmentation of a whole batch of images at once: mirroring, shifting, cutout, mixup.
 
 Every image of a batch is changed independently. The random numbers come from torch's global generator on the CPU, so
 the trainer's random state determines them on any device.
@@ -26,6 +26,18 @@ def augment(images: Tensor, settings: Augmentation, background: float) -> Tensor
     if settings.cutout:
         images = _covered(images, settings.cutout, background)
     return images
+
+
+def mix(images: Tensor, targets: Tensor, alpha: float) -> tuple[Tensor, Tensor, float]:
+    """Return mixed images of a batch, the targets of what was mixed in, and the share of the images' own (mixup).
+
+    The share is drawn from Beta(alpha, alpha) for the batch, as Zhang et al. (2018) do. Here it is the larger part of
+    the two, so that an image stays what it is for the most part; over all pairs of images that is the same.
+    """
+    share = float(torch.distributions.Beta(alpha, alpha).sample())
+    share = max(share, 1 - share)
+    order = torch.randperm(len(images)).to(images.device)
+    return share * images + (1 - share) * images[order], targets[order], share
 
 
 def _moved(images: Tensor, settings: Augmentation, background: float) -> Tensor:

@@ -46,7 +46,7 @@ def read(path: Path, like: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dic
 
     Args:
         path: The file.
-        like: The network's state; the file's `model.` tensors must have its names and shapes.
+        like: The networks' state by the names that the file must have, e.g. `model.conv1.weight`, with these shapes.
 
     Raises:
         TrackdlError: The file is incomplete, not a checkpoint, or the checkpoint of another network.
@@ -62,7 +62,7 @@ def read(path: Path, like: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dic
             f"{path}: its tensors cannot be read ({reason}); the file may be incomplete or not a checkpoint"
         ) from error
     for name, tensor in like.items():
-        found = tensors.get(f"model.{name}")
+        found = tensors.get(name)
         if found is None or found.shape != tensor.shape:
             shape = "missing" if found is None else f"of shape {list(found.shape)}"
             raise TrackdlError(

@@ -19,12 +19,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from trackdl.data.images import look_up
 from trackdl.errors import Diverged
 from trackdl.spec import Training
 from trackdl.training import checkpoints
-from trackdl.training.augmentation import augment
+from trackdl.training.augmentation import augment, mix
 from trackdl.training.devices import deterministic, resolve_device, resolve_precision
 from trackdl.training.optim import Loss, make_optimizer, rate, smoothed
 
@@ -106,6 +107,7 @@ class EpochResult:
     """One epoch of training.
 
     `train_loss` and `train_accuracy` are means over the epoch's batches, computed before each step in training mode.
+    With mixup a prediction is correct if it is the target of the image with the larger part.
     `batch_losses` holds (training examples seen before the batch, its loss) for every tenth batch. `losses`, `right`
     and `sizes`, [batches], are each batch's loss, number of correct predictions, and number of examples. `cpu_seconds`
     is processor time; other work on the machine lengthens it less than `seconds`.
@@ -166,6 +168,9 @@ def evaluate_with_dropout(trainer: "Trainer", examples: Examples) -> Evaluation 
 class Trainer:
     """A network in training, with its optimiser, its random states and its progress.
 
+    `model` is what is evaluated and kept: the network that the optimiser changes, `learner`, or with `settings.ema` the
+    moving average of its weights and of its buffers, such as the statistics of batch norm.
+
     Args:
         build: Makes the network; called with torch seeded by `settings.seed`, which determines the initial weights.
         settings: The experiment's training section.
@@ -189,9 +194,14 @@ class Trainer:
         self.dtype = resolve_precision(settings.precision, self.device)
         with seeded(settings.seed):
             # channels_last lets the CPU's convolutions vectorise over channels; it does not change the function.
-            self.model = build().to(self.device).to(memory_format=torch.channels_last)
+            self.learner = build().to(self.device).to(memory_format=torch.channels_last)
             self.random_state = torch.get_rng_state()
-        self.optimizer = make_optimizer(self.model, settings.optimizer)
+        self.model, self.average = self.learner, None
+        if settings.ema is not None:
+            how = get_ema_multi_avg_fn(settings.ema)  # type: ignore[no-untyped-call]
+            self.average = AveragedModel(self.learner, multi_avg_fn=how, use_buffers=True)
+            self.model = self.average.module
+        self.optimizer = make_optimizer(self.learner, settings.optimizer)
         self.shuffler = torch.Generator().manual_seed(settings.seed)
         self.epoch = 0
         self.examples_seen = 0
@@ -225,11 +235,11 @@ class Trainer:
 
     def _epoch(self, train: Examples, on_batches: OnBatches | None) -> EpochResult:
         began, began_cpu = time.perf_counter(), time.process_time()
-        self.model.train()
-        for layer in self.model.modules():
+        self.learner.train()
+        for layer in self.learner.modules():
             if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) and not layer.weight.requires_grad:
                 layer.eval()  # a frozen one keeps its statistics too
-        size = self.settings.batch_size
+        size, alpha = self.settings.batch_size, self.settings.augmentation.mixup
         order = self._order(len(train)).to(self.device)
         losses: list[Tensor] = []
         right: list[Tensor] = []
@@ -239,12 +249,18 @@ class Trainer:
             self._set_rate((self.epoch + number / len(batches)) / self.settings.epochs)
             chosen = train.select(batch)
             inputs, targets = augment(chosen.ready(), self.settings.augmentation, background), chosen.targets
+            if alpha:
+                inputs, others, share = mix(inputs, targets, alpha)
             with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-                outputs = self.model(inputs)
+                outputs = self.learner(inputs)
             loss = self.train_loss(outputs.float(), targets)
+            if alpha:
+                loss = share * loss + (1 - share) * self.train_loss(outputs.float(), others)
             self.optimizer.zero_grad()
             torch.autograd.backward(loss)
             self.optimizer.step()
+            if self.average is not None:
+                self.average.update_parameters(self.learner)
             losses.append(loss.detach())
             right.append((self.decide(outputs.detach()) == targets).sum())
             if len(losses) % CHECK_EVERY == 0 or len(losses) == len(batches):
@@ -304,7 +320,7 @@ class Trainer:
 
     def save(self, path: Path) -> None:
         """Write a checkpoint: weights, optimiser state, random states and progress."""
-        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        tensors = self._weights()
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items() if value is not None}
         tensors |= {"random.torch": self.random_state, "random.shuffler": self.shuffler.get_state()}
@@ -317,13 +333,23 @@ class Trainer:
         Raises:
             TrackdlError: The file is not a complete checkpoint of this network.
         """
-        tensors, meta = checkpoints.read(path, like=self.model.state_dict())
-        self.model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+        tensors, meta = checkpoints.read(path, like=self._weights())
+        for name, network in self._networks().items():
+            own = {key.removeprefix(name): value for key, value in tensors.items() if key.startswith(name)}
+            network.load_state_dict(own)
         self.optimizer.load_state_dict(self._optimizer_state(tensors))
         self.random_state = tensors["random.torch"]
         self.shuffler.set_state(tensors["random.shuffler"])
         self.epoch, self.examples_seen = int(meta["epoch"]), int(meta["examples_seen"])
         self.seconds = float(meta["seconds"])
+        if self.average is not None:
+            self.average.n_averaged.fill_(self.epoch)  # of which it matters only whether it is 0
+
+    def _networks(self) -> dict[str, nn.Module]:
+        return {"model.": self.model} | ({"learner.": self.learner} if self.average is not None else {})
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {place + name: one for place, net in self._networks().items() for name, one in net.state_dict().items()}
 
     def _optimizer_state(self, tensors: dict[str, Tensor]) -> dict[str, object]:
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
