@@ -97,6 +97,7 @@ def test_what_decides_a_fit_counts(package: Path, name: str, before: str, after:
         pytest.param("training/trainer.py", '"""Write a checkpoint', '"""Keep a checkpoint', id="a docstring"),
         pytest.param("analysis/hypotheses.py", "is not decidable by this grid", "stays open", id="a verdict's words"),
         pytest.param("plots/common.py", "def ", "COLOUR = 1\n\n\ndef ", id="plots"),
+        pytest.param("tasks/_pictures.py", "[:_WORST]", "[:6]", id="a task's pictures"),
         pytest.param("tracking/runs.py", "def _git(", "def _gitt(", id="tracking"),
         pytest.param("spec/base.py", "seed: int = Field(ge=0", "seed: int = Field(ge=-1", id="a key's range"),
         pytest.param(
