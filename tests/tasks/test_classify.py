@@ -254,7 +254,7 @@ def layers(*listed: Any) -> dict[str, Any]:
         (layers(END), "key 'network': layer 1 .* it takes numbers; put `flatten`"),
         (layers("flatten", {"conv": 3, "size": 3}, END), "key 'network': layer 2 .* 196 numbers: it"),
         (layers("rleu", END), "key 'network.layers.0': is no layer; layers are the words flatten"),
-        (layers("dropout", END), r"key 'network.layers.0': is no layer without its number, e.g. "),
+        (layers("dropout", END), r"key 'network.layers.0': is no layer without its value, e.g. "),
         (layers({"sise": 3}, END), "key 'network.layers.0': is no layer"),
         (layers({"conv": 3}, END), "key 'network.layers.0.size': missing"),
         (layers({"conv": 3, "size": 3, "pad": 1}, END), "key 'network.layers.0': conv has no key 'pad'; it"),
@@ -332,3 +332,12 @@ def test_a_study_refuses_images_that_are_there_twice(folder: Path) -> None:
     np.savez(folder / "blobs.npz", **arrays)
     with pytest.raises(InputError, match=r"there twice.*: training image 8 \(as training image 3\)"):
         check_apart(data)
+
+
+def test_a_network_of_torchvision_is_trained_and_registered(folder: Path) -> None:
+    keys = {"network": {"torchvision": "shufflenet_v2_x0_5"}, "data__size": 32, "data__per_class": 5}
+    made = classify.run(experiment(folder, training__epochs=1, training__batch_size=16, **keys))
+    found = registry.fetch_model("models:/blobs-squares/1")
+    assert (found.card.network, found.card.arguments["torchvision"]) == ("TorchvisionNet", "shufflenet_v2_x0_5")
+    assert steps(made.run, "test_accuracy") == [0, 1]
+    assert torch.isfinite(found.model(torch.rand(2, 1, 32, 32))).all()

@@ -13,12 +13,13 @@ from trackdl.networks.digit import DigitNet
 from trackdl.networks.fashion import FashionNet
 from trackdl.networks.heart import HeartNets
 from trackdl.networks.layers import LayerNet
-from trackdl.spec.network import ConvNetwork, DigitNetwork, LayerNetwork, MlpNetwork
+from trackdl.networks.pretrained import TorchvisionNet, torchvision_net
+from trackdl.spec.network import ConvNetwork, DigitNetwork, LayerNetwork, MlpNetwork, TorchvisionNetwork
 
 # With an even filter size, `same` pads one pixel more at one side, as torch does it; that is no news to warn of.
 warnings.filterwarnings("ignore", "Using padding='same' with even kernel", UserWarning)
 
-ImageNet = DigitNet | FashionNet | LayerNet
+ImageNet = DigitNet | FashionNet | LayerNet | TorchvisionNet
 
 
 def _digit(network: DigitNetwork, channels: int, side: int, classes: int) -> DigitNet:
@@ -35,11 +36,20 @@ def _mlp(network: MlpNetwork, channels: int, side: int, classes: int) -> LayerNe
 
 
 # By an experiment's `network.family`.
-_FAMILIES: dict[str, Callable[..., ImageNet]] = {"digit": _digit, "conv": _conv, "mlp": _mlp, "layers": LayerNet}
+_FAMILIES: dict[str, Callable[..., ImageNet]] = {
+    "digit": _digit,
+    "conv": _conv,
+    "mlp": _mlp,
+    "layers": LayerNet,
+    "torchvision": torchvision_net,
+}
 
 
 def make(
-    network: DigitNetwork | ConvNetwork | MlpNetwork | LayerNetwork, channels: int, side: int, classes: int
+    network: DigitNetwork | ConvNetwork | MlpNetwork | LayerNetwork | TorchvisionNetwork,
+    channels: int,
+    side: int,
+    classes: int,
 ) -> ImageNet:
     """Build the network that an experiment states.
 
@@ -68,6 +78,7 @@ _CLASSES: dict[str, Callable[..., nn.Module]] = {
     "FashionNet": _fashion_net,
     "HeartNets": HeartNets,
     "LayerNet": _layer_net,
+    "TorchvisionNet": TorchvisionNet,
 }
 
 

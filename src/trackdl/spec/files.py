@@ -423,11 +423,11 @@ def _known(model: type[BaseModel], location: tuple[Any, ...], key: str) -> str:
 
 def _tags(section: type[BaseModel]) -> set[str]:
     """Return what pydantic may call a section as the member of a union: its class, or a tag of `spec.network`."""
-    family = section.model_fields.get("family")
-    families = get_args(family.annotation) if family else ("layers",)
+    family, first = section.model_fields.get("family"), next(iter(section.model_fields), "")
+    families = get_args(family.annotation) if family else (first,)
     return {
         section.__name__,
-        f"{next(iter(section.model_fields), '')} layer",
+        f"{first} layer",
         *(f"{name} network" for name in families),
     }
 

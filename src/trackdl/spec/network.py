@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from trackdl.spec.base import Strict, added
+from trackdl.spec.base import Strict, added, like
 
 Activation = Literal["relu", "sigmoid", "tanh", "elu", "selu", "leaky_relu", "softplus", "gelu", "silu"]
 ACTIVATIONS: tuple[str, ...] = get_args(Activation)
@@ -297,7 +297,8 @@ def _layer(layer: Any) -> Any:
         return _MAPPINGS[kind].model_validate(layer)
     if layer == "softmax":
         raise ValueError("is no layer of its own: the softmax is part of the loss; leave it out")
-    meant = f" without its number, e.g. {{{layer}: 2}}" if isinstance(layer, str) and layer in _MAPPINGS else ""
+    example = "[relu]" if layer == "residual" else 2
+    meant = f" without its value, e.g. {{{layer}: {example}}}" if isinstance(layer, str) and layer in _MAPPINGS else ""
     words, others = ", ".join(_WORDS), ", ".join(_MAPPINGS)
     raise ValueError(f"is no layer{meant}; layers are the words {words}, and with a value {others}")
 
@@ -436,11 +437,11 @@ def _steps(layers: list[Any], shape: Shape, named: Mapping[str, Any]) -> list[La
 
 def _check_sum(before: Shape, after: Shape) -> None:
     """Raise ValueError if no 1×1 convolution makes a shape of another, so that both could be added."""
-    made = f"its layers make {_size(after)} of them, which cannot be added to them"
+    made = f"its layers make {_size(after)}, which cannot be added to it"
     if len(before) != len(after):
-        raise ValueError(f"{made}; put `flatten` and `average` behind it")
+        raise ValueError(f"{made}; `flatten` and `average` belong after the residual")
     if len(after) == 2 and -(-before[-1] // -(-before[-1] // after[-1])) != after[-1]:
-        raise ValueError(f"{made}, with any stride; convolutions in it keep the side with a fitting padding")
+        raise ValueError(f"{made}, nor to what a 1×1 convolution makes of it; give its layers a padding or a stride")
 
 
 def _names(layers: list[Any]) -> Iterator[str]:
@@ -474,7 +475,8 @@ def _number(value: Any, key: str, names: Mapping[str, Any]) -> Any:
 
 def _describe(layer: Any) -> str:
     if _kind(layer) == "residual":
-        return f"residual with {_count(layer.residual)} layers"
+        count = _count(layer.residual)
+        return f"residual with {count} layer{'s' if count > 1 else ''}"
     return layer if isinstance(layer, str) else ", ".join(f"{k}: {v}" for k, v in layer.model_dump().items())
 
 
@@ -517,21 +519,64 @@ def _after(kind: str, settings: Mapping[str, Any], shape: Shape) -> Shape:
     return (settings["conv"] if kind == "conv" else channels, left)
 
 
+_CONVERT = "python -c \"import torch, safetensors.torch as s; s.save_file(torch.load('{}', weights_only=True), '{}')\""
+
+
+class TorchvisionNetwork(_Network):
+    """A network of torchvision for classification, by its name, with a new head for the images' classes.
+
+    It takes grey images as three equal channels.
+
+    Attributes:
+        torchvision: Its name, e.g. resnet18.
+        weights: A safetensors file with the weights to start from, all but the head's; by default they are random.
+        sha256: The file's SHA-256.
+    """
+
+    torchvision: Annotated[str, like(r"[a-z0-9_]{1,64}", "a network's name in torchvision, e.g. resnet18")]
+    weights: str | None = added(None, min_length=1)
+    sha256: Annotated[str, like(r"[0-9a-f]{64}", "64 digits from 0 to f, as sha256sum prints them")] | None = added(
+        None
+    )
+
+    @property
+    def family(self) -> str:
+        """The name of networks of this kind."""
+        return "torchvision"
+
+    @model_validator(mode="after")
+    def _weights_are_a_known_file(self) -> "TorchvisionNetwork":
+        if self.weights and not self.weights.endswith(".safetensors"):
+            made = f"{self.weights.rpartition('.')[0] or self.weights}.safetensors"
+            raise ValueError(
+                f"weights: {self.weights} is not a .safetensors file, and trackdl opens no other, which may run code. "
+                f"Convert it: {_CONVERT.format(self.weights, made)}"
+            )
+        if bool(self.weights) != bool(self.sha256):
+            raise ValueError("weights and sha256, which `sha256sum FILE` prints, belong together: give both or neither")
+        return self
+
+    def steps(self, channels: int, side: int, classes: int) -> list[Layer]:  # noqa: ARG002
+        """Return no layers: torchvision alone knows them, and refuses images that are too small."""
+        return []
+
+
 def _family(network: Any) -> str | None:
     if not isinstance(network, Mapping):
         return getattr(network, "family", None)
-    family = "layers" if "layers" in network else network.get("family")
-    return family if family in ("digit", "conv", "mlp", "layers") else None
+    family = next((key for key in ("layers", "torchvision") if key in network), network.get("family"))
+    return family if family in ("digit", "conv", "mlp", "layers", "torchvision") else None
 
 
 Network = Annotated[
     Annotated[DigitNetwork, Tag("digit network")]
     | Annotated[ConvNetwork, Tag("conv network")]
     | Annotated[MlpNetwork, Tag("mlp network")]
-    | Annotated[LayerNetwork, Tag("layers network")],
+    | Annotated[LayerNetwork, Tag("layers network")]
+    | Annotated[TorchvisionNetwork, Tag("torchvision network")],
     Discriminator(
         lambda network: (family := _family(network)) and f"{family} network",
         custom_error_type="no_network",
-        custom_error_message="needs `family: digit`, `conv` or `mlp`, or `layers`, a list of layers",
+        custom_error_message="needs `family: digit`, `conv` or `mlp`, or `layers`, a list of layers, or `torchvision`",
     ),
 ]

@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 from trackdl.spec.base import Named, Strict
 from trackdl.spec.classify import CLASSES, SIDE, ClassifySpec
 from trackdl.spec.keys import Scalar, among, reason, try_value, with_keys
-from trackdl.spec.network import ConvNetwork
+from trackdl.spec.network import ConvNetwork, TorchvisionNetwork
 
 # Keys that must be the same in all trials, and why.
 COMMON = {
@@ -124,6 +124,8 @@ class SearchSpec(Named):
                     raise ValueError(f"first: trial {number} sets {key} to {value}, which is not in the space")
             self.of_trial(trial)
         self.of_trial(self.finalist)
+        if self.study.max_multiply_adds is not None and isinstance(self.experiment.network, TorchvisionNetwork):
+            raise ValueError("study.max_multiply_adds: those of torchvision's networks are not counted; leave it out")
         return self
 
     def refusal(self, values: dict[str, Scalar]) -> str | None:
