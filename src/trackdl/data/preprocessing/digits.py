@@ -12,16 +12,27 @@ import math
 from collections.abc import Sequence
 from typing import Any, get_args
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
+from PIL import Image
 from scipy import ndimage
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from trackdl.data.preprocessing.sheets import fits, flattened, otsu, quadratic
+from trackdl.data.preprocessing.sheets import (
+    blurred,
+    coarsened,
+    dilated,
+    eroded,
+    fits,
+    flattened,
+    median,
+    otsu,
+    surface,
+)
 from trackdl.errors import InputError
 from trackdl.spec import Preprocessing
 
@@ -36,7 +47,6 @@ _STROKE = 1.9
 _OFF_CENTRE = 0.6  # pixels: MNIST's centres of mass lie up to 0.52 from (14, 14)
 _FINE = 8  # the line is drawn this many times finer than MNIST's pixels
 _WORKING_SIDES = 128, 640  # images are scaled to a longer side in this range before ink is looked for
-_COARSE_SIDE = 128  # the paper varies slowly and is estimated at this size
 _LEAST_CONTRAST = 0.04  # of the paper's tone (10 of 255 on white)
 _NOISE_FACTOR = 5.0  # ink is this many times deeper than the paper's noise
 # Of the ink's typical depth: faint pixels count where they touch certain ones.
@@ -51,7 +61,6 @@ _SMALL, _DIRT = 0.4, 0.25  # of a larger piece's size: what belongs to a sign, a
 _SPECKS = "no sign found: there are specks all over the image, and no stroke"
 _CORNER = 0.35  # of the largest piece that touches no side: one that touches a side and is smaller is no ink
 _ALONG = 0.5  # of a side of the image: ink that runs along more of it is an edge
-_EIGHT = np.ones((3, 3), dtype=bool)  # neighbours at a corner count
 _REPORT_SCALE = 36 / 128  # the report's Task 3
 
 
@@ -176,21 +185,19 @@ def _working_copy(image: Image.Image) -> Floats:
     if side != longer:
         size = (max(1, round(image.width * side / longer)), max(1, round(image.height * side / longer)))
         image = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
-    return np.asarray(image.filter(ImageFilter.MedianFilter(3)), dtype=np.float32) / np.float32(255)
+    return cv2.medianBlur(np.asarray(image), 3).astype(np.float32) / np.float32(255)
 
 
 def _depth(tones: Floats) -> Floats:
     """Return each pixel's difference from the paper towards the ink, as a share of the paper's tone; paper is 0."""
-    step = max(1, round(max(tones.shape) / _COARSE_SIDE))
-    coarse = ndimage.gaussian_filter(tones, max(1.0, step / 2), mode="nearest")[::step, ::step]
-    terms, values = quadratic(coarse.shape), coarse.ravel()
-    plain, surface = fits(terms, values)
-    paper = (quadratic(tones.shape) @ surface).reshape(tones.shape)
-    if _ink_is_dark((values - terms @ plain).reshape(coarse.shape)):
+    coarse, step = coarsened(tones)
+    plain, smooth = fits(coarse)
+    paper = surface(smooth, tones.shape)
+    if _ink_is_dark(coarse - surface(plain, coarse.shape)):
         depth = (paper - tones) / np.clip(paper, 0.2, None)
     else:
         depth = (tones - paper) / np.clip(1 - paper, 0.2, None)
-    return _without_shadows(depth - np.median(depth[depth <= 2 * np.median(np.abs(depth))]), step)
+    return _without_shadows(depth - median(depth[depth <= 2 * median(np.abs(depth))]), step)
 
 
 def _ink_is_dark(residual: NDArray[Any]) -> bool:
@@ -201,45 +208,73 @@ def _ink_is_dark(residual: NDArray[Any]) -> bool:
         return skewness < 0
     dark = residual < otsu(residual)
     # Distances to the other tone only: the image's edge ends no region. In doubt, ink is dark.
-    widths = [float(ndimage.distance_transform_edt(region).max()) for region in (dark, ~dark)]
+    widths = [
+        float(cv2.distanceTransform(region.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE).max())
+        for region in (dark, ~dark)
+    ]
     return widths[0] < 1.3 * widths[1]
 
 
 def _without_shadows(depth: NDArray[Any], step: int) -> Floats:
     """Remove depth that covers a wider area than any stroke: the shadow on one side of the paper."""
-    coarse = ndimage.gaussian_filter(depth, max(1.0, step / 1.5))[::step, ::step]
+    coarse = blurred(depth, max(1.0, step / 1.5))[::step, ::step]
     window = max(3, round(0.4 * max(coarse.shape)))
-    shadow = ndimage.gaussian_filter(ndimage.grey_opening(coarse, (window, window), mode="nearest"), window / 6)
+    narrow = eroded(coarse, window)
+    if narrow.max() <= 0:
+        return depth.astype(np.float32)
+    shadow = blurred(dilated(narrow, window), window / 6)
     lifted: Floats = depth - _resize(np.clip(shadow, 0, None), *depth.shape)
     return lifted.astype(np.float32)
 
 
 def _signs(depth: Floats, share: float) -> list[Bools]:
     """Return each sign's strokes, in reading order: a cropped mask, its longer side about `_BOX * _FINE` pixels."""
-    depth = ndimage.gaussian_filter(depth, max(0.5, max(depth.shape) / 256))
-    noise = 1.4826 * float(np.median(np.abs(depth - np.median(depth))))
+    depth = blurred(depth, max(0.5, max(depth.shape) / 256))
+    noise = 1.4826 * median(np.abs(depth - np.float32(median(depth))))
     # If ink covers half of the image, the median's deviation measures ink, not noise.
     least = max(_NOISE_FACTOR * noise, _LEAST_CONTRAST) if noise < 0.06 else _LEAST_CONTRAST
     deep = depth[depth > least]
     if deep.size < 4:
         raise InputError("no ink found: the image is blank, or too faint to read")
-    typical = float(np.median(deep[deep >= otsu(deep)]))
+    typical = median(deep[deep >= otsu(deep)])
     faint = max(share * typical, min(least, typical / 2))
-    mask: Bools = ndimage.binary_propagation(depth > _CERTAIN * typical, structure=_EIGHT, mask=depth > faint)
+    pieces, count = _pieces(depth > faint)
+    mask = _chosen(pieces, count, pieces[depth > _CERTAIN * typical])
     # 0.5 is the threshold in this map, so that it can be scaled before it is cut, and the outline stays smooth.
     soft = np.clip(depth / (2 * faint), 0, 1)
     return [_smooth(sign, soft) for sign in _apart(mask, np.minimum(depth, typical))]
 
 
+def _pieces(mask: Bools) -> tuple[NDArray[np.int32], int]:
+    """Return each pixel's piece of a mask, 0 outside, and the last piece's number; neighbours at a corner count."""
+    count, pieces = cv2.connectedComponentsWithAlgorithm(mask.view(np.uint8), 8, cv2.CV_32S, cv2.CCL_SAUF)
+    return np.asarray(pieces, dtype=np.int32), count - 1
+
+
+def _chosen(pieces: NDArray[np.int32], count: int, numbers: NDArray[Any]) -> Bools:
+    """Return a mask of the pieces that have some numbers."""
+    chosen = np.zeros(count + 1, dtype=bool)
+    chosen[numbers] = True
+    mask: Bools = chosen[pieces]
+    return mask
+
+
+def _widened(mask: Bools, pixels: int) -> Bools:
+    """Return a mask with all that is within so many steps from it, to the side, up or down."""
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    return cv2.dilate(mask.view(np.uint8), cross, iterations=pixels).view(np.bool_)
+
+
 def _smooth(mask: Bools, soft: Floats) -> Bools:
     """Return a sign's strokes of a smooth outline, its longer side about `_BOX * _FINE` pixels."""
-    rows, columns = ndimage.find_objects(mask.astype(np.int8))[0]
-    near = ndimage.binary_dilation(mask, iterations=2)
-    soft = np.pad(np.where(near, soft, 0)[rows, columns], 3)
+    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+    near = _widened(mask, 2)
+    inside = slice(top, top + height), slice(left, left + width)
+    soft = np.pad(np.where(near[inside], soft[inside], np.float32(0)), 3)
     scale = _BOX * _FINE / (max(soft.shape) - 6)
-    thickened = ndimage.maximum_filter(soft, max(1, round(1 / scale)))  # a hairline outlives the shrinking
+    thickened = cv2.dilate(soft, np.ones((max(1, round(1 / scale)),) * 2, np.uint8))  # a hairline outlives shrinking
     large = _resize(thickened, round(soft.shape[0] * scale), round(soft.shape[1] * scale))
-    smooth = ndimage.gaussian_filter(ndimage.maximum_filter(large, 3), 1.2)
+    smooth = blurred(dilated(large, 3), 1.2)
     strokes: Bools = smooth > smooth.max() / 2
     return strokes
 
@@ -247,9 +282,9 @@ def _smooth(mask: Bools, soft: Floats) -> Bools:
 def _apart(mask: Bools, depth: Floats) -> list[Bools]:
     """Return each sign's ink, without specks, frames and edges; pieces that a skip of the pen separates are one."""
     gap = max(1, round(0.012 * max(mask.shape)))
-    pieces, count = ndimage.label(ndimage.binary_dilation(mask, iterations=gap), _EIGHT)
+    pieces, count = _pieces(_widened(mask, gap))
     pieces[~mask] = 0
-    masses = np.asarray(ndimage.sum_labels(depth, pieces, np.arange(count + 1)))
+    masses = np.bincount(pieces.ravel(), weights=depth.ravel(), minlength=count + 1)
     masses[0] = 0
     masses = _without_edges(pieces, masses)
     kept = np.flatnonzero(masses >= _SPECK * masses.max())
@@ -262,7 +297,7 @@ def _apart(mask: Bools, depth: Floats) -> list[Bools]:
     groups = _grouped(boxes)
     if scattered and not 1 < len(groups) <= _MOST_SIGNS:
         raise InputError(_SPECKS)
-    return [np.isin(pieces, kept[group]) for group in groups]
+    return [_chosen(pieces, count, kept[group]) for group in groups]
 
 
 def _without_edges(pieces: NDArray[Any], masses: NDArray[Any]) -> NDArray[Any]:
@@ -299,6 +334,8 @@ def _is_frame(piece: Bools, boxes: NDArray[Any], index: int) -> bool:
 
 def _grouped(boxes: NDArray[Any]) -> list[NDArray[Any]]:
     """Return which pieces of ink, [n, 2 axes, start and stop], make up each sign, in reading order."""
+    if len(boxes) == 1:
+        return [np.array([0])]
     starts, stops = boxes[:, :, 0], boxes[:, :, 1]
     heights, widths = (stops - starts).T
     sizes = np.maximum(heights, widths)
@@ -334,28 +371,23 @@ def _removable(code: int) -> bool:
 
 # The pixels that each pass removes, by the code of their neighbours. The second pass is the first turned by half a
 # circle, so its code is rotated by four bits.
-_REMOVABLE = np.array([_removable(code) for code in range(256)])
+_REMOVABLE = np.array([_removable(code) for code in range(256)], dtype=np.uint8)
 _REMOVABLE = np.stack([_REMOVABLE, _REMOVABLE[[(code >> 4 | code << 4) & 255 for code in range(256)]]])
-# The neighbours' offsets (row, column), clockwise from the top.
-_AROUND = ((-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1))
+# What the neighbours add to a code, by their places: bit i is neighbour i, clockwise from the top.
+_BITS = np.array([[128, 1, 2], [64, 0, 4], [32, 16, 8]], dtype=np.float32)
 
 
 def _thin(mask: Bools) -> Bools:
     """Thin a mask to lines one pixel wide (Guo and Hall, 1989, algorithm A1)."""
-    padded = np.pad(mask, 1).view(np.uint8)
-    height, width = padded.shape
-    inner = padded[1:-1, 1:-1]
-    codes = np.empty(inner.shape, np.uint8)
+    line = mask.astype(np.uint8)
     unchanged = 0
     while unchanged < 2:
         for removable in _REMOVABLE:
-            codes[:] = 0
-            for bit, (dy, dx) in enumerate(_AROUND):
-                codes |= padded[1 + dy : height - 1 + dy, 1 + dx : width - 1 + dx] << bit
-            gone = inner & removable.view(np.uint8)[codes]
-            inner -= gone
+            codes = cv2.filter2D(line, -1, _BITS, borderType=cv2.BORDER_CONSTANT)
+            gone = np.bitwise_and(line, cv2.LUT(codes, removable))
+            line -= gone
             unchanged = 0 if gone.any() else unchanged + 1
-    return inner.view(np.bool_)
+    return line.view(np.bool_)
 
 
 def _upright(line: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -371,10 +403,33 @@ def _draw(line: NDArray[np.float64]) -> Floats:
     # The line of a dot is hardly longer than a pixel and stays a dot: bold strokes need no more than 1.4.
     line = (line * min((_BOX - _STROKE) * _FINE / max(float(line.max()), 1.0), 1.4)).round().astype(np.intp)
     pen, side = math.ceil(_STROKE * _FINE / 2), SIDE * _FINE
-    canvas = np.ones(line.max(axis=0) + 1 + 2 * pen, dtype=bool)
-    canvas[tuple((line + pen).T)] = False
-    ink = np.clip(_STROKE * _FINE / 2 + 0.5 - ndimage.distance_transform_edt(canvas), 0, 1)
-    top, left = (round(centre + 0.5) + side // 2 for centre in ndimage.center_of_mass(ink))
-    window = np.pad(ink, side)[top : top + side, left : left + side]
+    canvas = np.full(line.max(axis=0) + 1 + 2 * pen, 255, dtype=np.uint8)
+    canvas[tuple((line + pen).T)] = 0
+    ink = _INK_AT[_squared_distances(canvas)]
+    rows, columns = (np.arange(length, dtype=np.float64) for length in ink.shape)
+    mass = ink.sum()
+    top, left = (round(float((ink * at).sum() / mass) + 0.5) - side // 2 for at in (rows[:, None], columns[None, :]))
+    window = np.zeros((side, side))
+    there = ink[max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)]
+    window[max(-top, 0) :, max(-left, 0) :][: there.shape[0], : there.shape[1]] = there
     digit: Floats = window.reshape(SIDE, _FINE, SIDE, _FINE).mean(axis=(1, 3)).astype(np.float32)
     return digit
+
+
+# How black a pixel is, by its squared distance from the line: the pen's edge is one pixel wide.
+_INK_AT = np.clip(_STROKE * _FINE / 2 + 0.5 - np.sqrt(np.arange(256)), 0, 1)
+_REACH = 9  # pixels: the pen leaves nothing that far away
+
+
+def _squared_distances(canvas: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return squared distances from the pixels that are 0, not 255; from `_REACH` on they are too large."""
+    for axis in (0, 1):
+        far = np.minimum(canvas, 255 - _REACH**2) if axis else canvas
+        nearest = far.copy()
+        ahead, there = np.moveaxis(nearest, axis, 0), np.moveaxis(far, axis, 0)
+        for step in range(1, _REACH):
+            moved = there + np.uint8(step * step) if axis else there | np.uint8(step * step)
+            np.minimum(ahead[step:], moved[:-step], out=ahead[step:])
+            np.minimum(ahead[:-step], moved[step:], out=ahead[:-step])
+        canvas = nearest
+    return canvas

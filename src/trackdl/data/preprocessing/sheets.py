@@ -8,8 +8,10 @@ of a shadow as of a desk, so dividing by it removes both. The grain of a desk is
 on it lies there, the rest is made paper.
 """
 
+import functools
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -17,6 +19,8 @@ from scipy.spatial import ConvexHull, QhullError
 
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
+
+cv2.setNumThreads(0)  # images are small, and processes that fork must have no threads
 
 _COARSE_SIDE = 128  # sheets are looked for at this size
 _LEAST_SIDE = 8  # then: what is narrower is no photograph
@@ -35,17 +39,15 @@ _LEAST_INK, _MOST_INK = 0.002, 0.4  # of a sheet
 
 def flattened(tones: Floats) -> Floats:
     """Return the tones of a sheet, 0..1, as in even light; the same ones, if the light is even and all is paper."""
-    step = max(1, round(max(tones.shape) / _COARSE_SIDE))
-    coarse = ndimage.gaussian_filter(tones, max(1.0, step / 2), mode="nearest")[::step, ::step]
+    coarse, step = coarsened(tones)
     if min(coarse.shape) < _LEAST_SIDE:
         return tones
-    background = _background(coarse)
-    lit = ndimage.grey_opening(coarse, _window(coarse, _LIT), mode="nearest").max()
-    if lit < _LEAST_LIT or not _has_steps(background):
+    lit = eroded(coarse, _window(coarse, _LIT)).max()
+    if lit < _LEAST_LIT or not _has_steps(background := _background(coarse)):
         return tones
-    fine = ndimage.gaussian_filter(tones, 0.7, mode="nearest")
+    fine = blurred(tones, 0.7, cv2.BORDER_REPLICATE)
     flat: Floats = np.clip(fine / np.maximum(_background(fine), 1 / 255), 0, 1)
-    sheet = _sheet(coarse, coarse / np.maximum(background, 1 / 255))
+    sheet = _sheet(coarse, (coarse / np.maximum(background, 1 / 255)).astype(np.float32))
     if sheet is None:
         return flat
     rows, columns = (slice(int(at.min()) * step, (int(at.max()) + 1) * step) for at in np.nonzero(sheet))
@@ -54,46 +56,99 @@ def flattened(tones: Floats) -> Floats:
     return alone
 
 
+def coarsened(tones: Floats) -> tuple[Floats, int]:
+    """Return tones at about `_COARSE_SIDE` pixels, and how many times smaller that is."""
+    step = max(1, round(max(tones.shape) / _COARSE_SIDE))
+    return np.ascontiguousarray(blurred(tones, max(1.0, step / 2), cv2.BORDER_REPLICATE)[::step, ::step]), step
+
+
+def blurred(pixels: NDArray[Any], sigma: float, border: int = cv2.BORDER_REFLECT) -> NDArray[Any]:
+    """Return the convolution with a Gaussian that is cut off at four standard deviations."""
+    kernel = cv2.getGaussianKernel(2 * int(4 * sigma + 0.5) + 1, sigma)
+    return cv2.sepFilter2D(pixels, -1, kernel, kernel, borderType=border)
+
+
+def eroded(pixels: NDArray[Any], side: int) -> NDArray[Any]:
+    """Return each pixel's minimum over a square."""
+    return cv2.erode(pixels, np.ones((side, side), np.uint8), borderType=cv2.BORDER_REPLICATE)
+
+
+def dilated(pixels: NDArray[Any], side: int) -> NDArray[Any]:
+    """Return each pixel's maximum over the square that `eroded` takes, reflected: one that is even has no middle."""
+    middle = (side - 1) // 2
+    return cv2.dilate(pixels, np.ones((side, side), np.uint8), anchor=(middle,) * 2, borderType=cv2.BORDER_REPLICATE)
+
+
 def _background(tones: Floats) -> Floats:
-    closed: Floats = ndimage.grey_closing(tones, _window(tones), mode="nearest")
-    return closed
+    side = _window(tones, _WINDOW)
+    return eroded(dilated(tones, side), side)
 
 
-def _window(tones: Floats, share: float = _WINDOW) -> tuple[int, int]:
-    side = max(3, round(share * min(tones.shape)))
-    return side, side
+def _window(tones: Floats, share: float) -> int:
+    return max(3, round(share * int(min(tones.shape))))
 
 
 def _has_steps(background: Floats) -> bool:
     """Return whether no smooth surface, as of light that falls off, is like a background."""
-    terms, values = quadratic(background.shape), background.ravel()
-    misses = np.abs(values - terms @ fits(terms, values)[1])
-    return bool(np.mean(misses > _STEP * values.max()) > _STEP_AREA)
+    if np.ptp(background) <= _STEP * background.max():
+        return False  # a plane is like it
+    misses = np.abs(background - surface(fits(background)[1], background.shape))
+    return bool(np.mean(misses > _STEP * background.max()) > _STEP_AREA)
 
 
-def quadratic(shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Return the terms 1, x, y, xy, x², y² at every pixel, `[pixels, 6]`, with x and y in -1..1."""
-    y, x = (grid.ravel() for grid in np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij"))
-    return np.stack([np.ones_like(x), x, y, x * y, x * x, y * y], axis=1)
+@functools.lru_cache(64)
+def _powers(count: int) -> NDArray[np.float64]:
+    """Return 1, x, x², x³, x⁴ at `count` places from -1 to 1, `[5, count]`."""
+    return np.vander(np.linspace(-1, 1, count), 5, increasing=True).T.copy()
 
 
-def fits(terms: NDArray[Any], values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the coefficients of a surface by least squares, and those that the paper has.
+def surface(coefficients: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return a quadratic surface at every pixel; x and y are in -1..1, and `coefficients` those of yⁱxʲ, `[3, 3]`."""
+    rows, columns = (_powers(count)[:3] for count in shape)
+    made: NDArray[np.float64] = rows.T @ (coefficients @ columns)
+    return made
+
+
+def fits(values: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the coefficients, as `surface` takes them, of a surface by least squares, and those that the paper has.
 
     Even light falls off smoothly: the paper is a quadratic surface, and Cauchy weights keep the ink out of its fit.
     """
-    plain = surface = _fit(terms, values, np.ones(values.size))
+    values = values.astype(np.float64)
+    plain = paper = _fit(values, np.ones(values.shape))
     for _ in range(8):
-        residual = values - terms @ surface
-        spread = max(1.4826 * float(np.median(np.abs(residual))), 1 / 255)
-        surface = _fit(terms, values, 1 / (1 + (residual / (2 * spread)) ** 2) ** 2)
-    return plain, surface
+        residual = values - surface(paper, values.shape)
+        paper = _fit(values, 1 / (1 + (residual / (2 * _spread(np.abs(residual)))) ** 2) ** 2)
+    return plain, paper
 
 
-def _fit(terms: NDArray[Any], values: NDArray[Any], weights: NDArray[Any]) -> NDArray[Any]:
+def _spread(sizes: NDArray[np.float64]) -> float:
+    """Return the standard deviation of noise by the median of its sizes, and at least one tone of 255."""
+    normal, least = 1.4826, 1 / 255
+    if np.count_nonzero(sizes < least / normal) > sizes.size // 2 + 1:
+        return least  # the median is not needed, which takes most of the time
+    return max(normal * median(sizes), least)
+
+
+def median(values: NDArray[Any]) -> float:
+    """Return the median, three times as fast as NumPy does it."""
+    ordered = np.partition(values, values.size // 2, axis=None)
+    upper = ordered[values.size // 2]
+    return float(upper if values.size % 2 else np.mean([ordered[: values.size // 2].max(), upper]))
+
+
+_TERMS = (0, 0), (0, 1), (1, 0), (1, 1), (0, 2), (2, 0)  # of a quadratic surface: powers of y and x
+
+
+def _fit(values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the coefficients of weighted least squares by the normal equations: six well-scaled terms allow it."""
-    weighted = terms * weights[:, None]
-    coefficients: NDArray[Any] = np.linalg.lstsq(weighted.T @ terms, weighted.T @ values, rcond=None)[0]
+    rows, columns = (_powers(count) for count in values.shape)
+    moments = rows @ weights @ columns.T
+    # Of fewer than three rows or columns no surface says how it bends between them.
+    y, x = np.array([term for term in _TERMS if term[0] < values.shape[0] and term[1] < values.shape[1]]).T
+    sides = (rows[:3] @ (weights * values) @ columns[:3].T)[y, x]
+    coefficients = np.zeros((3, 3))
+    coefficients[y, x] = np.linalg.lstsq(moments[np.add.outer(y, y), np.add.outer(x, x)], sides, rcond=None)[0]
     return coefficients
 
 

@@ -52,6 +52,7 @@ _SERVING_NEEDS = (
     "pillow",
     "pillow-heif",
     "pydantic",
+    "opencv-python-headless",
     "scipy",
     "scikit-learn",
 )
