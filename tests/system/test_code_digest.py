@@ -1,8 +1,10 @@
 """The code's digest changes with what decides a fit, and with nothing else: tried on copies of the package."""
 
+import ast
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -18,6 +20,23 @@ EXPERIMENTS["layers"] = spec.named(
 CLASSIFIED = {"mnist", "fashion", "layers"}
 IMAGES = CLASSIFIED | {"transfer"}
 WORDS = {name: words_of(spec.flatten(experiment)) for name, experiment in EXPERIMENTS.items()}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _parsed_once() -> Iterator[None]:
+    """Parse what stands in several copies of the package once: each differs from the others in a file or two.
+
+    A file ends with the end of a line; a definition that is parsed again, to be changed, does not.
+    """
+    parse, parse_once = ast.parse, cache(ast.parse)
+
+    def parsed(text: str, *more: object, **how: object) -> ast.AST:
+        return parse_once(text) if text.endswith("\n") and not more and not how else parse(text, *more, **how)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ast, "parse", parsed)
+        patch.setattr(ast, "unparse", cache(ast.unparse))
+        yield
 
 
 @pytest.fixture
