@@ -14,9 +14,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from trackdl.tracking import store
+from trackdl.workers import process
 
 pytest.register_assert_rewrite("support")  # before its first import: what it asserts is explained too
 
+from support.forked import CONTEXT  # noqa: E402
 from support.pictures import put_pictures  # noqa: E402
 from support.postgres import Server, why_not  # noqa: E402
 
@@ -43,14 +45,22 @@ def _told(request: pytest.FixtureRequest, record_property: Callable[[str, object
 
 
 @pytest.fixture(autouse=True)
-def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the caller's MLflow and data settings out of the tests."""
+    if not any(request.node.get_closest_marker(name) for name in ("real", "faults", "parallel")):
+        monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")  # joblib then fits in this process and starts no interpreters
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     # As in this process: two threads of one fit that share a core with another test take ten times as long as one.
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     for name in [name for name in os.environ if name.startswith(("MLFLOW_", "TRACKDL_"))]:
         if name not in ("TRACKDL_GREEK_DIR", "TRACKDL_REPORT_WEIGHTS", "TRACKDL_DATA_DIR", "MLFLOW_DISABLE_TELEMETRY"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fork worker processes, as the commands do, from one that has loaded everything."""
+    monkeypatch.setattr(process, "_server", CONTEXT)
 
 
 @pytest.fixture(autouse=True)

@@ -26,7 +26,7 @@ from joblib.parallel import BACKENDS
 from support import ROOT, search_fits
 from support import grid_runs as grids
 from support import search_runs as searches
-from support.forked import start_driver, wait_until_gone
+from support.forked import start_driver, wait_until_gone, workers_of
 from support.grid_fits import afresh, made_up, timed
 from support.grid_runs import calls, experiment, here, stands_once
 from support.ledger_files import DIGITS
@@ -88,7 +88,7 @@ def test_kill_9_at_20_random_moments_loses_nothing(
         time.sleep(moments.uniform(0, 0.3))
         killed = time.monotonic()
         if kind == "worker":
-            workers = [p for p in psutil.Process(driver.pid).children(recursive=True) if is_worker(p)]
+            workers = workers_of(psutil.Process(driver.pid))
             moments.choice(workers).kill()
         else:
             (os.killpg if kind == "group" else os.kill)(driver.pid, signal.SIGKILL)
@@ -168,14 +168,6 @@ def kept_of(told: Any) -> list[tuple[dict[str, object], int]]:
         for key in kept(trial)
         if key.startswith("fold ")
     ]
-
-
-def is_worker(process: psutil.Process) -> bool:
-    try:
-        line = " ".join(process.cmdline())
-    except psutil.Error:
-        return False
-    return "popen_loky_posix" in line
 
 
 COMMAND = """
@@ -334,7 +326,7 @@ Parallel(n_jobs=2, backend="loky", inner_max_num_threads=1)(delayed(time.sleep)(
 @pytest.mark.fault("kill -9 of a task in its cross-validation", recovery="its workers end within seconds")
 def test_the_workers_of_a_cross_validation_end_with_their_task() -> None:
     killed = subprocess.Popen([sys.executable, "-c", HOLDING_OUT, str(ROOT / "src")], start_new_session=True)
-    while len([p for p in psutil.Process(killed.pid).children(recursive=True) if is_worker(p)]) < 2:
+    while len(workers_of(psutil.Process(killed.pid))) < 2:
         assert killed.poll() is None
         time.sleep(0.05)
     time.sleep(2)  # both have begun

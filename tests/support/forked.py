@@ -1,12 +1,11 @@
 """Processes forked from one that has loaded everything: a start of MLflow and PyTorch costs seconds of computing."""
 
-import multiprocessing
 import os
 import time
 from collections.abc import Callable, Mapping
 from functools import cache
 from multiprocessing import forkserver
-from multiprocessing.context import ForkServerContext
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from multiprocessing.pool import Pool
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -16,8 +15,8 @@ import psutil
 import pytest
 
 from support import ROOT
+from trackdl.workers.process import fork_workers
 
-CONTEXT: ForkServerContext = multiprocessing.get_context("forkserver")
 HEAVY = [
     "trackdl.apps.models",
     "trackdl.apps.new",
@@ -36,6 +35,7 @@ HEAVY = [
     "trackdl.tracking.runs",
     "support.grid_fits",
     "support.search_fits",
+    "support.digested",
 ]
 
 
@@ -44,19 +44,29 @@ def _server() -> None:
     """Start the process that the others are forked from; what it loads it finds by PYTHONPATH alone."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")]))
-        CONTEXT.set_forkserver_preload(HEAVY)
+        forkserver.set_forkserver_preload(HEAVY)
         forkserver.ensure_running()
+
+
+class _Context(ForkServerContext):
+    """Starts that process before it is first needed."""
+
+    @property
+    def Process(self) -> type[BaseProcess]:  # type: ignore[override]  # noqa: N802
+        _server()
+        return ForkServerProcess
+
+
+CONTEXT = _Context()
 
 
 def pool(processes: int) -> Pool:
     """Return a pool whose processes do one task each."""
-    _server()
     return CONTEXT.Pool(processes, maxtasksperchild=1)
 
 
 def new_process(function: Callable[..., None], *arguments: Any) -> BaseProcess:
     """Start a process that calls `function`."""
-    _server()
     made = CONTEXT.Process(target=function, args=arguments)
     made.start()
     return made
@@ -67,9 +77,24 @@ def start_driver(experiment: Any, environment: Mapping[str, str]) -> BaseProcess
     return new_process(_drive, experiment, dict(environment))
 
 
+def workers_of(process: psutil.Process) -> list[psutil.Process]:
+    """Return the workers below a process, whichever way they were started."""
+    return [child for child in process.children(recursive=True) if _is_worker(child)]
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    server = "multiprocessing.forkserver"
+    try:
+        line, above = " ".join(process.cmdline()), " ".join(process.parent().cmdline())
+    except (psutil.Error, AttributeError):  # one of them has ended
+        return False
+    return "popen_loky_posix" in line or (server in line and server in above)
+
+
 def _drive(experiment: Any, environment: dict[str, str]) -> None:
     os.setsid()
     os.environ.update(environment)
+    fork_workers(["support.grid_fits", "support.search_fits", "support.recover_fits", "trackdl.workers.figures"])
     if experiment.task == "search":
         from support import search_fits
         from trackdl.tasks import search

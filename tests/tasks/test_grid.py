@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from support import ROOT
-from support.forked import start_driver, wait_until_gone
+from support.forked import start_driver, wait_until_gone, workers_of
 from support.grid_fits import afresh, fails_once, killed_always, killed_once, made_up, never, timed
 from support.grid_runs import SPACE, calls, experiment, here, kept_folds, stands_once
 from trackdl import spec
@@ -297,7 +297,7 @@ def test_a_worker_that_is_killed_between_two_folds_is_replaced(tmp_path: Path) -
     def killing(function: Callable[[Any], Any], next_task: Callable[[], Any], _: int) -> Iterator[tuple[Any, Any]]:
         for number, pair in enumerate(work_through(function, next_task, 1)):
             if number == 3:  # the only worker waits for its next task
-                found = [p for p in psutil.Process().children(recursive=True) if "popen_loky" in " ".join(p.cmdline())]
+                found = workers_of(psutil.Process())
                 for process in found:
                     process.kill()
                 psutil.wait_procs(found)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
+from support.forked import workers_of
 from trackdl.plots import search as plots_search
 from trackdl.workers.figures import Studio
 
@@ -31,20 +32,16 @@ def test_pictures_come_in_order(studio: Studio) -> None:
 @pytest.mark.parametrize("busy", [True, False])
 def test_a_process_that_is_killed_loses_no_picture(busy: bool, studio: Studio) -> None:
     taken: list[bytes] = []
-    before = set(psutil.Process().children(recursive=True))
+    before = workers_of(psutil.Process())
     studio.draw(taken.append, plots_search.learning_curves, COURSE, "first")
     if not busy:
         studio.deliver(everything=True)
-    (drawing,) = [p for p in psutil.Process().children(recursive=True) if p not in before and "loky" in cmdline(p)]
+    (drawing,) = [worker for worker in workers_of(psutil.Process()) if worker not in before]
     drawing.kill()
     psutil.wait_procs([drawing])
     studio.draw(taken.append, plots_search.learning_curves, COURSE, "second")
     studio.deliver(everything=True)
     assert len(taken) == 2
-
-
-def cmdline(process: psutil.Process) -> str:
-    return " ".join(process.cmdline())
 
 
 def test_a_figure_that_cannot_be_drawn_is_told(studio: Studio) -> None:

@@ -93,7 +93,22 @@ def _classify(name: str, file: str | None, resume: str | None, settings: dict[st
     _start(experiment, resume=resume)
 
 
+# What the worker processes of a grid, a search and a recovery import, their figures' process included.
+_OF_WORKERS = (
+    "trackdl.cli.app",
+    "trackdl.plots.grid",
+    "trackdl.plots.search",
+    "trackdl.studies.grid.fits",
+    "trackdl.studies.search.segments",
+    "trackdl.workers.figures",
+)
+
+
 def _start(experiment: spec.Experiment, **how: Any) -> None:
+    if isinstance(experiment, spec.GridSpec | spec.SearchSpec | spec.RecoverSpec):
+        from trackdl.workers.process import fork_workers
+
+        fork_workers(_OF_WORKERS)  # which imports them while this process imports the task
     from trackdl.tasks import _start as tasks
 
     processes.freeze_imports()
@@ -117,10 +132,9 @@ def grid(
 ) -> None:
     """Train an experiment with every value of some of its keys, each fit once; a stopped grid continues."""
     experiment = options.read(file, spec.GridSpec, settings)
-    from trackdl.tasks import grid as task
-
-    processes.freeze_imports()
     if status or as_json:
+        from trackdl.tasks import grid as task
+
         raise typer.Exit(0 if task.show_status(experiment, as_json=as_json) else 1)
     chosen, count = _engine(engine, workers, gpus_per_worker, experiment.experiment.training.device)
     _start(experiment, workers=count, export=Path(export) if export else None, engine=chosen)

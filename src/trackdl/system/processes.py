@@ -131,9 +131,11 @@ def end_with(parent: int) -> None:
     """Let this process and its children end soon after its parent has, which may have been killed."""
 
     def watch() -> None:
-        # In Windows a process keeps the id of a parent that has ended.
-        while os.getppid() == parent and psutil.pid_exists(parent):
-            time.sleep(PARENT_CHECK)
+        # Its parent for the system may be another: the process that it was forked from, or in Windows none any more.
+        with suppress(psutil.NoSuchProcess):
+            watched = psutil.Process(parent)
+            while watched.is_running() and watched.status() != psutil.STATUS_ZOMBIE:
+                time.sleep(PARENT_CHECK)
         for child in psutil.Process().children(recursive=True):
             with suppress(psutil.NoSuchProcess):
                 child.kill()

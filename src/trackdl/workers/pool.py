@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 import torch
 from joblib import cpu_count
 from joblib.externals.loky.process_executor import BrokenProcessPool
+from threadpoolctl import threadpool_limits
 
 from trackdl.errors import InputError
 from trackdl.system.processes import attach, keep_memory
@@ -125,5 +126,6 @@ def out_of_memory(error: BaseException) -> bool:
 def prepare_worker(parent: int) -> None:
     """Make this process a worker of `parent`, with one thread."""
     torch.set_num_threads(1)
+    threadpool_limits(1)  # of libraries that were loaded before `ONE_THREAD` was set
     keep_memory()
     attach(parent)

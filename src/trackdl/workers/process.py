@@ -1,8 +1,14 @@
 """A process that does one task at a time and is restarted if killed; and joblib's processes, made to end with ours."""
 
-from collections.abc import Callable
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from multiprocessing import forkserver
+from multiprocessing.context import BaseContext
 from os import getpid
+from pathlib import Path
 from typing import Any, TypeVar
 
 from joblib import register_parallel_backend
@@ -24,21 +30,42 @@ def attach_joblib() -> None:
     register_parallel_backend("loky", _Attached)
 
 
+_server: BaseContext | None = None  # starts processes by forking one that has loaded what they need
+
+
+def fork_workers(modules: Sequence[str]) -> None:
+    """Fork the coming workers from a process that imports `modules` from now on, instead of starting interpreters.
+
+    For a process that is trackdl's alone: multiprocessing imports its main script in the workers, and a user's own may
+    not be made for that. On Linux only; elsewhere a process that has loaded PyTorch cannot be forked safely.
+    """
+    global _server
+    if sys.platform == "linux":
+        _server = multiprocessing.get_context("forkserver")
+        _server.set_forkserver_preload([*modules])
+        with starting():
+            forkserver.ensure_running()
+
+
 class WorkerProcess:
     """One process, in an executor of its own (loky), started when it is first needed.
 
     `prepare`, which gets this process's id, is called in it; `env` are further environment variables of it.
     """
 
-    def __init__(self, prepare: Callable[[int], None], env: dict[str, str] | None = None) -> None:
-        self._prepare, self._env = prepare, env
+    def __init__(self, prepare: Callable[[int], None], env: Mapping[str, str] | None = None) -> None:
+        self._prepare, self._env = prepare, env or {}
         self._executor: ProcessPoolExecutor | None = None
 
     def submit(self, function: Callable[..., Result], *arguments: Any) -> "Future[Result]":
         """Start a task: the call of a module's function."""
         with starting():
             if self._executor is None:
-                self._executor = ProcessPoolExecutor(1, initializer=self._prepare, initargs=(getpid(),), env=self._env)
+                # A new interpreter's libraries read `env` when they are loaded; what is forked has it from `_prepare`.
+                place = (self._prepare, getpid(), Path.cwd(), {**os.environ, **self._env})
+                self._executor = ProcessPoolExecutor(
+                    1, context=_server, initializer=_prepare, initargs=place, env={**self._env}
+                )
             try:
                 future: Future[Result] = self._executor.submit(function, *arguments)
             except BrokenProcessPool:  # killed while idle
@@ -51,3 +78,10 @@ class WorkerProcess:
         if self._executor is not None:
             self._executor.shutdown(wait=True, kill_workers=True)
             self._executor = None
+
+
+def _prepare(prepare: Callable[[int], None], parent: int, folder: Path, environment: Mapping[str, str]) -> None:
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    prepare(parent)
