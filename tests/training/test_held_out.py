@@ -34,6 +34,7 @@ def test_every_example_is_held_out_once(examples: Examples, folds: int | None) -
     assert len(parts) == (folds or 12)
 
 
+@pytest.mark.parallel
 def test_an_answer_does_not_depend_on_what_is_held_out(examples: Examples) -> None:
     """Spoiling one example changes every network but the one that has not seen it."""
     parts = splits(examples.targets, None, 1)
