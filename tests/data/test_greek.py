@@ -1,10 +1,13 @@
+import gc
 import hashlib
 import logging
 import os
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from trackdl.data.download.datasets import Dataset, File
@@ -34,14 +37,47 @@ def folder(tmp_path):
 
 
 def test_classes_are_the_folders_in_order(folder):
-    letters = load_letters(folder)
+    seen = []
+
+    def prepare(image):
+        seen.append((image.mode, image.size))
+        return torch.tensor([float(np.asarray(image).max())])
+
+    letters = load_letters(folder, prepare=prepare)
     assert letters.classes == ("eta", "omega", "pi")
     assert letters.names == ("eta/1.bmp", "omega/a.jpg", "omega/b.png", "pi/x.png")
     assert letters.labels.tolist() == [0, 1, 1, 2]
     assert str(letters.labels.dtype) == "torch.int64"
     assert letters.origin == "own"
-    assert [(each.mode, each.size) for each in letters.images] == [("L", (30, 20))] * 4
-    assert np.asarray(letters.images[2]).max() == 100
+    assert seen == [("L", (30, 20))] * 4
+    assert letters.inputs[[0, 2]].tolist() == [[100.0], [100.0]]
+    assert letters.squares.shape == (4, 1, 64, 64)
+
+
+def test_photographs_are_dropped_once_they_are_read(folder):
+    """Of all images, no more are there at once than are being read."""
+    for number in range(40):
+        image(number).save(folder / "pi" / f"{number}.png")
+    seen, most = [], []
+
+    def prepare(read):
+        seen.append(weakref.ref(read))
+        most.append(sum(one() is not None for one in seen))
+        return torch.zeros(1)
+
+    assert len(load_letters(folder, prepare=prepare).names) == 44
+    gc.collect()
+    assert len(most) == 44
+    assert max(most) <= 2 * os.cpu_count()
+    assert not any(one() for one in seen)
+
+
+def test_an_image_that_cannot_be_prepared_is_named(folder):
+    def prepare(read):
+        raise InputError(f"no ink found on {read.width} pixels")
+
+    with pytest.raises(InputError, match=r"^eta/1\.bmp: no ink found on 30 pixels"):
+        load_letters(folder, prepare=prepare)
 
 
 def test_the_digest_is_that_of_sha256sum_s_lines(folder):
@@ -108,7 +144,7 @@ def test_synthetic_letters_take_the_place_of_the_report_s_and_say_so(monkeypatch
     assert letters.origin == "synthetic"
     assert letters.classes == ("alpha", "beta", "gamma")
     assert letters.labels.bincount().tolist() == [9, 9, 9]
-    assert len(set(letters.names)) == len(letters.images) == 27
+    assert len(set(letters.names)) == len(letters.squares) == 27
     assert "synthetic" in caplog.text
     assert "no network" in caplog.text
     assert load_letters(root=tmp_path).digest == letters.digest

@@ -65,8 +65,8 @@ def letters(start: DigitNet, preprocessing: str) -> Pin:
         network="DigitNet", arguments=start.arguments, classes=[], mean=0.1307, std=0.3081, preprocessing="mnist"
     )
     source = transfer.Source(FetchedModel(start, card, "pinned", "1", ""), card)
-    found = load_letters()
-    examples = Examples(card.normalise(transfer._inputs(found, card, experiment)), found.labels)
+    found = load_letters(prepare=transfer._prepare(card, experiment))
+    examples = Examples(card.normalise(found.inputs), found.labels)
     return trained(transfer._trainer(experiment, source, len(found.classes)), examples, experiment.training.epochs)
 
 

@@ -163,15 +163,12 @@ def _read(experiment: Experiment, served: ServedImages | ServedTable) -> tuple[I
         learnt = images.train_images[learn], images.train_labels[learn]
         return Images(*learnt, images.test_images, images.test_labels, unseen=True), images.classes, images.digest
     if isinstance(experiment, TransferSpec) and isinstance(served, ServedImages):
-        data, colour = experiment.data, served.card.colour
+        data, colour, prepare = experiment.data, served.card.colour, served.to_input
         folders = [in_report(folder) for folder in (data.folder, data.test_folder) if folder]
-        of_folders = greek.read_folders(folders, data.rename, colour=colour) if folders else []
-        letters = of_folders[0] if data.folder else greek.load_letters(colour=colour)
+        of_folders = greek.read_folders(folders, data.rename, prepare, colour=colour) if folders else []
+        letters = of_folders[0] if data.folder else greek.load_letters(prepare=prepare, colour=colour)
         letters, unseen, _ = greek.apart(letters, of_folders[-1] if data.test_folder else None)
-        learnt, tested = (
-            (torch.stack([served.to_input(image) for image in one.images]), one.labels)
-            for one in (letters, unseen or letters)
-        )
+        learnt, tested = ((one.inputs, one.labels) for one in (letters, unseen or letters))
         synthetic = letters.origin == "synthetic"
         drawn = Images(*learnt, *tested, unseen=unseen is not None, synthetic=synthetic)
         return drawn, letters.classes, letters.digest

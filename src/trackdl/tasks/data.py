@@ -31,7 +31,7 @@ def run(experiment: DataSpec) -> None:
         for name in wanted:
             if name == "greek":
                 letters = load_letters()
-                digest, words = letters.digest, f"{len(letters.images)} letters, origin: {letters.origin}"
+                digest, words = letters.digest, f"{len(letters.names)} letters, origin: {letters.origin}"
             elif name == report_weights.NAME:
                 digest, words = _weights()
             else:

@@ -8,14 +8,12 @@ import logging
 from dataclasses import dataclass
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 
 from trackdl import ledger, serving, spec
 from trackdl.analysis.stats import exact_interval
 from trackdl.data import training_images
-from trackdl.data.duplicates import squares
-from trackdl.data.greek.letters import COMPARED, Letters, apart, load_letters, read_folders
+from trackdl.data.greek.letters import Letters, Prepare, apart, load_letters, read_folders
 from trackdl.data.readers import class_folders
 from trackdl.errors import Diverged, InputError
 from trackdl.networks.build import arguments_of, build, count_parameters
@@ -37,7 +35,7 @@ from trackdl.training.optim import Loss, loss_of
 from trackdl.training.trainer import EpochResult, Evaluation, Examples, Trainer
 from trackdl.workers.process import attach_joblib
 
-TRAINS = ("_inputs", "_trainer", "_train", "_hold_out")  # covered by the code digest, with all that they reach
+TRAINS = ("_prepare", "_trainer", "_train", "_hold_out")  # covered by the code digest, with all that they reach
 
 log = logging.getLogger(__name__)
 
@@ -88,13 +86,11 @@ def run(experiment: TransferSpec) -> Result:
     if folders := [in_report(named) for named in (data.folder, data.test_folder) if named]:
         class_folders(folders, data.rename)  # what is wrong with them is said before anything is trained
     source = _source(experiment)
-    colour = source.card.colour
-    letters, unseen, left_out = apart(*_letters(experiment, colour=colour))
+    letters, unseen, left_out = apart(*_letters(experiment, source.card))
     synthetic = " (synthetic letters)" if letters.origin == "synthetic" else ""
     name = f"{runs.title(experiment)}{synthetic}"
     with runs.start(experiment, name=name) as run:
-        inputs = _inputs(letters, source.card, experiment)
-        examples = Examples(source.card.normalise(inputs), letters.labels)
+        examples = Examples(source.card.normalise(letters.inputs), letters.labels)
         _log_inputs(run, experiment, letters, source, unseen)
         training_runs.log_left_out(run, left_out)
         trainer = _trainer(experiment, source, len(letters.classes))
@@ -107,12 +103,11 @@ def run(experiment: TransferSpec) -> Result:
         held_out = _hold_out(run, experiment, source, examples, letters)
         said = held_out[SUBJECT].outputs.argmax(dim=1)
         title = f"Answers of networks that had not seen the image ({letters.origin} images); wrong ones framed"
-        draw_answered(run, inputs[:MOST_DRAWN], letters.labels, said, letters.classes, title, "letters")
+        draw_answered(run, letters.inputs[:MOST_DRAWN], letters.labels, said, letters.classes, title, "letters")
         judged = None
         if unseen:
-            shown = source.card.normalise(_inputs(unseen, source.card, experiment))
-            judged = _judge(run, trainer, Examples(shown, unseen.labels))
-        decision = _register(run, experiment, trainer, evaluation, held_out[SUBJECT], judged, letters, source, inputs)
+            judged = _judge(run, trainer, Examples(source.card.normalise(unseen.inputs), unseen.labels))
+        decision = _register(run, experiment, trainer, evaluation, held_out[SUBJECT], judged, letters, source)
         rows = ledger.compare(experiment.numbers, run.history)
     return Result(experiment, run, decision, rows, held_out, judged, letters.origin, left_out)
 
@@ -152,15 +147,15 @@ def show(result: Result) -> str:
     return f"{label}, {how}{letters}, each held out: {right}."
 
 
-def _letters(experiment: TransferSpec, *, colour: bool) -> tuple[Letters, Letters | None]:
+def _letters(experiment: TransferSpec, card: ImageCard) -> tuple[Letters, Letters | None]:
     """Return the images to train on, and those that are only tested on, if there are any."""
-    data = experiment.data
+    data, prepare, colour = experiment.data, _prepare(card, experiment), card.colour
     folders = [in_report(named) for named in (data.folder, data.test_folder) if named]
     if data.folder:
-        found = read_folders(folders, data.rename, colour=colour)
+        found = read_folders(folders, data.rename, prepare, colour=colour)
         return found[0], found[1] if data.test_folder else None
-    letters = load_letters(colour=colour)
-    unseen = read_folders(folders, data.rename, colour=colour)[0] if folders else None
+    letters = load_letters(prepare=prepare, colour=colour)
+    unseen = read_folders(folders, data.rename, prepare, colour=colour)[0] if folders else None
     if unseen and unseen.classes != letters.classes:
         classes = f"{', '.join(unseen.classes)}, but the network is trained on {', '.join(letters.classes)}"
         raise InputError(f"{data.test_folder}: classes {classes}")
@@ -183,17 +178,10 @@ def _source(experiment: TransferSpec) -> Source:
     return Source(found, found.card)
 
 
-def _inputs(letters: Letters, card: ImageCard, experiment: TransferSpec) -> Tensor:
-    """Return the images as the source's network takes them, float32 [n, channels, size, size] in 0..1."""
+def _prepare(card: ImageCard, experiment: TransferSpec) -> Prepare:
+    """Return what makes an image the input of the source's network, float32 [channels, size, size] in 0..1."""
     how = experiment.data.preprocessing or card.preprocessing
-    shown = ServedImages(nn.Identity(), card.model_copy(update={"preprocessing": how}))
-    inputs = torch.empty(len(letters.images), 3 if card.colour else 1, card.size, card.size)
-    for place, (image, name) in enumerate(zip(letters.images, letters.names, strict=True)):
-        try:
-            inputs[place] = shown.to_input(image)
-        except InputError as error:
-            raise InputError(f"{name}: {error}") from error
-    return inputs
+    return ServedImages(nn.Identity(), card.model_copy(update={"preprocessing": how})).to_input
 
 
 def _loss(experiment: TransferSpec, source: Source) -> Loss:
@@ -358,7 +346,6 @@ def _register(
     judged: Evaluation | None,
     letters: Letters,
     source: Source,
-    inputs: Tensor,
 ) -> Decision:
     model, how = trainer.model, experiment.data.preprocessing or source.card.preprocessing
     # The source's least energy is of another head, and a few letters give none.
@@ -369,7 +356,7 @@ def _register(
         "least_energy": None,
     }
     card = source.card.model_copy(update=changed)
-    example = (serving.as_pixels(inputs[:2]) * 255).round()
+    example = (serving.as_pixels(letters.inputs[:2]) * 255).round()
     final = {"train_loss": evaluation.loss, "train_accuracy": evaluation.accuracy, "val_accuracy": held_out.accuracy}
     on = [
         (
@@ -387,7 +374,7 @@ def _register(
         unseen = f"{experiment.name}, unseen"
         results.append(readme.of_examples("test_accuracy", judged.correct, judged.total, unseen, "test", _UNSEEN))
     about = readme.About(experiment, name, results)
-    learnt = training_images.to_file(squares(letters.images, COMPARED), letters.names)
+    learnt = training_images.to_file(letters.squares, letters.names)
     return registry.log_and_register(
         registry.name_of(experiment),
         run,
