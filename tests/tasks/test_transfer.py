@@ -82,6 +82,17 @@ def test_every_epoch_is_logged_and_held_out_letters_are_counted(letters: Path, t
         right = sum(row["truth"] == row[name] for row in rows) / 12
         assert dict(run.history(f"val_accuracy{suffix}"))[20] == pytest.approx(right)
         assert dict(run.history(f"val_accuracy{suffix}_low"))[20] <= right
+    tests = json.loads(run.fetch("predictions/mcnemar.json", tmp_path).read_text())
+    tests = [dict(zip(tests["columns"], each, strict=True)) for each in tests["data"]]
+    assert len(tests) == 3
+    for test in tests:
+        first, second = ([row["truth"] == row[test[side]] for row in rows] for side in ("first", "second"))
+        assert test["only_first"] == sum(one and not other for one, other in zip(first, second, strict=True))
+        assert test["only_second"] == sum(other and not one for one, other in zip(first, second, strict=True))
+        assert test["p"] <= test["p_holm"] <= min(1, 3 * test["p"])
+    shown = dict(run.history("mcnemar_p_holm_random_features"))
+    assert list(shown.values()) == [tests[0]["p_holm"]]
+    assert (tests[0]["first"], tests[0]["second"]) == ("transferred", "random features")
     assert {Path(path).stem for path in run.artifacts("pictures")} == {"training_curve", "letters", "held_out"}
     network = run.fetch("network.txt", tmp_path).read_text()
     assert "(fc2): Linear(in_features=50, out_features=3, bias=True)" in network

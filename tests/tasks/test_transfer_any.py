@@ -111,7 +111,22 @@ def test_exactly_what_is_frozen_keeps_the_sources_weights(folder: Path, name: st
         np.stack([np.asarray(draw(rows, 9, False)) for rows in PLACES.values()]).astype(np.float32)
     )
     assert set(served["label"]) <= set(PLACES)
-    assert transfer.show(result).startswith("places, 12 images")
+    assert transfer.show(result).startswith("places, 12 images, each held out (2-fold): ")
+
+
+def test_few_images_are_held_out_one_by_one_and_many_by_folds(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    learn(folder, NETWORKS["mlp"])
+    few = transfer.run(experiment(folder, data__folds=None, training__epochs=1))
+    assert few.run.info.data.tags["trackdl.validation"] == few.way == "leave-one-out"
+    for name, rows in PLACES.items():
+        for number in range(6, 56 if name == "above" else 51):
+            draw(rows, number, colour=False).save(folder / "grey" / name / f"{number}.png")
+    many = transfer.run(experiment(folder, data__folds=None, training__epochs=1))
+    assert many.run.info.data.tags["trackdl.validation"] == "10-fold"
+    assert "data.folds" not in many.run.info.data.params
+    summary = transfer.show(many)
+    assert "10-fold, chosen by their number" in capsys.readouterr().out
+    assert "McNemar's exact test, p by Holm over 3: transferred and random features " in summary
 
 
 def test_in_colour_with_other_names_and_images_that_are_only_tested(folder: Path) -> None:

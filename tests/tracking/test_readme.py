@@ -152,7 +152,7 @@ def test_the_card_of_a_transfer(folder: Path) -> None:
     assert figures(head) == {name: logged[name] for name in ("val_accuracy", "test_accuracy")}
     for name in figures(head):
         assert between(logged[f"{name}_low"], logged[f"{name}_high"]) in body
-    assert [result["dataset"]["split"] for result in head["model-index"][0]["results"]] == ["2 folds, held out", "test"]
+    assert [result["dataset"]["split"] for result in head["model-index"][0]["results"]] == ["2-fold", "test"]
     assert "`` up `x` ``" in body
     assert "source model: `odd-squares`" in body
     says_how(body, run)

@@ -87,6 +87,91 @@ def test_cutout_covers_one_square_and_nothing_else(side: int) -> None:
     assert torch.equal(torch.where(covered, batch, changed(batch, cutout=side)), batch)
 
 
+def bars(count: int, rows: slice = slice(5, 7)) -> Tensor:
+    """Return pictures of one bright bar across."""
+    out = torch.full((count, 1, 12, 12), BACKGROUND)
+    out[:, :, rows, 2:10] = 1
+    return out
+
+
+def test_a_turn_of_a_quarter_is_as_torch_turns_it() -> None:
+    """Of turns by up to 90 degrees some are nearly whole: they equal the exact turn, and the others lie between."""
+    batch = bars(400)
+    out = changed(batch, rotate=90.0)
+    turned = [torch.rot90(batch[0], way, (1, 2)) for way in (1, -1)]
+    assert min((each - turned[0]).abs().max() for each in out) < 0.3
+    assert min((each - turned[1]).abs().max() for each in out) < 0.3
+    assert min((each - batch[0]).abs().max() for each in out) < 0.1
+    ink = (out - BACKGROUND).sum((1, 2, 3)) / (batch - BACKGROUND).sum((1, 2, 3))
+    assert (ink - 1).abs().max() < 0.1
+
+
+@given(scale=st.floats(0.05, 0.4), seed=st.integers(0, 2**31))
+@settings(max_examples=15, deadline=None)
+def test_the_area_of_ink_is_scaled_within_the_bounds(scale: float, seed: int) -> None:
+    batch = bars(64, slice(4, 8))
+    batch = torch.nn.functional.interpolate(batch, (48, 48))  # with room around, and many pixels of ink
+    batch = torch.nn.functional.pad(batch, (24, 24, 24, 24), value=BACKGROUND)
+    ink = (changed(batch, seed, scale=scale) - BACKGROUND).sum((1, 2, 3)) / (batch - BACKGROUND).sum((1, 2, 3))
+    assert ink.min() > (1 - scale) ** 2 * 0.95
+    assert ink.max() < (1 + scale) ** 2 * 1.05
+    assert ink.max() - ink.min() > scale
+
+
+def test_elastic_displaces_by_the_pixels_asked_for() -> None:
+    """A slope of one per pixel shows the displacement in its values."""
+    side = 28
+    slope = torch.arange(side, dtype=torch.float32).expand(300, 1, side, side)
+    with seeded(1):
+        out = augment(slope, Augmentation(elastic=1.5), 0.0)
+    moved = (out - slope)[:, 0, 6:-6, 6:-6]
+    assert 1.35 < moved.std() < 1.65
+    assert abs(moved.mean()) < 0.2
+    beside = (moved[:, :, 1:] - moved[:, :, :-1]).std()
+    assert beside < moved.std() / 3
+
+
+def test_strokes_become_a_pixel_thicker_or_thinner_or_stay() -> None:
+    out = changed(bars(600), stroke=0.5)
+    found = {}
+    for each in out[:, 0]:
+        rows, columns = (each == 1).any(1), (each == 1).any(0)
+        assert torch.equal(each == 1, rows[:, None] & columns[None, :])
+        assert ((each == 1) | (each == BACKGROUND)).all()
+        size = int(rows.sum()), int(columns.sum())
+        found[size] = found.get(size, 0) + 1
+    assert set(found) == {(1, 7), (2, 8), (3, 9)}
+    assert 250 < found[2, 8] < 350
+    assert 110 < found[1, 7] < 190
+
+
+@pytest.mark.parametrize("keys", [{"rotate": 30.0}, {"scale": 0.3}, {"elastic": 2.0}, {"stroke": 1.0}], ids=str)
+def test_what_is_uncovered_is_background(keys: dict[str, float]) -> None:
+    empty = torch.full((16, 3, 12, 12), BACKGROUND)
+    assert torch.equal(changed(empty, **keys), empty)
+    out = changed(bars(64), **keys)
+    assert out.min() >= BACKGROUND - 1e-5
+    assert out.max() <= 1 + 1e-5
+    assert not torch.equal(out, bars(64))
+
+
+def test_keys_of_the_first_version_draw_the_same_beside_the_later_ones_at_rest() -> None:
+    batch = pictures(16)
+    first = {"flip": True, "shift": 2, "cutout": 4}
+    later = {"rotate": 0.0, "scale": 0.0, "stroke": 0.0, "elastic": 0.0}
+    assert torch.equal(changed(batch, **first), changed(batch, **first, **later))
+
+
+def test_one_seed_warps_alike_in_either_precision() -> None:
+    keys = {"rotate": 15.0, "scale": 0.1, "elastic": 1.0, "stroke": 0.5}
+    batch = bars(16)
+    out = changed(batch.bfloat16(), **keys)
+    assert out.dtype == torch.bfloat16
+    assert torch.equal(out, changed(batch, **keys).bfloat16())
+    three = changed(batch.expand(-1, 3, -1, -1), **keys)
+    assert torch.equal(three, changed(batch, **keys).expand(-1, 3, -1, -1))
+
+
 def test_one_seed_gives_one_batch_in_either_precision() -> None:
     keys = {"flip": True, "shift": 2, "cutout": 4}
     batch = (pictures(16) % 256).bfloat16()  # bfloat16 holds these exactly

@@ -1,14 +1,17 @@
 from functools import partial
+from random import Random
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from support.pictures import blobs
 from trackdl.networks.digit import DigitNet
 from trackdl.spec import Optimizer, Training
-from trackdl.training.held_out import hold_out_each, splits
+from trackdl.training.held_out import folds_for, hold_out_each, splits
 from trackdl.training.trainer import Examples
 
 SETTINGS = Training(
@@ -32,6 +35,21 @@ def test_every_example_is_held_out_once(examples: Examples, folds: int | None) -
         assert not set(learn) & set(held)
         assert len(learn) + len(held) == 12
     assert len(parts) == (folds or 12)
+
+
+@given(st.lists(st.integers(1, 60), min_size=2, max_size=30), st.randoms())
+@settings(deadline=None)
+def test_folds_are_chosen_by_the_number_of_examples(counts: list[int], random: Random) -> None:
+    labels = [label for label, count in enumerate(counts) for _ in range(count)]
+    random.shuffle(labels)
+    folds = folds_for(torch.tensor(labels))
+    if len(labels) <= 100:
+        assert folds is None
+    else:
+        assert folds == min(10, max(2, min(counts)))
+    if folds and min(counts) >= folds:
+        for learn, _ in splits(torch.tensor(labels), folds, 1):
+            assert {labels[place] for place in learn} == set(range(len(counts)))
 
 
 @pytest.mark.parallel

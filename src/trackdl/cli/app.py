@@ -199,7 +199,8 @@ def transfer(
     ] = None,
     test_dir: Annotated[str | None, typer.Option(help="Such a folder of letters, used for testing only.")] = None,
     folds: Annotated[
-        int | None, typer.Option(help="Number of cross-validation folds, instead of leave-one-out.")
+        int | None,
+        typer.Option(help="Number of folds; by default, up to 100 images are held out one by one."),
     ] = None,
     *,
     settings: dict[str, Any],

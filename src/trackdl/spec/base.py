@@ -148,12 +148,20 @@ class Augmentation(Strict):
         cutout: Blank a square with a side of this many pixels.
         mixup: Mix each image and its target with another of the batch, in shares drawn from Beta(mixup, mixup)
             (Zhang et al., 2018); 0.2 is usual. The training accuracy then counts the target with the larger share.
+        rotate: Turn the image by up to this many degrees, either way.
+        scale: Enlarge or shrink the image by up to this share of its size.
+        stroke: Thicken or thin all strokes by a pixel in this share of the images.
+        elastic: Displace the image's parts like a rubber sheet, by this many pixels (the standard deviation).
     """
 
     flip: bool = False
     shift: int = Field(default=0, ge=0, le=8)
     cutout: int = Field(default=0, ge=0, le=20)
     mixup: float = added(0.0, ge=0, le=100)
+    rotate: float = added(0.0, ge=0, le=180)
+    scale: float = added(0.0, ge=0, lt=1)
+    stroke: float = added(0.0, ge=0, le=1)
+    elastic: float = added(0.0, ge=0, le=20)
 
 
 class StepSchedule(Strict):

@@ -33,7 +33,8 @@ class GreekData(Strict):
         rename: New names of classes.
         folder: A folder of class folders to train on.
         test_folder: The same, with images that are only tested on at the end.
-        folds: Predict held-out images by this many stratified folds, for when there are many; by default one by one.
+        folds: Predict held-out images by this many stratified folds; by default, up to 100 images are held out one by
+            one, and of more ten folds are made, or as many as the smallest class has images.
     """
 
     dataset: Literal["greek"] | None = added(None)

@@ -5,13 +5,17 @@ says otherwise. Each image is also predicted by a network that was not trained o
 """
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import combinations
 
+import pandas as pd
 from torch import Tensor, nn
 
 from trackdl import ledger, serving, spec
-from trackdl.analysis.stats import exact_interval
+from trackdl.analysis.answers import Paired, mcnemar
+from trackdl.analysis.stats import exact_interval, holm
 from trackdl.data import training_images
 from trackdl.data.greek.letters import Letters, Prepare, apart, load_letters, read_folders
 from trackdl.data.readers import class_folders
@@ -30,7 +34,7 @@ from trackdl.tracking.registry import files, readme
 from trackdl.tracking.registry import register as registry
 from trackdl.tracking.registry.register import Decision, FetchedModel, Score
 from trackdl.tracking.runs import Run
-from trackdl.training.held_out import HeldOut, Split, hold_out_each, splits
+from trackdl.training.held_out import HeldOut, Split, folds_for, hold_out_each, splits
 from trackdl.training.optim import Loss, loss_of
 from trackdl.training.trainer import EpochResult, Evaluation, Examples, Trainer
 from trackdl.workers.process import attach_joblib
@@ -56,13 +60,18 @@ class Source:
 
 @dataclass(frozen=True)
 class Result:
-    """The task's result: its run, the registered version, and its numbers."""
+    """The task's result: its run, the registered version, and its numbers.
+
+    `compared` has each two networks on the held-out images, with p by Holm; `way` is how images were held out.
+    """
 
     experiment: TransferSpec
     run: Run
     decision: Decision
     rows: list[ledger.NumberRow]
     held_out: dict[str, HeldOut]
+    compared: list[tuple[str, str, Paired, float]]
+    way: str
     unseen: Evaluation | None
     origin: str
     left_out: dict[str, list[str]]
@@ -100,16 +109,20 @@ def run(experiment: TransferSpec) -> Result:
         evaluation = _train(run, experiment, trainer, examples, letters)
         # Not first: MLflow's comparison of runs begins with the metric that was logged first.
         run.metrics({"parameters": float(count_parameters(trainer.model))})
-        held_out = _hold_out(run, experiment, source, examples, letters)
+        folds = experiment.data.folds or folds_for(letters.labels)
+        way = "leave-one-out" if folds is None else f"{folds}-fold"
+        run.tags({"trackdl.validation": way})
+        held_out = _hold_out(run, experiment, source, examples, letters, folds)
         said = held_out[SUBJECT].outputs.argmax(dim=1)
         title = f"Answers of networks that had not seen the image ({letters.origin} images); wrong ones framed"
         draw_answered(run, letters.inputs[:MOST_DRAWN], letters.labels, said, letters.classes, title, "letters")
+        compared = _compare(run, held_out, examples)
         judged = None
         if unseen:
             judged = _judge(run, trainer, Examples(source.card.normalise(unseen.inputs), unseen.labels))
-        decision = _register(run, experiment, trainer, evaluation, held_out[SUBJECT], judged, letters, source)
+        decision = _register(run, experiment, trainer, evaluation, held_out[SUBJECT], judged, letters, source, way)
         rows = ledger.compare(experiment.numbers, run.history)
-    return Result(experiment, run, decision, rows, held_out, judged, letters.origin, left_out)
+    return Result(experiment, run, decision, rows, held_out, compared, way, judged, letters.origin, left_out)
 
 
 def show(result: Result) -> str:
@@ -126,15 +139,21 @@ def show(result: Result) -> str:
     ]
     if result.rows and result.origin != "synthetic":
         print_table(f"{label}: the images that it learnt from", *ledger.table(result.rows))
-    folds = result.experiment.data.folds
-    held_out = "leave-one-out" if folds is None else f"{folds} folds"
-    title = f"{label}: images held out ({held_out}), {how}{letters}"
+    chosen = "" if experiment.data.folds else ", chosen by their number"
+    title = f"{label}: images held out ({result.way}{chosen}), {how}{letters}"
     rows = []
     for name, held in result.held_out.items():
         low, high = held.interval
         total = len(held.outputs)
         rows.append([name, f"{held.correct}/{total}", f"{held.accuracy:.1%}", f"{low:.1%} to {high:.1%}"])
     print_table(title, ["network", "right", "accuracy", "exact 95 % interval"], rows)
+    if result.compared:
+        title = f"The same images, McNemar's exact test, {len(result.compared)} comparisons (Holm)"
+        cells = [
+            [first, second, str(test.only_first), str(test.only_second), f"{test.p:.2g}", f"{p:.2g}"]
+            for first, second, test, p in result.compared
+        ]
+        print_table(title, ["first", "second", "only first right", "only second right", "p", "p by Holm"], cells)
     if result.unseen:
         low, high = exact_interval(result.unseen.correct, result.unseen.total)
         right = f"{result.unseen.correct}/{result.unseen.total}"
@@ -144,7 +163,9 @@ def show(result: Result) -> str:
             say(f"left out of the {part} images, as copies of training images: {len(left)}; see left_out.json")
     say(f"run {result.run.id}: {result.decision}")
     right = ", ".join(f"{name} {held.correct} of {len(held.outputs)}" for name, held in result.held_out.items())
-    return f"{label}, {how}{letters}, each held out: {right}."
+    tests = "; ".join(f"{first} and {second} {p:.2g}" for first, second, _, p in result.compared)
+    tests = f" McNemar's exact test, p by Holm over {len(result.compared)}: {tests}." if tests else ""
+    return f"{label}, {how}{letters}, each held out ({result.way}): {right}.{tests}"
 
 
 def _letters(experiment: TransferSpec, card: ImageCard) -> tuple[Letters, Letters | None]:
@@ -271,7 +292,7 @@ def _train(run: Run, experiment: TransferSpec, trainer: Trainer, examples: Examp
 
 
 def _hold_out(
-    run: Run, experiment: TransferSpec, source: Source, examples: Examples, letters: Letters
+    run: Run, experiment: TransferSpec, source: Source, examples: Examples, letters: Letters, folds: int | None
 ) -> dict[str, HeldOut]:
     """Predict every letter by a network that was not trained on it; the two baselines use the same splits."""
     classes = len(letters.classes)
@@ -280,7 +301,7 @@ def _hold_out(
         "random features": partial(_network, source, classes, "body", experiment.dropout_maps, trained=False),
         "all layers trained": partial(_network, source, classes, "nothing", experiment.dropout_maps),
     }
-    parts, loss = _parts(examples, experiment), _loss(experiment, source)
+    parts, loss = _parts(examples, folds, experiment.training.seed), _loss(experiment, source)
     held_out = {}
     with progress("images held out, networks", len(networks)) as advance:
         for name, network in networks.items():
@@ -315,15 +336,25 @@ def _hold_out(
         "images held out",
     )
     run.figure(bars, "pictures/held_out.png")
-    run.tags(
-        {"trackdl.validation": "leave-one-out" if experiment.data.folds is None else f"{experiment.data.folds}-fold"}
-    )
     return held_out
 
 
-def _parts(examples: Examples, experiment: TransferSpec) -> list[Split]:
+def _compare(run: Run, held_out: Mapping[str, HeldOut], examples: Examples) -> list[tuple[str, str, Paired, float]]:
+    """Test each two networks on the same held-out images, and log the tests."""
+    right = {name: (held.outputs.argmax(dim=1) == examples.targets).tolist() for name, held in held_out.items()}
+    pairs = list(combinations(right, 2))
+    tests = [mcnemar(right[first], right[second]) for first, second in pairs]
+    found = [(*pair, test, p) for pair, test, p in zip(pairs, tests, holm([test.p for test in tests]), strict=True)]
+    rows = [{"first": first, "second": second, **asdict(test), "p_holm": p} for first, second, test, p in found]
+    run.frame(pd.DataFrame(rows), "predictions/mcnemar.json")
+    against = [(second, p) for first, second, _, p in found if first == SUBJECT]
+    run.metrics({f"mcnemar_p_holm_{second.replace(' ', '_')}": p for second, p in against})
+    return found
+
+
+def _parts(examples: Examples, folds: int | None, seed: int) -> list[Split]:
     try:
-        return splits(examples.targets, experiment.data.folds, experiment.training.seed)
+        return splits(examples.targets, folds, seed)
     except ValueError as error:
         raise InputError(f"key 'data.folds': {error}") from error
 
@@ -346,6 +377,7 @@ def _register(
     judged: Evaluation | None,
     letters: Letters,
     source: Source,
+    way: str,
 ) -> Decision:
     model, how = trainer.model, experiment.data.preprocessing or source.card.preprocessing
     # The source's least energy is of another head, and a few letters give none.
@@ -367,7 +399,6 @@ def _register(
     why = "every letter is predicted by a network that was not trained on it"
     score = Score("val_accuracy", held_out.accuracy, why, letters.digest, synthetic=letters.origin == "synthetic")
     lineage = {**_lineage(source), "trackdl.preprocessing": str(how)}
-    way = "leave-one-out" if experiment.data.folds is None else f"{experiment.data.folds} folds, held out"
     name, total = on[0][0].name, len(held_out.outputs)
     results = [readme.of_examples("val_accuracy", held_out.correct, total, name, way, _HELD_OUT)]
     if judged:

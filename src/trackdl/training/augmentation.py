@@ -1,4 +1,4 @@
-"""Random augmentation of a whole batch of images at once: mirroring, shifting, cutout, mixup.
+"""Random augmentation of a whole batch of images at once: strokes, warping, mirroring, shifting, cutout, mixup.
 
 Every image of a batch is changed independently. The random numbers come from torch's global generator on the CPU, so
 the trainer's random state determines them on any device.
@@ -16,11 +16,18 @@ def augment(images: Tensor, settings: Augmentation, background: float) -> Tensor
 
     Args:
         images: Float [n, channels, height, width].
-        settings: `flip` mirrors each image left to right with probability one half; `shift` moves it by up to this many
-            pixels vertically and horizontally, uniformly; `cutout` covers a square with sides of this many pixels,
-            centred on a uniformly drawn pixel, so part of it may lie outside (DeVries and Taylor, 2017).
-        background: The value of pixels that are uncovered by a shift, or covered by the square.
+        settings: `stroke` is the share of images whose strokes become a pixel thicker or, just as often, thinner;
+            `rotate` turns by up to this many degrees; `scale` enlarges by a factor of 1 - scale to 1 + scale; `elastic`
+            displaces smoothly, by this many pixels as standard deviation (Simard et al., 2003); `flip` mirrors each
+            image left to right with probability one half; `shift` moves it by up to this many pixels vertically and
+            horizontally, uniformly; `cutout` covers a square with sides of this many pixels, centred on a uniformly
+            drawn pixel, so part of it may lie outside (DeVries and Taylor, 2017).
+        background: The value of pixels that are uncovered by a movement, or covered by the square; the smallest.
     """
+    if settings.stroke:
+        images = _stroked(images, settings.stroke, background)
+    if settings.rotate or settings.scale or settings.elastic:
+        images = _warped(images, settings, background)
     if settings.flip or settings.shift:
         images = _moved(images, settings, background)
     if settings.cutout:
@@ -38,6 +45,34 @@ def mix(images: Tensor, targets: Tensor, alpha: float) -> tuple[Tensor, Tensor, 
     share = max(share, 1 - share)
     order = torch.randperm(len(images)).to(images.device)
     return share * images + (1 - share) * images[order], targets[order], share
+
+
+def _stroked(images: Tensor, share: float, background: float) -> Tensor:
+    """Thicken or thin bright strokes by a pixel: the largest or smallest of each 2×2 pixels."""
+    drawn = torch.rand(len(images), 1, 1, 1).to(images.device)
+    padded = F.pad(images, (0, 1, 0, 1), value=background)
+    thick, thin = F.max_pool2d(padded, 2, 1), -F.max_pool2d(-padded, 2, 1)
+    return torch.where(drawn < share / 2, thick, torch.where(drawn < share, thin, images))
+
+
+def _warped(images: Tensor, settings: Augmentation, background: float) -> Tensor:
+    """Turn, scale and displace by one bilinear sampling; the grid is computed on the CPU, the same for any device."""
+    count, _, height, width = images.shape
+    turn, size = torch.rand(2, count) * 2 - 1
+    turn, size = torch.deg2rad(settings.rotate * turn), 1 / (1 + settings.scale * size)
+    rows = torch.stack([turn.cos(), -turn.sin(), turn.sin(), turn.cos()], dim=1).view(count, 2, 2) * size[:, None, None]
+    grid = F.affine_grid(F.pad(rows, (0, 1)), [count, 1, height, width], align_corners=False)
+    if settings.elastic:
+        field = _smooth(height) @ torch.randn(count, 2, height, width) @ _smooth(width).T
+        grid += (field * settings.elastic).permute(0, 2, 3, 1) * torch.tensor([2 / width, 2 / height])
+    sampled = F.grid_sample(images.float() - background, grid.to(images.device), align_corners=False)
+    return (sampled + background).to(images.dtype)
+
+
+def _smooth(side: int) -> Tensor:
+    """Return the matrix of a Gaussian filter over a seventh of the side that keeps the variance of random numbers."""
+    places = torch.arange(side)
+    return F.normalize(torch.exp(-(((places[:, None] - places) * 7 / side) ** 2) / 2), dim=1)
 
 
 def _moved(images: Tensor, settings: Augmentation, background: float) -> Tensor:

@@ -16,6 +16,7 @@ from trackdl.training.devices import one_thread
 from trackdl.training.optim import Loss
 from trackdl.training.trainer import Examples, Trainer
 
+MOST_ONE_BY_ONE = 100  # examples that are held out one by one
 Split = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
@@ -40,6 +41,12 @@ class HeldOut:
     def interval(self) -> tuple[float, float]:
         """The accuracy's exact 95 % interval."""
         return exact_interval(self.correct, len(self.outputs))
+
+
+def folds_for(targets: Tensor) -> int | None:
+    """Return how many folds suit the number of examples: None, which is leave-one-out, for few, else at most ten."""
+    few = len(targets) <= MOST_ONE_BY_ONE
+    return None if few else max(2, min(10, int(np.unique(targets.numpy(), return_counts=True)[1].min())))
 
 
 def splits(targets: Tensor, folds: int | None, seed: int) -> list[Split]:
