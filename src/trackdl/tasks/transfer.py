@@ -106,16 +106,14 @@ def run(experiment: TransferSpec) -> Result:
         run.text(f"{trainer.model}\n", "network.txt")
         run.table(letters.classes, "classes.json")
         training_runs.log_setting(run, trainer)
-        evaluation = _train(run, experiment, trainer, examples, letters)
+        evaluation = _train(run, experiment, trainer, examples)
         # Not first: MLflow's comparison of runs begins with the metric that was logged first.
         run.metrics({"parameters": float(count_parameters(trainer.model))})
         folds = experiment.data.folds or folds_for(letters.labels)
         way = "leave-one-out" if folds is None else f"{folds}-fold"
         run.tags({"trackdl.validation": way})
         held_out = _hold_out(run, experiment, source, examples, letters, folds)
-        said = held_out[SUBJECT].outputs.argmax(dim=1)
-        title = f"Answers of networks that had not seen the image ({letters.origin} images); wrong ones framed"
-        draw_answered(run, letters.inputs[:MOST_DRAWN], letters.labels, said, letters.classes, title, "letters")
+        _draw(run, experiment, letters, held_out)
         compared = _compare(run, held_out, examples)
         judged = None
         if unseen:
@@ -261,7 +259,7 @@ def _lineage(source: Source) -> dict[str, str]:
     }
 
 
-def _train(run: Run, experiment: TransferSpec, trainer: Trainer, examples: Examples, letters: Letters) -> Evaluation:
+def _train(run: Run, experiment: TransferSpec, trainer: Trainer, examples: Examples) -> Evaluation:
     """Train on all images; what a report calls a test on the same images is logged as training accuracy."""
     log.info("%s", trainer.model)
 
@@ -284,10 +282,6 @@ def _train(run: Run, experiment: TransferSpec, trainer: Trainer, examples: Examp
             advance(f"{evaluation.correct}/{evaluation.total} training images, loss {evaluation.loss:.4f}")
     training_runs.log_outputs(run, "train-epochs", outputs, examples.targets)
     training_runs.log_all_batches(run, results)
-    title = f"{experiment.label}: learning ({letters.origin} images)"
-    tested = [(epoch * len(examples), loss) for epoch, loss in run.history("train_loss")]
-    curve = plots.loss_curves(run.history("batch_loss"), tested, title, "All images")
-    run.figure(curve, "pictures/training_curve.png")
     return evaluation
 
 
@@ -328,15 +322,22 @@ def _hold_out(
         for i, (letter, truth) in enumerate(zip(letters.names, examples.targets, strict=True))
     ]
     run.table({"rows": rows}, "predictions/held_out.json")
-    bars = plots.accuracy_bars(
-        list(held_out),
-        [held.accuracy for held in held_out.values()],
-        [held.interval for held in held_out.values()],
-        f"{experiment.label} ({letters.origin} images)",
-        "images held out",
-    )
-    run.figure(bars, "pictures/held_out.png")
     return held_out
+
+
+def _draw(run: Run, experiment: TransferSpec, letters: Letters, held_out: dict[str, HeldOut]) -> None:
+    """Log the learning curve, the accuracy on images held out, and the answers to them."""
+    of = f"({letters.origin} images)"
+    tested = [(epoch * len(letters.labels), loss) for epoch, loss in run.history("train_loss")]
+    curve = plots.loss_curves(run.history("batch_loss"), tested, f"{experiment.label}: learning {of}", "All images")
+    run.figure(curve, "pictures/training_curve.png")
+    accuracies, intervals = [held.accuracy for held in held_out.values()], [held.interval for held in held_out.values()]
+    title = f"{experiment.label} {of}"
+    bars = plots.accuracy_bars(list(held_out), accuracies, intervals, title, "images held out")
+    run.figure(bars, "pictures/held_out.png")
+    said = held_out[SUBJECT].outputs.argmax(dim=1)
+    title = f"Answers of networks that had not seen the image {of}; wrong ones framed"
+    draw_answered(run, letters.inputs[:MOST_DRAWN], letters.labels, said, letters.classes, title, "letters")
 
 
 def _compare(run: Run, held_out: Mapping[str, HeldOut], examples: Examples) -> list[tuple[str, str, Paired, float]]:
