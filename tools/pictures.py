@@ -32,6 +32,7 @@ PICTURES = {
         "held_out.png",
     ),
     "heart_ablation.png": ("heart", "tags.`mlflow.runName` = 'heart'", "ablation.png"),
+    "heart_protocols.png": ("heart", "tags.`mlflow.runName` = 'heart'", "protocols.png"),
 }
 
 

@@ -76,7 +76,7 @@ def test_an_image_that_cannot_be_prepared_is_named(folder):
     def prepare(read):
         raise InputError(f"no ink found on {read.width} pixels")
 
-    with pytest.raises(InputError, match=r"^eta/1\.bmp: no ink found on 30 pixels"):
+    with pytest.raises(InputError, match=r"/eta/1\.bmp: no ink found on 30 pixels"):
         load_letters(folder, prepare=prepare)
 
 

@@ -184,6 +184,8 @@ def _add_layers(made: Examination, served: ServedImages | ServedTable) -> None:
     width = (card.channels, card.size, card.size) if isinstance(card, serving.ImageCard) else (card.preparation.width,)
     with torch.inference_mode():
         steps, _ = trace(model, torch.zeros(1, *width))
+    if (hidden := count_parameters(model) - sum(step.parameters for step in steps)) > 0:
+        made.notes.append(f"{hidden:,} of its parameters are in layers that cannot be listed, such as attention.")
     made.numbers["layers"] = [
         {
             "name": step.name,
@@ -338,6 +340,8 @@ def _add_image(made: Examination, served: ServedImages, pixels: Tensor, name: st
     shown, layers = [], [step for step in steps if not isinstance(step.layer, _CHANGE_NOTHING)]
     for step in layers[:_LAYERS]:
         each = step.outputs[0]
+        if each.ndim != 3 or isinstance(step.layer, nn.Linear | nn.LayerNorm):
+            each = each.flatten()  # no maps: the numbers of tokens, say
         most = _MAPS if each.ndim == 3 else _VALUES
         few = f", the first {most}" if len(each) > most else ""
         shown.append((f"{step.title}, {plots.shape_words(each.shape)}{few}", each[:most].numpy()))

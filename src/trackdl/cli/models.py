@@ -13,6 +13,7 @@ from trackdl.system.console import say_json
 Name = Annotated[
     str, typer.Argument(metavar="MODEL|RUN", help="A registered model, e.g. greek-cnn, or the id of its run.")
 ]
+Registered = Annotated[str, typer.Argument(metavar="MODEL", help="A registered model, e.g. greek-cnn.")]
 Alias = Annotated[str | None, typer.Option(help="The version with this alias; champion by default.")]
 Version = Annotated[int | None, typer.Option(min=1, help="This version, whatever its alias.")]
 Host = Annotated[str, typer.Option(help="The address to listen at; the default is reachable from this machine only.")]
@@ -54,7 +55,8 @@ def evaluate(
     alias: Alias = None,
     version: Version = None,
     against: Annotated[
-        str | None, typer.Option(metavar="MODEL[@ALIAS|/VERSION]", help="Compare it with this one, by McNemar's test.")
+        str | None,
+        typer.Option(metavar="MODEL[@ALIAS|/VERSION]|RUN", help="Compare it with this one, by McNemar's test."),
     ] = None,
     preprocessing: Annotated[
         list[str] | None,
@@ -199,7 +201,7 @@ def card(
 
 
 def promote(
-    model: Name,
+    model: Registered,
     version: Annotated[
         int, typer.Argument(metavar="VERSION", min=1, help="The new champion; an older version is a rollback.")
     ],
@@ -213,7 +215,9 @@ def promote(
 
 
 def _parts(address: str) -> tuple[str, str | None, int | None]:
-    """Return the model, the alias and the version of MODEL, MODEL@ALIAS or MODEL/VERSION."""
+    """Return the model, or the run, the alias and the version of MODEL, MODEL@ALIAS, MODEL/VERSION or RUN."""
+    if address.startswith("runs:/"):
+        return address, None, None
     name, sign, rest = re.fullmatch("(?:models:/)?([^@/]*)([@/]?)(.*)", address, re.DOTALL).groups()  # type: ignore[union-attr]
     if not name or (sign == "@" and not rest):
         raise InputError(f"--against {address!r}: give MODEL, MODEL@ALIAS or MODEL/VERSION")

@@ -7,9 +7,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from trackdl.plots.common import image_grid, new_axes
+from trackdl.plots.common import image_grid, new_axes, short
 
-_MOST_COUNTED = 30  # classes: the counts of more would be too small to read
+_MOST_COUNTED, _MOST_NAMED = 30, 80  # classes: counts or names of more would be too small to read
 _COLUMNS = 6
 
 
@@ -28,8 +28,10 @@ def confusion(counts: NDArray[np.int64], classes: Sequence[str], title: str) -> 
             if count:
                 colour = "white" if shares[row, column] > 0.5 else "black"
                 axes.text(column, row, f"{count:,}", ha="center", va="center", color=colour, fontsize=7)
-    axes.set_xticks(range(len(classes)), classes, fontsize=7, rotation=90 if max(map(len, classes)) > 2 else 0)
-    axes.set_yticks(range(len(classes)), classes, fontsize=7)
+    if len(classes) <= _MOST_NAMED:
+        names = [short(name) for name in classes]
+        axes.set_xticks(range(len(classes)), names, fontsize=7, rotation=90 if max(map(len, names)) > 2 else 0)
+        axes.set_yticks(range(len(classes)), names, fontsize=7)
     axes.set(xlabel="Answer", ylabel="True class")
     return figure
 
@@ -39,5 +41,5 @@ def mistakes(pictures: NDArray[Any], said: Sequence[tuple[str, str, float]], tit
 
     The caller puts the worst one first: the mistake that the network was surest of.
     """
-    captions = [f"{true}, not\n{answer} ({share:.0%})" for true, answer, share in said]
+    captions = [f"{short(true)}, not\n{short(answer)} ({share:.0%})" for true, answer, share in said]
     return image_grid(pictures, captions, title, min(_COLUMNS, max(1, len(captions))))

@@ -70,6 +70,11 @@ def legend_below(figure: Figure, columns: int, axes: Axes | None = None, **optio
     figure.legend(*labelled, loc="outside lower center", ncols=columns, frameon=False, **options)
 
 
+def short(name: str) -> str:
+    """Return a name of at most 30 characters; what is cut off is marked."""
+    return name if len(name) <= 30 else f"{name[:29]}…"
+
+
 def image_grid(
     pictures: NDArray[Any], captions: Sequence[str], title: str, columns: int, wrong: Collection[int] = ()
 ) -> Figure:

@@ -23,7 +23,8 @@ from trackdl.serving.requests import read_request
 
 # Seconds of a core: to find the ink of an image of at least so many pixels, to redraw a sign, and for anything else.
 _FINDING, _FOUND_IN, _REDRAWING, _SCALING = 0.13, 360_000, 0.02, 0.0002
-_BATCH = 512  # larger batches are no faster and take more memory
+# Images of a batch, and numbers in the network's inputs for them: larger batches are no faster and take more memory.
+_BATCH, _MOST_NUMBERS = 512, 4_000_000
 
 
 def as_pixels(images: Tensor) -> NDArray[Any]:
@@ -168,7 +169,8 @@ class ServedImages:
 
         If the card has a `least_energy`, each answer also says whether the input is `unfamiliar`.
         """
-        batches = torch.split(self.card.normalise(inputs.contiguous()), _BATCH)
+        size = max(1, min(_BATCH, _MOST_NUMBERS // (self.card.channels * self.card.size**2)))
+        batches = torch.split(self.card.normalise(inputs.contiguous()), size)
         outputs, energies = (torch.cat(parts) for parts in zip(*map(self.energies, batches), strict=True))
         probabilities = torch.softmax(outputs, dim=1).double().numpy()
         classes = self.card.classes

@@ -206,8 +206,9 @@ class Training(Strict):
         schedule: How the learning rate changes over the epochs.
         label_smoothing: The share of each training target that is spread evenly over all classes.
         augmentation: Random changes to the training images.
-        ema: The decay per step, e.g. 0.999, of a moving average of the weights, which is evaluated and kept in their
-            place, with the statistics of batch norm. The training accuracy and loss are those of the weights.
+        ema: The decay per step, e.g. 0.999, of a moving average of the weights and of batch norm's statistics. The
+            average is what is evaluated and kept; training loss and accuracy are those of the weights themselves. It
+            reaches back about 1/(1 - ema) steps, from the first step on: a training should have many times as many.
     """
 
     epochs: int = Field(ge=1, le=100_000)

@@ -34,7 +34,7 @@ class GreekData(Strict):
         folder: A folder of class folders to train on.
         test_folder: The same, with images that are only tested on at the end.
         folds: Predict held-out images by this many stratified folds; by default, up to 100 images are held out one by
-            one, and of more ten folds are made, or as many as the smallest class has images.
+            one. Of more, ten folds are made, or as many as the smallest class has images, but at least two.
     """
 
     dataset: Literal["greek"] | None = added(None)

@@ -74,9 +74,8 @@ def draw_answered(
         name: What the picture is called.
     """
     pairs = list(zip(truth[: len(shown)].tolist(), said[: len(shown)].tolist(), strict=True))
-    captions = [
-        classes[true] if true == answer else f"{classes[true]}, not\n{classes[answer]}" for true, answer in pairs
-    ]
+    names = [plots.short(name) for name in classes]
+    captions = [names[true] if true == answer else f"{names[true]}, not\n{names[answer]}" for true, answer in pairs]
     wrong = [place for place, (true, answer) in enumerate(pairs) if true != answer]
     figure = plots.image_grid(as_pixels(shown), captions, title, 9 if len(shown) > _FIRST else 3, wrong)
     run.figure(figure, f"pictures/{name}.png")

@@ -53,7 +53,7 @@ def splits(targets: Tensor, folds: int | None, seed: int) -> list[Split]:
     """Return (training, held out) indices: leave-one-out where `folds` is None, else stratified folds.
 
     Raises:
-        ValueError: A class has fewer examples than there are folds.
+        ValueError: Every class has fewer examples than there are folds.
     """
     made = LeaveOneOut() if folds is None else StratifiedKFold(folds, shuffle=True, random_state=seed % 2**32)
     return list(made.split(np.zeros(len(targets)), targets.numpy()))

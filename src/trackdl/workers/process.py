@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import BaseContext
 from os import getpid
 from pathlib import Path
@@ -43,6 +43,7 @@ def fork_workers(modules: Sequence[str]) -> None:
     if sys.platform == "linux":
         _server = multiprocessing.get_context("forkserver")
         _server.set_forkserver_preload([*modules])
+        resource_tracker.ensure_running()  # whose start ends with Ctrl-C unblocked
         with starting():
             forkserver.ensure_running()
 

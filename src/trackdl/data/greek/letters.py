@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from joblib import cpu_count
 from PIL import Image
 from torch import Tensor
 
@@ -150,11 +151,12 @@ def _read(folder: Path, classes: Mapping[str, Sequence[Path]], prepare: Prepare,
     def read(name: str) -> tuple[str, Tensor, Tensor]:
         content = read_bounded(folder / name, MAX_BYTES)
         image = read_image(content, str(folder / name), colour=colour)
-        return hashlib.sha256(content).hexdigest(), *_kept(image, name, prepare)
+        return hashlib.sha256(content).hexdigest(), *_kept(image, str(folder / name), prepare)
 
     found = []
-    # Threads are enough: Pillow and SciPy do most of their work without Python's lock.
-    with ThreadPoolExecutor(os.cpu_count()) as pool, progress("images", len(names), every=100) as advance:
+    # Threads are enough: Pillow and OpenCV do most of their work without Python's lock. Few, as a photograph that is
+    # being read takes up to 300 MB.
+    with ThreadPoolExecutor(min(4, cpu_count())) as pool, progress("images", len(names), every=100) as advance:
         for each in pool.map(read, names):
             found.append(each)
             advance("")
