@@ -10,8 +10,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
-from sklearn.decomposition import PCA
-from sklearn.preprocessing import StandardScaler
 
 from trackdl.data.tables.heart import FEATURES
 from trackdl.errors import InputError
@@ -120,6 +118,10 @@ class Preparation(BaseModel):
         )
         encoded = unscaled.encode(rows)
         mean, scale, components = np.zeros(encoded.shape[1]), np.ones(encoded.shape[1]), None
+        # Not at the top: predictions need neither, and loading them takes longer than most of these.
+        from sklearn.decomposition import PCA
+        from sklearn.preprocessing import StandardScaler
+
         if settings.scaled:
             scaler = StandardScaler().fit(encoded)
             mean, scale = scaler.mean_, scaler.scale_
