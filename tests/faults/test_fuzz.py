@@ -375,7 +375,15 @@ def test_experiment_files_that_are_deep_or_long(text: str) -> None:
         spec.parse(text, "a file", spec.ClassifySpec)
 
 
-LISTED = {"layers": [{"conv": "n", "size": 3}, {"repeat": 2, "layers": ["relu"]}, "flatten", {"dense": "classes"}]}
+LISTED = {
+    "layers": [
+        {"conv": "n", "size": 3, "fixed": "gabor"},
+        {"repeat": 2, "layers": ["relu"]},
+        {"residual": [{"conv": "2*n", "size": 3, "padding": 1, "stride": 2}, {"squeeze_excite": 2}]},
+        "flatten",
+        {"dense": "classes"},
+    ]
+}
 
 
 @settings(EXAMPLES, max_examples=50)

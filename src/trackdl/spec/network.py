@@ -282,7 +282,9 @@ def _fits(key: str, value: Any) -> bool:
 def _value(value: Any, info: ValidationInfo) -> Any:
     """Check a layer's value: a number that fits, a term of a named value, or a word of padding."""
     key = str(info.field_name)
-    if not (_TERM.fullmatch(value) if isinstance(value, str) else _fits(key, value)):
+    words = get_args(get_args(Padding)[0]) if key == "padding" else ()
+    text = isinstance(value, str) and (value in words or value not in _WORDS_OF_KEYS) and _TERM.fullmatch(value)
+    if not (text if isinstance(value, str) else _fits(key, value)):
         raise ValueError(f"{_expected(key)}, or a named value: NAME, K*NAME or NAME/K")
     return value
 
