@@ -409,3 +409,11 @@ def test_a_family_of_other_images_is_refused() -> None:
             make(DigitNetwork(family="digit"), channels, side, 10)
     with pytest.raises(ValueError, match="more than 500,000,000 weights"):
         model_of(**{**FIRST, "filters": 1024, "filter_size": 32, "padding": "same"}).shapes(1, 28)
+
+
+@pytest.mark.parametrize("word", ["same", "none", "gabor"])
+@pytest.mark.parametrize("layer", [{"repeat": "", "layers": ["relu"]}, {"pool": ""}, {"dropout": ""}])
+def test_a_key_s_word_is_no_number_elsewhere(layer: dict[str, Any], word: str) -> None:
+    given = {key: word if value == "" else value for key, value in layer.items()}
+    with pytest.raises(ValueError, match=f"must be a .*number.*{word}"):
+        listed(given, *END)
