@@ -521,7 +521,10 @@ def _after(kind: str, settings: Mapping[str, Any], shape: Shape) -> Shape:
     return (settings["conv"] if kind == "conv" else channels, left)
 
 
-_CONVERT = "python -c \"import torch, safetensors.torch as s; s.save_file(torch.load('{}', weights_only=True), '{}')\""
+_CONVERT = (
+    'python -c "from safetensors.torch import save_file; from torch import load; '
+    "save_file(load('{}', weights_only=True), '{}')\""
+)
 
 
 class TorchvisionNetwork(_Network):
