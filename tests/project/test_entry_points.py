@@ -30,6 +30,7 @@ def test_data(tracking: str) -> None:
         assert name in done.stdout
 
 
+@pytest.mark.timeout(600)
 def test_mnist_then_transfer_both_ways(tracking: str) -> None:
     """One run each, through MLflow, from the data to the registry; the Greek step takes the MNIST step's model.
 
