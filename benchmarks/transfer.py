@@ -6,7 +6,7 @@
     python benchmarks/transfer.py held-out greek_train                    # each letter held out once (leave-one-out)
 
 Each line is a change to the protocol BASE. Only writers of `benchmarks/letters.py`, or letters held out, choose among
-them. The source is the registry's models:/mnist-cnn@champion; classes that a test folder has besides are left out.
+them. The source is the registry's models:/mnist-cnn@champion; classes that only the test folder has are left out.
 """
 
 import argparse

@@ -8,7 +8,6 @@ import hashlib
 import io
 import json
 import math
-import os
 import re
 import zipfile
 import zlib
@@ -26,7 +25,7 @@ from torch import Tensor
 
 from trackdl.data.catalogue import CATALOGUE
 from trackdl.data.download.datasets import DATASETS, read
-from trackdl.data.preprocessing.image_files import FORMATS, MAX_BYTES, read_image
+from trackdl.data.preprocessing.image_files import FORMATS, MAX_BYTES, read_image, reading_threads
 from trackdl.data.preprocessing.squares import to_square
 from trackdl.errors import InputError, TrackdlError, one_line
 from trackdl.spec.images import MAX_CLASSES, ImageData
@@ -512,8 +511,7 @@ def _decoded(data: ImageData, files: Sequence[Path], root: Path) -> tuple[Tensor
         return _square(data, image, side), hashlib.sha256(content).hexdigest()
 
     out, digests = _empty(data, len(files), side), []
-    # Threads are enough: Pillow decodes without Python's lock.
-    with ThreadPoolExecutor(os.cpu_count()) as pool, progress("images", len(files)) as advance:
+    with ThreadPoolExecutor(reading_threads()) as pool, progress("images", len(files)) as advance:
         for index, (pixels, digest) in enumerate(pool.map(decode, files)):
             out[index] = pixels
             digests.append(digest)

@@ -38,7 +38,7 @@ CHECK_EVERY = 50
 # Fits a processor's cache: on one thread, twice as fast as batches of 1000.
 EVALUATION_BATCH = 100
 
-# Is told the training examples that an epoch has used, all that it will use, and the mean loss of the latest batches.
+# Called with how many training examples an epoch has used, how many it has, and the mean loss of the latest batches.
 OnBatches = Callable[[int, int, float], None]
 
 

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from joblib import cpu_count
 from PIL import Image
 from torch import Tensor
 
 from trackdl.data.download.datasets import DATASETS, fetch
 from trackdl.data.duplicates import copies, squares, tell
 from trackdl.data.greek.synthetic import render_letters
-from trackdl.data.preprocessing.image_files import MAX_BYTES, read_image
+from trackdl.data.preprocessing.image_files import MAX_BYTES, read_image, reading_threads
 from trackdl.data.readers import class_folders
 from trackdl.errors import InputError, TrackdlError
 from trackdl.system.findings import first_few
@@ -154,9 +153,7 @@ def _read(folder: Path, classes: Mapping[str, Sequence[Path]], prepare: Prepare,
         return hashlib.sha256(content).hexdigest(), *_kept(image, str(folder / name), prepare)
 
     found = []
-    # Threads are enough: Pillow and OpenCV do most of their work without Python's lock. Few, as a photograph that is
-    # being read takes up to 300 MB.
-    with ThreadPoolExecutor(min(4, cpu_count())) as pool, progress("images", len(names), every=100) as advance:
+    with ThreadPoolExecutor(reading_threads()) as pool, progress("images", len(names), every=100) as advance:
         for each in pool.map(read, names):
             found.append(each)
             advance("")

@@ -7,6 +7,7 @@ raster formats, and reports every fault as an `InputError`.
 """
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,15 @@ MAX_BYTES = 256 * 2**20
 LONGEST = 2048
 _FRAMES = 4  # that are looked at for one with something on it
 _BLANK = 8  # tones: what differs by less is nothing that anybody drew
+
+
+def reading_threads() -> int:
+    """Return how many threads should read files at once.
+
+    Threads are enough, since Pillow and OpenCV do most of their work without Python's lock; few, since a file takes up
+    to 300 MB while it is decoded.
+    """
+    return min(4, os.cpu_count() or 1)
 
 
 def read_image(source: Path | bytes, name: str | None = None, *, colour: bool = False) -> Image.Image:
