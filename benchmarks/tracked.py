@@ -12,7 +12,7 @@ from torch import nn
 from trackdl import spec
 from trackdl.spec import ClassifySpec
 from trackdl.system.paths import project_root
-from trackdl.tasks import classify
+from trackdl.tasks import _pictures, classify
 from trackdl.tracking import runs, store
 from trackdl.tracking import training_runs as epochs
 from trackdl.tracking.runs import Run
@@ -57,7 +57,7 @@ def fit_tracked(job: Job, clock: Clock) -> nn.Module:
             with clock("end"):
                 stack.close()
         with clock("pictures"):
-            classify._draw_tests(run, experiment, splits.images, evaluation, "")
+            _pictures.draw_answers(run, splits.images, evaluation)
         with clock("registration"):
             classify.register(run, experiment, trainer.model, trainer.epoch, {"test": evaluation}, splits)
             run.send()
