@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from trackdl import spec
+from trackdl.spec import network
 from trackdl.spec.base import Strict
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,16 +32,56 @@ kind, and the keys of that kind; a link leads to the keys of a section. The opti
 e.g. `--set training.optimizer.lr=0.01`. [Your own report](reports.md) has an example of each kind.
 """
 
+LAYERS = """\
+## Layers
+
+A network's `layers`. A number may be a named value of `with` (`filters`, `2*filters`, `filters/2`); sides and strides
+are in pixels.
+"""
+LAYER_MEANINGS = {
+    "flatten": "Puts an image's numbers in a row, which `dense` takes.",
+    "average": "The mean of each channel over the whole image.",
+    "batch_norm": "Normalises each channel over the batch (Ioffe and Szegedy, 2015).",
+    "conv: K": "A convolution with K filters of `size`×`size`; with `fixed: gabor` they are a bank of Gabor filters "
+    "that is not trained.",
+    "pool: K": "The maximum of each window of K×K; by default windows do not overlap.",
+    "average: K": "The mean of each window of K×K; by default windows do not overlap.",
+    "dropout: P": "Drops this share of numbers while training.",
+    "dropout_maps: P": "Drops this share of whole channels while training.",
+    "dense: K": "A linear layer with K outputs, or as many as there are `classes`.",
+    "squeeze_excite: K": "Weighs the channels by two linear layers with a Kth of them in between (Hu et al., 2018).",
+    "residual: [LAYERS]": "Adds what these layers make to their input (He et al., 2016), fitted by a 1×1 convolution "
+    "without bias where channels or side differ.",
+    "repeat: K": "The list `layers`, K times.",
+}
+
 
 def keys_page() -> str:
-    """Return the page of all keys: each kind of file, and then each section, once."""
+    """Return the page of all keys: each kind of file, and then each section, once; layers last."""
     kinds = {kind.__name__: f"`task: {task}`" for task, kind in spec.KINDS.items()}
     schemas = models_json_schema([(kind, "validation") for kind in spec.KINDS.values()])[1]["$defs"]
     models = {model.__name__: model for model in _below(Strict)}
     sections = {name: re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).capitalize() for name in schemas if name not in kinds}
     titles = kinds | dict(sorted(sections.items()))
     parts = [HEAD, *(_section(title, models[name], schemas[name], titles) for name, title in titles.items())]
-    return "\n".join(parts)
+    return "\n".join([*parts, _layers()])
+
+
+def _layers() -> str:
+    """Return the section of the layers, each with its keys."""
+    lines = ["| layer | further keys | meaning |", "|---|---|---|"]
+    lines += [f"| `{word}` |  | {LAYER_MEANINGS[word]} |" for word in network._WORDS if word not in network.ACTIVATIONS]
+    lines.append(f"| {', '.join(f'`{word}`' for word in network.ACTIVATIONS)} |  | This function of each number. |")
+    for kind, model in network._MAPPINGS.items():
+        name = f"{kind}: {'P' if kind.startswith('dropout') else '[LAYERS]' if kind == 'residual' else 'K'}"
+        keys = [(key, field) for key, field in model.model_fields.items() if key != kind]
+        shown = [f"`{key}`" + _by_default(field.get_default()) * (not field.is_required()) for key, field in keys]
+        lines.append(f"| `{name}` | {', '.join(shown)} | {LAYER_MEANINGS[name]} |")
+    return LAYERS + "\n" + "\n".join(lines) + "\n"
+
+
+def _by_default(value: Any) -> str:
+    return "" if value is None else f" ({str(value).lower()})"
 
 
 def _below(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
