@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from sides import WORKS, Clock, Job, fit_lightning, fit_plain, fit_skorch, fit_trackdl
+from sides import WORKS, Clock, Job, fit_fast, fit_lightning, fit_plain, fit_skorch, fit_trackdl
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -33,7 +33,7 @@ def run(job: Job) -> dict[str, Any]:
     """
     if job.side == "machine":
         return describe_machine()
-    if job.side in ("trackdl", "layers", "tracked", "untracked"):
+    if job.side in ("trackdl", "layers", "fast", "tracked", "untracked"):
         processes.keep_memory()  # as the command line does
     clock = Clock()
     model = _side(job.side)(job, clock)
@@ -56,6 +56,7 @@ def _side(name: str) -> Callable[[Job, Clock], nn.Module]:
     return {
         "trackdl": fit_trackdl,
         "layers": fit_trackdl,
+        "fast": fit_fast,
         "plain": fit_plain,
         "skorch": fit_skorch,
         "lightning": fit_lightning,

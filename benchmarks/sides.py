@@ -29,6 +29,9 @@ from trackdl.networks.fashion import FashionNet
 from trackdl.networks.layers import LayerNet
 from trackdl.spec import ImageData, Training
 from trackdl.spec.network import ConvNetwork, LayerNetwork
+from trackdl.system.paths import project_root
+from trackdl.training.devices import resolve_precision
+from trackdl.training.image_splits import split_images, trainer_for
 from trackdl.training.trainer import Examples, Loss, Trainer
 
 
@@ -171,6 +174,20 @@ def fit_trackdl(job: Job, clock: Clock) -> nn.Module:
         trainer = Trainer(network, settings, loss)
         pixels, labels = images.train_images[: job.limit], images.train_labels[: job.limit]
         for _ in trainer.fit(Examples(normalise(pixels, *work.mean_std, dtype=trainer.dtype), labels), job.epochs):
+            pass
+    return trainer.model
+
+
+def fit_fast(job: Job, clock: Clock) -> nn.Module:
+    """Read and fit by the recipe of experiments/mnist-fast.yaml."""
+    keys = {"training.seed": job.seed, "training.epochs": job.epochs}
+    with clock("fit"):
+        experiment = spec.load(project_root() / "experiments" / "mnist-fast.yaml", spec.ClassifySpec, keys)
+        precision = resolve_precision(experiment.training.precision, torch.device("cpu"))
+        splits = split_images(experiment.data, precision)
+        trainer, learn = trainer_for(experiment, splits.images), splits.learn
+        train = Examples(learn.inputs[: job.limit], learn.targets[: job.limit])
+        for _ in trainer.fit(train, experiment.training.epochs):
             pass
     return trainer.model
 

@@ -70,6 +70,11 @@ def test_each_side_learns(side: str, work: str) -> None:
 
 
 @pytest.mark.usefixtures("tiny_data")
+def test_the_fast_recipe_learns_in_fewer_epochs() -> None:
+    assert in_this_process({"side": "fast", "work": "mnist", "epochs": 8, "seed": 1})["accuracy"] > 0.9
+
+
+@pytest.mark.usefixtures("tiny_data")
 @pytest.mark.filterwarnings("ignore")  # their own affair
 @pytest.mark.parametrize("side", ["skorch", "lightning"])
 def test_each_other_library_learns(side: str) -> None:
@@ -80,13 +85,13 @@ def test_each_other_library_learns(side: str) -> None:
 @pytest.mark.usefixtures("tiny_data", "tracking")
 def test_a_run_prints_one_json_object(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "")  # so that what the tracked side sets is taken back afterwards
-    options = ["--only", "mnist", "tracking", "--epochs", "1", "--rounds", "1", "--train-limit", "64", "--json"]
+    works = ["mnist", "fast", "tracking"]
+    options = ["--only", *works, "--epochs", "1", "--rounds", "1", "--train-limit", "64", "--json"]
     fit.main(options, in_this_process)
     said = json.loads(capsys.readouterr().out)
-    assert [(row["work"], row["side"]) for row in said["fits"]] == [
-        ("mnist", side) for side in ("trackdl", "layers", "plain")
-    ]
-    assert said["options"] == {"epochs": {"mnist": 1, "tracking": 1}, "rounds": 1, "train_limit": 64}
+    sides = [("mnist", side) for side in ("trackdl", "layers", "plain")]
+    assert [(row["work"], row["side"]) for row in said["fits"]] == [*sides, ("fast", "trackdl"), ("fast", "plain")]
+    assert said["options"] == {"epochs": dict.fromkeys(works, 1), "rounds": 1, "train_limit": 64}
     assert said["machine"]["mflop_per_image"]["fashion"] == pytest.approx(3.77, abs=0.01)
     tracked, untracked = (said["results"]["tracking"][side][0] for side in ("tracked", "untracked"))
     assert tracked["accuracy"] == untracked["accuracy"]
@@ -139,8 +144,8 @@ def test_the_sums_are_right() -> None:
 def test_the_tables_say_them() -> None:
     text = fit.tables(measured(), fit.summarise(measured()))
     lines = [" ".join(line.split()) for line in text.splitlines()]
-    assert "fashion trackdl 3,000 90.00% 300 15.0% bfloat16" in lines
-    assert "fashion plain 1,000 4.00× (3.00-5.00) 3.5× 89.80% +0.20 points 1,500 10.0% float32" in lines
+    assert "fashion trackdl 2.00 3,000 90.00% 300 15.0% bfloat16" in lines
+    assert "fashion plain 6.00 1,000 4.00× (3.00-5.00) 3.5× 89.80% +0.20 points 1,500 10.0% float32" in lines
     assert "not installed, so not measured: skorch (pip install '.[bench]')" in lines
     assert "tracking: 10.20 s against 10.00 s untracked: +2.0% (+1.0% to +5.0%; wanted at most 2%)" in lines
     assert "after the fit: pictures 1.00 s, registration 2.00 s; peak memory 1,050 MB (wanted at most 1,536)" in lines
