@@ -1,9 +1,8 @@
 """The files of a registered version, verified against the digests that were taken when it was registered.
 
 The version's tag `trackdl.files` is the SHA-256 of the list of all files' digests, so a changed file is found before
-anything is loaded. The list is an artifact of the version's run, and names the files that differ. In older versions the
-tag is the list itself. Whoever can write to the registry's database can also change the tag: it protects the files, not
-the database.
+anything is loaded. The list is an artifact of the version's run, and names the files that differ. Whoever can write to
+the registry's database can also change the tag: it protects the files, not the database.
 """
 
 import hashlib
@@ -18,7 +17,6 @@ from typing import Any
 
 import mlflow
 from mlflow.entities.model_registry import ModelVersion
-from pydantic import TypeAdapter, ValidationError
 
 from trackdl.errors import InputError, TrackdlError
 from trackdl.spec.keys import meant
@@ -151,9 +149,7 @@ def verified(found: ModelVersion) -> Iterator[Path]:
     """
     what = f"{found.name} version {found.version}"
     if DIGESTS not in found.tags:
-        raise Unusable(
-            what, "it was registered without its files' digests (not by trackdl, or by an early one) to verify them by"
-        )
+        raise Unusable(what, "it was registered without its files' digests (not by trackdl) to verify them by")
     with _files(found) as folder:
         tag = found.tags[DIGESTS]
         if tag != _sha256(_list(folder)):
@@ -173,21 +169,17 @@ def _sha256(text: str) -> str:
 
 
 def _registered(found: ModelVersion, tag: str, what: str) -> dict[str, str]:
-    """Return the list of files that a version was registered with, from its run or, of an older version, its tag."""
-    if re.fullmatch("[0-9a-f]{64}", tag):
-        model_id = str(found.source).removeprefix("models:/")
-        try:
-            with _fetched(f"runs:/{found.run_id}/{listing(model_id)}") as path:
-                text = path.read_bytes().decode(errors="replace")
-        except (TrackdlError, OSError):
-            text = ""
-        if _sha256(text) != tag:
-            raise Unusable(what, "its files are not those that were registered, and the list of those is gone, too")
-        tag = text
+    """Return the list of files that a version was registered with, from its run; its tag is the list's digest."""
+    model_id = str(found.source).removeprefix("models:/")
     try:
-        return TypeAdapter(dict[str, str]).validate_json(tag)
-    except ValidationError as error:
-        raise Unusable(what, f"its tag {DIGESTS} is neither a digest nor the list of digests of older ones") from error
+        with _fetched(f"runs:/{found.run_id}/{listing(model_id)}") as path:
+            text = path.read_bytes().decode(errors="replace")
+    except (TrackdlError, OSError):
+        text = ""
+    if _sha256(text) != tag:
+        raise Unusable(what, "its files are not those that were registered, and the list of those is gone, too")
+    listed: dict[str, str] = json.loads(text)
+    return listed
 
 
 @contextmanager

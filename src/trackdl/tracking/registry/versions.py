@@ -1,7 +1,7 @@
 """Registered models: their versions, the history of their aliases, and which versions are stale.
 
 MLflow keeps no history of an alias, so every move is a tag of the registered model, `trackdl.history.ALIAS.TIME`, e.g.
-"version 2 after 1: a better score". Older moves are JSON.
+"version 2 after 1: a better score".
 A version whose source (tag `trackdl.source_model`) is no longer its model's champion is stale (tag `trackdl.stale`),
 unless the source has an alias of its own, which no training takes.
 """
@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
-from pydantic import TypeAdapter
 
 from trackdl.errors import InputError, TrackdlError
 from trackdl.tracking.registry.files import DIGESTS, find, verified
@@ -209,7 +208,7 @@ def _model(model: RegisteredModel, aliases: Mapping[str, Mapping[str, str]]) -> 
     for key, text in model.tags.items():
         try:
             moves += [_move(key, text)] if key.startswith(_HISTORY) else []
-        except ValueError:  # pydantic's, too
+        except ValueError:
             log.warning("%s: its tag %s is no record of a move, and is left out", model.name, key)
     return Model(model.name, versions, sorted(moves, key=lambda made: made.when, reverse=True))
 
@@ -220,8 +219,6 @@ def _move(key: str, text: str) -> Move:
     Raises:
         ValueError: It is none.
     """
-    if text.startswith("{"):
-        return TypeAdapter(Move).validate_json(text)
     alias, _, when = key.removeprefix(_HISTORY).partition(".")
     found = re.fullmatch(r"version (\S+) after (\S+): (.*)", text, re.DOTALL)
     if not (found and when):
