@@ -183,23 +183,6 @@ def test_a_failed_cell_is_said_and_run_again_by_the_same_command(fit: grid.Fit, 
 
 
 @pytest.mark.usefixtures("tracking")
-def test_a_study_that_an_older_version_has_begun_with_its_grid_sampler_goes_on(tmp_path: Path) -> None:
-    sampler = optuna.samplers.GridSampler({name: SPACE[key] for name, key in experiment().names.items()}, seed=0)
-    name = experiment().study("report")
-    old = optuna.create_study(study_name=name, storage=studies.storage_url(), sampler=sampler, direction="maximize")
-    for cell in experiment().cells("report")[:3]:  # its process was killed before the fourth
-        old.enqueue_trial(cell)
-    old.ask()
-    earlier = client().create_run("0", tags={"trackdl.task": "grid", "trackdl.study": name}).info.run_id
-    old._storage.set_trial_user_attr(old.trials[0]._trial_id, "mlflow_run", "f" * 32)
-    result = grid.run(experiment(), 1, None, made_up, afresh, timed, here)
-    stands_once(result)
-    assert result.run.id == earlier  # neither store kept the other's id then
-    assert set(calls(tmp_path).values()) == {1}
-    assert len(calls(tmp_path)) == 12
-
-
-@pytest.mark.usefixtures("tracking")
 def test_a_study_that_was_deleted_begins_anew_below_a_run_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
     first = grid.run(experiment(), 1, None, made_up, afresh, timed, here)
     optuna.delete_study(study_name=experiment().study("report"), storage=studies.storage_url())

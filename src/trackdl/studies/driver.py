@@ -41,7 +41,7 @@ def study_run(experiment: Experiment, studies: Sequence[Study], tags: Mapping[st
     trials_runs = [trial.user_attrs[RUN] for study in studies for trial in study.in_state() if RUN in trial.user_attrs]
     former = {study.study.user_attrs[RUN] for study in studies if RUN in study.study.user_attrs}
     found = trials.study_runs(experiment.name, names)
-    known = next((run for run, of in found if of == ids or (of is None and trials_runs and not former)), None)
+    known = next((run for run, of in found if of == ids), None)
     if known is None and found:
         log.warning(
             "run %s is of another study %s than the one in %s: it was deleted there, or is in another store, which "

@@ -137,6 +137,6 @@ class Study(ABC):
 
 
 def kept(trial: Trial | FrozenTrial) -> dict[str, Any]:
-    """Return what is stored with a trial: in user attributes too, where earlier versions put all of it."""
+    """Return what is stored with a trial where the dashboard does not show it."""
     found = trial if isinstance(trial, FrozenTrial) else trial.storage.get_trial(trial._trial_id)
-    return {**found.user_attrs, **found.system_attrs}
+    return found.system_attrs

@@ -439,12 +439,8 @@ def find(task: str, where: str = "") -> list[Run]:
 
 
 def find_own(experiment: str, where: str) -> list[Run]:
-    """Return the runs that `find` finds of one of this report's experiments.
-
-    Runs of before reports had names count for any report.
-    """
-    slug = spec.report().slug
-    return [run for run in find(experiment, where) if run.info.data.tags.get("trackdl.report", slug) == slug]
+    """Return the runs that `find` finds of one of this report's experiments."""
+    return find(experiment, f"tags.`trackdl.report` = '{spec.report().slug}' and {where}")
 
 
 def close_abandoned(task: str) -> list[Run]:

@@ -30,7 +30,7 @@ _NO_SUCH_RUN = ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)
 
 
 def study_runs(task: str, study: str) -> list[tuple[Run, str | None]]:
-    """Return the report's runs of studies of a name, newest first, each with its study's id; older runs have none."""
+    """Return the report's runs of studies of a name, newest first, each with its study's id once it has one."""
     found = runs.find_own(task, f"tags.`trackdl.study` = '{study}'")
     return [(run, run.info.data.tags.get(STUDY_ID)) for run in found]
 
@@ -103,8 +103,7 @@ def kill(opened: Iterable[Run]) -> None:
 def unfinished(task: str, parent: Run) -> dict[str, Run]:
     """Return the runs of a study's trials that have neither finished nor failed, by their tag `trackdl.trial`.
 
-    A run is created before its id is kept with its trial; if the process was killed in between, it is found here. If a
-    trial has several such runs, the newest is returned: earlier versions created another one then.
+    A run is created before its id is kept with its trial; if the process was killed in between, it is found here.
     """
     where = f"tags.`{PARENT}` = '{parent.id}' and attributes.status != 'FINISHED' and attributes.status != 'FAILED'"
     return {run.info.data.tags.get("trackdl.trial", ""): run for run in reversed(runs.find(task, where))}

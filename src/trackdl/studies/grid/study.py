@@ -130,9 +130,8 @@ class GridStudy(Study):
     def measured(self, what: str) -> dict[str, float]:
         """Return the measurements of cells that `keep_measured` stored, by their keys."""
         prefix = MEASURED.format(what, "")
-        inner, number = self.study._storage, self.study._study_id
-        attributes = {**self.study.user_attrs, **inner.get_study_system_attrs(number)}.items()
-        return {key.removeprefix(prefix): float(value) for key, value in attributes if key.startswith(prefix)}
+        kept_aside = self.study._storage.get_study_system_attrs(self.study._study_id).items()
+        return {key.removeprefix(prefix): float(value) for key, value in kept_aside if key.startswith(prefix)}
 
     def keep_measured(self, what: str, key: str, value: float) -> None:
         """Store a measurement of a cell."""
