@@ -153,9 +153,10 @@ def test_mlflow_is_where_links_lead_or_says_that_it_is_not(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         monkeypatch.setattr(ui, "UI", f"http://127.0.0.1:{port}")
-        assert ui._usual_port() != port
+        monkeypatch.setattr(ui, "_start", lambda _, chosen, *__: chosen)
+        assert ui._mlflow("sqlite:///a.db") != port
         assert f"Port {port} is taken" in capsys.readouterr().out
-    assert ui._usual_port() == port
+    assert ui._mlflow("sqlite:///a.db") == port
     assert not capsys.readouterr().out
     assert LedgerSpec.model_fields["ui"].default == pages.UI == paths.UI
 

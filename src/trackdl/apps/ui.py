@@ -115,14 +115,9 @@ def _studies() -> str | None:
     return url
 
 
-def _usual_port() -> int:
-    """Return the port of `UI`, or another one if that is taken."""
-    usual = int(UI.rpartition(":")[2])
-    return _port(usual, f"MLflow takes another. Links from the ledger and from trials lead to {UI}")
-
-
 def _mlflow(uri: str) -> Page:
-    port = _usual_port()
+    links = f"MLflow takes another. Links from the ledger and from trials lead to {UI}"
+    port = _port(int(UI.rpartition(":")[2]), links)
     hosts = f"{_HOST}:{port},localhost:{port}"
     arguments = ["ui", "--host", _HOST, "--port", str(port), "--workers", "1", "--allowed-hosts", hosts]
     # Not in the arguments, which other users can see: the address may contain a password.
@@ -141,14 +136,9 @@ def _port(usual: int, otherwise: str) -> int:
         socket.create_server((_HOST, usual)).close()
     except OSError:
         say(f"Port {usual} is taken; {otherwise}.")
-        return _free_port()
+        with socket.create_server((_HOST, 0)) as free:
+            return int(free.getsockname()[1])
     return usual
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((_HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 def _start(name: str, port: int, module: list[str], settings: Mapping[str, str]) -> Page:
