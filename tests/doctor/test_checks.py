@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlflow
 import numpy as np
@@ -43,16 +44,21 @@ from trackdl.tracking.registry import versions
 from trackdl.tracking.registry.register import Decision
 
 
-def refused(address: tuple[str, int], seconds: float) -> socket.socket:
-    raise OSError(f"{address} within {seconds} s")
+def only(monkeypatch: pytest.MonkeyPatch, *sources_: object, name: str = "toy") -> None:
+    """Make a data set of one file the only one there is."""
+    files = (sources.File("a", 1, "0" * 64),)
+    monkeypatch.setattr(sources, "DATASETS", {name: sources.Dataset(files, lambda: list(sources_), "do this")})
 
 
-def test_versions(tmp_path: Path) -> None:
+def test_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock = tmp_path / "requirements.lock"
     lock.write_text("alpha==1.0\n    # via beta\nbeta==2.0 ; sys_platform == 'none'\ngamma==3.0\n")
     have = {"alpha": "1.0+cpu", "gamma": "3.0"}
-    assert checkup.versions(lock, have.__getitem__).level == "ok"
-    found = checkup.versions(lock, (have | {"gamma": "3.1"}).__getitem__)
+    with monkeypatch.context() as patched:
+        patched.setattr(checkup.importlib.metadata, "version", have.__getitem__)
+        assert checkup.versions(lock).level == "ok"
+        have["gamma"] = "3.1"
+        found = checkup.versions(lock)
     assert found.level == "fault"
     assert "gamma 3.1, not ==3.0" in found.words
     assert "make setup" in found.remedy
@@ -96,39 +102,40 @@ def test_letters_and_weights_that_are_named(tmp_path: Path, monkeypatch: pytest.
 
 def test_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = NpmPackage(name="a", version="1", folder="b", sha256="c")
-    every = [Mirror("http://127.0.0.1:9/"), Folder(tmp_path / "none"), package]
-    found = {"toy": sources.Dataset((), lambda: every, "do this")}
+    only(monkeypatch, Mirror("http://127.0.0.1:9/"), Folder(tmp_path / "none"), package)
     monkeypatch.setenv("PATH", str(tmp_path))
-    (none,) = checkup.reachable(tmp_path, found, refused)
+    (none,) = checkup.reachable(tmp_path)
     assert (none.level, none.remedy) == ("warn", "do this")
     assert none.words.count(": no") == 2
     npm = tmp_path / "npm"
     npm.write_text("#!/bin/sh\n")
     npm.chmod(0o755)
-    (some,) = checkup.reachable(tmp_path, found, refused)
+    (some,) = checkup.reachable(tmp_path)
     assert some.level == "ok"
     assert "its client is installed" in some.words
 
 
 def test_a_folder_that_replaces_the_data_needs_no_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    greek = {"greek": replace(sources.DATASETS["greek"], sources=lambda: [Mirror("http://127.0.0.1:9/")])}
+    only(monkeypatch, Mirror("http://127.0.0.1:9/"), name="greek")
     monkeypatch.delenv("TRACKDL_GREEK_DIR", raising=False)
-    assert [found.level for found in checkup.reachable(tmp_path, greek, refused)] == ["warn"]
+    assert [found.level for found in checkup.reachable(tmp_path)] == ["warn"]
     monkeypatch.setenv("TRACKDL_GREEK_DIR", str(tmp_path))
-    (found,) = checkup.reachable(tmp_path, greek, refused)
+    (found,) = checkup.reachable(tmp_path)
     assert (found.level, found.words.endswith("not needed, TRACKDL_GREEK_DIR names a folder")) == ("ok", True)
 
 
-def test_a_source_that_answers_counts(tmp_path: Path) -> None:
+def test_a_source_that_answers_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        mirror = Mirror(f"http://127.0.0.1:{server.getsockname()[1]}/")
-        (found,) = checkup.reachable(tmp_path, {"toy": sources.Dataset((), lambda: [mirror], "do this")})
+        only(monkeypatch, Mirror(f"http://127.0.0.1:{server.getsockname()[1]}/"))
+        (found,) = checkup.reachable(tmp_path)
     assert found.level == "ok"
 
 
 @pytest.mark.parametrize(("free", "level"), [(100, "ok"), (3, "warn"), (0.5, "fault")])
-def test_disk(tmp_path: Path, free: float, level: str) -> None:
-    found = checkup.disk([tmp_path / "not" / "there"], lambda _: int(free * checkup.GIB))
+def test_disk(tmp_path: Path, free: float, level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = SimpleNamespace(free=int(free * checkup.GIB))
+    monkeypatch.setattr(checkup.shutil, "disk_usage", {tmp_path: usage}.__getitem__)
+    found = checkup.disk([tmp_path / "not" / "there"])
     assert found.level == level
     assert bool(found.remedy) == (level != "ok")
 

@@ -7,7 +7,7 @@ import shutil
 import socket
 import urllib.parse
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -32,7 +32,7 @@ CONNECT_SECONDS = 3.0
 PICKLE_NAMES = {".pkl", ".pickle", ".joblib", ".pt", ".pth"}
 
 
-def versions(lock: Path, installed: Callable[[str], str] = importlib.metadata.version) -> Finding:
+def versions(lock: Path) -> Finding:
     """Compare the installed versions with the lock, without the part after a + (`+cpu`)."""
     if not lock.is_file():
         return Finding("versions", "warn", f"{lock.name} is missing", "run from a checkout to compare versions")
@@ -45,7 +45,7 @@ def versions(lock: Path, installed: Callable[[str], str] = importlib.metadata.ve
             continue
         count += 1
         try:
-            found = installed(pin.name).partition("+")[0]
+            found = importlib.metadata.version(pin.name).partition("+")[0]
         except importlib.metadata.PackageNotFoundError:
             missing.append(pin.name)
             continue
@@ -112,28 +112,20 @@ _INSTEAD = {
 }  # a folder that replaces the data
 
 
-def reachable(
-    root: Path,
-    datasets: Mapping[str, sources.Dataset] | None = None,
-    connect: Callable[[tuple[str, int], float], socket.socket] = socket.create_connection,
-) -> list[Finding]:
+def reachable(root: Path) -> list[Finding]:
     """Check which sources of each data set can be reached; nothing is fetched.
 
     A web address counts as reached if its host accepts a connection, a package if its client is installed.
     """
-    chosen = datasets or {name: each for name, each in sources.DATASETS.items() if not each.on_demand}
-    return [_sources(name, dataset, root / name, connect) for name, dataset in chosen.items()]
+    return [_sources(name, each, root / name) for name, each in sources.DATASETS.items() if not each.on_demand]
 
 
-def _sources(
-    name: str, dataset: sources.Dataset, folder: Path, connect: Callable[[tuple[str, int], float], socket.socket]
-) -> Finding:
+def _sources(name: str, dataset: sources.Dataset, folder: Path) -> Finding:
     every = list(dataset.sources())
     with ThreadPoolExecutor(max_workers=max(len(every), 1)) as pool:
-        there = list(pool.map(lambda source: _reached(source, connect), every))
+        there = list(pool.map(_reached, every))
     words = "; ".join(f"{source}: {_answer(source, yes)}" for source, yes in zip(every, there, strict=True))
-    whole = not sources.inspect(name, folder) if name in sources.DATASETS else False
-    instead = _INSTEAD.get(name, "")
+    whole, instead = not sources.inspect(name, folder), _INSTEAD.get(name, "")
     if any(there) or whole or os.environ.get(instead):
         spare = "the data are complete" if whole else f"{instead} names a folder" if os.environ.get(instead) else ""
         return Finding(f"sources: {name}", "ok", words + (f"; not needed, {spare}" if spare else ""))
@@ -146,13 +138,14 @@ def _answer(source: Source, reached: bool) -> str:
     return "its client is installed" if reached else "its client is not installed"
 
 
-def _reached(source: Source, connect: Callable[[tuple[str, int], float], socket.socket]) -> bool:
+def _reached(source: Source) -> bool:
     if isinstance(source, Folder):
         return source.path.is_dir()
     if isinstance(source, Mirror):
         web = urllib.parse.urlsplit(source.address)
+        host = str(web.hostname), web.port or (80 if web.scheme == "http" else 443)
         try:
-            connect((str(web.hostname), web.port or (80 if web.scheme == "http" else 443)), CONNECT_SECONDS).close()
+            socket.create_connection(host, CONNECT_SECONDS).close()
         except OSError as error:
             log.debug("%s: %s", source, error)
             return False
@@ -161,9 +154,9 @@ def _reached(source: Source, connect: Callable[[tuple[str, int], float], socket.
     return client is None or shutil.which(client) is not None
 
 
-def disk(folders: Sequence[Path], free: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free) -> Finding:
+def disk(folders: Sequence[Path]) -> Finding:
     """Check the free disk space for data, runs and reports."""
-    least, where = min((free(_existing(folder)), folder) for folder in folders)
+    least, where = min((shutil.disk_usage(_existing(folder)).free, folder) for folder in folders)
     words = f"{least / GIB:.1f} GiB free for {where}"
     if least >= LITTLE:
         return Finding("disk", "ok", words)
