@@ -8,10 +8,12 @@ import tempfile
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
+
 from tools import screens
 from trackdl.apps import demo
 from trackdl.data.greek.synthetic import render_letters
-from trackdl.data.preprocessing.digits import to_digits
+from trackdl.data.preprocessing.digits import to_digit
 from trackdl.plots import common as plots
 from trackdl.spec import Preprocessing
 from trackdl.tracking import runs
@@ -56,7 +58,7 @@ def synthetic_letters() -> None:
     """Draw the network's inputs of synthetic letters for each preprocessing."""
     drawn = [(name, picture) for name, pictures in sorted(render_letters().items()) for picture in pictures]
     for how in get_args(Preprocessing):
-        shown = to_digits([picture for _, picture in drawn], how).squeeze(1).numpy()
+        shown = np.stack([to_digit(picture, how).numpy() for _, picture in drawn])
         figure = plots.image_grid(shown, [name for name, _ in drawn], f"Synthetic letters, preprocessing {how}", 9)
         figure.savefig(PLACE / f"synthetic_{how}.png", dpi=150)
 

@@ -9,13 +9,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from PIL import Image, ImageDraw, ImageFile, ImageFilter
+from PIL import Image, ImageDraw, ImageFile
 from scipy import ndimage
 from torchvision import transforms
 from torchvision.transforms import functional
 
 from trackdl.data.images import load_images
-from trackdl.data.preprocessing.digits import to_digit, to_digits
+from trackdl.data.preprocessing.digits import to_digit
 from trackdl.data.preprocessing.image_files import FORMATS, LONGEST, MAX_SIDE, read_image
 from trackdl.errors import InputError
 from trackdl.spec.images import ImageData
@@ -378,19 +378,6 @@ def test_narrow_images_are_no_trouble(size):
     image = Image.new("L", size, 230)
     image.paste(20, (size[0] // 3, size[1] // 3, size[0] // 2 + 1, size[1] // 2 + 1))
     assert to_digit(image, "mnist").max() > 0.9
-
-
-def test_several_images_at_once():
-    image = draw()
-    digits = to_digits([image, image.filter(ImageFilter.GaussianBlur(1))], "mnist")
-    assert digits.shape == (2, 1, 28, 28)
-    assert torch.equal(digits[0, 0], REFERENCE)
-    assert to_digits([], "report").shape == (0, 1, 28, 28)
-    blank = Image.new("L", (50, 50), 99)
-    with pytest.raises(InputError, match="image 2: no ink"):
-        to_digits([image, blank], "mnist")
-    with pytest.raises(InputError, match=r"alpha/1\.png: no ink"):
-        to_digits([blank], "mnist", names=["alpha/1.png"])
 
 
 def test_an_unknown_preprocessing_is_an_error():

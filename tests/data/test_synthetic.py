@@ -4,9 +4,10 @@ import matplotlib
 import numpy as np
 import PIL
 import pytest
+import torch
 
 from trackdl.data.greek.synthetic import SIDE, render_letters
-from trackdl.data.preprocessing.digits import to_digits
+from trackdl.data.preprocessing.digits import to_digit
 
 PINNED = ("13.0.0", "3.11.2")  # Pillow and matplotlib, as in requirements.lock
 DIGEST = "36f552f61e896ceb5c77c83cf451c290047b6ffd118ae7fe9eeabd3529fd92fc"
@@ -43,7 +44,7 @@ def test_papers_differ_and_ink_is_darker():
 def test_classes_are_distinct():
     letters = render_letters()
     labels = np.repeat(np.arange(3), 9)
-    digits = to_digits([each for images in letters.values() for each in images], "mnist").flatten(1)
+    digits = torch.stack([to_digit(each, "mnist").flatten() for images in letters.values() for each in images])
     distances = (digits[:, None] - digits[None]).norm(dim=2).numpy()
     np.fill_diagonal(distances, np.inf)
     assert (labels[distances.argmin(axis=1)] == labels).mean() >= 0.95

@@ -9,7 +9,6 @@ no longer shows what a network trained on digits has never seen: the pen, the pa
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any, get_args
 
 import cv2
@@ -116,31 +115,6 @@ def _redrawn(image: Image.Image) -> list[Floats]:
     flat = flattened(tones)
     signs = _signs(_depth(flat), _FAINT if flat is tones else _FAINT_IN_GLARE)
     return [_draw(_upright(np.argwhere(_thin(ink)).astype(np.float64))) for ink in signs]
-
-
-def to_digits(
-    images: Sequence[Image.Image], preprocessing: Preprocessing, names: Sequence[str] | None = None
-) -> Tensor:
-    """Apply `to_digit` to several images.
-
-    Args:
-        images: As for `to_digit`.
-        preprocessing: As for `to_digit`.
-        names: The images' names in messages; `None` counts them from 1.
-
-    Returns:
-        float32 `[n, 1, 28, 28]` in 0..1, 1 = ink; not yet normalised.
-
-    Raises:
-        InputError: As `to_digit`, with the image's name.
-    """
-    digits = torch.empty(len(images), 1, SIDE, SIDE)
-    for index, image in enumerate(images):
-        try:
-            digits[index, 0] = to_digit(image, preprocessing)
-        except InputError as error:
-            raise InputError(f"{names[index] if names else f'image {index + 1}'}: {error}") from error
-    return digits
 
 
 def _report_transform(image: Image.Image) -> Tensor:
