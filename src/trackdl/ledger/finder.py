@@ -244,8 +244,7 @@ class Finder:
         return [SeedRun(newest[seed], seed) for seed in consecutive]
 
     def _is_by_the_code(self, run: Record, training: str) -> bool:
-        kind = run.tags.get("trackdl.kind", run.tags["trackdl.task"])
-        return run.tags.get("trackdl.code_digest") == self.digests.code(training, kind, run.params)
+        return run.tags.get("trackdl.code_digest") == self.digests.code(training, run.tags["trackdl.kind"], run.params)
 
     def _newest(
         self, experiment: Experiment | TrainedSpec, tags: Mapping[str, str], changes: str = "{}"
