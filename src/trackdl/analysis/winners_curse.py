@@ -37,7 +37,6 @@ class Optimism:
         expected: The best score less its configuration's true accuracy, the mean over `DRAWS` simulated grids.
         most: The same if all peers had the same true accuracy, and there were no others.
         right: How often the configuration with the best score is indeed the best.
-        regret: The true accuracy of the best configuration less that of the chosen one, the mean.
     """
 
     noise: float
@@ -46,7 +45,6 @@ class Optimism:
     expected: float
     most: float
     right: float
-    regret: float
 
 
 @dataclass(frozen=True)
@@ -174,7 +172,6 @@ def optimism(table: pd.DataFrame, group: str = "", seed: int = 0) -> Optimism | 
         expected=float((drawn.max(axis=1) - truth[chosen]).mean()),
         most=noise * expected_maximum(peers),
         right=float((chosen == truth.argmax()).mean()),
-        regret=float((truth.max() - truth[chosen]).mean()),
     )
 
 
