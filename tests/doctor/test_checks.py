@@ -489,7 +489,7 @@ def test_remedy_of_a_champion_that_is_of_no_use(
     assert found.level == "fault"
     assert found.words.count(words) == 2
     second = add(0.9)  # the same score, as its task gives again
-    assert second.champion, second.reason
+    assert second.alias == "champion", second.reason
     assert words in second.reason
     assert "mnist-cnn@challenger (version 1)" in health.aliases().words
     client.delete_registered_model_alias("mnist-cnn", "challenger")
@@ -512,7 +512,7 @@ def test_remedy_of_a_stale_champion(tracking: str) -> None:  # noqa: ARG001
     learnt("1")
     client.set_registered_model_alias("source", "champion", "2")
     assert "mnist-cnn version 1" in health.stale().words
-    assert not learnt("2").champion
+    assert learnt("2").alias != "champion"
     versions.promote("mnist-cnn", "2", "it learnt from the present champion")
     assert health.stale().level == "ok"
 

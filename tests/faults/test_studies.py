@@ -189,7 +189,7 @@ def test_the_disk_is_full_while_a_model_is_logged(
     while mlflow.active_run():
         mlflow.end_run()
     second = models.add(0.95)
-    assert second.champion
+    assert second.alias == "champion"
     assert registry.fetch_model("models:/mnist-cnn@champion").version == second.version
     store.client.cache_clear()
 

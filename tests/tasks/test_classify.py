@@ -112,7 +112,7 @@ def test_when_the_test_images_are_used(folder: Path, keys: dict[str, Any], teste
         assert steps(run, "best_test_accuracy") == [3]
     checkpoint = load_file(run.fetch(f"checkpoints/epoch-{epoch:05d}.safetensors", tmp_path))
     assert same(weights(), {name: checkpoint[f"model.{name}"] for name in weights()})
-    (version,) = [item for item in result.decisions if item.champion]
+    (version,) = [item for item in result.decisions if item.alias == "champion"]
     assert version.name == "blobs-squares", "the report's slug and the experiment's name"
     assert registry.find("models:/blobs-squares@champion").tags["trackdl.decided_by"].startswith(decided)
     assert "blobs-squares version 1 is now champion" in str(version)

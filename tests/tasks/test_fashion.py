@@ -168,7 +168,7 @@ def test_validation_with_dropout_at_work_is_told_apart_and_changes_nothing() -> 
 def test_scores_on_another_split_are_not_compared() -> None:
     classify.run(experiment())
     other = classify.run(experiment(data__split_seed=2)).decisions[0]
-    assert not other.champion
+    assert other.alias != "champion"
     assert "other data" in other.reason
 
 
@@ -259,7 +259,7 @@ def test_a_run_killed_before_its_model_was_registered_is_finished(monkeypatch: p
         with pytest.raises(KeyboardInterrupt):
             classify.run(experiment())
     (killed,) = runs.find("fashion")
-    assert classify.run(resumed(killed), resume=killed.id).decisions[0].champion
+    assert classify.run(resumed(killed), resume=killed.id).decisions[0].alias == "champion"
 
 
 def test_more_epochs_may_keep_weights_of_the_run_before() -> None:

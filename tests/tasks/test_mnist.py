@@ -62,7 +62,7 @@ def test_a_run_leaves_what_mlflow_users_expect() -> None:
     assert [output.step for output in run.info.outputs.model_outputs] == [8]
     assert len(result.rows) == len([item for item in experiment().numbers if not item.series])
     assert all(row.measured is not None for row in result.rows)
-    assert result.decisions[0].champion
+    assert result.decisions[0].alias == "champion"
 
 
 def test_the_surest_mistake_is_drawn_first_with_its_class_and_answer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,7 +151,7 @@ def test_without_folds_and_baselines_the_test_rows_decide(tracking: str, folder:
     short: dict[str, Any] = {"folds": 0, "baselines": [], "training.epochs": 2, "register": "nets"}
     result = task.run(spec.load(folder / "cleveland.yaml", TableSpec, short))
     task.show(result)
-    assert result.decision.champion
+    assert result.decision.alias == "champion"
     assert result.decision.name == "nets"
     assert list(result.metrics) == ["plain/wide"]
     # Other test rows are other data: the two cannot be compared.

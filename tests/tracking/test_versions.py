@@ -343,7 +343,7 @@ def test_a_champion_that_is_not_loaded_any_more_gives_way() -> None:
     add_pictures(value=0.9)
     no_digests()
     decision = add_pictures(value=0.5)
-    assert decision.champion
+    assert decision.alias == "champion"
     assert "without its files' digests" in decision.reason
 
 

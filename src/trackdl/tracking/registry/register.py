@@ -107,11 +107,6 @@ class Decision:
     alias: str
     reason: str
 
-    @property
-    def champion(self) -> bool:
-        """Whether it is the version in use."""
-        return self.alias == "champion"
-
     def __str__(self) -> str:
         return f"{self.name} version {self.version} is now {self.alias}: {self.reason}"
 
