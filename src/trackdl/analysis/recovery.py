@@ -117,9 +117,9 @@ def finite(own: Values) -> Values:
     return whole
 
 
-def reach(own: Values, exact: Values | float = EXACT) -> Values:
-    """Return half the width, [points], of the 95 % interval of one more run, from ours, [seeds, points]."""
-    half: Values = t.ppf(0.975, len(own) - 1) * _scale(own, exact)
+def reach(own: Values, exact: Values | float = 0.0, confidence: float = 0.95) -> Values:
+    """Return half the width, [points], of the interval of one more run, from ours, [seeds, points]."""
+    half: Values = t.ppf((1 + confidence) / 2, len(own) - 1) * _scale(own, exact)
     return half
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t
 
+from trackdl.analysis.recovery import reach
 from trackdl.ledger.model import Spread, VerdictName
 from trackdl.spec.base import Comparable, Unit
 
@@ -100,13 +101,13 @@ def judge_curve(claim: Claim, printed: Sequence[float], curves: Sequence[Sequenc
         return _verdict(claim, ours, *_too_few(len(curves)))
     published, measured = parts_of(printed), np.array([parts_of(curve) for curve in curves])
     differences = np.abs(measured.mean(axis=0) - published)
-    reach = _reach(measured, 1 - 0.05 / PARTS)
+    room = reach(measured, confidence=1 - 0.05 / PARTS)
     margins = np.array([margin_of(claim.unit, value) for value in published])
-    apart = np.flatnonzero((differences > margins) & (differences > reach))
+    apart = np.flatnonzero((differences > margins) & (differences > room))
     if len(apart):
-        worst = int(apart[np.argmax(differences[apart] - reach[apart])])
-        gap, room = (form_difference(claim.unit, float(value[worst])) for value in (differences, reach))
-        words = f"Part {worst + 1} of {PARTS} differs by {gap}; one more run of ours would differ by at most {room}."
+        worst = int(apart[np.argmax(differences[apart] - room[apart])])
+        gap, most = (form_difference(claim.unit, float(value[worst])) for value in (differences, room))
+        words = f"Part {worst + 1} of {PARTS} differs by {gap}; one more run of ours would differ by at most {most}."
         return _verdict(claim, ours, "differs", words)
     name, reason = _compare(claim, means, None)
     if name == "differs":
@@ -121,16 +122,8 @@ def parts_of(curve: Sequence[float]) -> NDArray[np.float64]:
 
 def of_another(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the ends, [points] each, of the 95 % interval of one more run, from ours, [seeds, points]."""
-    mean, reach = values.mean(axis=0), _reach(values, 0.95)
-    return mean - reach, mean + reach
-
-
-def _reach(values: NDArray[np.float64], confidence: float) -> NDArray[np.float64]:
-    """Return half the width, [points], of the interval of one more run; `values` are [seeds, points]."""
-    count = len(values)
-    quantile = float(t.ppf((1 + confidence) / 2, count - 1))
-    reach: NDArray[np.float64] = quantile * values.std(axis=0, ddof=1) * (1 + 1 / count) ** 0.5
-    return reach
+    mean, half = values.mean(axis=0), reach(values)
+    return mean - half, mean + half
 
 
 def _verdict(claim: Claim, ours: str, name: VerdictName, reason: str) -> Verdict:
