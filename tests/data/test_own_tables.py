@@ -20,7 +20,6 @@ from trackdl.data.tables.inputs import Preparation
 from trackdl.data.tables.schema import check_rows
 from trackdl.data.tables.table import audit, load_table
 from trackdl.errors import InputError
-from trackdl.serving.cards import TableCard
 from trackdl.spec.table import Column, TableData, TableInputs
 
 PLAIN = "age,kind,y\n" + "".join(f"{20 + i},{'ab'[i % 2]},{'no' if i < 10 else 'yes'}\n" for i in range(20))
@@ -314,23 +313,17 @@ def test_a_large_table_is_audited_for_exact_duplicates_alone(tmp_path: Path) -> 
     assert (found.duplicates, found.contradictions, found.near) == ([(5, 3000)], [(6, 3001)], [])
 
 
-def test_a_card_from_before_there_were_other_tables_is_read() -> None:
-    preparation = {
+def test_a_preparation_from_before_there_were_other_tables_is_read() -> None:
+    given = {
         "categories": {"Sex": ["M"]},
         "medians": {"RestingBP": 130.0, "Cholesterol": 235.0},
         "mean": [0.0],
         "scale": [1.0],
         "components": None,
     }
-    card = TableCard.model_validate(
-        {"network": "HeartNets", "arguments": {}, "classes": ["a", "b"], "preparation": preparation}
-    )
-    assert [column.name for column in card.columns][:2] == ["Age", "Sex"]
-    assert (card.target, card.preparation.marked, card.preparation.zeros) == (
-        "HeartDisease",
-        ["Cholesterol"],
-        ["RestingBP", "Cholesterol"],
-    )
+    found = Preparation.model_validate(given)
+    assert (found.names[:2], found.marked) == (["Age", "Sex"], ["Cholesterol"])
+    assert found.zeros == ["RestingBP", "Cholesterol"]
 
 
 def rich(rows: int, seed: int = 0) -> str:

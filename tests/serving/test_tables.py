@@ -31,7 +31,14 @@ def folder(report: Table, tmp_path: Path) -> Path:
     preparation = Preparation.fit(report.train_rows, settings, FEATURES)
     with seeded(0):
         model = HeartNets(2, [10], inputs=preparation.width, logits=True)
-    card = TableCard(network="HeartNets", arguments=model.arguments, classes=list(CLASSES), preparation=preparation)
+    card = TableCard(
+        network="HeartNets",
+        arguments=model.arguments,
+        classes=list(CLASSES),
+        preparation=preparation,
+        columns=FEATURES,
+        target="HeartDisease",
+    )
     write_model(tmp_path / "model", model, card)
     return tmp_path / "model"
 

@@ -111,7 +111,14 @@ def heart_model() -> tuple[HeartNets, TableCard]:
     preparation = Preparation.fit(table.train_rows, settings, FEATURES)
     with seeded(0):
         model = HeartNets(2, [10], inputs=preparation.width, logits=True)
-    said = TableCard(network="HeartNets", arguments=model.arguments, classes=list(CLASSES), preparation=preparation)
+    said = TableCard(
+        network="HeartNets",
+        arguments=model.arguments,
+        classes=list(CLASSES),
+        preparation=preparation,
+        columns=FEATURES,
+        target="HeartDisease",
+    )
     return model.eval(), said
 
 

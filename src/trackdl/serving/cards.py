@@ -13,7 +13,6 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from trackdl.data.catalogue import Preprocessing as OfDataSet
-from trackdl.data.tables.heart import FEATURES, HEART
 from trackdl.data.tables.inputs import Preparation
 from trackdl.errors import TrackdlError, one_line
 from trackdl.networks import build as models
@@ -63,14 +62,11 @@ class ImageCard(_BaseCard):
 
 
 class TableCard(_BaseCard):
-    """The card of a model of a table; `preparation` turns rows of `columns` into the network's inputs.
-
-    Older cards are of the heart table and do not name its columns.
-    """
+    """The card of a model of a table; `preparation` turns rows of `columns` into the network's inputs."""
 
     preparation: Preparation
-    columns: list[Column] = Field(default_factory=lambda: FEATURES)
-    target: str = str(HEART.target)
+    columns: list[Column]
+    target: str
 
 
 Card = ImageCard | TableCard
