@@ -33,8 +33,8 @@ PICTURES = {
         f"tags.`trackdl.synthetic` = 'false' and params.`data.preprocessing` = 'report' and {FIRST}",
         "held_out.png",
     ),
-    "heart_ablation.png": ("heart", "tags.`mlflow.runName` = 'heart'", "ablation.png"),
-    "heart_protocols.png": ("heart", "tags.`mlflow.runName` = 'heart'", "protocols.png"),
+    "heart_ablation.png": ("heart", "tags.`mlflow.runName` LIKE 'heart%'", "ablation.png"),
+    "heart_protocols.png": ("heart", "tags.`mlflow.runName` LIKE 'heart%'", "protocols.png"),
 }
 
 
