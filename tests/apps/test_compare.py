@@ -57,6 +57,18 @@ def test_seeds_are_compared_by_means_with_intervals_and_only_what_differs_is_lis
         assert (one["low"], one["high"]) == pytest.approx(mean_interval(values))
 
 
+def test_seeds_that_draw_their_own_validation_splits_are_seeds_of_one_experiment() -> None:
+    for rate, accuracies in ((0.01, FIRST), (0.001, SECOND)):
+        several = spec.named("fashion", {"training.optimizer.lr": rate, "seeds": len(accuracies)})
+        with runs.start(several, name=f"at {rate}"):
+            for number, accuracy in enumerate(accuracies):
+                with runs.start(several.nth(number).model_copy(update={"seeds": 1})) as child:
+                    child.metrics({"best_test_accuracy": accuracy})
+    found = json.loads(run("at 0.01", "at 0.001", "--json").output)
+    assert [one["values"] for one in found["metrics"]["best_test_accuracy"]] == [FIRST, SECOND]
+    assert found["settings"] == {"training.optimizer.lr": ["0.01", "0.001"]}
+
+
 def test_the_difference_of_two_has_the_interval_of_welchs_test(tmp_path: Path) -> None:
     train("fast", 0.01, FIRST)
     train("slow", 0.001, SECOND)

@@ -34,6 +34,7 @@ _FINITE = 1e300  # MLflow keeps an infinite value as the largest number
 _MOST_IMAGE_BYTES = 2_000_000
 _SEED = "training.seed"
 _ASIDE = {_SEED, "seeds"}
+_VARIED = {*_ASIDE, "data.split_seed"}  # between the seeds of one experiment
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ def _seeds(run: StoredRun, known: Sequence[StoredRun]) -> list[StoredRun]:
         for one in known
         if one.data.tags.get("mlflow.parentRunId") == run.info.run_id and one.info.status == "FINISHED"
     ]
-    settings = [{key: value for key, value in one.data.params.items() if key not in _ASIDE} for one in below]
+    settings = [{key: value for key, value in one.data.params.items() if key not in _VARIED} for one in below]
     seeds = [one.data.params.get(_SEED) for one in below]
     if len(below) < 2 or None in seeds or len(set(seeds)) < len(seeds) or any(one != settings[0] for one in settings):
         return [run]
