@@ -169,6 +169,8 @@ def _log_inputs(run: Run, experiment: ClassifySpec, splits: Splits) -> None:
     if splits.validation:
         name = f"{experiment.data.name}-validation"
         run.dataset(runs.describe_dataset(name, splits.split_digest, splits.images.source), "validation")
+        # A default is no parameter, but beside other seeds it would be missing.
+        run.tags({}, {"data.split_seed": experiment.data.split_seed})
 
 
 def log_images(run: Run, name: str, images: ImageSet) -> None:
@@ -306,7 +308,7 @@ def _measure_kept(run: Run, trainer: Trainer, splits: Splits, step: int) -> dict
 
 def _summarise(parent: Run, seeds: list[Run]) -> None:
     """Log the seeds' means per epoch, and an interval for each metric of a test or of the weights that were kept."""
-    for metric in (*CURVES, *TESTED, *KEPT):
+    for metric in pages.headlines_first((*CURVES, *TESTED, *KEPT)):
         histories = [dict(seed.history(metric)) for seed in seeds]
         shared = sorted(set.intersection(*(set(history) for history in histories)))
         values = {step: [history[step] for history in histories] for step in shared}

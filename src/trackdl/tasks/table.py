@@ -27,7 +27,7 @@ from trackdl.tabular.baselines import BaselineCandidate
 from trackdl.tabular.comparison import Candidate, CrossValidated, cross_validate, fit_seeds, folds
 from trackdl.tabular.logging import log_cross_validation, log_learning_curves, log_test
 from trackdl.tabular.protocols import NetworkCandidate, Predictions
-from trackdl.tracking import runs
+from trackdl.tracking import pages, runs
 from trackdl.tracking.registry import readme
 from trackdl.tracking.registry import register as registry
 from trackdl.tracking.registry.register import Decision, Score
@@ -195,10 +195,13 @@ def _log_models(
     losses = {name: "broadcast" if one.faults else one.loss for name, one in experiment.protocols.items()}
     for group in dict.fromkeys(name.partition("/")[0] for name in names):
         with runs.start(experiment, name=group) as group_run:
-            group_run.tags({"trackdl.protocol": group})
+            # A parameter too: MLflow's comparison of runs draws these, not tags.
+            group_run.tags({"trackdl.protocol": group}, {"protocol": group})
             for name in (name for name in names if name.startswith(f"{group}/")):
                 with runs.start(experiment, name=name) as model_run:
-                    model_run.tags({"trackdl.protocol": group, "trackdl.network": name.partition("/")[2]})
+                    model = name.partition("/")[2]
+                    tags = {"trackdl.protocol": group, "trackdl.network": model}
+                    model_run.tags(tags, {"protocol": group, "model": model})
                     model_run.table(table.schema.classes, "classes.json")
                     found: dict[str, float] = {}
                     if name in tested:
@@ -210,13 +213,25 @@ def _log_models(
                             _log_network(model_run, by_seed, loss)
                     if name in crossed:
                         found |= log_cross_validation(model_run, crossed[name])
+                    _describe(model_run, name, found, run, experiment)
                 metrics[name] = found
             for name, last in _draw_losses(group_run, group, tested, losses.get(group, "")).items():
                 metrics[name]["batch_loss"] = last
             # The group's run gets the metrics of its first model, for comparing runs.
-            group_run.metrics(metrics[next(name for name in names if name.startswith(f"{group}/"))])
+            first = next(name for name in names if name.startswith(f"{group}/"))
+            group_run.metrics(metrics[first])
+            _describe(group_run, first, metrics[first], run, experiment)
     run.frame(pd.DataFrame([{"model": name, **found} for name, found in metrics.items()]), "models.json")
     return metrics
+
+
+def _describe(run: Run, name: str, found: Mapping[str, float], whole: Run, experiment: TableSpec) -> None:
+    """Describe a model's run, or its group's, by the model's accuracies, below the task's run `whole`."""
+    parts = {"test_accuracy": "on the test rows", "cv_accuracy": "cross-validated"}
+    accuracies = ", ".join(f"{found[key]:.2%} {words}" for key, words in parts.items() if key in found)
+    above = f"[{experiment.label}]({pages.run_page('', whole.experiment_id, whole.id)})"
+    words = f"{name}: accuracy {accuracies}. This is a part of {above}."
+    run.describe(words, f"trackdl run runs:/{whole.id}/experiment.yaml")
 
 
 def _log_network(run: Run, predictions: Mapping[int, Predictions], loss: str) -> None:

@@ -1,6 +1,7 @@
 """What MLflow's pages show of trackdl: the experiment's kind, description and list of runs; and their addresses."""
 
 import json
+from collections.abc import Iterable
 from urllib.parse import quote, urlencode, urlsplit
 
 from trackdl.system.paths import UI
@@ -48,6 +49,11 @@ EXPERIMENT = {
     ),
     NOTE: _DESCRIPTION,
 }
+
+
+def headlines_first(metrics: Iterable[str]) -> list[str]:
+    """Return names of metrics, those that a person compares first, else in their order."""
+    return sorted(metrics, key=lambda name: name not in HEADLINES)
 
 
 def base(uri: str) -> str:

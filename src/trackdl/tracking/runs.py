@@ -99,9 +99,13 @@ class Run:
     def metrics(
         self, values: Mapping[str, float], step: int = 0, *, model_id: str | None = None, dataset: Dataset | None = None
     ) -> None:
-        """Log one value for each metric, optionally of the LoggedModel `model_id` on `dataset`."""
+        """Log one value for each metric, optionally of the LoggedModel `model_id` on `dataset`.
+
+        Accuracies are logged first: MLflow's comparison of runs begins with the metric that was.
+        """
         on = {"dataset_name": dataset.name, "dataset_digest": dataset.digest} if dataset else {}
-        self._log(((key, step, value) for key, value in values.items()), model_id=model_id, **on)
+        points = ((key, step, values[key]) for key in pages.headlines_first(values))
+        self._log(points, model_id=model_id, **on)
 
     def curve(self, name: str, points: Iterable[tuple[int, float]]) -> None:
         """Log (step, value) points of one metric."""

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from trackdl.errors import InputError, TrackdlError
 from trackdl.spec import ClassifySpec
-from trackdl.tracking import runs
+from trackdl.tracking import pages, runs
 from trackdl.tracking.runs import Run
 from trackdl.training.trainer import EpochResult, Evaluation, Trainer
 
@@ -65,7 +65,7 @@ def _check_resumable(before: Run, reached: int, epochs: int, *, finished: bool) 
 def _adopt(before: Run, run: Run, reached: int) -> None:
     """Copy the epochs of a finished run to the run that continues it."""
     run.tags({"trackdl.resumed_from": before.id})
-    for name in LOGGED_EACH_EPOCH:
+    for name in pages.headlines_first(LOGGED_EACH_EPOCH):
         run.curve(name, [point for point in before.history(name) if point[0] <= reached])
     run.curve("batch_loss", before.history("batch_loss"))
     for kept in (CHECKPOINTS, HISTORY, PREDICTIONS):
@@ -94,8 +94,8 @@ def log_epoch(run: Run, trainer: Trainer, result: EpochResult, measured: Mapping
         "images_per_second": result.examples / result.seconds,
         **measured,
     }
-    run.curve("batch_loss", result.batch_losses)
     run.metrics(metrics, step=result.epoch)
+    run.curve("batch_loss", result.batch_losses)
 
 
 def log_batches(run: Run, result: EpochResult) -> None:
