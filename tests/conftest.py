@@ -2,22 +2,18 @@
 
 import logging
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import pytest
 import torch
-from matplotlib.figure import Figure
-from PIL import Image
 
-from trackdl.tracking import store
 from trackdl.workers import process
 
 pytest.register_assert_rewrite("support")  # before its first import: what it asserts is explained too
 
+from support.apart import blank_figures, own_store  # noqa: E402
 from support.forked import CONTEXT  # noqa: E402
 from support.pictures import put_pictures  # noqa: E402
 from support.postgres import Server, why_not  # noqa: E402
@@ -74,17 +70,9 @@ def _own_log() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _blank_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Save a blank image for each figure, unless the test is marked `draws`: to lay a figure out takes a second."""
-    drawn = Figure.savefig
-
-    def blank(figure: Figure, place: object, **how: Any) -> None:
-        if isinstance(place, Path):
-            Image.new("L", (1, 1)).save(place)
-        else:  # into memory, which only a page's figures are
-            drawn(figure, place, **how)
-
+    """Save a blank image for each figure, unless the test is marked `draws`."""
     if not request.node.get_closest_marker("draws"):
-        monkeypatch.setattr(Figure, "savefig", blank)
+        blank_figures(monkeypatch)
 
 
 @pytest.fixture(scope="session")
@@ -98,15 +86,8 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def tracking(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Give an empty store of the test's own, and its address."""
-    shutil.copy(empty_store, tmp_path / "mlflow.db")
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    monkeypatch.setattr(store, "project_root", lambda: tmp_path)
-    store.client.cache_clear()
-    yield uri
-    while mlflow.active_run():
-        mlflow.end_run("FAILED")
-    store.client.cache_clear()
+    with own_store(tmp_path, empty_store, monkeypatch) as uri:
+        yield uri
 
 
 @pytest.fixture

@@ -1,15 +1,10 @@
 """`trackdl ui`: two pages started and stopped together, for this machine only; a browser opens what they are for."""
 
-import os
-import re
 import signal
 import socket
 import subprocess
-import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +12,9 @@ import optuna
 import psutil
 import pytest
 
-from support import ROOT
 from support.browser import needs_browser
 from support.served import EXPERIMENT, add_pictures
+from support.ui import started
 from tools import screens
 from trackdl import spec
 from trackdl.apps import ui
@@ -27,34 +22,6 @@ from trackdl.apps.dashboard import only_for
 from trackdl.spec.ledger import LedgerSpec
 from trackdl.system import paths
 from trackdl.tracking import pages, runs, store
-
-
-@contextmanager
-def started(folder: Path, **settings: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
-    """Run `trackdl ui`; give the process and the addresses that it printed."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), **settings}
-    command = [sys.executable, "-m", "trackdl", "ui"]
-    process = subprocess.Popen(
-        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    try:
-        addresses = {}
-        assert process.stdout
-        said = []
-        for line in process.stdout:
-            said.append(line)
-            if found := re.match(r"(MLflow|Optuna).* (http://127\.0\.0\.1:\d+)(\S*)", line):
-                addresses[found[1]] = found[2]
-                addresses |= {"list": found[2] + found[3]} if found[3] else {}
-            if line.startswith("Ctrl-C"):
-                break
-        assert addresses, "".join(said)
-        yield process, addresses | {"said": "".join(said)}
-    finally:
-        process.kill()
-        process.wait()
-        assert process.stdout
-        process.stdout.close()
 
 
 def stopped(process: subprocess.Popen[str], number: int) -> tuple[int, list[psutil.Process]]:
