@@ -1,11 +1,17 @@
 """The page to try the models on: in a real browser, with a drawing made by the test, and asked directly."""
 
+import json
+import threading
+import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from support.browser import needs_browser
@@ -22,10 +28,13 @@ from support.served import (
     letter,
     network,
 )
+from support.stripes import learn, report
 from tools.screens import draw, opened, served
 from trackdl.apps import demo
 from trackdl.apps.demo import DemoModel
+from trackdl.apps.learnt import Images
 from trackdl.apps.serve import listening
+from trackdl.data.download.datasets import DATASETS
 from trackdl.errors import InputError
 from trackdl.serving import ServedImages, ServedTable
 
@@ -36,6 +45,33 @@ LETTERS = ("alpha", "beta", "gamma")
 
 def example(seed: int) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (28, 28), dtype=np.uint8))
+
+
+@dataclass
+class Learnt:
+    """Stands for the training images of every model: 12 examples, which are read once `gate` is open."""
+
+    reads: int = 0
+    gate: threading.Event = field(default_factory=threading.Event)
+
+    def read(self, _run_id: str, served: ServedImages, *, tested: bool) -> Images:
+        assert not tested
+        self.reads += 1
+        assert self.gate.wait(60)
+        pixels = torch.tensor(np.stack([example(seed) for seed in range(12)]))
+        if served.card.colour:
+            pixels = pixels[:, None, : served.card.size, : served.card.size].repeat(1, 3, 1, 1)
+        labels = torch.arange(12) % len(served.card.classes)
+        return Images(pixels, labels, pixels[:0], labels[:0], unseen=True)
+
+
+@pytest.fixture
+def learnt(monkeypatch: pytest.MonkeyPatch) -> Iterator[Learnt]:
+    stand_in = Learnt()
+    stand_in.gate.set()
+    monkeypatch.setattr(demo.learnt, "read", stand_in.read)
+    yield stand_in
+    stand_in.gate.set()
 
 
 def models() -> list[DemoModel]:
@@ -50,7 +86,7 @@ def models() -> list[DemoModel]:
 
 
 @pytest.fixture
-def page_at() -> Iterator[str]:
+def page_at(learnt: Learnt) -> Iterator[str]:  # noqa: ARG001
     with served(demo.build(models(), ["127.0.0.1"])) as address:
         yield address
 
@@ -233,7 +269,8 @@ def test_several_signs_are_shown_one_by_one(page_at: str) -> None:
 
 
 @needs_browser
-def test_an_example_is_answered_and_what_the_network_sees_is_shown(page_at: str) -> None:
+def test_an_example_is_answered_and_what_the_network_sees_is_shown(page_at: str, learnt: Learnt) -> None:
+    learnt.gate.clear()
     with opened() as page:
         page.goto(page_at)
         page.get_by_role("button", name="Example 2").click()
@@ -246,6 +283,12 @@ def test_an_example_is_answered_and_what_the_network_sees_is_shown(page_at: str)
         assert tones == np.asarray(example(1)).ravel().tolist()
         assert page.locator("#inside .maps canvas").count() == 10
         assert "Where it looked" in page.locator("#inside").inner_text()
+        page.get_by_text("Computing which training images are nearest").wait_for()
+        learnt.gate.set()
+        page.get_by_text("Compared with all 12 training images").wait_for()
+        assert page.locator(".near canvas").count() == 5
+        assert page.locator(".near figcaption").first.inner_text() == "1, 0", "the example was one of them"
+        assert not page.get_by_text("Computing which").count()
         assert not page.errors
 
 
@@ -261,6 +304,8 @@ def test_a_form_asks_the_model_of_a_table(page_at: str) -> None:
         assert page.get_by_role("spinbutton", name="Age").input_value() == "77"
         assert page.get_by_label("ST_Slope").locator("option").all_inner_texts() == ["Down", "Flat", "Up"]
         assert not page.locator("#paper").is_visible()
+        page.get_by_text("What the network sees").click()
+        page.get_by_text("This model takes a row of a table").wait_for()
         page.get_by_label("ST_Slope").select_option("Up")
         page.wait_for_function("(text) => document.getElementById('best').innerText !== text", arg=first)
         page.get_by_role("spinbutton", name="Age").fill("1000")
@@ -309,7 +354,7 @@ def test_the_page_is_accessible(page_at: str, scheme: str) -> None:
         draw(page, SEVEN)
         answered(page)
         page.get_by_text("What the network sees").click()
-        page.locator("#inside canvas").first.wait_for()
+        page.locator(".near canvas").first.wait_for()
         page.get_by_text("What other models answer").click()
         page.locator(".other").wait_for()
         check(page)
@@ -355,6 +400,7 @@ def look(app: Any, picture: bytes, query: str) -> tuple[int, Any]:
     return ask(app, picture, "image/png", "/look", headers=HERE, query=query)
 
 
+@pytest.mark.usefixtures("learnt")
 def test_a_request_names_its_models_and_what_it_wants_to_see() -> None:
     app = demo.build(models(), ["127.0.0.1"])
     picture = content(letter())
@@ -381,6 +427,78 @@ def test_an_example_is_what_the_network_sees() -> None:
     status, (answer,) = look(demo.build(models(), ["127.0.0.1"]), b"", "model=mnist-cnn&example=1")
     assert status == 200
     assert answer["signs"][0]["shown"] == np.asarray(example(1)).ravel().tolist()
+
+
+def nearest(app: Any, query: str, picture: bytes = b"") -> dict[str, Any]:
+    """Ask for the nearest training images until they are computed."""
+    while True:
+        status, (answer,) = look(app, picture, query)
+        assert status == 200
+        found: dict[str, Any] = answer["signs"][0]["inside"]["nearest"]
+        if "computing" not in found:
+            return found
+
+
+def test_the_nearest_training_image_of_a_training_image_is_itself(learnt: Learnt) -> None:
+    app = demo.build(models(), ["127.0.0.1"])
+    found = nearest(app, "model=mnist-cnn&example=1&inside=0")
+    first = found["images"][0]
+    assert first["distance"] == pytest.approx(0, abs=1e-4)
+    assert (first["label"], first["shown"]) == ("1", np.asarray(example(1)).ravel().tolist())
+    assert (found["compared"], found["total"], found["size"], found["synthetic"]) == (12, 12, 28, False)
+    distances = [one["distance"] for one in found["images"]]
+    assert distances == sorted(distances)
+    assert distances[1] > 1e-3
+    assert nearest(app, "model=greek-cnn&inside=0", content(letter()))["images"][0]["label"] in GREEK
+    assert learnt.reads == 2, "once for each model"
+
+
+def test_training_images_are_read_once_while_requests_are_answered(learnt: Learnt) -> None:
+    learnt.gate.clear()
+    with served(demo.build(models(), ["127.0.0.1"])) as address, ThreadPoolExecutor(4) as pool:
+
+        def ask_for(query: str) -> dict[str, Any]:
+            request = urllib.request.Request(f"{address}/look?model=mnist-cnn&{query}", b"")
+            request.add_header("content-type", "image/png")
+            with urllib.request.urlopen(request) as response:
+                sign: dict[str, Any] = json.load(response)[0]["signs"][0]
+            return sign
+
+        signs = list(pool.map(ask_for, ["example=0&inside=0", "example=1&inside=0", "example=0"] * 4))
+        assert all(sign["inside"]["nearest"] == {"computing": True} for sign in signs if "inside" in sign)
+        assert [sign["label"] for sign in signs if "inside" not in sign]
+        learnt.gate.set()
+        while "computing" in (found := ask_for("example=0&inside=0")["inside"]["nearest"]):
+            pass
+        assert found["images"][0]["label"] == "0"
+    assert learnt.reads == 1
+
+
+def test_a_registered_networks_training_images_are_found(
+    tracking: str,  # noqa: ARG001
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = report(tmp_path, monkeypatch)
+    learn(folder, {"layers": ["flatten", {"dense": 8}, "relu", {"dense": "classes"}]}, colour=True)
+    pixels = np.load(folder / "rows.npz")["x_train"]
+    picture = content(Image.fromarray(pixels[4]))
+    app = demo.build(demo.load(), ["127.0.0.1"])
+    first = nearest(app, "inside=0", picture)["images"][0]
+    assert (first["label"], first["shown"]) == ("1", pixels[4].ravel().tolist())
+    (folder / "rows.npz").unlink()
+    assert "images" in nearest(app, "inside=0", picture), "they are kept in memory"
+    gone = nearest(demo.build(demo.load(), ["127.0.0.1"]), "inside=0", picture)
+    assert "rows.npz: cannot be read (No such file or directory)" in gone["problem"]
+
+
+@pytest.mark.usefixtures("tracking")
+def test_a_data_set_that_is_not_here_is_said_and_not_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACKDL_DATA_DIR", str(tmp_path / "empty"))
+    monkeypatch.setitem(DATASETS, "mnist", replace(DATASETS["mnist"], sources=lambda: pytest.fail("mnist is fetched")))
+    add_pictures("mnist-cnn")
+    found = nearest(demo.build(demo.load(), ["127.0.0.1"]), "inside=0", content(letter()))
+    assert "the data set mnist is not on this machine" in found["problem"]
 
 
 def test_a_row_is_checked_as_by_the_server() -> None:
@@ -412,6 +530,7 @@ def test_each_model_is_shown_what_it_saw_at_its_own_size_and_colours() -> None:
 
 
 @needs_browser
+@pytest.mark.usefixtures("learnt")
 def test_the_page_paints_colours() -> None:
     with served(demo.build([DemoModel("flags", "1", "", colour_model())], ["127.0.0.1"])) as address, opened() as page:
         page.goto(address)
@@ -422,6 +541,7 @@ def test_the_page_paints_colours() -> None:
         shown = page.get_by_label("The network's input, 12×12 pixels")
         shown.wait_for()
         assert shown.evaluate("c => [c.width, c.height]") == [12, 12]
+        page.locator(".near canvas").first.wait_for()
         assert not page.errors
 
 

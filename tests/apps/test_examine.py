@@ -13,13 +13,13 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from support.served import add_heart, add_pictures, content, letter
+from support.stripes import SIDE, TRAINING, learn, report
 from trackdl import spec
 from trackdl.apps import examine, html_page
 from trackdl.cli import app as cli
 from trackdl.errors import InputError
-from trackdl.tasks import classify, table, transfer
+from trackdl.tasks import table, transfer
 
-SIDE = 12
 DEEP = [{"conv": 6, "size": 3}, "batch_norm", "relu", {"pool": 2}, {"conv": 30, "size": 3}, "relu", "average",
         {"dense": 8}, {"dropout": 0.2}, {"dense": "classes"}]  # fmt: skip
 FAMILY = {
@@ -36,7 +36,6 @@ baselines: []
 seeds: 1
 folds: 0
 """
-TRAINING = {"epochs": 1, "batch_size": 20, "optimizer": {"name": "adam", "lr": 0.01}, "seed": 1}
 
 
 @pytest.fixture(autouse=True)
@@ -48,26 +47,7 @@ def _own_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def folder(tracking: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: ARG001
     """Make an empty report."""
-    folder = tmp_path / "report"
-    folder.mkdir()
-    (folder / "report.yaml").write_text("{title: Stripes, slug: stripes}\n")
-    monkeypatch.setenv("TRACKDL_REPORT", str(folder))
-    return folder
-
-
-def learn(folder: Path, network: dict[str, Any], classes: int = 3, colour: bool = False, seed: int = 0) -> None:
-    """Train a network on stripes, whose row is their class, and register it as stripes-rows."""
-    random = np.random.default_rng(seed)
-    labels = np.arange(4 * classes) % classes
-    images = random.integers(0, 90, (len(labels), SIDE, SIDE, *([3] if colour else []))).astype(np.uint8)
-    for image, label in zip(images, labels, strict=True):
-        image[label % SIDE, label // SIDE :] += 150
-    parts = {"x_test": images[:classes], "y_test": labels[:classes], "x_train": images[classes:]}
-    np.savez(folder / "rows.npz", **parts, y_train=labels[classes:])
-    data = {"npz": "rows.npz", **({"colour": True} if colour else {})}
-    kept = {"task": "classify", "data": data, "network": network, "training": TRAINING}
-    (folder / "rows.yaml").write_text(yaml.safe_dump(kept))
-    classify.run(spec.load(folder / "rows.yaml", spec.ClassifySpec))
+    return report(tmp_path, monkeypatch)
 
 
 def run(*words: str | Path) -> Result:

@@ -22,9 +22,9 @@ import pytest
 
 from support import ROOT
 from trackdl.data.download import datasets as sources
-from trackdl.data.download.datasets import DATASETS, Dataset, fetch, read
+from trackdl.data.download.datasets import DATASETS, Dataset, fetch, read, without_fetching
 from trackdl.data.download.fetchers import File, Folder, Mirror, Source
-from trackdl.errors import InputError, TrackdlError
+from trackdl.errors import DataMissing, InputError, TrackdlError
 from trackdl.system.paths import whole_file
 
 CONTENTS = {"images": bytes(range(256)) * 40, "labels": b"0123456789" * 7, "deep/file": b"\x00" * 500}
@@ -202,6 +202,18 @@ def test_sources_are_asked_in_their_order_and_only_for_what_is_missing(
     assert first.asked == ["images", "labels", "deep/file"]
     assert second.asked == ["labels", "deep/file"]
     assert third.asked == []
+
+
+def test_nothing_is_fetched_where_that_is_not_wanted(
+    tmp_path: Path, install: Callable[..., None], serve: Callable[..., Server]
+) -> None:
+    server = serve()
+    install(Mirror(server.address))
+    with without_fetching(), pytest.raises(DataMissing, match="tiny is not on this machine"):
+        fetch("tiny", tmp_path)
+    assert not server.asked
+    assert not list(tmp_path.iterdir())
+    assert read("tiny", tmp_path) == CONTENTS
 
 
 def test_a_source_that_cannot_be_reached_is_left_at_once_for_all_files(

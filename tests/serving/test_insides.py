@@ -1,5 +1,7 @@
 """What the demo shows of a network's insides: the first convolution's maps, and each pixel's share in the answer."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from torch import nn
 
 from support.served import GREEK, card, colour_model, network
 from trackdl.serving import ServedImages
-from trackdl.serving.insides import MOST_MAPS, look_inside
+from trackdl.serving.insides import MOST_MAPS, features, look_inside
 
 
 def image(seed: int = 0) -> torch.Tensor:
@@ -53,3 +55,20 @@ def test_a_network_without_convolution_has_no_maps() -> None:
     found = look_inside(served, image())
     assert found.maps is None
     assert found.channels == 0
+
+
+def test_features_are_those_of_the_inputs_though_another_thread_uses_the_network() -> None:
+    class Slow(nn.Module):
+        """Waits until another thread has used the network."""
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            if threading.current_thread() is threading.main_thread():
+                other = threading.Thread(target=model, args=(others,))
+                other.start()
+                other.join()
+            return inputs
+
+    others = torch.ones(1, 4)
+    model = nn.Sequential(Slow(), nn.Linear(4, 2))
+    taken, _ = features(model, torch.zeros(1, 4))
+    assert taken.tolist() == [[0, 0, 0, 0]]

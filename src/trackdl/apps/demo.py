@@ -10,6 +10,7 @@ import logging
 import unicodedata
 import webbrowser
 from collections.abc import Collection, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,10 +31,13 @@ from starlette.staticfiles import StaticFiles
 from torch import Tensor
 
 from trackdl import serving
+from trackdl.apps import learnt
+from trackdl.apps.learnt import Compared
 from trackdl.apps.models import score
 from trackdl.apps.serve import listening, run
+from trackdl.data.download.datasets import without_fetching
 from trackdl.data.preprocessing.image_files import read_image
-from trackdl.errors import InputError, TrackdlError
+from trackdl.errors import InputError, TrackdlError, one_line
 from trackdl.serving import ServedImages, ServedTable
 from trackdl.serving.door import ERROR_HANDLERS, Door, http_error, read_body
 from trackdl.serving.guard import JSON, Limits, parse
@@ -48,6 +52,7 @@ PAGE = Path(__file__).with_name("page")
 MAX_BYTES = 20 * 2**20  # a phone's photograph is smaller
 UPLOAD_SECONDS = 60
 _MOST_SIGNS = 100  # on an image; `split_digits` finds fewer
+_NEAREST = 5  # training images that are shown
 _ROW = Limits(body=2**16, items=1)
 _HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:;"
@@ -62,7 +67,7 @@ _HEADERS = {
 class DemoModel:
     """A registered model on the page: the network, or the reason why it cannot be used.
 
-    `examples` are inputs that were registered with it: images, or a table's rows.
+    `examples` are inputs that were registered with it: images, or a table's rows; `run_id` is the run that trained it.
     """
 
     name: str
@@ -71,6 +76,7 @@ class DemoModel:
     served: ServedImages | ServedTable | None = None
     problem: str = ""
     examples: Sequence[Any] = ()
+    run_id: str = ""
 
 
 def load() -> list[DemoModel]:
@@ -82,14 +88,16 @@ def load() -> list[DemoModel]:
             models.append(DemoModel(model.name, "", "", problem="none of its versions is champion"))
             continue
         try:
-            with verified(find(f"models:/{model.name}/{chosen.version}")) as folder:
+            found = find(f"models:/{model.name}/{chosen.version}")
+            with verified(found) as folder:
                 served = serving.serve(folder / "data" / "model")
                 given = input_example(folder)
         except TrackdlError as error:
             log.warning("%s", error)
             models.append(DemoModel(model.name, chosen.version, score(chosen), problem=str(error)))
             continue
-        models.append(DemoModel(model.name, chosen.version, score(chosen), served, examples=_examples(served, given)))
+        examples, run_id = _examples(served, given), str(found.run_id)
+        models.append(DemoModel(model.name, chosen.version, score(chosen), served, examples=examples, run_id=run_id))
     return sorted(models, key=_order)
 
 
@@ -115,6 +123,8 @@ def build(models: list[DemoModel], hosts: list[str]) -> Starlette:
         hosts: The names that the page may be requested by, besides localhost and IP addresses.
     """
     at_once = anyio.CapacityLimiter(2)  # each may hold a large image in memory
+    beside = ThreadPoolExecutor(1)  # takes seconds, while requests are answered
+    learning: dict[str, Future[Compared]] = {}  # the training images of the models that were asked for them
 
     async def list_models(_: Request) -> Response:
         return JSONResponse([_description(model) for model in models])
@@ -137,8 +147,13 @@ def build(models: list[DemoModel], hosts: list[str]) -> Starlette:
         shown = _number(request, "example", len(asked[0].examples)) if "example" in query else None
         inside = _number(request, "inside", _MOST_SIGNS) if "inside" in query else None
         content = await read_body(request, MAX_BYTES, UPLOAD_SECONDS, "scale the image down")
+        name = asked[0].name
+        if inside is not None and name not in learning:
+            learning[name] = beside.submit(_compared, asked[0])
+        known = learning[name] if inside is not None else None
         try:
-            return JSONResponse(await anyio.to_thread.run_sync(_look, asked, content, shown, inside, limiter=at_once))
+            answers = await anyio.to_thread.run_sync(_look, asked, content, shown, inside, known, limiter=at_once)
+            return JSONResponse(answers)
         except InputError as error:
             return http_error(400, str(error))
 
@@ -223,7 +238,9 @@ def _kind(name: str) -> str:
         return ""
 
 
-def _look(models: list[DemoModel], content: bytes, shown: int | None, inside: int | None) -> list[dict[str, Any]]:
+def _look(
+    models: list[DemoModel], content: bytes, shown: int | None, inside: int | None, known: Future[Compared] | None
+) -> list[dict[str, Any]]:
     """Return each model's answers to an image file, or to an example of the first model.
 
     Args:
@@ -231,6 +248,7 @@ def _look(models: list[DemoModel], content: bytes, shown: int | None, inside: in
         content: The image file.
         shown: The number of the example, instead of a file.
         inside: The number of the sign of which the first model's insides are returned.
+        known: With `inside`, the first model's training images.
 
     Returns:
         For each model its `name`, and `problem` or `signs`: for each sign on the image the answer, and the network's
@@ -250,8 +268,9 @@ def _look(models: list[DemoModel], content: bytes, shown: int | None, inside: in
         signs = served.classify(inputs)
         for sign, pixels in zip(signs, inputs, strict=True):
             sign["shown"] = _tones(pixels * 255)
-        if first and inside is not None and inside < len(signs):
-            signs[inside]["inside"] = _inside(served, inputs[inside])
+        if first and known and inside is not None and inside < len(signs):
+            seen = inputs[inside]
+            signs[inside]["inside"] = _inside(served, seen) | {"nearest": _nearest(served, seen, known)}
         card = served.card
         answers.append({"name": model.name, "signs": signs, "size": card.size, "preprocessing": card.preprocessing})
     return answers
@@ -284,6 +303,33 @@ def _inside(served: ServedImages, pixels: Tensor) -> dict[str, Any]:
     low, high = found.maps.amin(), found.maps.amax()
     maps = (found.maps - low) / (high - low).clamp(min=1e-12) * 255
     return said | {"maps": [_tones(one.unsqueeze(0)) for one in maps], "width": maps.shape[2]}
+
+
+def _compared(model: DemoModel) -> Compared:
+    """Read a model's training images, if they are on this machine, and compute their features."""
+    served: Any = model.served  # a network of images, as `_asked` has found
+    with without_fetching():
+        images: Any = learnt.read(model.run_id, served, tested=False)
+    return learnt.compared(served, images)
+
+
+def _nearest(served: ServedImages, pixels: Tensor, known: Future[Compared]) -> dict[str, Any]:
+    """Return the training images that a network sees as most like an image; or `computing`, or a `problem`."""
+    if not known.done():
+        return {"computing": True}
+    try:
+        found = known.result()
+    except (TrackdlError, OSError) as error:
+        return {"problem": one_line(error, 400)}
+    (mine, _), *_ = learnt.batches(served, pixels.unsqueeze(0))
+    near, places = learnt.nearest(mine, [found.features], _NEAREST)
+    labels = [served.card.classes[label] for label in found.labels[places]]
+    images = [
+        {"label": label, "distance": distance, "shown": _tones(pixels)}
+        for label, distance, pixels in zip(labels, near.tolist(), found.shown[places], strict=True)
+    ]
+    said = {"compared": len(found.labels), "total": found.total, "synthetic": found.synthetic}
+    return said | {"images": images, "size": found.shown.shape[-1]}
 
 
 def _row(model: DemoModel, given: dict[str, Any]) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """`trackdl examine`: what a registered network does inside, and where it is wrong, in a run and on a page."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -18,30 +18,25 @@ from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
-from trackdl import serving, spec
+from trackdl import serving
 from trackdl.analysis.answers import judge
 from trackdl.apps import html_page
+from trackdl.apps.learnt import Images, batches, fractions, nearest, read
 from trackdl.apps.predict import load
-from trackdl.data.greek import letters as greek
-from trackdl.data.images import validation_split
 from trackdl.data.preprocessing.image_files import read_image
-from trackdl.data.tables.table import Table, load_table
+from trackdl.data.tables.table import Table
 from trackdl.errors import InputError, TrackdlError, one_line
 from trackdl.networks.build import count_parameters
 from trackdl.plots import answers as plots_answers
 from trackdl.plots import insides as plots
 from trackdl.plots.common import image_grid
 from trackdl.serving import ServedImages, ServedTable, as_pixels
-from trackdl.serving.insides import features, look_inside, trace
-from trackdl.spec import ClassifySpec, Experiment, TableSpec, TransferSpec
+from trackdl.serving.insides import look_inside, trace
 from trackdl.system.console import print_table, say, say_json
-from trackdl.system.paths import in_report, project_root
+from trackdl.system.paths import project_root
 from trackdl.tracking import runs
-from trackdl.tracking.runs import Run
-from trackdl.training import image_splits
 
 _COMMAND = "examine"
-_BATCH = 256  # examples
 _FIRST, _MISTAKES, _NEIGHBOURS = 10, 12, 8  # examples that are shown
 _EMBEDDED, _TSNE_STEPS = 1_000, 500  # test images that t-SNE places, which takes seconds
 _ROWS, _REPEATS, _DEPENDENCES = 1_000, 10, 6  # of a table: rows, shuffles of each column, columns drawn
@@ -80,22 +75,6 @@ class Examination:
         return f"{right}: {share:.2%}, 95 % interval {low:.2%} to {high:.2%}"
 
 
-@dataclass(frozen=True, eq=False)
-class Images:
-    """What a network learnt from and is tested on; images are bytes, or fractions as `ServedImages.to_input` has them.
-
-    `unseen` says whether it is tested on other images than those that it learnt from; `synthetic`, whether they are the
-    letters drawn from fonts that stand for the report's where those cannot be had.
-    """
-
-    learnt: Tensor
-    learnt_labels: Tensor
-    tested: Tensor
-    labels: Tensor
-    unseen: bool
-    synthetic: bool = False
-
-
 def examine(uri: str, file: str | None) -> Examination:
     """Look inside a registered network.
 
@@ -115,7 +94,7 @@ def examine(uri: str, file: str | None) -> Examination:
     _add_layers(made, served)
     data: Images | Table | None = None
     try:
-        data = _data(found.run_id, served)
+        data = read(found.run_id, served)
     except (TrackdlError, OSError) as error:
         made.notes.append(f"The data that it was trained on cannot be shown: {one_line(error, 400)}.")
     if isinstance(served, ServedImages):
@@ -133,46 +112,6 @@ def _pixels(served: ServedImages | ServedTable, name: str, file: str) -> Tensor:
         return served.to_input(image)
     except InputError as error:
         raise InputError(f"{file}: {error}") from error
-
-
-def _data(run_id: str, served: ServedImages | ServedTable) -> Images | Table:
-    """Return the data that a version was trained and tested on, by the experiment that its run logged.
-
-    Raises:
-        InputError: There is no such experiment, or the data are gone or others now.
-        TrackdlError: They cannot be fetched.
-    """
-    with runs.download(f"runs:/{run_id}/experiment.yaml") as path:
-        experiment = spec.logged(path.read_text(encoding="utf-8"), f"run {run_id}'s experiment")
-    data, classes, digest = _read(experiment, served)
-    before = Run(run_id).info.data.tags.get("trackdl.data_digest", digest)
-    if digest != before or list(classes) != served.card.classes:
-        raise InputError("they are here, but have changed since: their digest or their classes are others")
-    return data
-
-
-def _read(experiment: Experiment, served: ServedImages | ServedTable) -> tuple[Images | Table, Sequence[str], str]:
-    """Return an experiment's data, their classes and their digest."""
-    if isinstance(experiment, TableSpec) and isinstance(served, ServedTable):
-        table = load_table(experiment.data, experiment.training.seed)
-        return table, table.schema.classes, table.digest
-    if isinstance(experiment, ClassifySpec) and isinstance(served, ServedImages):
-        splits = image_splits.split_images(experiment.data, torch.float32)
-        images = image_splits.apart(experiment.data, splits)[0].images
-        learn, _ = validation_split(len(images.train_labels), experiment.data.validation, experiment.data.split_seed)
-        learnt = images.train_images[learn], images.train_labels[learn]
-        return Images(*learnt, images.test_images, images.test_labels, unseen=True), images.classes, images.digest
-    if isinstance(experiment, TransferSpec) and isinstance(served, ServedImages):
-        data, colour, prepare = experiment.data, served.card.colour, served.to_input
-        folders = [in_report(folder) for folder in (data.folder, data.test_folder) if folder]
-        of_folders = greek.read_folders(folders, data.rename, prepare, colour=colour) if folders else []
-        letters = of_folders[0] if data.folder else greek.load_letters(prepare=prepare, colour=colour)
-        letters, unseen, _ = greek.apart(letters, of_folders[-1] if data.test_folder else None)
-        learnt, tested = ((one.inputs, one.labels) for one in (letters, unseen or letters))
-        synthetic = letters.origin == "synthetic"
-        drawn = Images(*learnt, *tested, unseen=unseen is not None, synthetic=synthetic)
-        return drawn, letters.classes, letters.digest
-    raise InputError(f"its run is of the kind {experiment.task}, which has no data for such a model")
 
 
 def _add_layers(made: Examination, served: ServedImages | ServedTable) -> None:
@@ -244,23 +183,11 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return found
 
 
-def _batches(served: ServedImages, images: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield what the head takes, and the outputs, batch by batch."""
-    for batch in torch.split(images, _BATCH):
-        yield features(served.model, served.card.normalise(_fractions(batch)))
-
-
-def _fractions(images: Tensor) -> Tensor:
-    """Return images as `ServedImages.to_input` has them."""
-    scaled = images / 255 if images.dtype == torch.uint8 else images
-    return scaled if scaled.ndim == 4 else scaled.unsqueeze(1)
-
-
 def _of_images(
     made: Examination, served: ServedImages, data: Images | None, pixels: Tensor | None, file: str | None
 ) -> None:
     if data:
-        outputs = torch.cat([each for _, each in _batches(served, data.tested)])
+        outputs = torch.cat([each for _, each in batches(served, data.tested)])
         probabilities = outputs.double().softmax(dim=1).numpy()
         made.unseen = data.unseen
         if data.synthetic:
@@ -270,7 +197,7 @@ def _of_images(
         tested = "test images" if data.unseen else "images that it learnt from"
         _judge(made, probabilities, data.labels.numpy(), served.card.classes, tested)
         _add_examples(made, served.card.classes, data, outputs, probabilities)
-        pixels = _fractions(data.tested[:1])[0] if pixels is None else pixels
+        pixels = fractions(data.tested[:1])[0] if pixels is None else pixels
     if pixels is None:
         made.notes.append("So there is no image to look at: --image FILE gives one.")
         return
@@ -297,7 +224,7 @@ def _add_examples(
     first = rows(range(min(_FIRST, len(labels))))
     captions = [f"{row['answer']}\n(is {row['truth']})" for row in first]
     wrong = np.flatnonzero(predicted != labels)
-    pictures = as_pixels(_fractions(data.tested[: len(first)]))
+    pictures = as_pixels(fractions(data.tested[: len(first)]))
     made.parts["first"] = image_grid(pictures, captions, "The first examples", min(5, len(first)), wrong)
     for row, values in zip(first, outputs.tolist(), strict=False):
         row |= {f"output {name}": round(value, 2) + 0.0 for name, value in zip(classes, values, strict=True)}
@@ -308,7 +235,7 @@ def _add_examples(
         made.numbers[kind] = rows(places)
         said = [(row["truth"], row["answer"], row["probability"]) for row in made.numbers[kind]]
         if said:
-            pictures = as_pixels(_fractions(data.tested[places]))
+            pictures = as_pixels(fractions(data.tested[places]))
             made.parts[kind] = plots_answers.mistakes(pictures, said, title)
     if not len(wrong):
         made.notes.append("It makes no mistake with them, so none is shown.")
@@ -350,17 +277,14 @@ def _add_image(made: Examination, served: ServedImages, pixels: Tensor, name: st
 
 def _add_neighbours(made: Examination, served: ServedImages, data: Images, pixels: Tensor, *, itself: bool) -> None:
     """Add the training images that the network sees as most like an image; `itself` is the first of them."""
-    mine, _ = features(served.model, served.card.normalise(pixels.unsqueeze(0)))
-    distances = torch.cat([(each - mine).norm(dim=1) for each, _ in _batches(served, data.learnt)])
-    if itself:
-        distances[0] = torch.inf
-    near, places = distances.topk(min(_NEIGHBOURS, len(distances) - itself), largest=False)
+    (mine, _), *_ = batches(served, pixels.unsqueeze(0))
+    near, places = nearest(mine, (each for each, _ in batches(served, data.learnt)), _NEIGHBOURS, itself=itself)
     labels = [served.card.classes[label] for label in data.learnt_labels[places]]
     made.numbers["image"]["neighbours"] = [
         {"training_image": place + 1, "class": label, "distance": distance}
         for place, label, distance in zip(places.tolist(), labels, near.tolist(), strict=True)
     ]
-    pictures = as_pixels(torch.cat([pixels.unsqueeze(0), _fractions(data.learnt[places])]))
+    pictures = as_pixels(torch.cat([pixels.unsqueeze(0), fractions(data.learnt[places])]))
     captions = ["the image", *(f"{label}, {distance:.2g}" for label, distance in zip(labels, near, strict=True))]
     title = "The image, and the training images that are most like it"
     made.parts["neighbours"] = image_grid(pictures, captions, title, min(len(pictures), 5))
@@ -369,7 +293,7 @@ def _add_neighbours(made: Examination, served: ServedImages, data: Images, pixel
 def _add_embedding(made: Examination, served: ServedImages, data: Images) -> None:
     """Add test images as points, placed by what the head takes of them."""
     places = torch.randperm(len(data.labels), generator=torch.Generator().manual_seed(0))[:_EMBEDDED]
-    taken = torch.cat([each for each, _ in _batches(served, data.tested[places])]).numpy()
+    taken = torch.cat([each for each, _ in batches(served, data.tested[places])]).numpy()
     if min(taken.shape) < 3 or not np.ptp(taken, axis=0).any():
         made.notes.append("There are too few images, or too few values before the head, to place the images by them.")
         return

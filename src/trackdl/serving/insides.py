@@ -71,8 +71,8 @@ def look_inside(served: ServedImages, pixels: Tensor) -> Insides:
         (gradients,) = torch.autograd.grad((outputs[:, best] - outputs[:, second]).sum(), inputs)
     shares = ((pixels - blank) * gradients.mean(dim=0)).sum(dim=0)
     channels = 0 if maps is None else len(maps)
-    shown = None if maps is None else _reduced(maps[:MOST_MAPS])
-    return Insides(shown, channels, _reduced(shares.unsqueeze(0))[0], served.card.classes[second])
+    shown = None if maps is None else reduced(maps[:MOST_MAPS])
+    return Insides(shown, channels, reduced(shares.unsqueeze(0))[0], served.card.classes[second])
 
 
 def trace(model: nn.Module, inputs: Tensor) -> tuple[list[Step], Tensor]:
@@ -102,14 +102,21 @@ def trace(model: nn.Module, inputs: Tensor) -> tuple[list[Step], Tensor]:
 def features(model: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
     """Return what a network's head, its last linear layer, takes for a batch, [n, width], and the outputs."""
     found: list[Tensor] = []
+    here = threading.get_ident()  # other threads use the model meanwhile
+
+    def keep(_layer: nn.Module, given: tuple[Tensor, ...]) -> None:
+        if threading.get_ident() == here:
+            found.append(given[0])
+
     head = [layer for layer in model.modules() if isinstance(layer, nn.Linear)][-1]
-    with head.register_forward_pre_hook(lambda _layer, given: found.append(given[0])), torch.inference_mode():
+    with head.register_forward_pre_hook(keep), torch.inference_mode():
         outputs: Tensor = model(inputs)
     return found[0], outputs
 
 
-def _reduced(maps: Tensor) -> Tensor:
-    height, width = maps.shape[1:]
+def reduced(maps: Tensor) -> Tensor:
+    """Return maps or images, [..., height, width], averaged down to what a page shows."""
+    height, width = maps.shape[-2:]
     if max(height, width) <= _SIDE:
         return maps
     return functional.adaptive_avg_pool2d(maps, (min(height, _SIDE), min(width, _SIDE)))

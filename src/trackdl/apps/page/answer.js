@@ -93,5 +93,17 @@ export function insides(sign, answer) {
     const count = inside.maps.length < inside.channels ? `${inside.maps.length} of ${inside.channels}` : "all";
     made.push(figure(`What its first convolution makes of it: ${count === "all" ? `its ${inside.channels}` : count} maps, light where a filter responds strongly.`, maps));
   }
-  return made;
+  return [...made, neighbours(inside.nearest)];
+}
+
+function neighbours({ computing, problem, images, size, compared, total, synthetic }) {
+  if (computing) return make("p", "Computing which training images are nearest: the first time, this takes some seconds.", "note");
+  if (problem) return make("p", `The nearest training images cannot be shown: ${problem}.`, "note");
+  const near = make("div", undefined, "near");
+  for (const [index, one] of images.entries()) {
+    near.append(figure(`${one.label}, ${Number(one.distance.toFixed(2))}`, input(one, size, `Training image ${index + 1}: ${one.label}`)));
+  }
+  const of = compared < total ? `${compared.toLocaleString("en")} of the ${total.toLocaleString("en")} training images, drawn at random` : `all ${total.toLocaleString("en")} training images`;
+  const drawn = synthetic ? " These are SYNTHETIC: letters drawn from fonts." : "";
+  return figure(`The nearest training images: those for which the last layer takes almost the same values, with their class and distance. Compared with ${of}.${drawn}`, near);
 }

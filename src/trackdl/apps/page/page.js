@@ -7,6 +7,8 @@ const [chooser, form, message, spoken, file, examples] = ["model", "row", "messa
 const [inside, others] = ["inside", "others"].map(at);
 const GONE = "The demo does not answer. Is `trackdl demo` still running?";
 const PAUSE = 100; // milliseconds between two requests while one draws
+const COMPUTING = 1000; // until it is asked again whether something is computed
+const ROWS = "This model takes a row of a table, not an image: it has no maps, and no training images are compared with the row.";
 let models = [];
 let model = null; // the chosen one
 let given = null; // an image file, or the number of an example, that is asked about instead of the drawing
@@ -16,6 +18,7 @@ let busy = false; // one request at a time; `again` asks for another after it
 let again = false;
 let asked = 0; // goes up when the answer on its way is no longer wanted
 let timer = null;
+let later = null;
 
 function say(text, wrong = true) {
   message.textContent = text;
@@ -85,9 +88,12 @@ function show() {
   showSigns(first);
   const best = first.signs?.[sign];
   at("best").replaceChildren(...(best ? [prediction(best), bars(best)] : [make("p", invitation(), "idle")]));
-  inside.hidden = !best?.shown;
+  inside.hidden = !best;
   others.hidden = !best?.shown || !rivals().length;
   if (best?.inside) inside.lastElementChild.replaceChildren(...insides(best, first));
+  if (model.columns) inside.lastElementChild.replaceChildren(make("p", ROWS, "note"));
+  clearTimeout(later);
+  if (best?.inside?.nearest.computing) later = setTimeout(() => inside.open && askSoon(), COMPUTING);
   others.lastElementChild.replaceChildren(...rest.map(showOther));
   const text = (first.signs ?? []).map((one) => `${one.label}, ${likelihood(one)}${one.unfamiliar ? ", unfamiliar" : ""}`).join("; ");
   if (!paper.isDrawing() && !again && spoken.textContent !== text) spoken.textContent = text;
