@@ -105,5 +105,5 @@ function neighbours({ computing, problem, images, size, compared, total, synthet
   }
   const of = compared < total ? `${compared.toLocaleString("en")} of the ${total.toLocaleString("en")} training images, drawn at random` : `all ${total.toLocaleString("en")} training images`;
   const drawn = synthetic ? " These are SYNTHETIC: letters drawn from fonts." : "";
-  return figure(`The nearest training images: those for which the last layer takes almost the same values, with their class and distance. Compared with ${of}.${drawn}`, near);
+  return figure(`The nearest training images: those for which the last layer takes the most similar values, with their class and distance. Compared with ${of}.${drawn}`, near);
 }
