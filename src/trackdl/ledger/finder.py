@@ -244,7 +244,8 @@ class Finder:
         return [SeedRun(newest[seed], seed) for seed in consecutive]
 
     def _is_by_the_code(self, run: Record, training: str) -> bool:
-        return run.tags.get("trackdl.code_digest") == self.digests.code(training, run.tags["trackdl.kind"], run.params)
+        kind = run.tags.get("trackdl.kind", run.tags["trackdl.task"])
+        return run.tags.get("trackdl.code_digest") == self.digests.code(training, kind, run.params)
 
     def _newest(
         self, experiment: Experiment | TrainedSpec, tags: Mapping[str, str], changes: str = "{}"

@@ -358,6 +358,7 @@ FORMULAS: dict[str, Formula] = {
     "measure of a class, of a seed's rows": lambda files, select, seed: _of_class(
         select, files[1], *_row_labels(files[0], seed)
     ),
+    "broadcast loss by rows": lambda files, _, seed: _broadcast_loss(files[0], seed),
 }
 
 CurveFormula = Callable[[Sequence[bytes], int, Sequence[Place]], ComputedCurve]

@@ -30,7 +30,7 @@ METRICS = {
 }
 F1 = "macro F1"
 CLASSES = "classes.json"  # the names, in the order of the outputs
-_LOGGED = {"seconds": "fit_seconds", "parameters": "parameters"}
+_LOGGED = {"fit_seconds": "fit_seconds", "seconds": "fit_seconds", "parameters": "parameters"}
 _OF_CLASS = re.compile(rf"(?P<outputs>\w+)_(?P<measure>{'|'.join(OF_CLASS)})\[(?P<classes>.+)\]")
 # A metric that a run has logged, read as if it were an artifact: what no artifact keeps.
 LOGGED = "logged/"

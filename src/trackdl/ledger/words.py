@@ -17,6 +17,7 @@ METRICS = {
     "best_test_accuracy": "test accuracy of the weights kept",
     "batch_loss": "loss of the last batch",
     "batch_losses": "loss per batch",
+    "fit_seconds": "seconds of training",
     "rank_of_choice": "rank of the \u201cbest\u201d among the grid's networks",
     "failed_fits": "fits of the report's grid search that failed",
     "networks": "configurations of the report's grid that are networks",
