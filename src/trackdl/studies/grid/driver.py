@@ -59,7 +59,6 @@ class GridDriver(Driver):
 
     def keep(self, cell: Cell, fold: int, outcome: FoldResult | Failed | Lost) -> str:
         """Store a fold's outcome, and return a short text about it."""
-        self.studio.deliver()
         now = time.monotonic()
         cell.study.add_active(now - self.counted)
         self.counted = now
@@ -70,6 +69,7 @@ class GridDriver(Driver):
         result = outcome.as_json()
         cell.study.keep_fold(cell.trial, fold, result)
         self._log_fold(cell.run, fold, result)
+        self.studio.deliver()  # not before: an interruption while a run is closed would lose the fold
         if len(fold_results(cell.trial)) == self.experiment.fits:
             self._draw(cell)
         accuracy = outcome.history[f"{self.experiment.part}_accuracy"][-1]

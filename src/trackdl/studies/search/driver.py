@@ -64,6 +64,8 @@ class SearchDriver(Driver):
 
     def next_task(self) -> tuple[_Open, SegmentTask] | None:
         """Return the next epoch to train: of an open trial, else of a new one, until the time is up."""
+        # Not in `keep`: an interruption while a run is closed would lose the epoch that was just trained.
+        self.studio.deliver()
         if self.deadline and monotonic() > self.deadline:
             return None
         while not self.ready:
@@ -100,7 +102,6 @@ class SearchDriver(Driver):
             DataMissing, OSError: The machine is at fault, not the trial, which stays open.
         """
         trial = opened.trial
-        self.studio.deliver()
         if isinstance(outcome, Failed) and isinstance(outcome.error, DataMissing | OSError):
             raise outcome.error  # every other trial would fail too
         if isinstance(outcome, Failed | Lost):
