@@ -35,24 +35,25 @@ e.g. `--set training.optimizer.lr=0.01`. [Your own report](reports.md) has an ex
 LAYERS = """\
 ## Layers
 
-A network's `layers`. A number may be a named value of `with` (`filters`, `2*filters`, `filters/2`); sides and strides
-are in pixels.
+A network's `layers`, of which the last is `{dense: classes}`. Wherever a number is expected you may write a name of
+`with`, `K*NAME`, or `NAME/K`, which is rounded down but for shares. Sizes, strides and paddings are in pixels.
 """
 LAYER_MEANINGS = {
     "flatten": "Puts an image's numbers in a row, which `dense` takes.",
-    "average": "The mean of each channel over the whole image.",
-    "batch_norm": "Normalises each channel over the batch (Ioffe and Szegedy, 2015).",
-    "conv: K": "A convolution with K filters of `size`×`size`; with `fixed: gabor` they are a bank of Gabor filters "
-    "that is not trained.",
+    "average": "Global average pooling: the mean of each channel, a row of numbers which `dense` takes.",
+    "batch_norm": "Normalises each channel, or each number of a row, over the batch (Ioffe and Szegedy, 2015).",
+    "conv: K": "A convolution with K filters of `size`×`size`. `padding` is `none`, `same` or up to 64 on each side. "
+    "With `fixed: gabor` the filters are a bank of Gabor filters that is not trained.",
     "pool: K": "The maximum of each window of K×K; by default windows do not overlap.",
     "average: K": "The mean of each window of K×K; by default windows do not overlap.",
     "dropout: P": "Drops this share of numbers while training.",
     "dropout_maps: P": "Drops this share of whole channels while training.",
-    "dense: K": "A linear layer with K outputs, or as many as there are `classes`.",
-    "squeeze_excite: K": "Weighs the channels by two linear layers with a Kth of them in between (Hu et al., 2018).",
-    "residual: [LAYERS]": "Adds what these layers make to their input (He et al., 2016), fitted by a 1×1 convolution "
-    "without bias where channels or side differ.",
-    "repeat: K": "The list `layers`, K times.",
+    "dense: K": "A linear layer with K outputs; `dense: classes` has one for each class.",
+    "squeeze_excite: K": "Squeeze-and-excitation (Hu et al., 2018): multiplies each channel by a weight between 0 and "
+    "1, computed from all channels' means by two linear layers with a Kth of the channels in between.",
+    "residual: [LAYERS]": "The sum of its input and of what these layers make of it (He et al., 2016). If channels or "
+    "side differ, the input passes through a 1×1 convolution with the stride that fits, without bias.",
+    "repeat: K": "The list `layers`, K times, each with its own weights.",
 }
 
 

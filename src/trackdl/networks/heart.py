@@ -9,7 +9,7 @@ from trackdl.networks.fashion import ACTIVATIONS
 
 
 class HeartNet(nn.Module):
-    """Linear layers of any widths with an activation in between; the seed's report's Task 4 network by default.
+    """Linear layers of any widths with an activation in between; the project's report's Task 4 network by default.
 
     `layers` prints the way reports print their networks.
 

@@ -27,7 +27,7 @@ class GreekData(Strict):
     """The images of a transfer. Every image is also predicted by a network that was not trained on it.
 
     Attributes:
-        dataset: The seed report's 27 letters.
+        dataset: The project's report's 27 letters.
         preprocessing: Makes an image like those that the source was trained on: `report` and `mnist` make digits of
             letters; by default it is the source's own.
         rename: New names of classes.

@@ -77,7 +77,7 @@ class GridSpec(Named):
         group: A dimension whose values differ in how much their scores err: errors are estimated for each by itself.
         choice: The cell that the report chose: its values, or `first`.
         choice_words: What that cell is called.
-        faults: Repeat the seed's grid search with the fault by which all of its fits failed.
+        faults: Repeat the project's report's grid search with the fault by which all of its fits failed.
         timing: How training is timed.
         fresh_seeds: How many new seeds train the best cell, and the choice, for the test.
         margin: Two cells that differ by less, in percentage points of accuracy, count as equal in practice.

@@ -139,7 +139,7 @@ class _Family(_Network):
 
 
 class DigitNetwork(_Family):
-    """The seed report's MNIST network for 28×28 grey images: two 5×5 convolutions and two linear layers."""
+    """The MNIST network of the project's report for 28×28 grey images: two 5×5 convolutions, two linear layers."""
 
     family: Literal["digit"]
 
@@ -155,7 +155,7 @@ class DigitNetwork(_Family):
 
 
 class ConvNetwork(_Family):
-    """Convolutions of one kind, pooling, and one or two linear layers: the seed report's Task 2, and keys of ours.
+    """Convolutions of one kind, pooling, one or two linear layers: Task 2 of the project's report, and keys of ours.
 
     Attributes:
         conv_layers: How many convolutions.
@@ -168,7 +168,7 @@ class ConvNetwork(_Family):
         pool_size: The pooling's side and stride, pixels.
         activation: What follows each layer but the last.
         padding: "none"; "same": each convolution keeps the image's size; or pixels on each side. "same" is the default
-            because models that were registered before the seed report's padding was known were built so.
+            because models that were registered before that report's padding was known were built so.
         batch_norm: Normalise each convolution's result over the batch (Ioffe and Szegedy, 2015), after the pooling.
         widths: "same": all convolutions have `filters`; "double": twice as many after each pooling.
         convs_per_pool: How many convolutions precede each pooling.

@@ -60,7 +60,7 @@ class TableData(Strict):
     the report's folder.
 
     Attributes:
-        dataset: The seed report's table; `csv` may then be another table of the same columns.
+        dataset: The project's report's table; `csv` may then be another table of the same columns.
         sklearn: One of scikit-learn's tables.
         csv: A file.
         target: The column to predict.
@@ -175,8 +175,8 @@ class TableProtocol(Strict):
     Attributes:
         inputs: How a row becomes a network's input.
         loss: `mse` and `bce` train a single output, for two classes; `cross_entropy` one for each class.
-        faults: Repeat the seed report's faults, on its own data set only: the loss is broadcast over the batch, and the
-            class is an argmax over one column.
+        faults: Repeat the faults of the project's report, on its own data set only: the loss is broadcast over the
+            batch, and the class is an argmax over one column.
         optimizer: Instead of the training's.
         batch_size: Instead of the training's.
         shuffle: Instead of the training's.
