@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -431,12 +432,14 @@ def test_an_example_is_what_the_network_sees() -> None:
 
 def nearest(app: Any, query: str, picture: bytes = b"") -> dict[str, Any]:
     """Ask for the nearest training images until they are computed."""
-    while True:
+    for _ in range(600):
         status, (answer,) = look(app, picture, query)
         assert status == 200
         found: dict[str, Any] = answer["signs"][0]["inside"]["nearest"]
         if "computing" not in found:
             return found
+        time.sleep(0.1)
+    pytest.fail("they are computed for a minute")
 
 
 def test_the_nearest_training_image_of_a_training_image_is_itself(learnt: Learnt) -> None:
@@ -451,6 +454,23 @@ def test_the_nearest_training_image_of_a_training_image_is_itself(learnt: Learnt
     assert distances[1] > 1e-3
     assert nearest(app, "model=greek-cnn&inside=0", content(letter()))["images"][0]["label"] in GREEK
     assert learnt.reads == 2, "once for each model"
+
+
+def test_an_error_beside_leaves_the_other_insides(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "_compared", lambda model: {}[model.name])
+    app = demo.build(models(), ["127.0.0.1"])
+    assert (
+        "After a restart, `trackdl demo` tries again" in nearest(app, "model=mnist-cnn&example=1&inside=0")["problem"]
+    )
+    status, (answer,) = look(app, b"", "model=mnist-cnn&example=1&inside=0")
+    assert status == 200
+    assert answer["signs"][0]["inside"]["maps"]
+
+
+def test_other_machines_see_no_training_image(learnt: Learnt) -> None:
+    app = demo.build(models(), ["0.0.0.0"], shows_training=False)
+    assert "private" in nearest(app, "model=mnist-cnn&example=1&inside=0")["problem"]
+    assert learnt.reads == 0
 
 
 def test_training_images_are_read_once_while_requests_are_answered(learnt: Learnt) -> None:
@@ -469,7 +489,7 @@ def test_training_images_are_read_once_while_requests_are_answered(learnt: Learn
         assert [sign["label"] for sign in signs if "inside" not in sign]
         learnt.gate.set()
         while "computing" in (found := ask_for("example=0&inside=0")["inside"]["nearest"]):
-            pass
+            time.sleep(0.1)
         assert found["images"][0]["label"] == "0"
     assert learnt.reads == 1
 

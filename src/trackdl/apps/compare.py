@@ -39,7 +39,7 @@ _VARIED = {*_ASIDE, "data.split_seed"}  # between the seeds of one experiment
 
 @dataclass(frozen=True)
 class Side:
-    """One of the runs that are compared: a run, or one whose child runs differ in the seed only, with these."""
+    """One of the runs that are compared: a run, or one whose child runs differ in their seeds only, with these."""
 
     name: str
     run: StoredRun
@@ -128,7 +128,8 @@ def compare(names: Sequence[str]) -> Comparison:
         Side(plain(label if labels.count(label) == 1 else f"{label} ({run.info.run_id[:8]})"), run, _seeds(run, known))
         for run, label in zip(found, labels, strict=True)
     ]
-    keys = sorted({key for side in sides for key in side.settings} - _ASIDE)
+    aside = _VARIED if any(len(side.seeds) > 1 for side in sides) else _ASIDE
+    keys = sorted({key for side in sides for key in side.settings} - aside)
     settings = {key: [side.settings.get(key) for side in sides] for key in keys}
     seeds = [
         ", ".join(sorted((one.data.params.get(_SEED, "-") for one in side.seeds), key=_in_order))

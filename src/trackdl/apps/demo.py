@@ -10,9 +10,10 @@ import logging
 import unicodedata
 import webbrowser
 from collections.abc import Collection, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock, Thread
 from typing import Any
 
 import anyio
@@ -34,7 +35,7 @@ from trackdl import serving
 from trackdl.apps import learnt
 from trackdl.apps.learnt import Compared
 from trackdl.apps.models import score
-from trackdl.apps.serve import listening, run
+from trackdl.apps.serve import LOCAL, listening, run
 from trackdl.data.download.datasets import without_fetching
 from trackdl.data.preprocessing.image_files import read_image
 from trackdl.errors import InputError, TrackdlError, one_line
@@ -115,15 +116,16 @@ def _order(model: DemoModel) -> tuple[bool, bool, bool, str]:
     return model.served is None, table, photographs, model.name
 
 
-def build(models: list[DemoModel], hosts: list[str]) -> Starlette:
+def build(models: list[DemoModel], hosts: list[str], *, shows_training: bool = True) -> Starlette:
     """Return the page's application.
 
     Args:
         models: The models on the page.
         hosts: The names that the page may be requested by, besides localhost and IP addresses.
+        shows_training: Whether visitors may see training images, the nearest ones to theirs.
     """
     at_once = anyio.CapacityLimiter(2)  # each may hold a large image in memory
-    beside = ThreadPoolExecutor(1)  # takes seconds, while requests are answered
+    one_by_one = Lock()
     learning: dict[str, Future[Compared]] = {}  # the training images of the models that were asked for them
 
     async def list_models(_: Request) -> Response:
@@ -148,9 +150,9 @@ def build(models: list[DemoModel], hosts: list[str]) -> Starlette:
         inside = _number(request, "inside", _MOST_SIGNS) if "inside" in query else None
         content = await read_body(request, MAX_BYTES, UPLOAD_SECONDS, "scale the image down")
         name = asked[0].name
-        if inside is not None and name not in learning:
-            learning[name] = beside.submit(_compared, asked[0])
-        known = learning[name] if inside is not None else None
+        if inside is not None and shows_training and name not in learning:
+            learning[name] = _beside(asked[0], one_by_one)
+        known = learning.get(name) if inside is not None else None
         try:
             answers = await anyio.to_thread.run_sync(_look, asked, content, shown, inside, known, limiter=at_once)
             return JSONResponse(answers)
@@ -268,7 +270,7 @@ def _look(
         signs = served.classify(inputs)
         for sign, pixels in zip(signs, inputs, strict=True):
             sign["shown"] = _tones(pixels * 255)
-        if first and known and inside is not None and inside < len(signs):
+        if first and inside is not None and inside < len(signs):
             seen = inputs[inside]
             signs[inside]["inside"] = _inside(served, seen) | {"nearest": _nearest(served, seen, known)}
         card = served.card
@@ -305,6 +307,22 @@ def _inside(served: ServedImages, pixels: Tensor) -> dict[str, Any]:
     return said | {"maps": [_tones(one.unsqueeze(0)) for one in maps], "width": maps.shape[2]}
 
 
+def _beside(model: DemoModel, one_by_one: Lock) -> Future[Compared]:
+    """Compute a model's `Compared` while requests are answered, by a thread that does not keep the command alive."""
+    found: Future[Compared] = Future()
+
+    def work() -> None:
+        try:
+            with one_by_one:
+                found.set_result(_compared(model))
+        except Exception as error:
+            log.warning("%s: its training images cannot be shown: %s", model.name, one_line(error, 400))
+            found.set_exception(error)
+
+    Thread(target=work, daemon=True).start()
+    return found
+
+
 def _compared(model: DemoModel) -> Compared:
     """Read a model's training images, if they are on this machine, and compute their features."""
     served: Any = model.served  # a network of images, as `_asked` has found
@@ -313,14 +331,16 @@ def _compared(model: DemoModel) -> Compared:
     return learnt.compared(served, images)
 
 
-def _nearest(served: ServedImages, pixels: Tensor, known: Future[Compared]) -> dict[str, Any]:
+def _nearest(served: ServedImages, pixels: Tensor, known: Future[Compared] | None) -> dict[str, Any]:
     """Return the training images that a network sees as most like an image; or `computing`, or a `problem`."""
+    if not known:
+        return {"problem": "other machines may ask this page, and training images may be private"}
     if not known.done():
         return {"computing": True}
-    try:
-        found = known.result()
-    except (TrackdlError, OSError) as error:
-        return {"problem": one_line(error, 400)}
+    if error := known.exception():
+        # It is not tried again at each stroke.
+        return {"problem": f"{one_line(error, 400).rstrip('.')}. After a restart, `trackdl demo` tries again"}
+    found = known.result()
     (mine, _), *_ = learnt.batches(served, pixels.unsqueeze(0))
     near, places = learnt.nearest(mine, [found.features], _NEAREST)
     labels = [served.card.classes[label] for label in found.labels[places]]
@@ -351,7 +371,7 @@ def serve(host: str, port: int, hosts: Collection[str] = (), *, browse: bool = F
         InputError: The port is taken, or the host is not an address of this machine.
     """
     models = load()
-    app = build(models, [host, *hosts])
+    app = build(models, [host, *hosts], shows_training=host in LOCAL)
     with listening(host, port) as (listener, address):
         names = ", ".join(f"{model.name} version {model.version}" for model in models if model.served)
         say(f"{names or 'No model is registered yet'}: try it at {address}; Ctrl-C stops it")

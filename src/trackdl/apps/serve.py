@@ -23,7 +23,7 @@ from trackdl.tracking.store import translate_errors
 
 log = logging.getLogger(__name__)
 
-_LOCAL = ("127.0.0.1", "localhost", "::1")
+LOCAL = ("127.0.0.1", "localhost", "::1")
 _CONNECTIONS = 200  # open ones: fewer than the files that a process may open anywhere (macOS: 256)
 _PATIENCE = 10  # seconds in which the head of a request must arrive, the first or the next one
 _CHAMPION_AGE = 10  # seconds: how often the registry is asked which version is champion
@@ -173,7 +173,7 @@ def listening(host: str, port: int) -> Iterator[tuple[socket.socket, str]]:
         except OSError as error:
             raise InputError(f"cannot listen at {host}, port {port}: {error.strerror}. Give another --port") from error
         listener.listen(128)
-        if host not in _LOCAL:
+        if host not in LOCAL:
             log.warning("%s can be reached from other machines, without a password", host)
         shown = f"[{host}]" if ":" in host else host
         yield listener, f"http://{shown}:{listener.getsockname()[1]}"

@@ -101,7 +101,8 @@ class Run:
     ) -> None:
         """Log one value for each metric, optionally of the LoggedModel `model_id` on `dataset`.
 
-        Accuracies are logged first: MLflow's comparison of runs begins with the metric that was.
+        The accuracies of tests and validation are logged first: MLflow's comparison of runs begins with the metric
+        that was.
         """
         on = {"dataset_name": dataset.name, "dataset_digest": dataset.digest} if dataset else {}
         points = ((key, step, values[key]) for key in pages.headlines_first(values))

@@ -101,9 +101,9 @@ function neighbours({ computing, problem, images, size, compared, total, synthet
   if (problem) return make("p", `The nearest training images cannot be shown: ${problem}.`, "note");
   const near = make("div", undefined, "near");
   for (const [index, one] of images.entries()) {
-    near.append(figure(`${one.label}, ${Number(one.distance.toFixed(2))}`, input(one, size, `Training image ${index + 1}: ${one.label}`)));
+    near.append(figure(`${one.label}, ${Number((one.distance < 1e-5 ? 0 : one.distance).toPrecision(3))}`, input(one, size, `Training image ${index + 1}: ${one.label}`)));
   }
   const of = compared < total ? `${compared.toLocaleString("en")} of the ${total.toLocaleString("en")} training images, drawn at random` : `all ${total.toLocaleString("en")} training images`;
   const drawn = synthetic ? " These are SYNTHETIC: letters drawn from fonts." : "";
-  return figure(`The nearest training images: those for which the last layer takes the most similar values, with their class and distance. Compared with ${of}.${drawn}`, near);
+  return figure(`The nearest training images: those with the most similar inputs to the last layer, with their class and distance. Compared with ${of}.${drawn}`, near);
 }

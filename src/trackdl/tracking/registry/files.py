@@ -176,6 +176,8 @@ def _registered(found: ModelVersion, tag: str, what: str) -> dict[str, str]:
             text = path.read_bytes().decode(errors="replace")
     except (TrackdlError, OSError):
         text = ""
+    if not re.fullmatch("[0-9a-f]{64}", tag):
+        raise Unusable(what, f"its tag {DIGESTS} was changed, or an earlier version of trackdl made it: train it again")
     if _sha256(text) != tag:
         raise Unusable(what, "its files are not those that were registered, and the list of those is gone, too")
     listed: dict[str, str] = json.loads(text)
