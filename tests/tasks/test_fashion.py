@@ -262,6 +262,13 @@ def test_a_run_killed_before_its_model_was_registered_is_finished(monkeypatch: p
     assert classify.run(resumed(killed), resume=killed.id).decisions[0].alias == "champion"
 
 
+def test_a_run_is_not_resumed_on_another_split() -> None:
+    first = classify.run(experiment(training__epochs=2)).run
+    with pytest.raises(InputError, match=r"data\.split_seed: 1 draws, and 3 draws another"):
+        classify.run(experiment(training__epochs=4, data__split_seed=3), resume=first.id)
+    assert first.info.info.status == "FINISHED"
+
+
 def test_more_epochs_may_keep_weights_of_the_run_before() -> None:
     first = classify.run(experiment(training__epochs=6, training__optimizer__lr=0.03)).run
     longer = resumed(first, training__epochs=8)
