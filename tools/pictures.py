@@ -73,8 +73,8 @@ def screenshot() -> None:
         page.select_option("#model", "mnist-cnn")
         screens.draw(page, screens.TWO)
         page.get_by_text("What the network sees").click()
-        page.locator("#inside canvas").first.wait_for()
-        page.screenshot(path=PLACE / "demo.png")
+        page.locator(".near canvas").first.wait_for()  # the last to come
+        page.screenshot(path=PLACE / "demo.png", full_page=True)
 
 
 if __name__ == "__main__":
