@@ -600,6 +600,17 @@ def test_the_browser_opens_only_if_asked(monkeypatch: pytest.MonkeyPatch) -> Non
     assert opened_at[0].startswith("http://127.0.0.1:")
 
 
+@pytest.mark.usefixtures("tracking")
+def test_a_demo_that_others_can_reach_shows_no_training_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[bool] = []
+    monkeypatch.setattr(demo, "build", lambda *_, shows_training: shown.append(shows_training))
+    monkeypatch.setattr(demo, "run", lambda *_: None)
+    demo.serve("127.0.0.1", 0)
+    demo.serve("127.0.0.1", 0, ["demo.example.org"])  # a proxy asks for others
+    demo.serve("0.0.0.0", 0)
+    assert shown == [True, False, False]
+
+
 def test_no_file_of_the_page_names_another_machine() -> None:
     for path in demo.PAGE.iterdir():
         text = path.read_text().replace("http://www.w3.org/2000/svg", "")

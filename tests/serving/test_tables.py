@@ -9,15 +9,11 @@ import pandas as pd
 import pytest
 import torch
 
-from support.tables import CLASSES, load_heart
-from trackdl.data.tables.heart import FEATURES
-from trackdl.data.tables.inputs import Preparation
+from support.served import heart_model
+from support.tables import load_heart
 from trackdl.data.tables.table import Table
 from trackdl.errors import InputError, TrackdlError
-from trackdl.networks.heart import HeartNets
-from trackdl.serving import ServedTable, TableCard, serve, write_model
-from trackdl.spec.table import TableInputs
-from trackdl.training.trainer import seeded
+from trackdl.serving import ServedTable, serve, write_model
 
 
 @pytest.fixture(scope="module")
@@ -26,20 +22,8 @@ def report() -> Table:
 
 
 @pytest.fixture
-def folder(report: Table, tmp_path: Path) -> Path:
-    settings = TableInputs(encoding="one-hot", missing_zeros=True, variance=0.95)
-    preparation = Preparation.fit(report.train_rows, settings, FEATURES)
-    with seeded(0):
-        model = HeartNets(2, [10], inputs=preparation.width, logits=True)
-    card = TableCard(
-        network="HeartNets",
-        arguments=model.arguments,
-        classes=list(CLASSES),
-        preparation=preparation,
-        columns=FEATURES,
-        target="HeartDisease",
-    )
-    write_model(tmp_path / "model", model, card)
+def folder(tmp_path: Path) -> Path:
+    write_model(tmp_path / "model", *heart_model())
     return tmp_path / "model"
 
 

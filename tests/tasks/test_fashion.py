@@ -290,6 +290,8 @@ def test_several_seeds_go_on_where_they_were_killed(monkeypatch: pytest.MonkeyPa
     with pytest.raises(KeyboardInterrupt):
         classify.run(experiment(seeds=3))
     (parent,) = [run for run in runs.find("fashion") if "mlflow.parentRunId" not in run.info.data.tags]
+    with pytest.raises(InputError, match=r"data\.split_seed: 1 draws, and 9 draws another"):
+        classify.run(resumed(parent, data__split_seed=9), resume=parent.id)
     assert parent.info.info.status == "KILLED"
     result = classify.run(resumed(parent), resume=parent.id)
     assert result.run.id == parent.id

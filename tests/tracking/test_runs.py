@@ -24,7 +24,7 @@ from trackdl import spec
 from trackdl.errors import InputError, TrackdlError
 from trackdl.ledger import evidence
 from trackdl.system import outages, processes
-from trackdl.tracking import runs, store, trials
+from trackdl.tracking import pages, runs, store, trials
 from trackdl.tracking.runs import Run
 
 EXPERIMENT = spec.load(ROOT / "experiments" / "mnist.yaml", spec.ClassifySpec)
@@ -383,3 +383,8 @@ def test_a_process_is_known_whatever_the_clock_says(monkeypatch: pytest.MonkeyPa
     assert processes.tag() == before
     assert processes.alive(before)
     assert not processes.alive("1:0")
+
+
+def test_accuracies_are_logged_before_losses() -> None:
+    names = ["fold_0_train_loss", "fold_0_val_accuracy", "train_loss", "val_accuracy"]
+    assert pages.headlines_first(names) == ["val_accuracy", "fold_0_val_accuracy", "fold_0_train_loss", "train_loss"]

@@ -371,7 +371,7 @@ def serve(host: str, port: int, hosts: Collection[str] = (), *, browse: bool = F
         InputError: The port is taken, or the host is not an address of this machine.
     """
     models = load()
-    app = build(models, [host, *hosts], shows_training=host in LOCAL)
+    app = build(models, [host, *hosts], shows_training=host in LOCAL and not hosts)
     with listening(host, port) as (listener, address):
         names = ", ".join(f"{model.name} version {model.version}" for model in models if model.served)
         say(f"{names or 'No model is registered yet'}: try it at {address}; Ctrl-C stops it")

@@ -25,11 +25,11 @@ class ClassifySpec(TrainedSpec):
         network: A family or a list of layers.
         seeds: The number of trainings. Each has its own seed and its own validation split, counted up from
             `training.seed` and `data.split_seed`, as trainings that fix no seed draw their own.
-        test: When the test images are used; never do they affect the training. `every_epoch`, from before the first;
-            after some epochs; `best_validation`: only at the end, with the weights of the best validation epoch. By
-            default `every_epoch` without a validation split; with one, after the epochs of which the report prints a
-            test number. With a validation split the
-            best epoch's weights are kept and tested in any case, without one the last epoch's.
+        test: When the test images are used; they never affect the training. `every_epoch`: before the first epoch and
+            after each; `{after: [1, 5]}`: after these epochs; `best_validation`: once, at the end. By default
+            `every_epoch` without a validation split; with one, after the epochs for which the report prints a test
+            number. With a validation split the weights of its best epoch are kept and tested in any case, without
+            one those of the last epoch.
         reload_after: After this epoch the training is discarded and resumed from its checkpoint.
         found_by: The search whose best trial this experiment is, if any.
     """

@@ -163,7 +163,7 @@ class ConvNetwork(_Family):
         filters: How many filters each has.
         dense_nodes: Nodes of the hidden linear layer; 0: there is none.
         dropout: The share of those nodes dropped while training; without them, of the output layer's inputs.
-        dropout_after: What dropout follows instead of the hidden linear layer: each of the "convolutions", after its
+        dropout_after: What dropout follows: "dense", the hidden linear layer, or each of the "convolutions", after its
             pooling.
         pool_size: The pooling's side and stride, pixels.
         activation: What follows each layer but the last.

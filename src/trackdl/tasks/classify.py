@@ -80,12 +80,15 @@ def run(experiment: ClassifySpec, resume: str | None = None) -> Result:
             parent: finished seeds are kept, unfinished ones resume, missing ones start.
 
     Raises:
-        InputError: There is no such run, it has nothing left to do, or the registered model is another report's.
+        InputError: There is no such run, it has nothing left to do or learnt from another split, or the registered
+            model is another report's.
     """
     runs.close_abandoned(experiment.name)
     registry.check_free(registry.name_of(experiment))
     ledger.check_numbers(experiment)
     before = Run(resume) if resume else None
+    if before:
+        training_runs.check_split(before, experiment)
     if experiment.seeds == 1:
         one, made = _train_seed(experiment, resume)
         return Result(experiment, one, [one], [made], ledger.compare(experiment.numbers, one.history))

@@ -99,11 +99,7 @@ class Run:
     def metrics(
         self, values: Mapping[str, float], step: int = 0, *, model_id: str | None = None, dataset: Dataset | None = None
     ) -> None:
-        """Log one value for each metric, optionally of the LoggedModel `model_id` on `dataset`.
-
-        The accuracies of tests and validation are logged first: MLflow's comparison of runs begins with the metric
-        that was.
-        """
+        """Log one value for each metric, headlines first, optionally of the LoggedModel `model_id` on `dataset`."""
         on = {"dataset_name": dataset.name, "dataset_digest": dataset.digest} if dataset else {}
         points = ((key, step, values[key]) for key in pages.headlines_first(values))
         self._log(points, model_id=model_id, **on)

@@ -35,13 +35,11 @@ def training_run(experiment: ClassifySpec, trainer: Trainer, resume: str | None)
     continued; a finished one stays as it is, and a new run continues it, with a copy of its history and checkpoints.
 
     Raises:
-        InputError: The run to resume does not exist, has no complete checkpoint, has nothing left to train, or learnt
-            from another split.
+        InputError: The run to resume does not exist, has no complete checkpoint, or has nothing left to train.
     """
     before = Run(resume) if resume else None
     finished = before is not None and before.info.info.status == "FINISHED"
     if before:
-        _check_split(before, experiment)
         _check_resumable(before, restore(before, trainer), experiment.training.epochs, finished=finished)
     with runs.start(experiment, resume=None if finished else before) as run:
         log_setting(run, trainer)
@@ -55,13 +53,17 @@ def training_run(experiment: ClassifySpec, trainer: Trainer, resume: str | None)
             raise
 
 
-def _check_split(before: Run, experiment: ClassifySpec) -> None:
-    """Refuse to go on with a validation split that holds images which the run has learnt from."""
+def check_split(before: Run, experiment: ClassifySpec) -> None:
+    """Refuse to resume a run with a validation split that holds images which it has learnt from.
+
+    Raises:
+        InputError: The experiment's split is drawn by another seed than the run's.
+    """
     asked, had = str(experiment.data.split_seed), before.info.data.params.get("data.split_seed")
     if experiment.data.validation and had not in (None, asked):
         raise InputError(
             f"run {before.id} learnt from the split that data.split_seed: {had} draws, and {asked} draws another: "
-            f"leave the key as it was, or begin anew without --resume"
+            "leave the key as it was, or begin anew without --resume"
         )
 
 

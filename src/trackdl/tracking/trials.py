@@ -78,9 +78,9 @@ def log_once(run: Run, curves: Mapping[str, list[tuple[int, float]]]) -> None:
     """Log (step, value) points of those metrics that the run does not have yet."""
     if run.logged is None:
         run.logged = set(run.info.data.metrics)
-    for name, points in curves.items():
+    for name in pages.headlines_first(curves):
         if name not in run.logged:
-            run.curve(name, points)
+            run.curve(name, curves[name])
     run.send()
     run.logged |= curves.keys()
 

@@ -133,7 +133,7 @@ class SearchDriver(Driver):
         history = histories(opened.trial)
         curves = {
             name: [(epoch.epoch, float(getattr(epoch, name))) for epoch in history]
-            for name in ("val_accuracy", "val_loss", "train_accuracy", "train_loss")
+            for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
         }
         with torch.device("meta"):
             size = count_parameters(network_for(opened.experiment, self.images))
