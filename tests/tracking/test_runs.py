@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -58,7 +59,7 @@ def test_a_run_says_what_was_run(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A checkout with one module, which stands for trackdl's."""
     root = tmp_path / "checkout"
     (root / "src" / "trackdl").mkdir(parents=True)
@@ -70,11 +71,13 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         os.utime(file, (1e9, 1e9))
     monkeypatch.setattr(runs, "project_root", lambda: root)
     monkeypatch.setattr(runs, "PACKAGE", root / "src" / "trackdl")
-    return root
+    yield root
+    runs._checkout.cache_clear()
 
 
 def code_of_a_run() -> tuple[str | None, dict[str, str], str]:
-    """Return whether a new run says that its code is uncommitted, its tags, and what it keeps of it."""
+    """Return whether a new process's run says that its code is uncommitted, its tags, and what it keeps of it."""
+    runs._checkout.cache_clear()
     with runs.start(EXPERIMENT) as run:
         pass
     tags = run.info.data.tags

@@ -7,6 +7,7 @@ A run that ends by Ctrl-C or a signal is KILLED, by an error FAILED. A run whose
 command of its task (`close_abandoned`).
 """
 
+import functools
 import importlib.metadata
 import json
 import logging
@@ -353,9 +354,9 @@ def _record(run: Run, experiment: Experiment | str) -> None:
         "trackdl.torch": importlib.metadata.version("torch"),
         "trackdl.mlflow": importlib.metadata.version("mlflow"),
     }
-    commit, diff, edited = _git("rev-parse", "HEAD"), (_git("diff", "HEAD") or "") + _untracked(), _edited()
+    (commit, diff), edited = _checkout(), _edited()
     # MLflow takes the commit of any repository that the script lies in, which may be one around an installed trackdl.
-    tags["mlflow.source.git.commit"] = (commit or "").strip()
+    tags["mlflow.source.git.commit"] = commit
     if commit:
         tags["trackdl.uncommitted"] = str(bool(diff or edited)).lower()
     fresh = {}
@@ -381,6 +382,12 @@ def _edited() -> list[str]:
     """Return the modules of trackdl that were written after this process began: it may have loaded what was before."""
     began = psutil.Process().create_time()
     return [str(file.relative_to(PACKAGE)) for file in sorted(PACKAGE.rglob("*.py")) if file.stat().st_mtime > began]
+
+
+@functools.cache  # a table's parent has dozens of children, and git takes three processes
+def _checkout() -> tuple[str, str]:
+    """Return the commit that this process's code is of, or an empty text, and what differs from it, as a diff."""
+    return (_git("rev-parse", "HEAD") or "").strip(), (_git("diff", "HEAD") or "") + _untracked()
 
 
 def _untracked() -> str:
