@@ -362,7 +362,7 @@ def serve(host: str, port: int, hosts: Collection[str] = (), *, browse: bool = F
     """Serve the page until interrupted.
 
     Args:
-        host: The address to listen at.
+        host: The address to listen on.
         port: The port; 0 takes a free one.
         hosts: Further names by which the page may be asked.
         browse: Open the page in the browser.

@@ -34,7 +34,7 @@ def serve(uri: str, host: str, port: int, hosts: Collection[str] = (), *, reload
 
     Args:
         uri: The model.
-        host: The address to listen at.
+        host: The address to listen on.
         port: The port; 0 takes a free one.
         hosts: Further names by which the server may be asked.
         reload: Whether to go on with the version that the alias moves to.
@@ -171,7 +171,7 @@ def listening(host: str, port: int) -> Iterator[tuple[socket.socket, str]]:
         try:
             listener.bind((host, port))
         except OSError as error:
-            raise InputError(f"cannot listen at {host}, port {port}: {error.strerror}. Give another --port") from error
+            raise InputError(f"cannot listen on {host}, port {port}: {error.strerror}. Give another --port") from error
         listener.listen(128)
         if host not in LOCAL:
             log.warning("%s can be reached from other machines, without a password", host)

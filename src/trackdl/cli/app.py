@@ -110,7 +110,10 @@ def _start(experiment: spec.Experiment, **how: Any) -> None:
 
         fork_workers(_OF_WORKERS)  # which imports them while this process imports the task
     from trackdl.tasks import _start as tasks
+    from trackdl.training.devices import resolve_device
 
+    if isinstance(experiment, spec.TrainedSpec):
+        resolve_device(experiment.training.device)  # before a data set is downloaded or a first network trained
     processes.freeze_imports()
     tasks.start(experiment, **how)
 
@@ -167,7 +170,7 @@ def search(
     file: options.File = None,
     trials: Annotated[
         int | None,
-        typer.Option(help="Trials of the study in all, those of earlier commands and refused ones included."),
+        typer.Option(help="Number of trials of the whole study, with those of earlier commands and rejected networks."),
     ] = None,
     minutes: Annotated[float | None, typer.Option(help="Stop this command after so many minutes.")] = None,
     pareto: Annotated[bool, typer.Option("--pareto", help="Two objectives: accuracy and training time.")] = False,
@@ -235,7 +238,7 @@ def heart(
     *,
     settings: dict[str, Any],
 ) -> None:
-    """Task 4: train networks on heart disease, or on a table of yours, by several protocols, next to baselines."""
+    """Task 4: train networks on the heart table, or one with its columns, by several protocols, next to baselines."""
     files = {key: path and str(path.absolute()) for key, path in (("data.csv", csv), ("data.test_csv", test_csv))}
     given = {**files, "seeds": seeds, "folds": folds, "repeats": repeats}
     experiment = options.read(file, spec.TableSpec, options.chosen(given) | settings, "heart")

@@ -16,11 +16,11 @@ Name = Annotated[
 Registered = Annotated[str, typer.Argument(metavar="MODEL", help="A registered model, e.g. greek-cnn.")]
 Alias = Annotated[str | None, typer.Option(help="The version with this alias; champion by default.")]
 Version = Annotated[int | None, typer.Option(min=1, help="This version, whatever its alias.")]
-Host = Annotated[str, typer.Option(help="The address to listen at; the default is reachable from this machine only.")]
-Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]
+Host = Annotated[str, typer.Option(help="The address to listen on; by default only this machine can connect.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0 picks a free one.")]
 Hosts = Annotated[
     list[str] | None,
-    typer.Option("--allowed-hosts", metavar="NAME", help="Another host name to accept; repeatable."),
+    typer.Option("--allowed-hosts", metavar="NAME", help="Another host name to accept in requests; repeatable."),
 ]
 Browse = Annotated[bool, typer.Option("--open", help="Open the page in the browser.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
