@@ -126,14 +126,22 @@ def _words(value: dict[str, Any], titles: dict[str, str]) -> str:
         return " or ".join(dict.fromkeys(_words(one, titles) for one in several if one.get("type") != "null"))
     kind = value.get("type")
     if kind == "array":
-        return f"a list of {_words(value['items'], titles)}"
+        return f"a list of {_many(_words(value['items'], titles))}"
     if kind == "object":
         inner = value.get("additionalProperties")
-        return f"by name, {_words(inner, titles)}" if isinstance(inner, dict) else "by key, any value"
+        return f"a mapping of names to {_words(inner, titles) if isinstance(inner, dict) else 'any value'}"
     names = {"integer": "whole number", "number": "number", "string": "text", "boolean": "`true`, `false`"}
     limits = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
-    bounds = [f"{word} {value[key]:,}" for key, word in limits.items() if abs(value.get(key, 2**63)) < 2**63]
+    bounds = [f"{word} {_number(value[key])}" for key, word in limits.items() if abs(value.get(key, 2**63)) < 2**63]
     return " ".join([names.get(kind, "any value"), *bounds])
+
+
+def _many(words: str) -> str:
+    return re.sub(r"\b(number|mapping|value|text)\b", r"\1s", words, count=1).removeprefix("a ")
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if abs(value) >= 10_000 else str(value)  # 1900 may be a year
 
 
 def _default(key: str, value: dict[str, Any], schema: dict[str, Any]) -> str:

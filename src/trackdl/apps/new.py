@@ -66,7 +66,7 @@ def show(folder: Path, names: list[str]) -> None:
         f"{report} main": "every experiment, and then the ledger",
         f"trackdl run {quote(str(folder / names[1]))}": "one of them",
         f"{report} ledger": "the report's numbers next to yours, as a page",
-        f"{report} ledger --seeds 5": "the same, after five trainings of each: a single one is too few to judge a number",
+        f"{report} ledger --seeds 5": "the same, after five trainings of each: one alone cannot judge a number",
     }
     for command, words in rows.items():
         say(f"  {command:<{max(map(len, rows))}}  {words}")

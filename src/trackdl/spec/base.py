@@ -208,7 +208,7 @@ class Training(Strict):
         augmentation: Random changes to the training images.
         ema: The decay per step, e.g. 0.999, of a moving average of the weights and of batch norm's statistics. The
             average is what is evaluated and kept; training loss and accuracy are those of the weights themselves. It
-            reaches back about 1/(1 - ema) steps, from the first step on: a training should have many times as many.
+            averages over about the last 1/(1 - ema) steps, so a training should have many times that number of steps.
     """
 
     epochs: int = Field(ge=1, le=100_000)
@@ -265,7 +265,7 @@ class _Claim(Strict):
     """How far a printed number can be compared with ours.
 
     Attributes:
-        comparable: Needed only for a number that the report has not measured at all.
+        comparable: For a number that the report prints without measuring it; its verdict is `not comparable`.
         unknown: What the report omits from the protocol behind this number; if empty, the file's `unknown` applies.
         fault: What the number really is, if it is not what the report says.
         series: Which training, where the report shows several of one kind; empty means the main one, which the task
@@ -317,11 +317,11 @@ class Reported(_Claim):
 
 
 class Printed(_Claim):
-    """Numbers that one cell of the report's notebook prints: the rows of report_printed.csv with this cell and word.
+    """Numbers that one cell of the report's notebook prints: report_printed.csv's rows with this `cell` and `what`.
 
     Attributes:
         cell: The notebook's cell.
-        what: The table's word for what is printed.
+        what: The value in the column `what` of report_printed.csv.
         metric: The metric of ours that the numbers correspond to.
         epoch: Applies to rows that name none.
         unit: By default that of the metric.

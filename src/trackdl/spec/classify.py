@@ -23,8 +23,8 @@ class ClassifySpec(TrainedSpec):
     Attributes:
         data: Which images, and how they are split.
         network: A family or a list of layers.
-        seeds: The number of trainings. Each has its own seed and its own validation split, counted up from
-            `training.seed` and `data.split_seed`, as trainings that fix no seed draw their own.
+        seeds: The number of trainings. Each adds one to `training.seed` and to `data.split_seed`, so the validation
+            splits vary too, as they would without fixed seeds.
         test: When the test images are used; they never affect the training. `every_epoch`: before the first epoch and
             after each; `{after: [1, 5]}`: after these epochs; `best_validation`: once, at the end. By default
             `every_epoch` without a validation split; with one, after the epochs for which the report prints a test

@@ -70,11 +70,12 @@ class GridSpec(Named):
             dimension.
         base: That one cell's values; by default the experiment's.
         judge: On what a cell is judged. Folds are stratified, and cut from the training images outside of the
-            validation split; with `validation` a cell learns from these, with `test` from all training images.
+            validation split. With `validation` a cell learns from the training images outside of the validation split,
+            with `test` from all training images.
         seeds: How often a cell is trained that is not judged by folds, with seeds counted up from the training's.
         space: The values of each dimension: 1 to 10 keys of `network` and `training`, of at most 10,000 cells.
         further: Spaces of ours over the same dimensions, by name.
-        group: A dimension whose values differ in how much their scores err: errors are estimated for each by itself.
+        group: A dimension whose values have different score variances: the standard error is estimated for each value.
         choice: The cell that the report chose: its values, or `first`.
         choice_words: What that cell is called.
         faults: Repeat the project's report's grid search with the fault by which all of its fits failed.

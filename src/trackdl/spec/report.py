@@ -29,7 +29,7 @@ class ReportSpec(Named):
     Attributes:
         authors: As they should be named, e.g. "Shen and Liu".
         source: Where the report can be read: an address.
-        pages: Where what an experiment's numbers quote can be read, by the experiment's name: its notebook's address.
+        pages: By an experiment's name, the address of the notebook that its numbers are quoted from.
         year: When it was published.
         slug: A short name; registered models of the report are called SLUG-EXPERIMENT by default.
         steps: What `trackdl main` runs, in this order; by default every experiment, and then the ledger.

@@ -56,10 +56,10 @@ class StudySettings(Strict):
             `reduction_factor` times as long, and keeps the best one in `reduction_factor`; `hyperband` (Li et al.,
             2018) runs several such schedules.
         min_epochs: The first check.
-        reduction_factor: How many trials there are to each that goes on.
+        reduction_factor: One in this many trials passes each check.
         trials: The most trials.
         minutes: The most minutes.
-        max_multiply_adds: Networks with more per image are refused untrained: one would take the time of many.
+        max_multiply_adds: Networks that need more per image are rejected untrained: one would take the time of many.
     """
 
     objectives: Literal["accuracy", "accuracy and time"] = "accuracy"
