@@ -188,13 +188,17 @@ def test_signs_of_one_image_are_read_one_by_one(tmp_path: Path) -> None:
     assert [(item["file"], item["sign"]) for item in found] == [(str(file), 1), (str(file), 2), (str(alone), 1)]
     assert len({item["label"] for item in found}) == 1
     assert "sign 2" in run("greek-cnn", file, "--split").output
-    assert "model of table rows: --split is for images" in str(run("heart-mlp", file, "--split").exception)
+    assert "model of table rows, and --split is for images" in str(run("heart-mlp", file, "--split").exception)
 
 
-def test_split_needs_a_model_that_looks_for_signs(tmp_path: Path) -> None:
+def test_that_split_needs_another_model_is_said_once(folder: Path) -> None:
     add_pictures(preprocessing="report")
-    (tmp_path / "one.png").write_bytes(content(letter()))
-    assert "leave --split out" in str(run("greek-cnn", tmp_path / "one.png", "--split").exception)
+    done = run("greek-cnn", folder, "--split")
+    assert isinstance(done.exception, InputError)
+    assert done.exception.exit_code == 2
+    assert str(done.exception).startswith("--split: greek-cnn does not look for signs (its preprocessing is report")
+    assert str(done.exception).count("leave --split out") == 1
+    assert not done.stdout
 
 
 def test_an_image_unlike_the_learnt_is_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from torch import Tensor
 from trackdl import spec
 from trackdl.analysis.answers import Judged, Paired, judge, mcnemar
 from trackdl.apps import html_page
-from trackdl.apps.predict import Loaded, classified, load, rows_of
+from trackdl.apps.predict import Loaded, check_split, classified, load, rows_of
 from trackdl.data.preprocessing.image_files import read_image
 from trackdl.data.tables.cells import Cells, called
 from trackdl.data.tables.heart import HEART
@@ -174,11 +174,8 @@ def evaluate(
     """
     sides = _sides(uri, against, preprocessing)
     table, title = isinstance(sides[0].model.served, ServedTable), sides[0].title
-    if table and split:
-        raise InputError(f"{title} is a model of table rows: --split is for images")
-    if odd := [side for side in sides if split and side.preprocessing != "mnist"]:
-        how = f"its preprocessing is {odd[0].preprocessing}, not mnist"
-        raise InputError(f"--split: {odd[0].title} does not look for signs ({how}): cut the images")
+    for side in sides if split else []:
+        check_split(side.title, side.model.served)
     if not source.exists() or table == source.is_dir():
         what, expected = ("table rows", "a CSV file with their classes") if table else ("images", _LAYOUT)
         wrong = "this is not one" if source.exists() else "it is not there"

@@ -76,14 +76,14 @@ def predict(uri: str, files: Sequence[str], *, split: bool = False) -> list[dict
         file that cannot be used.
 
     Raises:
-        InputError: There is no such model, a folder has no images, or rows of a table are to be split.
+        InputError: There is no such model, a folder has no images, or the model cannot be used with `split`.
         TrackdlError: The version's files are not those that were registered.
     """
     model = load(uri)
     served, learnt = model.served, model.learnt
+    if split:
+        check_split(model.name, served)
     if isinstance(served, ServedTable):
-        if split:
-            raise InputError(f"{model.name} is a model of table rows: --split is for images")
         answers: Iterable[dict[str, Any]] = (item for file in files for item in _rows(served, file))
     else:
         if learnt is None:
@@ -93,6 +93,21 @@ def predict(uri: str, files: Sequence[str], *, split: bool = False) -> list[dict
         names = list(_image_files(files))
         answers = (item for item, _ in classified(served, learnt, names, split=split))
     return [item | {"model": model.name, "version": model.version} for item in answers]
+
+
+def check_split(title: str, served: ServedImages | ServedTable) -> None:
+    """Raise an error if a model, called `title` in it, cannot read several signs on an image.
+
+    Raises:
+        InputError: It is a model of table rows, or its preprocessing does not look for signs.
+    """
+    if isinstance(served, ServedTable):
+        raise InputError(f"--split: {title} is a model of table rows, and --split is for images")
+    if served.card.preprocessing != "mnist":
+        raise InputError(
+            f"--split: {title} does not look for signs (its preprocessing is {served.card.preprocessing}, not mnist):"
+            " cut the images, and leave --split out"
+        )
 
 
 def _learnt(file: Path) -> tuple[TrainingImages | None, str]:
