@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -273,6 +274,8 @@ def test_several_signs_are_shown_one_by_one(page_at: str) -> None:
 def test_an_example_is_answered_and_what_the_network_sees_is_shown(page_at: str, learnt: Learnt) -> None:
     learnt.gate.clear()
     with opened() as page:
+        sent: list[str] = []
+        page.on("request", lambda request: sent.append(urlsplit(request.url).path))
         page.goto(page_at)
         page.get_by_role("button", name="Example 2").click()
         answered(page)
@@ -285,6 +288,11 @@ def test_an_example_is_answered_and_what_the_network_sees_is_shown(page_at: str,
         assert page.locator("#inside .maps canvas").count() == 10
         assert "Where it looked" in page.locator("#inside").inner_text()
         page.get_by_text("Computing which training images are nearest").wait_for()
+        before = sent.count("/look")
+        for _ in range(2):
+            with page.expect_response("**/computing?*"):
+                pass
+        assert sent.count("/look") == before, "the image is not sent again meanwhile"
         learnt.gate.set()
         page.get_by_text("Compared with all 12 training images").wait_for()
         assert page.locator(".near canvas").count() == 5

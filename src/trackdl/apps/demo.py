@@ -159,6 +159,11 @@ def build(models: list[DemoModel], hosts: list[str], *, shows_training: bool = T
         except InputError as error:
             return http_error(400, str(error))
 
+    async def computing(request: Request) -> Response:
+        """Say whether a model's training images are still being read: the page asks until it sends its image again."""
+        (model,) = _asked(models, request, ServedImages)[:1]
+        return JSONResponse(model.name in learning and not learning[model.name].done())
+
     async def row(request: Request) -> Response:
         if request.headers.get("content-type") != JSON:
             raise HTTPException(415, f"the content type may be {JSON} only")
@@ -174,6 +179,7 @@ def build(models: list[DemoModel], hosts: list[str], *, shows_training: bool = T
             Route("/models", list_models),
             Route("/example", example),
             Route("/look", look, methods=["POST"]),
+            Route("/computing", computing),
             Route("/row", row, methods=["POST"]),
             Mount("/", StaticFiles(directory=PAGE, html=True)),
         ],

@@ -7,7 +7,7 @@ const [chooser, form, message, spoken, file, examples] = ["model", "row", "messa
 const [inside, others] = ["inside", "others"].map(at);
 const GONE = "The demo does not answer. Is `trackdl demo` still running?";
 const PAUSE = 100; // milliseconds between two requests while one draws
-const COMPUTING = 1000; // until it is asked again whether something is computed
+const COMPUTING = 1000; // milliseconds until it is asked again whether something is still being computed
 const ROWS = "This model takes a row of a table, not an image: it has no maps, and no training images are compared with the row.";
 let models = [];
 let model = null; // the chosen one
@@ -79,6 +79,16 @@ function askRow() {
   return fetch(`/row?${query}`, { method: "POST", body, headers: { "content-type": "application/json" } });
 }
 
+// The image is sent again only when training images can be compared with it.
+async function askOnceComputed() {
+  if (!inside.open) return clearInterval(later);
+  const query = new URLSearchParams({ model: model.name });
+  const computing = await fetch(`/computing?${query}`).then((response) => response.json(), () => false);
+  if (computing) return;
+  clearInterval(later);
+  ask(); // it also says if the demo does not answer
+}
+
 const rivals = () => models.filter((other) => other !== model && !other.problem && !other.columns);
 
 function show() {
@@ -92,8 +102,8 @@ function show() {
   others.hidden = !best?.shown || !rivals().length;
   if (best?.inside) inside.lastElementChild.replaceChildren(...insides(best, first));
   if (model.columns) inside.lastElementChild.replaceChildren(make("p", ROWS, "note"));
-  clearTimeout(later);
-  if (best?.inside?.nearest.computing) later = setTimeout(() => inside.open && askSoon(), COMPUTING);
+  clearInterval(later);
+  if (best?.inside?.nearest.computing) later = setInterval(askOnceComputed, COMPUTING);
   others.lastElementChild.replaceChildren(...rest.map(showOther));
   const text = (first.signs ?? []).map((one) => `${one.label}, ${likelihood(one)}${one.unfamiliar ? ", unfamiliar" : ""}`).join("; ");
   if (!paper.isDrawing() && !again && spoken.textContent !== text) spoken.textContent = text;
