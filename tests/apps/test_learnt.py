@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from support import ROOT
 from support.served import card, network
@@ -12,7 +14,7 @@ from trackdl import spec
 from trackdl.apps import learnt
 from trackdl.apps.learnt import Images
 from trackdl.data.download.datasets import without_fetching
-from trackdl.errors import DataMissing
+from trackdl.errors import DataMissing, InputError
 from trackdl.serving import ServedImages
 from trackdl.tracking import runs
 
@@ -48,3 +50,23 @@ def test_letters_drawn_from_fonts_do_not_stand_for_those_that_it_learnt(
         run.tags({"trackdl.data_digest": "of the report's"})
     with without_fetching(), pytest.raises(DataMissing, match="letters that it learnt from are not on this machine"):
         learnt.read(run.id, served, tested=False)
+
+
+@pytest.mark.usefixtures("tracking")
+def test_the_test_folder_of_a_transfer_is_read_only_where_it_is_needed(tmp_path: Path) -> None:
+    for number, name in enumerate(("above", "below")):
+        (tmp_path / "learnt" / name).mkdir(parents=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (28, 28), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "learnt" / name / "1.png")
+    keys = {
+        "data.folder": str(tmp_path / "learnt"),
+        "data.test_folder": str(tmp_path / "gone"),
+        "data.rename": {"above": "top", "under": "below"},
+    }
+    with runs.start(spec.load(ROOT / "experiments" / "transfer.yaml", spec.TransferSpec, keys)) as run:
+        pass
+    served = ServedImages(network(2), card(("below", "top"), "report"))
+    images: Any = learnt.read(run.id, served, tested=False)
+    assert images.learnt_labels.tolist() == [0, 1]
+    with pytest.raises(InputError, match="gone: there is no such folder"):
+        learnt.read(run.id, served)

@@ -65,7 +65,8 @@ def read(run_id: str, served: ServedImages | ServedTable, *, tested: bool = True
     Args:
         run_id: The run.
         served: The version.
-        tested: Whether the test images are needed, from which copies of training images are left out.
+        tested: Whether the test images are needed, from which copies of training images are left out; without them, a
+            transfer's test folder is not read.
 
     Raises:
         InputError: There is no such experiment, or the data are gone or others now.
@@ -100,10 +101,13 @@ def _read(
         return Images(*learnt, images.test_images, images.test_labels, unseen=True), images.classes, images.digest
     if isinstance(experiment, TransferSpec) and isinstance(served, ServedImages):
         data, colour, prepare = experiment.data, served.card.colour, served.to_input
-        folders = [in_report(folder) for folder in (data.folder, data.test_folder) if folder]
-        of_folders = greek.read_folders(folders, data.rename, prepare, colour=colour) if folders else []
+        test_folder = data.test_folder if tested else None
+        folders = [in_report(folder) for folder in (data.folder, test_folder) if folder]
+        # A class may have its old name in the test folder alone.
+        rename = {old: new for old, new in data.rename.items() if any((folder / old).is_dir() for folder in folders)}
+        of_folders = greek.read_folders(folders, rename, prepare, colour=colour) if folders else []
         letters = of_folders[0] if data.folder else greek.load_letters(prepare=prepare, colour=colour)
-        letters, unseen, _ = greek.apart(letters, of_folders[-1] if data.test_folder else None)
+        letters, unseen, _ = greek.apart(letters, of_folders[-1] if test_folder else None)
         learnt, test = ((one.inputs, one.labels) for one in (letters, unseen or letters))
         synthetic = letters.origin == "synthetic"
         drawn = Images(*learnt, *test, unseen=unseen is not None, synthetic=synthetic)
