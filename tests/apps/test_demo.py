@@ -51,7 +51,10 @@ def example(seed: int) -> Image.Image:
 
 @dataclass
 class Learnt:
-    """Stands for the training images of every model: 12 examples, which are read once `gate` is open."""
+    """Stands for the training images of every model: 12 examples, which are read once `gate` is open.
+
+    Those of a model of Greek letters are said to be synthetic.
+    """
 
     reads: int = 0
     gate: threading.Event = field(default_factory=threading.Event)
@@ -64,7 +67,8 @@ class Learnt:
         if served.card.colour:
             pixels = pixels[:, None, : served.card.size, : served.card.size].repeat(1, 3, 1, 1)
         labels = torch.arange(12) % len(served.card.classes)
-        return Images(pixels, labels, pixels[:0], labels[:0], unseen=True)
+        synthetic = tuple(served.card.classes) == GREEK
+        return Images(pixels, labels, pixels[:0], labels[:0], unseen=True, synthetic=synthetic)
 
 
 @pytest.fixture
@@ -298,6 +302,10 @@ def test_an_example_is_answered_and_what_the_network_sees_is_shown(page_at: str,
         assert page.locator(".near canvas").count() == 5
         assert page.locator(".near figcaption").first.inner_text() == "1, 0", "the example was one of them"
         assert not page.get_by_text("Computing which").count()
+        assert not page.get_by_text("SYNTHETIC").count()
+        page.select_option("#model", "greek-cnn")
+        draw(page, SEVEN)
+        page.get_by_text("These are SYNTHETIC: letters drawn from fonts.").wait_for()
         assert not page.errors
 
 
