@@ -50,7 +50,8 @@ class TransferSpec(TrainedSpec):
 
     Attributes:
         source: The registered network to start from.
-        of: The experiment whose network that is: it is trained first if the registry has no champion of it yet.
+        of: The name of the experiment that trains and registers the network `source`. It is run first if the registry
+            has no champion of it yet.
         data: The images.
         frozen: What keeps the source's weights: the "body", which is all but the head, the "convolutions" or "nothing".
         dropout_maps: The share of whole channels that the network drops while training, if not the source's.

@@ -65,7 +65,8 @@ class GridSpec(Named):
     all images that the grid may learn from, and tested.
 
     Attributes:
-        experiment: The experiment. A file may name it by `of`, with keys `set` otherwise for the whole grid.
+        experiment: The experiment that every cell trains. A file may give its name instead, as `of: NAME`, and beside
+            it `set: {KEY: VALUE}`, keys of the experiment with the values that they have in the whole grid.
         strategy: `exhaustive`: every combination; `one_at_a_time`: one cell, and those that differ from it in one
             dimension.
         base: That one cell's values; by default the experiment's.

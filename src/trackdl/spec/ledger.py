@@ -18,7 +18,12 @@ class Number(Strict):
 
 
 class HeadItem(Strict):
-    """A published number among the ledger's headlines."""
+    """A published number among the ledger's headlines.
+
+    Attributes:
+        title: What it is called on the page.
+        of: Which number it is.
+    """
 
     title: str = Field(min_length=1)
     of: Number
@@ -38,7 +43,8 @@ class BeyondItem(Strict):
         task: The experiment's name.
         metric: The metric.
         epoch: By default the last.
-        set: Keys of the experiment's file, set otherwise.
+        set: Keys of the experiment, with the values that the runs must have instead of the file's, e.g.
+            `{data.preprocessing: mnist}`.
         tags: What the runs must have.
         against: The published number for the same quantity.
         words: A remark.
@@ -59,7 +65,12 @@ class BeyondItem(Strict):
 
 
 class Beside(Strict):
-    """A grid of ours whose verdicts are quoted beside those of the grid `of`; `words` say what is different in it."""
+    """A grid of ours whose verdicts are quoted beside those of another grid, the report's.
+
+    Attributes:
+        of: The name of the experiment that is the other grid.
+        words: What is different in ours.
+    """
 
     of: str = Field(min_length=1)
     words: str = Field(min_length=1)

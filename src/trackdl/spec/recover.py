@@ -25,7 +25,8 @@ class RecoverSpec(Named):
     """A recovery: an experiment is trained with every combination of what its report leaves out, several times.
 
     Attributes:
-        experiment: The experiment, as the file that `of` names has it.
+        experiment: The experiment whose report leaves something out. A file may give its name instead, as `of: NAME`,
+            and beside it `set: {KEY: VALUE}`, keys of the experiment with the values that they have in every candidate.
         seeds: How often each candidate is trained; each training has a seed and a validation split of its own.
         space: The keys, each with the values that it may have: those under `unknown` in the experiment's file.
     """

@@ -14,7 +14,8 @@ class Step(Strict):
 
     Attributes:
         task: An experiment of the report, by its name.
-        set: Keys of it, set otherwise.
+        set: Keys of that experiment, with the values that they have in this step instead of the file's, e.g.
+            `{data.preprocessing: mnist}`.
         optional: Skip the step, with a message, if its data are not available.
     """
 

@@ -85,7 +85,8 @@ class SearchSpec(Named):
     Trials are judged on the validation split; the test images are never used.
 
     Attributes:
-        experiment: The experiment. A file may name it by `of`, with keys `set` otherwise.
+        experiment: The experiment whose keys are searched. A file may give its name instead, as `of: NAME`, and beside
+            it `set: {KEY: VALUE}`, keys of the experiment with the values that they have in the whole search.
         space: The dotted keys that are searched: each over a list of values, or over a range of numbers.
         first: Trials to start with, by these keys.
         finalist: Keys of the best trial's experiment for its full training: more epochs, for example.

@@ -236,7 +236,7 @@ class Variant(Strict):
 
     Attributes:
         name: What it is called in figures and tables.
-        set: Keys of the protocol `subject`, set otherwise.
+        set: Keys of the protocol `subject`, with the values that they have in this variant, e.g. `{dropout: 0.0}`.
     """
 
     name: str = Field(min_length=1)
@@ -255,10 +255,9 @@ _TRAINING = {
 class TableSpec(TrainedSpec):
     """Networks on a table, under several protocols, next to baselines.
 
-    `training` may be left out, or any key of it: by default it is 100 epochs of 32 rows, Adam with 0.01, seed 1 and
-    float32.
-
     Attributes:
+        training: How the networks are trained. It may be left out, and so may each of its keys: by default `epochs` is
+            100, `batch_size` 32, `optimizer` Adam with the learning rate 0.01, `seed` 1 and `precision` float32.
         data: The table and its test rows.
         networks: The networks to compare.
         protocols: The ways to train them.
@@ -271,6 +270,7 @@ class TableSpec(TrainedSpec):
     """
 
     task: Literal["table"]
+    training: Training = Training.model_validate(_TRAINING)
     data: TableData
     networks: list[TableNetwork] = Field(min_length=1)
     protocols: dict[Name, TableProtocol] = Field(min_length=1)
