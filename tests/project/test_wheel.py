@@ -51,7 +51,7 @@ print(*sorted(spec.load_any(file).name for file in report_root().glob("*.yaml") 
 print(*sorted(read("heart")))
 """
     said = run(wheel, tmp_path, "-c", script).splitlines()
-    assert said == ["data fashion grid grid-padded heart ledger mnist mnist-fast search transfer", *said[1:]]
+    assert said == ["data fashion grid grid-padded heart ledger mnist mnist-best mnist-fast search transfer", *said[1:]]
     assert said[1] == "heart.csv test_rows.txt train_rows.txt"
     assert run(wheel, tmp_path, "-m", "trackdl", "--version") == "trackdl 0.2.0\n"
 
