@@ -187,13 +187,22 @@ def test_a_database_of_something_else_is_told_and_stays_as_it_is(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the device is here")
-@pytest.mark.parametrize("task", ["grid", "search", "heart"])
-def test_a_device_that_is_not_here_is_told(task: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["grid", "--device", "cuda"],
+        ["search", "--device", "cuda"],
+        ["heart", "--device", "cuda"],
+        ["run", "experiments/search.yaml", "--set", "experiment.training.device=cuda"],
+    ],
+    ids=" ".join,
+)
+def test_a_device_that_is_not_here_is_told(command: list[str], tmp_path: Path) -> None:
     stores = {
         "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'm.db'}",
         "TRACKDL_STORAGE": f"sqlite:///{tmp_path / 'o.db'}",
     }
-    done = trackdl(task, "--device", "cuda", **stores)
+    done = trackdl(*command, **stores)
     assert done.returncode == 2, done.stderr
     assert "--device cuda" in done.stderr
     assert list(tmp_path.iterdir()) == []  # neither a store nor a run was made

@@ -105,15 +105,19 @@ _OF_WORKERS = (
 
 
 def _start(experiment: spec.Experiment, **how: Any) -> None:
+    trained: spec.Experiment = experiment
     if isinstance(experiment, spec.GridSpec | spec.SearchSpec | spec.RecoverSpec):
+        trained = experiment.experiment
         from trackdl.workers.process import fork_workers
 
         fork_workers(_OF_WORKERS)  # which imports them while this process imports the task
     from trackdl.tasks import _start as tasks
     from trackdl.training.devices import resolve_device
+    from trackdl.workers.pool import work_through
 
-    if isinstance(experiment, spec.TrainedSpec):
-        resolve_device(experiment.training.device)  # before a data set is downloaded or a first network trained
+    on_this_machine = how.get("engine", work_through) is work_through  # a cluster's have devices of their own
+    if isinstance(trained, spec.TrainedSpec) and on_this_machine:
+        resolve_device(trained.training.device)  # before a data set is downloaded, or a first trial fails
     processes.freeze_imports()
     tasks.start(experiment, **how)
 
@@ -139,7 +143,7 @@ def grid(
         from trackdl.tasks import grid as task
 
         raise typer.Exit(0 if task.show_status(experiment, as_json=as_json) else 1)
-    chosen, count = _engine(engine, workers, gpus_per_worker, experiment.experiment.training.device)
+    chosen, count = _engine(engine, workers, gpus_per_worker)
     _start(experiment, workers=count, export=Path(export) if export else None, engine=chosen)
 
 
@@ -160,7 +164,7 @@ def recover(
     trained with every seed: three keys with two values each, and five seeds, are 40 trainings.
     """
     experiment = spec.recovery_of(options.in_report(name), options.chosen({"seeds": seeds}))
-    chosen, count = _engine(engine, workers, gpus_per_worker, experiment.experiment.training.device)
+    chosen, count = _engine(engine, workers, gpus_per_worker)
     _start(experiment, workers=count, export=Path(export) if export else None, engine=chosen)
 
 
@@ -184,7 +188,7 @@ def search(
     objectives = "accuracy and time" if pareto else None
     given = {"study.trials": trials, "study.minutes": minutes, "study.objectives": objectives}
     experiment = options.read(file, spec.SearchSpec, options.chosen(given) | settings)
-    chosen, count = _engine(engine, workers, gpus_per_worker, experiment.experiment.training.device)
+    chosen, count = _engine(engine, workers, gpus_per_worker)
     _start(experiment, workers=count, engine=chosen)
 
 
@@ -280,13 +284,10 @@ for _panel, _commands in (models.COMMANDS | ledger.COMMANDS).items():
         app.command(rich_help_panel=_panel)(_command)
 
 
-def _engine(name: str, workers: int | None, gpus_per_worker: float, device: str) -> "tuple[Engine, int]":
-    """Return the engine and the number of workers; refuse a device that this machine lacks before any trial fails."""
-    from trackdl.training.devices import resolve_device
+def _engine(name: str, workers: int | None, gpus_per_worker: float) -> "tuple[Engine, int]":
+    """Return the engine and the number of workers."""
     from trackdl.workers import engines
 
-    if name == "local":  # a cluster's machines have devices of their own
-        resolve_device(device)
     return engines.choose(name, workers, gpus_per_worker)
 
 
