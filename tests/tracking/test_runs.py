@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -59,7 +58,7 @@ def test_a_run_says_what_was_run(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkout with one module, which stands for trackdl's."""
     root = tmp_path / "checkout"
     (root / "src" / "trackdl").mkdir(parents=True)
@@ -71,13 +70,11 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         os.utime(file, (1e9, 1e9))
     monkeypatch.setattr(runs, "project_root", lambda: root)
     monkeypatch.setattr(runs, "PACKAGE", root / "src" / "trackdl")
-    yield root
-    runs._checkout.cache_clear()
+    return root
 
 
 def code_of_a_run() -> tuple[str | None, dict[str, str], str]:
-    """Return whether a new process's run says that its code is uncommitted, its tags, and what it keeps of it."""
-    runs._checkout.cache_clear()
+    """Return whether a new run says that its code is uncommitted, its tags, and what it keeps of it."""
     with runs.start(EXPERIMENT) as run:
         pass
     tags = run.info.data.tags
@@ -100,6 +97,27 @@ def test_a_module_that_is_not_in_git_is_uncommitted(name: str, checkout: Path) -
     file.write_text("B = 2\n")
     os.utime(file, (1e9, 1e9))
     assert code_of_a_run()[0::2] == ("true", f"--- /dev/null\n+++ b/src/trackdl/{name}\n+B = 2\n")
+
+
+def test_git_is_asked_once_for_a_run_and_those_below_it_and_anew_for_the_next(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, ...]] = []
+    git = runs._git
+    monkeypatch.setattr(runs, "_git", lambda *words: asked.append(words) or git(*words))
+
+    def commits() -> set[str]:
+        with runs.start(EXPERIMENT) as parent, runs.start(EXPERIMENT) as child:
+            return {run.info.data.tags["mlflow.source.git.commit"] for run in (parent, child)}
+
+    (first,) = commits()
+    once = len(asked)
+    assert once == len(set(asked)) > 0
+    me = ["-c", "user.name=me", "-c", "user.email=me@here"]
+    commit = ["git", "-C", str(checkout), *me, "commit", "-m", "second", "--allow-empty"]
+    subprocess.run(commit, check=True, capture_output=True)
+    assert first not in commits()
+    assert len(asked) == 2 * once
 
 
 def test_code_that_was_written_after_the_command_began_has_no_digest(

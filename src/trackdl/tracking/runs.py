@@ -354,7 +354,7 @@ def _record(run: Run, experiment: Experiment | str) -> None:
         "trackdl.torch": importlib.metadata.version("torch"),
         "trackdl.mlflow": importlib.metadata.version("mlflow"),
     }
-    (commit, diff), edited = _checkout(), _edited()
+    (commit, diff), edited = _checkout(run.info.data.tags.get("mlflow.parentRunId", run.id)), _edited()
     # MLflow takes the commit of any repository that the script lies in, which may be one around an installed trackdl.
     tags["mlflow.source.git.commit"] = commit
     if commit:
@@ -384,9 +384,9 @@ def _edited() -> list[str]:
     return [str(file.relative_to(PACKAGE)) for file in sorted(PACKAGE.rglob("*.py")) if file.stat().st_mtime > began]
 
 
-@functools.cache  # a table's parent has dozens of children, and git takes three processes
-def _checkout() -> tuple[str, str]:
-    """Return the commit that this process's code is of, or an empty text, and what differs from it, as a diff."""
+@functools.lru_cache(maxsize=1)  # a table's runs have dozens of children, and git takes three processes
+def _checkout(run: str) -> tuple[str, str]:  # noqa: ARG001 - the key: a run and its children are of one state
+    """Return the commit that the code of a run and its children is of, or an empty text, and the diff from it."""
     return (_git("rev-parse", "HEAD") or "").strip(), (_git("diff", "HEAD") or "") + _untracked()
 
 
