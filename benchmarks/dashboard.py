@@ -12,6 +12,7 @@ with an error. "With the dashboard" is the median of the rounds' ratios; which s
 import argparse
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -42,6 +43,7 @@ def main() -> None:
     parser.add_argument("--every", type=float, default=1.0, help="seconds between two requests to the dashboard")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and end the dashboard
     rounds = []
     for number in range(options.rounds):
         sides = ["alone", "open"] if number % 2 == 0 else ["open", "alone"]
@@ -68,7 +70,7 @@ def _search(shown: bool, options: argparse.Namespace) -> dict[str, Any]:
             seconds = time.perf_counter() - began
         (study,) = optuna.get_all_study_names(studies)
         states = [trial.state.name for trial in optuna.load_study(study_name=study, storage=studies).get_trials()]
-        (project_root() / "reports" / f"{study}-best.yaml").unlink()
+        (project_root() / "reports" / f"{study}-best.yaml").unlink(missing_ok=True)  # none, if all have failed
     failed = states.count("FAIL")
     if failed:
         raise SystemExit(f"{failed} of {len(states)} trials failed")
@@ -100,11 +102,13 @@ def _dashboard(environment: dict[str, str], every: float, answers: list[float]) 
 
     reader = threading.Thread(target=read)
     try:
-        while process.poll() is None:
+        while True:
             try:
                 ask("meta")
                 break
-            except OSError:
+            except OSError as error:
+                if process.poll() is not None:
+                    raise SystemExit("the dashboard ended at its start") from error
                 time.sleep(0.2)
         reader.start()
         yield
