@@ -81,12 +81,13 @@ function askRow() {
 
 // The image is sent again only when training images can be compared with it.
 async function askOnceComputed() {
-  if (!inside.open) return clearInterval(later);
+  if (!inside.open) return;
+  const mine = later;
   const query = new URLSearchParams({ model: model.name });
-  const computing = await fetch(`/computing?${query}`).then((response) => response.json(), () => false);
-  if (computing) return;
-  clearInterval(later);
-  ask(); // it also says if the demo does not answer
+  const computing = await fetch(`/computing?${query}`).then((response) => response.ok && response.json(), () => false);
+  if (mine !== later) return; // another image was looked at meanwhile
+  if (computing) later = setTimeout(askOnceComputed, COMPUTING);
+  else ask(); // it also says if the demo does not answer
 }
 
 const rivals = () => models.filter((other) => other !== model && !other.problem && !other.columns);
@@ -102,8 +103,8 @@ function show() {
   others.hidden = !best?.shown || !rivals().length;
   if (best?.inside) inside.lastElementChild.replaceChildren(...insides(best, first));
   if (model.columns) inside.lastElementChild.replaceChildren(make("p", ROWS, "note"));
-  clearInterval(later);
-  if (best?.inside?.nearest.computing) later = setInterval(askOnceComputed, COMPUTING);
+  clearTimeout(later);
+  later = best?.inside?.nearest.computing ? setTimeout(askOnceComputed, COMPUTING) : null;
   others.lastElementChild.replaceChildren(...rest.map(showOther));
   const text = (first.signs ?? []).map((one) => `${one.label}, ${likelihood(one)}${one.unfamiliar ? ", unfamiliar" : ""}`).join("; ");
   if (!paper.isDrawing() && !again && spoken.textContent !== text) spoken.textContent = text;
