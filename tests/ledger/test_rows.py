@@ -41,5 +41,5 @@ def test_a_training_by_other_settings_is_said_before_it_begins(caplog: pytest.Lo
         ledger.check_numbers(mnist(training__optimizer__lr=0.02, training__epochs=2))
     protocol, later = caplog.messages
     assert "not the report's protocol" in protocol
-    assert "training.optimizer.lr is 0.02, not 0.01" in protocol
+    assert "training.optimizer.lr: 0.02 instead of 0.01" in protocol
     assert "this training has 2 epochs, so it will not reach test_loss of epoch 3" in later

@@ -65,7 +65,7 @@ def _changed(experiment: TrainedSpec) -> list[str]:
         return []
     ours, reports = spec.flatten(experiment), spec.flatten(spec.named(experiment.name))
     return [
-        f"{key} is {ours.get(key, 'missing')}, not {reports.get(key, 'missing')}"
+        f"{key}: {ours.get(key, 'none')} instead of {reports.get(key, 'none')}"
         for key in dict.fromkeys([*reports, *ours])
         if ours.get(key) != reports.get(key) and key not in _NO_PROTOCOL
     ]
