@@ -1,6 +1,6 @@
 """What Optuna's dashboard costs a search: the same search alone, and while the dashboard shows its study.
 
-    python benchmarks/dashboard.py               # three rounds, about ten minutes on two quiet cores
+    python benchmarks/dashboard.py               # three rounds, about five minutes on two quiet cores
     python benchmarks/dashboard.py --json
 
 Both searches train the same trials of Fashion-MNIST, on two workers, each in stores of its own. Beside the second one
@@ -38,8 +38,8 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=6, help="of each trial")
-    parser.add_argument("--per-class", type=int, default=1000, help="training images of each class")
+    parser.add_argument("--epochs", type=int, default=4, help="of each trial")
+    parser.add_argument("--per-class", type=int, default=300, help="training images of each class")
     parser.add_argument("--every", type=float, default=1.0, help="seconds between two requests to the dashboard")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
