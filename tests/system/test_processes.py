@@ -112,3 +112,31 @@ def test_a_missing_git_is_no_page_of_warnings(tmp_path: Path) -> None:
     settings = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PATH": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", script], env=settings, cwd=ROOT, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("None\n", "")
+
+
+def test_what_is_not_collected_at_the_end_is_still_put_away(tmp_path: Path) -> None:
+    code = """
+import gc, tempfile, weakref
+from trackdl.system import processes
+
+usual = gc.get_threshold()
+processes.collect_rarely()
+assert gc.get_threshold() > usual
+folder = tempfile.TemporaryDirectory()
+class Loop:
+    pass
+loop = Loop()
+loop.itself, loop.folder = loop, tempfile.TemporaryDirectory()
+weakref.finalize(loop, print, "finalised")
+print(folder.name, loop.folder.name, sep="\\n")
+processes.freeze_imports()
+assert gc.get_threshold() == usual
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "TMPDIR": str(tmp_path)}
+    )
+    assert done.returncode == 0, done.stderr
+    first, second, finalised = done.stdout.split()
+    assert finalised == "finalised"
+    assert not Path(first).exists()
+    assert not Path(second).exists()

@@ -314,6 +314,7 @@ def main() -> None:
     # A fit's threads that wait for each other sleep. If they spin, as is OpenMP's default, and other programs want the
     # cores too, a fit takes five to ten times as long; alone it takes as long as with spinning.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    processes.collect_rarely()
     console.hide_passwords()
     for number in processes.ENDING:
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
