@@ -34,7 +34,7 @@ class GreekData(Strict):
         folder: A folder of class folders to train on.
         test_folder: The same, with images that are only tested on at the end.
         folds: Predict held-out images by this many stratified folds; by default, up to 100 images are held out one by
-            one. Of more, ten folds are made, or as many as the smallest class has images, but at least two.
+            one. With more there are ten folds, or fewer if the smallest class has fewer images, but at least two.
     """
 
     dataset: Literal["greek"] | None = added(None)
