@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -206,6 +207,18 @@ def test_a_device_that_is_not_here_is_told(command: list[str], tmp_path: Path) -
     assert done.returncode == 2, done.stderr
     assert "--device cuda" in done.stderr
     assert list(tmp_path.iterdir()) == []  # neither a store nor a run was made
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the device is here")
+def test_a_step_whose_device_is_not_here_stops_the_report_before_it_begins(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    assert trackdl("new", str(folder), "--from", "classify").returncode == 0
+    file = folder / "digits.yaml"
+    file.write_text(re.sub(r"( +)seed: 1\b", r"\1seed: 1\n\1device: cuda", file.read_text()))
+    done = trackdl("--report", str(folder), "main", MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path / 'm.db'}")
+    assert done.returncode == 2, done.stderr
+    assert "--device cuda" in done.stderr
+    assert not (tmp_path / "m.db").exists()
 
 
 def test_what_nobody_foresaw_takes_one_line(

@@ -105,19 +105,15 @@ _OF_WORKERS = (
 
 
 def _start(experiment: spec.Experiment, **how: Any) -> None:
-    trained: spec.Experiment = experiment
     if isinstance(experiment, spec.GridSpec | spec.SearchSpec | spec.RecoverSpec):
-        trained = experiment.experiment
         from trackdl.workers.process import fork_workers
 
         fork_workers(_OF_WORKERS)  # which imports them while this process imports the task
     from trackdl.tasks import _start as tasks
-    from trackdl.training.devices import resolve_device
     from trackdl.workers.pool import work_through
 
-    on_this_machine = how.get("engine", work_through) is work_through  # a cluster's have devices of their own
-    if isinstance(trained, spec.TrainedSpec) and on_this_machine:
-        resolve_device(trained.training.device)  # before a data set is downloaded, or a first trial fails
+    if how.get("engine", work_through) is work_through:  # a cluster's machines have devices of their own
+        tasks.check_device(experiment)
     processes.freeze_imports()
     tasks.start(experiment, **how)
 

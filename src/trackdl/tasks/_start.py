@@ -3,7 +3,19 @@
 from importlib import import_module
 
 from trackdl.errors import InputError
-from trackdl.spec import Experiment, TrainedSpec
+from trackdl.spec import Experiment, GridSpec, RecoverSpec, SearchSpec, TrainedSpec
+from trackdl.training.devices import resolve_device
+
+
+def check_device(experiment: Experiment | TrainedSpec) -> None:
+    """Refuse an experiment whose training is to use a device that this machine lacks, before anything is made.
+
+    Raises:
+        InputError: This machine does not have the device.
+    """
+    trained = experiment.experiment if isinstance(experiment, GridSpec | SearchSpec | RecoverSpec) else experiment
+    if isinstance(trained, TrainedSpec):
+        resolve_device(trained.training.device)
 
 
 def start(experiment: Experiment | TrainedSpec, **how: object) -> str:

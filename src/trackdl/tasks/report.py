@@ -62,6 +62,7 @@ def _prepare(step: Step) -> Callable[[], str]:
     experiment = spec.named(step.task, step.set)
     if experiment.task not in STEPS:
         raise InputError(f"step {step.task}: is of the kind {experiment.task}; a step is one of {', '.join(STEPS)}")
+    _start.check_device(experiment)
     return lambda: _start.start(experiment)
 
 
