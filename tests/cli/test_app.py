@@ -334,12 +334,29 @@ def test_an_interrupted_run_is_killed_and_says_so(tmp_path: Path, number: signal
         assert process.pid is not None
         os.kill(process.pid, number)
         process.join(60)
-        assert process.exitcode == 130
+        assert process.exitcode == 130, log.read_text()
     assert "Traceback" not in log.read_text()
     (run,) = runs.find("digits")
     assert run.info.info.status == "KILLED"
     assert f"run {run.id} is marked KILLED, and keeps what it has logged; " in log.read_text()
     assert log.read_text().endswith("trackdl: interrupted; what was finished is kept\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_store_whose_creation_is_cut_off_is_made_by_the_next_command(tmp_path: Path, number: signal.Signals) -> None:
+    """It was left without its last tables, and refused from then on."""
+    store = tmp_path / "store"
+    environment = {"MLFLOW_TRACKING_URI": f"sqlite:///{store / 'mlflow.db'}", "TRACKDL_STORAGE": None}
+    with start("models", out=tmp_path / "out", err=tmp_path / "err", **environment) as process:
+        while not any(file.stat().st_size > 100_000 for file in store.glob("*mlflow.db*")):
+            assert process.is_alive(), (tmp_path / "err").read_text()
+            time.sleep(0.005)
+        assert process.pid is not None
+        os.kill(process.pid, number)
+        process.join(60)
+        assert process.exitcode in (130, -signal.SIGKILL), (tmp_path / "err").read_text()
+    done = trackdl("models", **environment)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_path_that_cannot_be_is_wrong_input(tmp_path: Path) -> None:

@@ -23,14 +23,14 @@ from mlflow.protos.databricks_pb2 import (
     TEMPORARILY_UNAVAILABLE,
     ErrorCode,
 )
-from mlflow.store.db.utils import _get_latest_schema_revision, _get_schema_version
+from mlflow.store.db.utils import _get_latest_schema_revision, _get_schema_version, _initialize_tables
 from mlflow.store.entities.paged_list import PagedList
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
 from trackdl.errors import InputError, TrackdlError, first_line, one_line
 from trackdl.system import databases, locks, outages
-from trackdl.system.paths import project_root
+from trackdl.system.paths import project_root, whole_file
 from trackdl.tracking import moved, pages
 
 T = TypeVar("T")
@@ -85,7 +85,8 @@ def client() -> MlflowClient:
     what = f"the tracking store {databases.redact(uri)}"
     databases.check_address(uri, "mlflow")
     try:
-        with translate_errors(what), locks.creation_lock(uri):
+        with translate_errors(what), locks.creation_lock(uri), defer_interrupts():
+            _create_tables(uri)
             databases.refuse_shared(uri, "mlflow")
             refuse_older(uri)
             moved.refuse(uri)
@@ -128,6 +129,15 @@ def store_gone(error: BaseException) -> bool:
     return False
 
 
+def _create_tables(uri: str) -> None:
+    """Make the database if it is a SQLite file that is missing: MLflow takes seconds and refuses one made in part."""
+    file = databases.sqlite_file(uri)
+    if file and not file.exists():
+        with whole_file(file) as part:
+            engine = sqlalchemy.create_engine(databases.sqlite_url(part), poolclass=sqlalchemy.NullPool)
+            _initialize_tables(engine)  # type: ignore[no-untyped-call]
+
+
 def refuse_older(uri: str) -> None:
     """Refuse a database of another MLflow, which this MLflow would migrate unasked if a table is missing."""
     file = databases.sqlite_file(uri)
@@ -144,8 +154,8 @@ def refuse_older(uri: str) -> None:
         if found is None:
             raise InputError(f"{shown} is no store of MLflow's, and stays as it is. MLFLOW_TRACKING_URI names another")
         raise TrackdlError(
-            f"{shown} was made by another version of MLflow (its schema is {found}, this one's {needed}) and is left "
-            f"as it is. Keep a copy, then run: mlflow db upgrade {shown}; or use the MLflow that made it"
+            f"{shown} was made by another version of MLflow, or only in part (its schema is {found}, this one's "
+            f"{needed}), and is left as it is. Keep a copy, then run: mlflow db upgrade {shown}; or use the MLflow that made it"
         )
 
 
