@@ -17,7 +17,8 @@ def with_head(readme: str, ledger: Path) -> str:
     words = (
         f"Of the report's {sum(every.values()):,} numbers, {page.settled(every):.1%} are reproduced, or explained by a "
         f"fault of the report that a run shows. Of the {sum(numbers.values())} that are judged one by one, "
-        f"{page.settled(numbers):.1%} are; {numbers['differs']} differ, and {numbers['inconclusive']} are inconclusive."
+        f"{page.settled(numbers):.1%} are reproduced or explained, {numbers['differs']} differ, and "
+        f"{numbers['inconclusive']} are inconclusive."
     ).replace("%", " %")
     return f"{before}{BEGIN}{words}\n\n{page.table(*page.head_table(made))}\n{END}{after}"
 
