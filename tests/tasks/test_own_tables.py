@@ -101,6 +101,7 @@ def test_a_table_of_three_classes(tracking: str, tmp_path: Path, capsys: pytest.
         "test_auc": roc_auc_score(truth, each / each.sum(axis=1, keepdims=True), multi_class="ovr"),
         "test_f1": f1_score(truth, rows["label"], average="macro"),
         "test_brier": ((each - np.eye(3)[truth]) ** 2).sum(axis=1).mean(),
+        "test_log_loss": log_loss(truth, each / each.sum(axis=1, keepdims=True)),
         "test_loss": log_loss(truth, each / each.sum(axis=1, keepdims=True)),
     }
     for metric, value in by_hand.items():

@@ -50,7 +50,8 @@ def test_the_task_leaves_a_run_a_model_and_its_numbers(
         assert parents[group] == result.run.id
     improved = below["improved/architecture-1"]
     assert parents["improved/architecture-1"] == below["improved"].info.run_id
-    same = {"test_accuracy", "test_accuracy_low", "test_auc", "test_brier", "cv_accuracy", "cv_auc", "cv_brier"}
+    same = {"test_accuracy", "test_accuracy_low", *(f"test_{name}" for name in ("auc", "brier", "log_loss"))}
+    same |= {f"cv_{name}" for name in ("accuracy", "auc", "brier", "log_loss")}
     for name in ("as-reported", "improved/architecture-1", "baselines/random-forest"):
         assert same <= set(below[name].data.metrics)
     assert "cv_accuracy" not in below["improved/small"].data.metrics

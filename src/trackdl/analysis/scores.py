@@ -11,12 +11,13 @@ from trackdl.analysis.stats import calibration_error
 
 @dataclass(frozen=True)
 class Scores:
-    """The scores of a model's predictions; smaller is better for `brier` and `calibration_error`.
+    """The scores of a model's predictions; smaller is better for `brier`, `log_loss` and `calibration_error`.
 
     Attributes:
         accuracy: As a fraction.
         auc: The area under the ROC curve; of more than two classes, the mean over classes of one against the rest.
         brier: The mean squared error of the probability; of more than two classes, the sum over classes.
+        log_loss: The mean cross-entropy of the probabilities, in nats.
         calibration_error: The expected one; of more than two classes, of the predicted class's probability.
         f1: Of the second of two classes; of more, the mean over classes.
         f1_macro: The mean over classes.
@@ -25,6 +26,7 @@ class Scores:
     accuracy: float
     auc: float
     brier: float
+    log_loss: float
     calibration_error: float
     f1: float
     f1_macro: float
@@ -49,6 +51,7 @@ def score(targets: NDArray[np.int64], labels: NDArray[np.int64], probabilities: 
             else roc_auc_score(targets, probabilities)
         ),
         brier=float(((each - true) ** 2).sum(axis=1).mean() if many else brier_score_loss(targets, probabilities)),
+        log_loss=mean_loss("bce", targets, probabilities),
         calibration_error=calibration_error(*top_class(targets, labels, probabilities)),
         f1=float(f1.mean() if many else f1[1]),
         f1_macro=float(f1.mean()),

@@ -22,9 +22,10 @@ METRICS = {
     "transfer": "train_loss, train_accuracy, val_accuracy, val_accuracy_random_features, "
     "val_accuracy_all_layers_trained, test_loss, test_accuracy, test_recall[CLASS] and the like, parameters, seconds, "
     "and of curves batch_losses",
-    "table": "test_accuracy, test_loss, test_auc, test_brier, test_f1, test_f1_macro, test_recall[CLASS], the same of "
-    "precision and f1, test_confusion[TRUE CLASS, PREDICTED CLASS], cv_accuracy, train_loss, train_accuracy, "
-    "batch_loss, and of curves batch_losses, each behind PROTOCOL/NETWORK/ or baselines/NAME/",
+    "table": "test_accuracy, test_loss, test_auc, test_brier, test_log_loss, test_f1, test_f1_macro, "
+    "test_recall[CLASS], the same of precision and f1, test_confusion[TRUE CLASS, PREDICTED CLASS], cv_accuracy, "
+    "train_loss, train_accuracy, batch_loss, and of curves batch_losses, each behind PROTOCOL/NETWORK/ or "
+    "baselines/NAME/",
     "grid": "rank_of_choice, choice_cv_accuracy, best_cv_accuracy (or with val or test, by which it is judged), "
     "fresh_test_accuracy, networks, failed_fits, and of cells those of `reported_table`",
 }
@@ -114,7 +115,7 @@ def _of_table(metric: str, seed: int) -> Recipe | None:
         "batch_losses": Recipe((training,), "losses of every tenth batch"),
         **{
             f"test_{score}": Recipe((test,), "score of a seed's rows", score)
-            for score in ("auc", "brier", "f1", "f1_macro")
+            for score in ("auc", "brier", "log_loss", "f1", "f1_macro")
         },
     }.get(name)
     return found and replace(found, model=model)

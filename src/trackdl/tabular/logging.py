@@ -60,7 +60,7 @@ def log_cross_validation(run: Run, crossed: CrossValidated) -> dict[str, float]:
         The metrics.
     """
     metrics: dict[str, float] = {}
-    for name in ("accuracy", "auc", "brier", "f1", "f1_macro"):
+    for name in ("accuracy", "auc", "brier", "log_loss", "f1", "f1_macro"):
         estimate = crossed.estimate(name)
         metrics |= {f"cv_{name}": estimate.mean, f"cv_{name}_low": estimate.low, f"cv_{name}_high": estimate.high}
     table = crossed.table()

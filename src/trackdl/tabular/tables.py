@@ -32,31 +32,32 @@ def holdout_table(metrics: Metrics, seeds: int) -> Table:
 def cross_validation_table(metrics: Metrics, differences: Mapping[str, Mapping[str, Estimate]]) -> Table:
     """Return the results of cross-validation: each model's scores and paired differences to a reference.
 
-    Differences are in percentage points, with their intervals; ECE is the expected calibration error.
+    Each p is of the difference in the score before it. The accuracy's difference is in percentage points, with its
+    interval; the other intervals are in `comparisons.json`. ECE is the expected calibration error.
 
     Args:
         metrics: By model.
         differences: By model and score; a model without an entry is not in the table.
     """
-    columns = ["model", "accuracy", "AUC", "Brier", "ECE", "accuracy, points", "p", "AUC, points", "p"]
+    others = {"auc": "AUC", "brier": "Brier", "log_loss": "log loss"}
+    columns = ["model", "accuracy", "points", "p", *(part for name in others.values() for part in (name, "p")), "ECE"]
     rows = [
         [
             name.removeprefix("ablation/").removeprefix("baselines/"),
             f"{metrics[name]['cv_accuracy']:.1%}",
-            f"{metrics[name]['cv_auc']:.3f}",
-            f"{metrics[name]['cv_brier']:.3f}",
+            _points(found["accuracy"]),
+            f"{found['accuracy'].p:.2f}",
+            *(part for score in others for part in (f"{metrics[name][f'cv_{score}']:.3f}", f"{found[score].p:.2f}")),
             f"{metrics[name]['cv_calibration_error']:.3f}",
-            *_difference(found["accuracy"]),
-            *_difference(found["auc"]),
         ]
         for name, found in differences.items()
     ]
     return columns, rows
 
 
-def _difference(found: Estimate) -> list[str]:
+def _points(found: Estimate) -> str:
     mean, low, high = (100 * value for value in (found.mean, found.low, found.high))
-    return [f"{mean:+.1f} ({low:+.1f} {high:+.1f})", f"{found.p:.2f}"]
+    return f"{mean:+.1f} ({low:+.1f} {high:+.1f})"
 
 
 def describe_audit(found: Audit, count: int) -> str:

@@ -42,7 +42,7 @@ TRAINS = (
     "load_table",
 )  # covered by the code digest, with all that they reach
 
-COMPARED = ("accuracy", "auc", "brier")
+COMPARED = ("accuracy", "auc", "brier", "log_loss")
 # What the rows had to do with the weights, as the model card says it.
 _TESTED = "These rows did not choose the weights."
 _CROSSED = "Networks that had not seen the row predicted it; the weights here are of one trained on the training rows."

@@ -155,7 +155,8 @@ def refuse_older(uri: str) -> None:
             raise InputError(f"{shown} is no store of MLflow's, and stays as it is. MLFLOW_TRACKING_URI names another")
         raise TrackdlError(
             f"{shown} was made by another version of MLflow, or only in part (its schema is {found}, this one's "
-            f"{needed}), and is left as it is. Keep a copy, then run: mlflow db upgrade {shown}; or use the MLflow that made it"
+            f"{needed}), and is left as it is. Keep a copy, then run: mlflow db upgrade {shown}; or use the MLflow "
+            "that made it"
         )
 
 
