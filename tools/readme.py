@@ -16,10 +16,10 @@ def with_head(readme: str, ledger: Path) -> str:
     numbers, every = page.counts(made), page.counts(made, points=True)
     words = (
         f"Of the report's {sum(every.values()):,} numbers, {page.settled(every):.1%} are either reproduced or "
-        "explained. A number is *explained* if its verdict is *fault in the report*: a run of ours shows that the "
-        f"error is in the report. Of the {sum(numbers.values())} that are judged one by one, "
-        f"{page.settled(numbers):.1%} are reproduced or explained, "
-        f"{numbers['differs']} differ, and {numbers['inconclusive']} are inconclusive."
+        "explained. A number is *explained* if a run of ours shows that the report is wrong about it; its verdict is "
+        f"then *fault in the report*. Of the {sum(numbers.values())} that are judged one by one, "
+        f"{page.settled(numbers):.1%} are reproduced or explained, {numbers['differs']} differ, and "
+        f"{numbers['inconclusive']} are inconclusive."
     ).replace("%", " %")
     return f"{before}{BEGIN}{words}\n\n{page.table(*page.head_table(made))}\n{END}{after}"
 
