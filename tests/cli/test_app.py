@@ -46,7 +46,7 @@ def test_the_working_tree_runs_without_being_installed() -> None:
         (["mnist", "--set", "training.epocs=3"], ["training.epocs", "did you mean 'epochs'"]),
         (["mnist", "--set", "epochs"], ["KEY=VALUE"]),
         (["mnist", "--set", "training.seed=[1"], ["not valid YAML"]),
-        (["mnist", "--resume", "abc", "--seed", "2"], ["--resume", "only --epochs"]),
+        (["mnist", "--resume", "abc", "--seed", "2"], ["--resume", "only --epochs and --device"]),
         (["mnist", "--precision", "float16"], ["training.precision", "'float32'"]),
         (["fashion", "--seeds", "0"], ["seeds", "set on the command line", "greater than or equal to 1"]),
         (
@@ -57,7 +57,7 @@ def test_the_working_tree_runs_without_being_installed() -> None:
             ["fashion", "--set", "network.pool_size=3", "--set", "network.conv_layers=4"],
             ["key 'network': layer 3 of 4: 2×2 pixels"],
         ),
-        (["fashion", "--resume", "abc", "--seeds", "2"], ["--resume", "only --epochs"]),
+        (["fashion", "--resume", "abc", "--seeds", "2"], ["--resume", "only --epochs and --device"]),
         (["transfer", "--preprocessing", "none"], ["data.preprocessing", "'report' or 'mnist'"]),
         (["transfer", "--source", "mnist-cnn"], ["source", "must be models:/NAME@ALIAS"]),
         (["ledger", "--seeds", "0"], ["ledger.yaml", "seeds", "greater than or equal to 1"]),
@@ -340,6 +340,21 @@ def test_an_interrupted_run_is_killed_and_says_so(tmp_path: Path, number: signal
     assert run.info.info.status == "KILLED"
     assert f"run {run.id} is marked KILLED, and keeps what it has logged; " in log.read_text()
     assert log.read_text().endswith("trackdl: interrupted; what was finished is kept\n")
+
+
+@pytest.mark.usefixtures("tracking")
+def test_a_training_goes_on_with_another_device(tmp_path: Path) -> None:
+    """A run that named `cuda` could not be continued on a machine without a GPU."""
+    assert trackdl("new", str(tmp_path / "mine")).returncode == 0
+    assert trackdl("run", str(tmp_path / "mine" / "digits.yaml"), "--epochs", "1").returncode == 0
+    (first,) = runs.find("digits")
+    assert first.info.data.params["training.device"] == "auto"
+    words = ["--report", str(tmp_path / "mine"), "run", f"runs:/{first.id}/experiment.yaml", "--resume", first.id]
+    done = trackdl(*words, "--device", "cpu", "--epochs", "2")
+    assert done.returncode == 0, done.stderr
+    (second,) = (run for run in runs.find("digits") if run.id != first.id)
+    assert second.info.data.params["training.device"] == "cpu"
+    assert second.history("test_accuracy")[-1][0] == 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

@@ -96,10 +96,10 @@ def resumable(resume: str | None, file: str | None, settings: dict[str, Any]) ->
     """Return where to read the experiment from: the file, or the run to continue.
 
     Raises:
-        InputError: --resume was given together with an option other than --epochs.
+        InputError: --resume was given together with an option other than --epochs and --device.
     """
-    if resume and (file or settings.keys() - {"training.epochs"}):
-        raise InputError("--resume continues the run's own experiment: only --epochs can be given with it")
+    if resume and (file or settings.keys() - {"training.epochs", "training.device"}):
+        raise InputError("--resume continues the run's own experiment: only --epochs and --device can be given with it")
     return f"runs:/{resume}/experiment.yaml" if resume else file
 
 
