@@ -28,7 +28,7 @@ from trackdl.tabular.protocols import NetworkCandidate, Predictions
 
 INNER_FOLDS = 3
 SCORES = {"accuracy": "accuracy", "auc": "AUC", "brier": "Brier", "log_loss": "log loss"}
-CHOSEN, FIXED = "chosen in each fold", "improved, as it is"
+CHOSEN = "chosen in each fold"
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,17 @@ def measure(experiment: TableSpec, inner_folds: int) -> dict[str, Any]:
 
     A difference is that of the means over all folds, with its corrected interval and p-value (Nadeau and Bengio, 2003).
     """
+    if not experiment.folds:
+        raise SystemExit("the experiment has no cross-validation: `folds` is 0")
     seed, network = experiment.training.seed, experiment.networks[0]
     table = load_table(experiment.data, seed)
-    protocols = {FIXED: experiment.protocols[experiment.registered]} | experiment.variants()
+    fixed = f"{experiment.registered}, as it is"
+    protocols = {fixed: experiment.protocols[experiment.registered]} | experiment.variants()
     steps: dict[str, Candidate] = {
         name: NetworkCandidate(network, protocol, experiment.training, table.schema)
         for name, protocol in protocols.items()
     }
-    models: dict[str, Candidate] = {CHOSEN: Chosen(steps, inner_folds), FIXED: steps[FIXED]}
+    models: dict[str, Candidate] = {CHOSEN: Chosen(steps, inner_folds), fixed: steps[fixed]}
     models |= {name: BaselineCandidate(name, table.schema) for name in experiment.baselines}
     parts = table.apart(folds(table.targets, experiment.folds, experiment.repeats, seed, table.schema.classes))
     with progress("fits", len(models) * len(parts)) as advance:

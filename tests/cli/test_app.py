@@ -358,12 +358,12 @@ def test_a_training_goes_on_with_another_device(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_store_whose_creation_is_cut_off_is_made_by_the_next_command(tmp_path: Path, number: signal.Signals) -> None:
-    """It was left without its last tables, and refused from then on."""
-    store = tmp_path / "store"
-    environment = {"MLFLOW_TRACKING_URI": f"sqlite:///{store / 'mlflow.db'}", "TRACKDL_STORAGE": None}
+def test_a_store_whose_creation_is_cut_off(tmp_path: Path, number: signal.Signals) -> None:
+    """A Ctrl-C left it without its last tables, and it was refused from then on; the remedy did not work."""
+    store = tmp_path / "mlflow.db"
+    environment = {"MLFLOW_TRACKING_URI": f"sqlite:///{store}", "TRACKDL_STORAGE": None}
     with start("models", out=tmp_path / "out", err=tmp_path / "err", **environment) as process:
-        while not any(file.stat().st_size > 100_000 for file in store.glob("*mlflow.db*")):
+        while not store.exists() or store.stat().st_size < 100_000:
             assert process.is_alive(), (tmp_path / "err").read_text()
             time.sleep(0.005)
         assert process.pid is not None
@@ -371,6 +371,12 @@ def test_a_store_whose_creation_is_cut_off_is_made_by_the_next_command(tmp_path:
         process.join(60)
         assert process.exitcode in (130, -signal.SIGKILL), (tmp_path / "err").read_text()
     done = trackdl("models", **environment)
+    if number == signal.SIGKILL:
+        assert done.returncode == 1
+        assert f"{store} holds no run" in done.stderr
+        assert "Delete it, and the next command makes a new one" in done.stderr
+        store.unlink()
+        done = trackdl("models", **environment)
     assert done.returncode == 0, done.stderr
 
 

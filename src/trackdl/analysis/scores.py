@@ -17,7 +17,8 @@ class Scores:
         accuracy: As a fraction.
         auc: The area under the ROC curve; of more than two classes, the mean over classes of one against the rest.
         brier: The mean squared error of the probability; of more than two classes, the sum over classes.
-        log_loss: The mean cross-entropy of the probabilities, in nats.
+        log_loss: The mean cross-entropy of the probabilities, in nats. As in scikit-learn, a probability below the
+            precision of float64, 2e-16, counts as that.
         calibration_error: The expected one; of more than two classes, of the predicted class's probability.
         f1: Of the second of two classes; of more, the mean over classes.
         f1_macro: The mean over classes.
@@ -51,7 +52,7 @@ def score(targets: NDArray[np.int64], labels: NDArray[np.int64], probabilities: 
             else roc_auc_score(targets, probabilities)
         ),
         brier=float(((each - true) ** 2).sum(axis=1).mean() if many else brier_score_loss(targets, probabilities)),
-        log_loss=mean_loss("bce", targets, probabilities),
+        log_loss=mean_loss("bce", targets, probabilities, float(np.finfo(np.float64).eps)),
         calibration_error=calibration_error(*top_class(targets, labels, probabilities)),
         f1=float(f1.mean() if many else f1[1]),
         f1_macro=float(f1.mean()),
@@ -67,12 +68,20 @@ def top_class(
     return (labels == targets).astype(np.int64), probabilities.max(axis=1)
 
 
-def mean_loss(loss: str, targets: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
-    """Return the mean squared error of probabilities, if `loss` is "mse", or else their mean cross-entropy, in nats."""
+def mean_loss(
+    loss: str,
+    targets: NDArray[np.int64],
+    probabilities: NDArray[np.float64],
+    least: float = float(np.finfo(np.float32).tiny),
+) -> float:
+    """Return the mean squared error of probabilities, if `loss` is "mse", or else their mean cross-entropy, in nats.
+
+    For the cross-entropy, a smaller probability counts as `least`.
+    """
     if loss == "mse":
         return float(((probabilities - targets) ** 2).mean())
     if probabilities.ndim == 1:
         chosen = np.where(targets == 1, probabilities, 1 - probabilities)
     else:
         chosen = probabilities[np.arange(len(targets)), targets]
-    return float(-np.log(np.maximum(chosen, np.finfo(np.float32).tiny)).mean())
+    return 0.0 - float(np.log(np.maximum(chosen, least)).mean())

@@ -21,14 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from trackdl.errors import InputError, TrackdlError, first_line
 from trackdl.system import databases, locks
-from trackdl.system.outages import (
-    RetryingProxy,
-    causes,
-    database_gone,
-    defer_interrupts,
-    disk_full,
-    retry_while_away,
-)
+from trackdl.system.outages import RetryingProxy, causes, database_gone, disk_full, retry_while_away
 from trackdl.system.paths import project_root
 from trackdl.tracking.store import address
 
@@ -71,7 +64,7 @@ def storage() -> BaseStorage:
     if file:
         options = {"connect_args": {"timeout": BUSY_SECONDS}}
     try:
-        with locks.creation_lock(url), defer_interrupts(url):
+        with locks.creation_lock(url):
             databases.refuse_shared(url, "optuna")
             opened = retry_while_away(partial(RDBStorage, url, engine_kwargs=options), name)
     except TrackdlError:

@@ -115,7 +115,7 @@ def show(result: Result) -> str:
     times = ", times left out" * (judged < numbers)
     more = f"; {len(ledger.head)} of {numbers} are shown above, all of them on the page" * (len(ledger.head) < numbers)
     say(f"{counted(judged, 'published number')}{times}: {verdicts}{more}")
-    settled = f"reproduced, or explained by a fault that is shown: {page.settled(counts):.1%}"
+    settled = f"reproduced or explained: {page.settled(counts):.1%}"
     if ledger.curves:
         curves = ", ".join(f"{name} {count}" for name, count in with_points.items())
         say(f"with every point of {counted(len(ledger.curves), 'curve')}, {sum(with_points.values())}: {curves}")

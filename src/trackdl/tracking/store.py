@@ -23,14 +23,14 @@ from mlflow.protos.databricks_pb2 import (
     TEMPORARILY_UNAVAILABLE,
     ErrorCode,
 )
-from mlflow.store.db.utils import _get_latest_schema_revision, _get_schema_version, _initialize_tables
+from mlflow.store.db.utils import _get_latest_schema_revision, _get_schema_version
 from mlflow.store.entities.paged_list import PagedList
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
 from trackdl.errors import InputError, TrackdlError, first_line, one_line
 from trackdl.system import databases, locks, outages
-from trackdl.system.paths import project_root, whole_file
+from trackdl.system.paths import project_root
 from trackdl.tracking import moved, pages
 
 T = TypeVar("T")
@@ -86,7 +86,6 @@ def client() -> MlflowClient:
     databases.check_address(uri, "mlflow")
     try:
         with translate_errors(what), locks.creation_lock(uri), defer_interrupts():
-            _create_tables(uri)
             databases.refuse_shared(uri, "mlflow")
             refuse_older(uri)
             moved.refuse(uri)
@@ -107,8 +106,8 @@ def client() -> MlflowClient:
 def defer_interrupts() -> AbstractContextManager[None]:
     """Defer Ctrl-C and signals to the end of the block, unless the store is a server (`outages.defer_interrupts`).
 
-    What the block creates, such as a run, is known to its caller before an interruption is raised. A run that a server
-    created meanwhile is marked KILLED by the next command (`runs.close_abandoned`).
+    What the block creates, such as a run or the store itself, is whole before an interruption is raised. A run that a
+    server created meanwhile is marked KILLED by the next command (`runs.close_abandoned`).
     """
     return outages.defer_interrupts(mlflow.get_tracking_uri())
 
@@ -129,15 +128,6 @@ def store_gone(error: BaseException) -> bool:
     return False
 
 
-def _create_tables(uri: str) -> None:
-    """Make the database if it is a SQLite file that is missing: MLflow takes seconds and refuses one made in part."""
-    file = databases.sqlite_file(uri)
-    if file and not file.exists():
-        with whole_file(file) as part:
-            engine = sqlalchemy.create_engine(databases.sqlite_url(part), poolclass=sqlalchemy.NullPool)
-            _initialize_tables(engine)  # type: ignore[no-untyped-call]
-
-
 def refuse_older(uri: str) -> None:
     """Refuse a database of another MLflow, which this MLflow would migrate unasked if a table is missing."""
     file = databases.sqlite_file(uri)
@@ -145,18 +135,24 @@ def refuse_older(uri: str) -> None:
         return
     engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool)
     with engine.connect() as connection:
-        if not sqlalchemy.inspect(connection).has_table("experiments"):
+        tables = sqlalchemy.inspect(connection)
+        if not tables.has_table("experiments"):
             return
+        empty = tables.has_table("runs") and not connection.scalar(sqlalchemy.text("SELECT count(*) FROM runs"))
     found = _get_schema_version(engine)  # type: ignore[no-untyped-call]
     needed = _get_latest_schema_revision()  # type: ignore[no-untyped-call]
     if found != needed:
         shown = databases.redact(uri)
+        if empty:
+            raise TrackdlError(
+                f"{shown} holds no run, and its tables are not those of this MLflow: the command that made it was "
+                "killed, or another MLflow made it. Delete it, and the next command makes a new one"
+            )
         if found is None:
             raise InputError(f"{shown} is no store of MLflow's, and stays as it is. MLFLOW_TRACKING_URI names another")
         raise TrackdlError(
-            f"{shown} was made by another version of MLflow, or only in part (its schema is {found}, this one's "
-            f"{needed}), and is left as it is. Keep a copy, then run: mlflow db upgrade {shown}; or use the MLflow "
-            "that made it"
+            f"{shown} was made by another version of MLflow (its schema is {found}, this one's {needed}) and is left "
+            f"as it is. Keep a copy, then run: mlflow db upgrade {shown}; or use the MLflow that made it"
         )
 
 
