@@ -374,7 +374,7 @@ def test_a_store_whose_creation_is_cut_off(tmp_path: Path, number: signal.Signal
     if number == signal.SIGKILL:
         assert done.returncode == 1
         assert f"{store} holds no run" in done.stderr
-        assert "Delete it, and the next command makes a new one" in done.stderr
+        assert "Delete it if nothing in it is needed: the next command makes a new one" in done.stderr
         store.unlink()
         done = trackdl("models", **environment)
     assert done.returncode == 0, done.stderr
