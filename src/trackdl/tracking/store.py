@@ -146,7 +146,8 @@ def refuse_older(uri: str) -> None:
         if empty:
             raise TrackdlError(
                 f"{shown} holds no run, and its tables are not those of this MLflow: the command that made it was "
-                "killed, or another MLflow made it. Delete it if nothing in it is needed: the next command makes a new one"
+                "killed, or another MLflow made it. Delete it if nothing in it is needed: the next command makes a "
+                "new one"
             )
         if found is None:
             raise InputError(f"{shown} is no store of MLflow's, and stays as it is. MLFLOW_TRACKING_URI names another")
