@@ -143,17 +143,15 @@ def refuse_older(uri: str) -> None:
     needed = _get_latest_schema_revision()  # type: ignore[no-untyped-call]
     if found != needed:
         shown = databases.redact(uri)
-        if empty:
-            raise TrackdlError(
-                f"{shown} holds no run, and its tables are not those of this MLflow: the command that made it was "
-                "killed, or another MLflow made it. Delete it if nothing in it is needed: the next command makes a "
-                "new one"
-            )
-        if found is None:
+        if found is None and not empty:
             raise InputError(f"{shown} is no store of MLflow's, and stays as it is. MLFLOW_TRACKING_URI names another")
+        part, remedy = "", ""
+        if empty:
+            part = ", or only in part"
+            remedy = "It holds no run: if the command that made it was killed, delete it, and the next one makes another. "
         raise TrackdlError(
-            f"{shown} was made by another version of MLflow (its schema is {found}, this one's {needed}) and is left "
-            f"as it is. Keep a copy, then run: mlflow db upgrade {shown}; or use the MLflow that made it"
+            f"{shown} was made by another version of MLflow{part} (its schema is {found}, this one's {needed}) and is "
+            f"left as it is. {remedy}Keep a copy, then run: mlflow db upgrade {shown}; or use the MLflow that made it"
         )
 
 
