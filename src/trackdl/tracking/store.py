@@ -148,7 +148,7 @@ def refuse_older(uri: str) -> None:
         part, remedy = "", ""
         if empty:
             part = ", or only in part"
-            remedy = "It holds no run: if the command that made it was killed, delete it, and the next one makes another. "
+            remedy = "It holds no run: if the command that made it was killed, delete it, and begin again. "
         raise TrackdlError(
             f"{shown} was made by another version of MLflow{part} (its schema is {found}, this one's {needed}) and is "
             f"left as it is. {remedy}Keep a copy, then run: mlflow db upgrade {shown}; or use the MLflow that made it"
