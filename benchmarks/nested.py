@@ -6,7 +6,8 @@
 The protocol `improved` of `experiments/heart.yaml` was chosen by cross-validation over rows on which `trackdl heart`
 also measures it. Here, in every fold, an inner cross-validation over the fold's training rows alone chooses by log loss
 among `improved` and the ablation's steps; the choice is trained on these rows and predicts the held-out ones, which no
-choice has seen. Nothing is tuned for the baselines.
+choice has seen. Nothing is tuned for the baselines. The inner folds, unlike the outer ones, may part rows that are
+nearly the same: that can mislead the choice, not the score.
 """
 
 import argparse
