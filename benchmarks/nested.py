@@ -37,11 +37,10 @@ class Chosen:
     """The candidate with the least log loss in an inner cross-validation of the training rows."""
 
     candidates: Mapping[str, Candidate]
-    inner_folds: int
 
     def choose(self, train: pd.DataFrame, seed: int) -> str:
         """Return the name of the best candidate for the rows `train`, the target last."""
-        parts = folds(train.iloc[:, -1].to_numpy(), self.inner_folds, 1, seed)
+        parts = folds(train.iloc[:, -1].to_numpy(), INNER_FOLDS, 1, seed)
         crossed = cross_validate(self.candidates, train, parts, seed)
         return min(crossed, key=lambda name: crossed[name].estimate("log_loss").mean)
 
@@ -50,13 +49,11 @@ class Chosen:
         return self.candidates[self.choose(train, seed)].fit_predict(train, test, seed)
 
 
-def measure(experiment: TableSpec, inner_folds: int) -> dict[str, Any]:
+def measure(experiment: TableSpec) -> dict[str, Any]:
     """Return each model's scores, and the paired differences of the chosen network to every other model.
 
     A difference is that of the means over all folds, with its corrected interval and p-value (Nadeau and Bengio, 2003).
     """
-    if not experiment.folds:
-        raise SystemExit("the experiment has no cross-validation: `folds` is 0")
     seed, network = experiment.training.seed, experiment.networks[0]
     table = load_table(experiment.data, seed)
     fixed = f"{experiment.registered}, as it is"
@@ -65,7 +62,7 @@ def measure(experiment: TableSpec, inner_folds: int) -> dict[str, Any]:
         name: NetworkCandidate(network, protocol, experiment.training, table.schema)
         for name, protocol in protocols.items()
     }
-    models: dict[str, Candidate] = {CHOSEN: Chosen(steps, inner_folds), fixed: steps[fixed]}
+    models: dict[str, Candidate] = {CHOSEN: Chosen(steps), fixed: steps[fixed]}
     models |= {name: BaselineCandidate(name, table.schema) for name in experiment.baselines}
     parts = table.apart(folds(table.targets, experiment.folds, experiment.repeats, seed, table.schema.classes))
     with progress("fits", len(models) * len(parts)) as advance:
@@ -99,11 +96,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Measure, and print a table or one JSON object."""
     root = Path(__file__).resolve().parents[1]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--file", type=Path, default=root / "experiments" / "heart.yaml", help="a table's experiment")
-    parser.add_argument("--inner-folds", type=int, default=INNER_FOLDS, help=f"default {INNER_FOLDS}")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     options = parser.parse_args(arguments)
-    measured = measure(spec.load(options.file, TableSpec), options.inner_folds)
+    measured = measure(spec.load(root / "experiments" / "heart.yaml", TableSpec))
     if options.json:
         print(json.dumps(measured, indent=2))
     else:

@@ -32,12 +32,12 @@ def rows(right: float) -> pd.DataFrame:
 
 
 def test_the_rows_choose_between_candidates_by_log_loss() -> None:
-    chosen = nested.Chosen({"bold": Sure(0.999), "modest": Sure(0.7)}, inner_folds=3)
+    chosen = nested.Chosen({"bold": Sure(0.999), "modest": Sure(0.7)})
     assert chosen.choose(rows(right=1.0), seed=1) == "bold"
     assert chosen.choose(rows(right=0.7), seed=1) == "modest"
 
 
 def test_the_chosen_candidate_predicts_the_held_out_rows() -> None:
-    chosen = nested.Chosen({"bold": Sure(0.999), "modest": Sure(0.7)}, inner_folds=3)
+    chosen = nested.Chosen({"bold": Sure(0.999), "modest": Sure(0.7)})
     made = chosen.fit_predict(rows(right=0.7), rows(right=1.0), seed=1)
     assert set(made.probabilities.round(3)) == {0.7, 0.3}

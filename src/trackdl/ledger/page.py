@@ -47,7 +47,7 @@ def counts(ledger: Ledger, *, points: bool = False) -> dict[str, int]:
 
 
 def settled(counts: Mapping[str, int]) -> float:
-    """Return the share of numbers that are reproduced, or explained by a fault that is shown."""
+    """Return the share of numbers that are reproduced, or explained by a fault of the report."""
     return (counts.get("reproduced", 0) + counts.get("fault in the report", 0)) / max(sum(counts.values()), 1)
 
 
