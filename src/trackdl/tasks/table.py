@@ -123,10 +123,10 @@ def show(result: Result) -> str:
     if models := result.against["models"]:
         columns, rows = tables.cross_validation_table(result.metrics, models)
         way = f"{experiment.repeats} × {experiment.folds} folds of {len(table.frame)} rows"
-        print_table(f"Cross-validated, {way}. {_differences(_reference(experiment))}", columns, rows)
+        print_table(f"Cross-validated, {way}; points and p: differences to {_reference(experiment)}", columns, rows)
     if steps := result.against["ablation"]:
         columns, rows = tables.cross_validation_table(result.metrics, steps)
-        print_table(f"Ablation, likewise. {_differences(_subject(experiment))}", columns, rows)
+        print_table(f"Ablation, likewise; points and p: differences to {_subject(experiment)}", columns, rows)
     say(tables.describe_audit(result.found, len(table.frame)))
     say(f"run {result.run.id}: {result.decision}")
     means = ", ".join(f"{name} {result.metrics[name]['test_accuracy_mean']:.1%}" for name in _ladder(experiment))
@@ -137,10 +137,6 @@ def show(result: Result) -> str:
 def _subject(experiment: TableSpec) -> str:
     """Return the name of the model that is registered and that the ablation varies."""
     return f"{experiment.registered}/{experiment.networks[0].name}"
-
-
-def _differences(to: str) -> str:
-    return f"points: the accuracy's difference to {to}; p: of the difference in the score before it"
 
 
 def _reference(experiment: TableSpec) -> str:
