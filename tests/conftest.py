@@ -6,18 +6,19 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import mlflow
 import pytest
-import torch
-
-from trackdl.workers import process
 
 pytest.register_assert_rewrite("support")  # before its first import: what it asserts is explained too
 
+from support import quick  # noqa: E402, I001 - before all that it makes quick
+
+import mlflow  # noqa: E402
+import torch  # noqa: E402
 from support.apart import blank_figures, own_store  # noqa: E402
 from support.forked import CONTEXT  # noqa: E402
 from support.pictures import put_pictures  # noqa: E402
 from support.postgres import Server, why_not  # noqa: E402
+from trackdl.workers import process  # noqa: E402
 
 # Stores and checkpoints wait for the disk at each commit, a third of the tests' time; in memory nothing waits.
 MEMORY = Path("/dev/shm")
@@ -30,6 +31,11 @@ if (
 
 # One thread: the tests' tensors are tiny, and two threads that wait for each other on a busy machine are slow.
 torch.set_num_threads(1)
+
+
+def pytest_collection_finish() -> None:
+    """Exclude what the tests have imported from garbage collection."""
+    quick.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -18,6 +18,7 @@ from support import ROOT
 from trackdl.workers.process import fork_workers
 
 HEAVY = [
+    "support.quick",
     "trackdl.apps.models",
     "trackdl.apps.new",
     "trackdl.apps.predict",
