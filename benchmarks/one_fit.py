@@ -65,11 +65,13 @@ def _side(name: str) -> Callable[[Job, Clock], nn.Module]:
 
 def describe_machine() -> dict[str, Any]:
     """Return threads, torch's version, the precision that auto chooses, GEMM peaks, and the networks' operations."""
+    precision = str(resolve_precision("auto", torch.device("cpu"))).removeprefix("torch.")
     return {
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "precision": str(resolve_precision("auto", torch.device("cpu"))).removeprefix("torch."),
-        "gemm_gflops": {name: gemm_peak(getattr(torch, name)) for name in ("float32", "bfloat16")},
+        "precision": precision,
+        # A processor without bfloat16 of its own would take minutes for the other peak, and no side computes in it.
+        "gemm_gflops": {name: gemm_peak(getattr(torch, name)) for name in sorted({"float32", precision})},
         "mflop_per_image": {name: mflop_per_image(name) for name in WORKS},
     }
 

@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from support.browser import needs_browser
+from support.pictures import arrays_of
 from support.served import (
     GREEK,
     ROW,
@@ -521,7 +522,7 @@ def test_a_registered_networks_training_images_are_found(
 ) -> None:
     folder = report(tmp_path, monkeypatch)
     learn(folder, {"layers": ["flatten", {"dense": 8}, "relu", {"dense": "classes"}]}, colour=True)
-    pixels = np.load(folder / "rows.npz")["x_train"]
+    pixels = arrays_of(folder / "rows.npz")["x_train"]
     picture = content(Image.fromarray(pixels[4]))
     app = demo.build(demo.load(), ["127.0.0.1"])
     first = nearest(app, "inside=0", picture)["images"][0]

@@ -12,6 +12,7 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from support.pictures import arrays_of
 from support.served import add_heart, add_pictures, content, letter
 from support.stripes import SIDE, TRAINING, learn, report
 from trackdl import spec
@@ -106,7 +107,7 @@ def test_any_network_is_shown(
 
 def test_an_image_of_ones_own_is_examined_and_its_copy_is_nearest(folder: Path, tmp_path: Path) -> None:
     learn(folder, {"layers": DEEP}, colour=True)
-    pixels = np.load(folder / "rows.npz")["x_train"]
+    pixels = arrays_of(folder / "rows.npz")["x_train"]
     Image.fromarray(pixels[0]).save(tmp_path / "copy.png")
     numbers, page = found("stripes-rows", "--image", tmp_path / "copy.png")
     assert numbers["image"]["neighbours"][0]["distance"] == pytest.approx(0, abs=1e-4)

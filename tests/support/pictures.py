@@ -25,6 +25,12 @@ def blobs(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return pictures.astype(np.uint8), labels.astype(np.uint8)
 
 
+def arrays_of(file: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of an npz file, which is closed."""
+    with np.load(file) as opened:
+        return dict(opened)
+
+
 def put_pictures(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Put tiny files of pictures in a data set's place."""
     train, test = blobs(600, 0), blobs(100, 1)

@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
-from support.pictures import blobs
+from support.pictures import arrays_of, blobs
 from trackdl import spec
 from trackdl.analysis.stats import mean_interval
 from trackdl.apps.predict import predict
@@ -213,7 +213,7 @@ def test_images_in_colour(folder: Path) -> None:
     assert dict(result.run.history("test_accuracy"))[12] == 1
     card = registry.fetch_model("models:/blobs-squares@champion").card
     assert (card.classes, card.size, card.colour) == (["red", "green", "blue"], 6, True)
-    arrays = np.load(folder / "colours.npz")
+    arrays = arrays_of(folder / "colours.npz")
     for name, pixels in (("learnt", arrays["x_train"][4]), ("new", arrays["x_test"][4])):
         Image.fromarray(pixels).save(folder / f"{name}.png")
     found = predict("models:/blobs-squares@champion", [str(folder / "learnt.png"), str(folder / "new.png")])
@@ -302,7 +302,7 @@ def test_the_resolved_file_of_a_list_runs_again_to_the_same_weights(folder: Path
 
 @pytest.mark.parametrize("held", [{}, HELD])
 def test_copies_of_training_images_are_left_out_of_what_is_measured(folder: Path, held: dict[str, float]) -> None:
-    arrays = dict(np.load(folder / "blobs.npz"))
+    arrays = arrays_of(folder / "blobs.npz")
     arrays["x_test"][:6], arrays["y_test"][:6] = arrays["x_train"][:6], arrays["y_train"][:6]
     arrays["x_test"][6] = np.clip(arrays["x_train"][6] * 1.05 + 1, 0, 255)  # a little lighter
     arrays["x_train"][100:120], arrays["y_train"][100:120] = arrays["x_train"][:20], arrays["y_train"][:20]
@@ -327,7 +327,7 @@ def test_copies_of_training_images_are_left_out_of_what_is_measured(folder: Path
 def test_a_study_refuses_images_that_are_there_twice(folder: Path) -> None:
     data = experiment(folder).data
     check_apart(data)
-    arrays = dict(np.load(folder / "blobs.npz"))
+    arrays = arrays_of(folder / "blobs.npz")
     arrays["x_train"][7] = arrays["x_train"][2]
     np.savez(folder / "blobs.npz", **arrays)
     with pytest.raises(InputError, match=r"there twice.*: training image 8 \(as training image 3\)"):
