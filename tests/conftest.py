@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from support.pictures import put_pictures  # noqa: E402
 from support.postgres import Server, why_not  # noqa: E402
 from trackdl.workers import process  # noqa: E402
 
-# Stores and checkpoints wait for the disk at each commit, a third of the tests' time; in memory nothing waits.
+# Stores and checkpoints wait for the disk at each commit, a third of the tests' time; in memory nothing waits. Each use
+# of a model copies 150 files, and making files where many were just deleted is slow on some disks.
 MEMORY = Path("/dev/shm")
 if (
     os.access(MEMORY, os.W_OK)
@@ -28,6 +30,9 @@ if (
     and not os.statvfs(MEMORY).f_flag & os.ST_NOEXEC  # tests put programs of their own on the path
 ):
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+    if "TMPDIR" not in os.environ:  # of this process, and of those that it starts
+        temporary = tempfile.TemporaryDirectory(prefix="trackdl-", dir=MEMORY)
+        os.environ["TMPDIR"] = tempfile.tempdir = temporary.name
 
 # One thread: the tests' tensors are tiny, and two threads that wait for each other on a busy machine are slow.
 torch.set_num_threads(1)

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -104,14 +105,28 @@ def exists(uri: str) -> bool:
 
 
 @contextmanager
-def _fetched(uri: str) -> Iterator[Path]:
+def _fetched(uri: str, location: str = "") -> Iterator[Path]:
+    """Yield a copy of the artifact at an address, whose files are in the folder at `location` if that is a path.
+
+    There is nothing in the copy of a folder that is gone. MLflow, which fetches from elsewhere, would copy a model's
+    150 files in threads of their own and take twenty times as long.
+    """
     with tempfile.TemporaryDirectory() as folder, translate_errors(uri):
-        yield Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder))
+        if (local := local_path(location)) is None:
+            yield Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder))
+            return
+        copy = Path(folder, "artifacts")
+        if local.is_dir():
+            shutil.copytree(local, copy, copy_function=shutil.copyfile)
+        yield copy
 
 
-def digests(uri: str) -> str:
+def digests(model_id: str) -> str:
     """Return the list of a logged model's files: JSON, path to SHA-256."""
-    with _fetched(uri) as folder:
+    uri = f"models:/{model_id}"
+    with translate_errors(uri):
+        location = client().get_logged_model(model_id).artifact_location
+    with _fetched(uri, location) as folder:
         return _list(folder)
 
 
@@ -197,7 +212,7 @@ def _files(found: ModelVersion) -> Iterator[Path]:
         raise Unusable(what, f"its files are gone: {error}") from error
     if strange := _strange(local_path(where)):
         raise Unusable(what, f"among its files are links, or what is no file: {first_few(strange)}")
-    with _fetched(f"models:/{found.name}/{found.version}") as folder:
+    with _fetched(f"models:/{found.name}/{found.version}", where) as folder:
         if not _digests(folder):
             raise Unusable(what, f"its files are gone: they are not in {local_path(where) or where}")
         yield folder

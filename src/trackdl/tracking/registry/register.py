@@ -235,7 +235,7 @@ def register(
         if old is not None:
             decided |= {"trackdl.rival": old.version, "trackdl.rival_score": old.tags.get("trackdl.score", "unknown")}
         tags = {**{key: str(value) for key, value in lineage.items()}, **decided}
-        listed = digests(f"models:/{model_id}")
+        listed = digests(model_id)
         run.text(listed, listing(model_id))
         tags[DIGESTS] = hashlib.sha256(listed.encode()).hexdigest()
         words = f"It became {alias} when it was registered ({reason}).\n\n{description}"[:MOST_SIGNS]
