@@ -140,17 +140,22 @@ def _list(folder: Path) -> str:
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of every file below a folder, by its path there.
+    """Return the SHA-256 of every registered file below a folder, by its path there."""
+    return {path: hashlib.sha256((folder / path).read_bytes()).hexdigest() for path in _paths(folder)}
+
+
+def _paths(folder: Path) -> list[str]:
+    """Return the paths of the files below a folder that were registered.
 
     Left out are files that are added later: MLflow's note of the version, and the bytecode of the artifact's code.
     MLflow runs that code, trackdl does not.
     """
-    found = {}
+    found = []
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)
         bytecode = inside.parts[0] == "code" and inside.parent.name == "__pycache__" and inside.suffix == ".pyc"
         if path.is_file() and not bytecode and inside.as_posix() != _ADDED_BY_MLFLOW:
-            found[inside.as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
+            found.append(inside.as_posix())
     return found
 
 
@@ -213,7 +218,7 @@ def _files(found: ModelVersion) -> Iterator[Path]:
     if strange := _strange(local_path(where)):
         raise Unusable(what, f"among its files are links, or what is no file: {first_few(strange)}")
     with _fetched(f"models:/{found.name}/{found.version}", where) as folder:
-        if not _digests(folder):
+        if not _paths(folder):
             raise Unusable(what, f"its files are gone: they are not in {local_path(where) or where}")
         yield folder
 
