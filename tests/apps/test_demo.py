@@ -298,9 +298,8 @@ def test_an_example_is_answered_and_what_the_network_sees_is_shown(page_at: str,
             with page.expect_response("**/computing?*"):
                 pass
         assert sent.count("/look") == before, "the image is not sent again meanwhile"
-        page.route("**/computing?*", lambda route: route.fulfill(status=404, json={"error": "gone"}), times=1)
         with page.expect_request("**/look?*"):  # which says what is wrong, if it still is
-            pass
+            page.route("**/computing?*", lambda route: route.fulfill(status=404, json={"error": "gone"}), times=1)
         page.errors.clear()  # the browser's own, about the 404
         learnt.gate.set()
         page.get_by_text("Compared with all 12 training images").wait_for()
