@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -31,7 +32,11 @@ if (
 ):
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
     if "TMPDIR" not in os.environ:  # of this process, and of those that it starts
-        temporary = tempfile.TemporaryDirectory(prefix="trackdl-", dir=MEMORY)
+        for left in MEMORY.glob("trackdl-tests-*"):  # by tests that were killed
+            if left.stat().st_mtime < time.time() - 86_400:
+                shutil.rmtree(left, ignore_errors=True)
+        temporary = tempfile.TemporaryDirectory(prefix="trackdl-tests-", dir=MEMORY)
+        Path(temporary.name).chmod(0o711)  # PostgreSQL's server is another user's
         os.environ["TMPDIR"] = tempfile.tempdir = temporary.name
 
 # One thread: the tests' tensors are tiny, and two threads that wait for each other on a busy machine are slow.

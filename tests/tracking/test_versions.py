@@ -1,10 +1,12 @@
 """The life of registered versions: promotion and its history, stale sources, and files that were tampered with."""
 
+import errno
 import json
 import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 
 import mlflow
@@ -356,5 +358,26 @@ def test_what_mlflow_and_python_leave_behind_is_no_tampering(tracking: str) -> N
     assert (answer["model"], answer["version"]) == ("greek-cnn", "1")
     (folder / "code/trackdl/__pycache__").mkdir(exist_ok=True)
     (folder / "code/trackdl/__pycache__/cli.cpython-311.pyc").write_bytes(b"x")
-    with artifacts.verified(artifacts.find("models:/greek-cnn@champion")):
-        pass
+    (folder / "data/.artifact.uploading.1").write_bytes(b"hal")
+    with artifacts.verified(artifacts.find("models:/greek-cnn@champion")) as copy:
+        assert not (copy / "data/.artifact.uploading.1").exists()
+
+
+@pytest.mark.parametrize("folder", ["artifacts", "data"])
+def test_a_champion_whose_files_cannot_be_read_keeps_its_place(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store failed; nothing says that the files are gone."""
+    add_pictures(value=0.9)
+    scan = os.scandir
+
+    def refuse(path: Any) -> Any:
+        if Path(path).name == folder:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scan(path)
+
+    words = r"Permission denied.*Is it there, readable and writable\?"
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "scandir", refuse)
+        with pytest.raises(TrackdlError, match=words) as caught:
+            artifacts.broken(artifacts.find("models:/greek-cnn@champion"))
+    assert not isinstance(caught.value, artifacts.Unusable)
+    assert artifacts.broken(artifacts.find("models:/greek-cnn@champion")) == ""

@@ -243,7 +243,7 @@ def translate_errors(what: str) -> Iterator[None]:
         raise TrackdlError(_with_address(f"{what}: {error}. {_REMEDY}")) from error
     except OSError as error:
         full = outages.disk_full(error)
-        todo = "Make room; the same command continues" if full else f"Is the folder writable? {_ELSEWHERE}"
+        todo = "Make room; the same command continues" if full else f"Is it there, readable and writable? {_ELSEWHERE}"
         raise TrackdlError(f"{what}: {error}. {todo}") from error
     except SQLAlchemyError as error:
         raise TrackdlError(_with_address(f"{what}: the database fails: {first_line(error)}. {_REMEDY}")) from error

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import mlflow
 from mlflow.entities.model_registry import ModelVersion
@@ -35,8 +35,9 @@ MADE_BY = {
     "heart-mlp": "heart",
 }
 
-# MLflow adds this file, with the version's name, whenever it fetches one.
-_ADDED_BY_MLFLOW = "registered_model_meta"
+# MLflow adds this file, with the version's name, whenever it fetches one; and if it is killed while it uploads a file,
+# one whose name begins so is left.
+_ADDED_BY_MLFLOW, _UPLOADING = "registered_model_meta", ".artifact.uploading."
 
 
 class Unusable(TrackdlError):  # noqa: N818 - it says what the version is
@@ -149,16 +150,30 @@ def _digests(folder: Path) -> dict[str, str]:
 def _paths(folder: Path) -> list[str]:
     """Return the paths of the files below a folder that were registered.
 
-    Left out are files that are added later: MLflow's note of the version, and the bytecode of the artifact's code.
-    MLflow runs that code, trackdl does not.
+    Left out are files that are added later: MLflow's, and the bytecode of the artifact's code. MLflow runs that code,
+    trackdl does not.
+
+    Raises:
+        OSError: A folder cannot be read: its files are not gone.
     """
     found = []
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(_below(folder)):
         inside = path.relative_to(folder)
         bytecode = inside.parts[0] == "code" and inside.parent.name == "__pycache__" and inside.suffix == ".pyc"
-        if path.is_file() and not bytecode and inside.as_posix() != _ADDED_BY_MLFLOW:
+        added = inside.as_posix() == _ADDED_BY_MLFLOW or inside.name.startswith(_UPLOADING)
+        if path.is_file() and not bytecode and not added:
             found.append(inside.as_posix())
     return found
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Yield all that is below a folder, which `Path.rglob` does only as far as it may read."""
+
+    def fail(error: OSError) -> NoReturn:
+        raise error
+
+    for root, folders, files in os.walk(folder, onerror=fail):
+        yield from (Path(root, name) for name in (*folders, *files))
 
 
 @contextmanager
@@ -217,7 +232,9 @@ def _files(found: ModelVersion) -> Iterator[Path]:
                 where = client().get_logged_model(where.removeprefix("models:/").partition("/")[0]).artifact_location
     except InputError as error:
         raise Unusable(what, f"its files are gone: {error}") from error
-    if strange := _strange(local_path(where)):
+    with translate_errors(what):
+        strange = _strange(local_path(where))
+    if strange:
         raise Unusable(what, f"among its files are links, or what is no file: {first_few(strange)}")
     with _fetched(f"models:/{found.name}/{found.version}", where) as folder:
         if not _paths(folder):
@@ -226,8 +243,8 @@ def _files(found: ModelVersion) -> Iterator[Path]:
 
 
 def _strange(folder: Path | None) -> list[str]:
-    """Return what below a folder is neither a file nor a folder; a link might lead MLflow's copying anywhere."""
-    below = (Path(root, name) for root, *names in os.walk(folder or "") for name in (*names[0], *names[1]))
+    """Return what below a folder is neither a file nor a folder; a link might lead a copy anywhere."""
+    below = _below(folder) if folder and folder.is_dir() else ()
     return sorted(str(path) for path in below if path.is_symlink() or not (path.is_file() or path.is_dir()))
 
 
