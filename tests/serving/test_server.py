@@ -263,7 +263,15 @@ def test_a_row_with_any_cell_is_answered_only_when_it_is_one(apps: dict[str, Gua
     assert status in (200, 400)
     if status == 200:
         assert isinstance(value, int | float | str)
-        assert not isinstance(value, bool)
+        assert not isinstance(value, bool) or column == "ExerciseAngina"
+
+
+@pytest.mark.parametrize(("said", "value"), [(True, "Y"), (False, "N")])
+def test_true_and_false_are_what_yes_and_no_mean_to_a_column(apps: dict[str, Guard], said: bool, value: str) -> None:
+    answers = [ask(apps["heart-mlp"], json.dumps(records(ExerciseAngina=one))) for one in (said, value)]
+    assert answers[0] == answers[1]
+    assert answers[0][0] == 200
+    assert ask(apps["heart-mlp"], json.dumps(records(FastingBS=said)))[0] == 400
 
 
 def test_the_other_addresses(greek: Guard) -> None:
