@@ -538,3 +538,14 @@ def test_remedy_of_orphans_and_pickles(tracking: str) -> None:
     assert health.orphans(folder).words == orphaned.words
     lost.rmdir()
     assert health.orphans(folder).level == "ok"
+
+
+def test_a_folder_that_cannot_be_read_is_not_said_to_hold_no_pickle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(PermissionError):  # which `trackdl doctor` prints as a check that failed
+        checkup.pickles(tmp_path)

@@ -20,6 +20,7 @@ from trackdl.data.download.fetchers import Folder, Mirror, Source
 from trackdl.data.download.packages import DebianPackage, NpmPackage
 from trackdl.errors import InputError
 from trackdl.system.findings import Finding, first_few
+from trackdl.system.paths import below
 from trackdl.tracking.store import gc_command
 from trackdl.training.devices import resolve_device, resolve_precision
 
@@ -172,7 +173,8 @@ def _existing(folder: Path) -> Path:
 
 def pickles(folder: Path) -> Finding:
     """Look for pickles among the artifacts: loading one runs the code in it, and trackdl writes none."""
-    found = [str(file.relative_to(folder)) for file in sorted(folder.rglob("*")) if file.is_file() and is_pickle(file)]
+    files = [file for file in below(folder) if file.is_file()] if folder.is_dir() else []
+    found = [str(file.relative_to(folder)) for file in files if is_pickle(file)]
     if found:
         remedy = f"do not load them; delete the runs and logged models that hold them, then run `{gc_command()}`"
         return Finding("pickles", "fault", f"{folder}: {first_few(found)}", remedy)

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePath
+from typing import NoReturn
 
 from trackdl.errors import FileError, InputError
 
@@ -90,6 +91,20 @@ _SYSTEM = frozenset(
 def is_passed_over(path: PurePath) -> bool:
     """Return whether a file or folder is hidden, or a system's own: nobody has put it where it is."""
     return path.name.startswith(".") or path.name.lower() in _SYSTEM
+
+
+def below(folder: Path) -> list[Path]:
+    """Return all that is below a folder, in order; `Path.rglob` passes over what it may not read.
+
+    Raises:
+        OSError: A folder cannot be read.
+    """
+
+    def fail(error: OSError) -> NoReturn:
+        raise error
+
+    walked = os.walk(folder, onerror=fail)
+    return sorted(Path(root, name) for root, folders, files in walked for name in (*folders, *files))
 
 
 def visible_files(folder: Path) -> list[Path]:

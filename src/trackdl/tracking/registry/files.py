@@ -7,14 +7,13 @@ the registry's database can also change the tag: it protects the files, not the 
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import mlflow
 from mlflow.entities.model_registry import ModelVersion
@@ -22,7 +21,9 @@ from mlflow.entities.model_registry import ModelVersion
 from trackdl.errors import InputError, TrackdlError
 from trackdl.spec.keys import meant
 from trackdl.system.findings import first_few
+from trackdl.system.paths import below
 from trackdl.tracking.moved import local_path
+from trackdl.tracking.runs import download
 from trackdl.tracking.store import client, translate_errors
 
 DIGESTS = "trackdl.files"
@@ -106,17 +107,17 @@ def exists(uri: str) -> bool:
 
 
 @contextmanager
-def _fetched(uri: str, location: str = "") -> Iterator[Path]:
-    """Yield a copy of the artifact at an address, whose files are in the folder at `location`, if that is one here.
+def _fetched(uri: str, location: str) -> Iterator[Path]:
+    """Yield a copy of a model's files, which are in the folder `location`; MLflow fetches those that are elsewhere.
 
-    MLflow, which fetches from elsewhere, would copy a model's 150 files in threads of their own, and takes ten times as
-    long.
+    It would copy a folder's 150 files in threads, which takes several times as long.
     """
+    local = local_path(location)
+    if local is None or not local.is_dir():
+        with download(uri) as copy:
+            yield copy
+        return
     with tempfile.TemporaryDirectory() as folder, translate_errors(uri):
-        local = local_path(location)
-        if local is None or not local.is_dir():
-            yield Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder))
-            return
         for path in _paths(local):
             copy = Path(folder, path)
             copy.parent.mkdir(parents=True, exist_ok=True)
@@ -157,23 +158,13 @@ def _paths(folder: Path) -> list[str]:
         OSError: A folder cannot be read: its files are not gone.
     """
     found = []
-    for path in sorted(_below(folder)):
+    for path in below(folder):
         inside = path.relative_to(folder)
         bytecode = inside.parts[0] == "code" and inside.parent.name == "__pycache__" and inside.suffix == ".pyc"
         added = inside.as_posix() == _ADDED_BY_MLFLOW or inside.name.startswith(_UPLOADING)
         if path.is_file() and not bytecode and not added:
             found.append(inside.as_posix())
     return found
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    """Yield all that is below a folder, which `Path.rglob` does only as far as it may read."""
-
-    def fail(error: OSError) -> NoReturn:
-        raise error
-
-    for root, folders, files in os.walk(folder, onerror=fail):
-        yield from (Path(root, name) for name in (*folders, *files))
 
 
 @contextmanager
@@ -209,7 +200,7 @@ def _registered(found: ModelVersion, tag: str, what: str) -> dict[str, str]:
     """Return the list of files that a version was registered with, from its run; its tag is the list's digest."""
     model_id = str(found.source).removeprefix("models:/")
     try:
-        with _fetched(f"runs:/{found.run_id}/{listing(model_id)}") as path:
+        with download(f"runs:/{found.run_id}/{listing(model_id)}") as path:
             text = path.read_bytes().decode(errors="replace")
     except (TrackdlError, OSError):
         text = ""
@@ -244,8 +235,8 @@ def _files(found: ModelVersion) -> Iterator[Path]:
 
 def _strange(folder: Path | None) -> list[str]:
     """Return what below a folder is neither a file nor a folder; a link might lead a copy anywhere."""
-    below = _below(folder) if folder and folder.is_dir() else ()
-    return sorted(str(path) for path in below if path.is_symlink() or not (path.is_file() or path.is_dir()))
+    found = below(folder) if folder and folder.is_dir() else []
+    return [str(path) for path in found if path.is_symlink() or not (path.is_file() or path.is_dir())]
 
 
 def broken(found: ModelVersion) -> str:
