@@ -128,7 +128,7 @@ def test_one_answer_first_and_others_when_asked(page_at: str) -> None:
         assert best.locator(".label").inner_text() == best.locator(".bars .best span").inner_text()
         assert "probability" in best.inner_text()
         assert "unlike what the network has learnt" in best.inner_text()
-        page.wait_for_function("document.getElementById('spoken').textContent.includes('probability')")
+        page.locator("#spoken", has_text="probability").wait_for(state="attached")
         assert not page.get_by_text("beta").count()
         page.get_by_text("What other models answer").click()
         other = page.locator(".other")
@@ -315,6 +315,8 @@ def test_an_example_is_answered_and_what_the_network_sees_is_shown(page_at: str,
 
 @needs_browser
 def test_a_form_asks_the_model_of_a_table(page_at: str) -> None:
+    from playwright.sync_api import expect
+
     with opened() as page:
         page.goto(page_at)
         page.get_by_text("Draw a digit here").wait_for()
@@ -328,7 +330,7 @@ def test_a_form_asks_the_model_of_a_table(page_at: str) -> None:
         page.get_by_text("What the network sees").click()
         page.get_by_text("This model takes a row of a table").wait_for()
         page.get_by_label("ST_Slope").select_option("Up")
-        page.wait_for_function("(text) => document.getElementById('best').innerText !== text", arg=first)
+        expect(page.locator("#best")).not_to_have_text(first, use_inner_text=True)
         page.get_by_role("spinbutton", name="Age").fill("1000")
         page.locator("#message.wrong", has_text="Age").wait_for()
         assert page.locator(".label").count() == 0
