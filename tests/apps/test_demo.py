@@ -85,8 +85,8 @@ def models() -> list[DemoModel]:
     digits = ServedImages(network(), card(DIGITS).model_copy(update={"least_energy": 1e6}))
     greek = ServedImages(network(3, seed=1), card(GREEK, "report"))
     return [
-        DemoModel("mnist-cnn", "4", "test_accuracy 0.9818", digits, examples=[example(0), example(1)]),
-        DemoModel("greek-cnn", "2", "val_accuracy 0.9630", greek),
+        DemoModel("mnist-cnn", "4", "test accuracy 98.2 %", digits, examples=[example(0), example(1)]),
+        DemoModel("greek-cnn", "2", "validation accuracy 96.3 %", greek),
         DemoModel("heart-mlp", "1", "", ServedTable(*heart_model()), examples=[ROW | {"Age": 77}]),
         DemoModel("fashion-cnn", "1", "", problem="its files are not those that were registered"),
     ]
@@ -601,10 +601,11 @@ def test_the_page_names_what_a_model_knows() -> None:
 
 
 @pytest.mark.usefixtures("tracking")
-def test_registered_examples_are_loaded() -> None:
+def test_registered_examples_and_scores_are_loaded() -> None:
     add_pictures("mnist-cnn")
     add_heart(Cholesterol=float("nan"))
     digits, heart = demo.load()
+    assert (digits.score, heart.score) == ("validation accuracy 90.0 %", "cross-validated accuracy 90.0 %")
     assert [np.asarray(one).tolist() for one in digits.examples] == [np.zeros((28, 28)).tolist()]
     assert set(heart.examples[0]) == set(ROW)
     status, (_, said) = ask(demo.build([digits, heart], []), b"", None, "/models", "GET")

@@ -34,7 +34,6 @@ from torch import Tensor
 from trackdl import serving
 from trackdl.apps import learnt
 from trackdl.apps.learnt import Compared
-from trackdl.apps.models import score
 from trackdl.apps.serve import LOCAL, listening, run
 from trackdl.data.download.datasets import without_fetching
 from trackdl.data.preprocessing.image_files import read_image
@@ -46,6 +45,7 @@ from trackdl.serving.insides import look_inside
 from trackdl.system.console import say
 from trackdl.tracking.registry import versions
 from trackdl.tracking.registry.files import find, input_example, verified
+from trackdl.tracking.registry.versions import Version
 
 log = logging.getLogger(__name__)
 
@@ -95,11 +95,18 @@ def load() -> list[DemoModel]:
                 given = input_example(folder)
         except TrackdlError as error:
             log.warning("%s", error)
-            models.append(DemoModel(model.name, chosen.version, score(chosen), problem=str(error)))
+            models.append(DemoModel(model.name, chosen.version, _score(chosen), problem=str(error)))
             continue
         examples, run_id = _examples(served, given), str(found.run_id)
-        models.append(DemoModel(model.name, chosen.version, score(chosen), served, examples=examples, run_id=run_id))
+        models.append(DemoModel(model.name, chosen.version, _score(chosen), served, examples=examples, run_id=run_id))
     return sorted(models, key=_order)
+
+
+def _score(version: Version) -> str:
+    """Return the accuracy that decided about a version, in words; nothing if there is none."""
+    part = version.decided_by.partition("_")[0]
+    said = {"val": "validation", "cv": "cross-validated"}.get(part, part)
+    return "" if version.score is None else f"{said} accuracy {100 * version.score:.1f} %"
 
 
 def _examples(served: ServedImages | ServedTable, given: Any) -> list[Any]:
