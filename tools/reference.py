@@ -123,13 +123,14 @@ def _words(value: dict[str, Any], titles: dict[str, str]) -> str:
     if choices := value.get("enum", [value["const"]] if "const" in value else []):
         return ", ".join(f"`{choice}`" for choice in choices)
     if several := value.get("anyOf", value.get("oneOf")):
-        return " or ".join(dict.fromkeys(_words(one, titles) for one in several if one.get("type") != "null"))
+        words = dict.fromkeys(_words(one, titles) for one in several if one.get("type") != "null")
+        return " or ".join(one for one in words if one != "whole number" or "number" not in words)
     kind = value.get("type")
     if kind == "array":
         return f"a list of {_many(_words(value['items'], titles))}"
     if kind == "object":
         inner = value.get("additionalProperties")
-        return f"a mapping of names to {_words(inner, titles) if isinstance(inner, dict) else 'any value'}"
+        return f"a mapping of names to {_many(_words(inner, titles) if isinstance(inner, dict) else 'any value')}"
     names = {"integer": "whole number", "number": "number", "string": "text", "boolean": "`true`, `false`"}
     limits = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
     bounds = [f"{word} {_number(value[key])}" for key, word in limits.items() if abs(value.get(key, 2**63)) < 2**63]
@@ -137,7 +138,11 @@ def _words(value: dict[str, Any], titles: dict[str, str]) -> str:
 
 
 def _many(words: str) -> str:
-    return re.sub(r"\b(number|mapping|value|text)\b", r"\1s", words, count=1).removeprefix("a ")
+    """Return the plural of what `_words` says of one value."""
+    plural = " or ".join(
+        re.sub(r"\b(number|mapping|list|value|text)\b", r"\1s", one, count=1) for one in words.split(" or ")
+    )
+    return re.sub(r"\b(a|any) ", "", plural)
 
 
 def _number(value: float) -> str:
