@@ -115,8 +115,11 @@ def test_help_loads_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_a_list_of_models_loads_no_networks() -> None:
-    code = "import sys; import trackdl.apps.models; print(sorted({'sklearn', 'torch'} & set(sys.modules)))"
+@pytest.mark.parametrize(
+    ("module", "idle"), [("models", {"sklearn", "torch", "matplotlib"}), ("predict", {"sklearn", "matplotlib"})]
+)
+def test_what_lists_or_predicts_loads_nothing_idle(module: str, idle: set[str]) -> None:
+    code = f"import sys; import trackdl.apps.{module}; print(sorted({idle!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

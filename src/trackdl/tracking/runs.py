@@ -24,12 +24,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlflow
 import pandas as pd
 import psutil
-from matplotlib.figure import Figure
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.dataset import Dataset
 from mlflow.data.http_dataset_source import HTTPDatasetSource
@@ -50,6 +49,9 @@ from trackdl.tracking import outbox, pages
 from trackdl.tracking.pages import NOTE, PARENT, TABLES
 from trackdl.tracking.spool import Record, waiting
 from trackdl.tracking.store import client, defer_interrupts, every_run, home_experiment, translate_errors
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure  # a third of a second, and most commands draw nothing
 
 log = logging.getLogger(__name__)
 
@@ -167,7 +169,7 @@ class Run:
         again += f" Its tables are among the artifacts: {', '.join(kept)}." if kept else ""
         self.tags({NOTE: "\n\n".join([summary, again, *shown])})
 
-    def figure(self, figure: Figure, name: str) -> bytes:
+    def figure(self, figure: "Figure", name: str) -> bytes:
         """Log a figure as the artifact `name`, in the format of the name's ending; return its content."""
         with self._made(name) as path:
             figure.savefig(path)
