@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -28,6 +28,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from trackdl.errors import one_line
 from trackdl.serving.door import ERROR_HANDLERS, Door, busy, http_error, read_body
+
+if TYPE_CHECKING:
+    from trackdl.serving.server import ModelScorer
 
 JSON, CSV = "application/json", "text/csv"
 FORMS = ("inputs", "instances", "dataframe_split", "dataframe_records")
@@ -70,30 +73,6 @@ class Limits:
     held: int = 2**27
 
 
-class Scorer(Protocol):
-    """A version of a model that answers requests within limits."""
-
-    name: str
-    version: str
-    limits: Limits
-
-    def start(self) -> None:
-        """Do now what the first requests would wait for."""
-        ...
-
-    def answer(self, given: Any, kind: str) -> Response | None:
-        """Answer a parsed JSON object or a CSV's text, in a thread; None if that would cost more than a moment."""
-        ...
-
-    def answer_costly(self, body: bytes, kind: str) -> Response:
-        """Answer a request's body in another process, while this thread waits."""
-        ...
-
-    def close(self) -> None:
-        """End the other process."""
-        ...
-
-
 class Guard(Starlette):
     """An application that checks the requests to `/invocations`, and says how its model is.
 
@@ -105,7 +84,7 @@ class Guard(Starlette):
 
     def __init__(
         self,
-        scorer: Scorer,
+        scorer: "ModelScorer",
         hosts: Collection[str] = (),
         champion: Callable[[], str | None] = lambda: None,
     ) -> None:
@@ -134,7 +113,7 @@ class Guard(Starlette):
         )
         self.router.redirect_slashes = False
 
-    def replace(self, scorer: Scorer) -> None:
+    def replace(self, scorer: "ModelScorer") -> None:
         """Answer by another version from now on; what was begun is answered by the one before."""
         before, self.scorer = self.scorer, scorer
         self._metrics.name(scorer)
@@ -203,7 +182,7 @@ class Guard(Starlette):
 class _Metrics:
     """A server's metrics, in Prometheus's terms."""
 
-    def __init__(self, scorer: Scorer) -> None:
+    def __init__(self, scorer: "ModelScorer") -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter("trackdl_requests", "Requests.", ["path", "status"], registry=self.registry)
         self.refusals = Counter("trackdl_refusals", "Requests that were refused.", ["status"], registry=self.registry)
@@ -212,7 +191,7 @@ class _Metrics:
         ProcessCollector(registry=self.registry)
         self.name(scorer)
 
-    def name(self, scorer: Scorer) -> None:
+    def name(self, scorer: "ModelScorer") -> None:
         self.model.clear()
         self.model.labels(scorer.name, scorer.version).set(1)
 
