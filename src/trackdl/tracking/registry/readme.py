@@ -7,7 +7,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from torch import nn
@@ -20,6 +20,9 @@ from trackdl.spec import TrainedSpec
 from trackdl.tracking import pages
 from trackdl.tracking.registry.files import find, verified
 from trackdl.tracking.runs import Run
+
+if TYPE_CHECKING:
+    from trackdl.tracking.registry.register import Score
 
 FILE = "README.md"
 
@@ -83,19 +86,11 @@ class About:
     results: Sequence[Result]
 
 
-@dataclass(frozen=True)
-class Contest:
-    """How a version gets its alias: by a metric, or one of its own. `synthetic` data never win against real ones."""
-
-    metric: str
-    own_alias: str | None
-    synthetic: bool
-
-
 def write(
     name: str,
     about: About,
-    contest: Contest,
+    score: "Score",
+    own_alias: str | None,
     run: Run,
     model: nn.Module,
     card: serving.Card,
@@ -107,15 +102,16 @@ def write(
     Args:
         name: The registered model's.
         about: What was trained, and its results.
-        contest: How it gets its alias.
+        score: What decides whether it becomes champion.
+        own_alias: Its alias, if it does not compete.
         run: The run that it is logged with.
         model: The network.
         card: As it is served.
         lineage: The version's further tags.
         pins: The libraries with their versions.
     """
-    alias = contest.own_alias or "champion"
-    decides = f"Of several versions, the one with the best {_code(contest.metric)} becomes champion, which flatters it."
+    alias = own_alias or "champion"
+    decides = f"Of several versions, the one with the best {_code(score.metric)} becomes champion, which flatters it."
     info = run.info.data
     trained = "trackdl.spec_digest" in info.tags
     images, report = isinstance(card, serving.ImageCard), spec.report()
@@ -135,11 +131,11 @@ def write(
 
 {"".join(map(_sentence, about.results))}
 The intervals are of this one training: another seed gives other weights and other scores. \
-{"It does not compete with other versions." if contest.own_alias else decides}
+{"It does not compete with other versions." if own_alias else decides}
 
 ## Use and limits
 
-{_SYNTHETIC if contest.synthetic else ""}{_LIMITS}
+{_SYNTHETIC if score.synthetic else ""}{_LIMITS}
 
 It takes {_inputs(card)}.
 

@@ -140,13 +140,13 @@ def log_and_register(
 
     `measured` are metrics of the model, each group with the data set that it was measured on.
     """
-    contest = readme.Contest(score.metric, alias, score.synthetic)
-    text = readme.write(name, about, contest, run, model, card, lineage or {}, _pins())
+    lineage = lineage or {}
+    text = readme.write(name, about, score, alias, run, model, card, lineage, _pins())
     model_id, full = log_model(run, model, card, example, step, text, learnt, name)
     for dataset, metrics in measured:
         run.metrics(metrics, step=step, model_id=model_id, dataset=dataset)
-    tags = {"trackdl.weights_sha256": full.weights_sha256, **(lineage or {})}
-    return register(name, run, model_id, score, tags, alias, readme.note(name, about, run, model, card, lineage or {}))
+    tags = {"trackdl.weights_sha256": full.weights_sha256, **lineage}
+    return register(name, run, model_id, score, tags, alias, readme.note(name, about, run, model, card, lineage))
 
 
 def log_model(
