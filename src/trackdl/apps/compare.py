@@ -7,7 +7,7 @@ image of the other runs: in the terminal, and as one self-contained HTML file.
 import io
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -70,10 +70,6 @@ class Side:
         }
         left += [f"not finite, so not compared: {first_few(sorted(odd))}"] if odd else []
         return [f"{self.name}: {words}" for words in left]
-
-    def history(self, metric: str) -> list[list[tuple[int, float]]]:
-        """Return every seed's (step, value) points of a metric."""
-        return [Run(one.info.run_id).history(metric) for one in self.seeds]
 
 
 @dataclass(frozen=True)
@@ -272,7 +268,11 @@ def _curves(found: Comparison, notes: list[str]) -> str:
         if len(panels) == _MOST_PANELS:
             left.append(metric)
             continue
-        histories = {side.name: side.history(metric) for side, values in zip(found.sides, row, strict=True) if values}
+        histories = {
+            side.name: [Run(one.info.run_id).history(metric) for one in side.seeds]
+            for side, values in zip(found.sides, row, strict=True)
+            if values
+        }
         lengths = [len(points) for several in histories.values() for points in several]
         if max(lengths) > _MOST_POINTS:
             left.append(metric)
@@ -300,12 +300,7 @@ def _images(found: Comparison, notes: list[str]) -> list[tuple[str, list[str]]]:
 
     What cannot be shown is noted.
     """
-    kept: list[Mapping[str, str]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        for number, side in enumerate(found.sides):
-            into = Path(folder) / str(number)
-            into.mkdir()
-            kept.append(_pictures_of(side, into, notes))
+    kept = [_pictures_of(side, notes) for side in found.sides]
     rows = {path: [one.get(path, "") for one in kept] for path in sorted(set().union(*kept))}
     return [
         (Path(path).stem.replace("_", " "), row)
@@ -314,7 +309,7 @@ def _images(found: Comparison, notes: list[str]) -> list[tuple[str, list[str]]]:
     ]
 
 
-def _pictures_of(side: Side, into: Path, notes: list[str]) -> dict[str, str]:
+def _pictures_of(side: Side, notes: list[str]) -> dict[str, str]:
     """Return the addresses of a run's images by their paths; note what cannot be shown."""
     run, shown = Run(side.run.info.run_id), {}
     try:
@@ -327,7 +322,9 @@ def _pictures_of(side: Side, into: Path, notes: list[str]) -> dict[str, str]:
         try:
             if path not in small:
                 raise FileError("is too large")
-            shown[path] = html_page.address(content_of(run.fetch(path, into), _MOST_IMAGE_BYTES), "png")
+            with tempfile.TemporaryDirectory() as folder:
+                content = content_of(run.fetch(path, Path(folder)), _MOST_IMAGE_BYTES)
+            shown[path] = html_page.address(content, "png")
         except (TrackdlError, FileError):
             notes.append(f"{side.name}: {plain(path)} cannot be read, or is no file of at most 2 MB")
     return shown

@@ -171,7 +171,7 @@ class Run:
 
     def figure(self, figure: "Figure", name: str) -> bytes:
         """Log a figure as the artifact `name`, in the format of the name's ending; return its content."""
-        with self._made(name) as path:
+        with self.made(name) as path:
             figure.savefig(path)
             content = path.read_bytes()
         # MLflow's pages show a picture at its own width, which must not be more than theirs.
@@ -181,11 +181,11 @@ class Run:
 
     def content(self, content: bytes, name: str) -> None:
         """Log the artifact `name` by its content."""
-        with self._made(name) as path:
+        with self.made(name) as path:
             path.write_bytes(content)
 
     @contextmanager
-    def _made(self, name: str) -> Iterator[Path]:
+    def made(self, name: str) -> Iterator[Path]:
         """Yield a path for the artifact `name`; the file there is logged when the block ends."""
         folder, _, file = name.rpartition("/")
         with tempfile.TemporaryDirectory() as made:

@@ -145,22 +145,18 @@ def log_predictions(run: Run, name: str, evaluation: Evaluation, targets: torch.
 
 
 def _log_tensors(run: Run, folder: str, name: str, tensors: Mapping[str, torch.Tensor]) -> None:
-    with tempfile.TemporaryDirectory() as made:
-        path = Path(made) / f"{name}.safetensors"
+    with run.made(f"{folder}/{name}.safetensors") as path:
         save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, path)
-        run.file(path, folder)
 
 
 def save_checkpoint(run: Run, trainer: Trainer) -> None:
     """Log the training's complete state as the checkpoint of its epoch."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / _checkpoint(trainer.epoch)
+    with run.made(_checkpoint(trainer.epoch)) as path:
         trainer.save(path)
-        run.file(path, CHECKPOINTS)
 
 
 def _checkpoint(epoch: int) -> str:
-    return f"epoch-{epoch:05d}.safetensors"
+    return f"{CHECKPOINTS}/epoch-{epoch:05d}.safetensors"
 
 
 def restore_epoch(run: Run, trainer: Trainer, epoch: int) -> None:
@@ -170,7 +166,7 @@ def restore_epoch(run: Run, trainer: Trainer, epoch: int) -> None:
         TrackdlError: The epoch's checkpoint is missing or truncated.
     """
     with tempfile.TemporaryDirectory() as folder:
-        trainer.load(run.fetch(f"{CHECKPOINTS}/{_checkpoint(epoch)}", Path(folder)))
+        trainer.load(run.fetch(_checkpoint(epoch), Path(folder)))
 
 
 def restore(run: Run, trainer: Trainer) -> int:
