@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -18,9 +18,6 @@ from trackdl import spec
 from trackdl.cli import ledger, models, options
 from trackdl.errors import InputError, TrackdlError
 from trackdl.system import console, processes
-
-if TYPE_CHECKING:
-    from trackdl.workers.pool import Engine
 
 # `mlflow run -P batch_size=5` becomes `--batch_size 5`: both spellings are the same option.
 _SETTINGS = {"token_normalize_func": lambda token: token.replace("_", "-"), "help_option_names": ["-h", "--help"]}
@@ -118,6 +115,13 @@ def _start(experiment: spec.Experiment, **how: Any) -> None:
     tasks.start(experiment, **how)
 
 
+def _spread(experiment: spec.Experiment, engine: str, workers: int | None, gpus_per_worker: float, **how: Any) -> None:
+    from trackdl.workers import engines
+
+    chosen, count = engines.choose(engine, workers, gpus_per_worker)
+    _start(experiment, workers=count, engine=chosen, **how)
+
+
 @app.command(rich_help_panel=_TASKS)
 @options.with_training()
 def grid(
@@ -139,8 +143,7 @@ def grid(
         from trackdl.tasks import grid as task
 
         raise typer.Exit(0 if task.show_status(experiment, as_json=as_json) else 1)
-    chosen, count = _engine(engine, workers, gpus_per_worker)
-    _start(experiment, workers=count, export=Path(export) if export else None, engine=chosen)
+    _spread(experiment, engine, workers, gpus_per_worker, export=Path(export) if export else None)
 
 
 @app.command(rich_help_panel=_TASKS)
@@ -160,8 +163,7 @@ def recover(
     trained with every seed: three keys with two values each, and five seeds, are 40 trainings.
     """
     experiment = spec.recovery_of(options.in_report(name), options.chosen({"seeds": seeds}))
-    chosen, count = _engine(engine, workers, gpus_per_worker)
-    _start(experiment, workers=count, export=Path(export) if export else None, engine=chosen)
+    _spread(experiment, engine, workers, gpus_per_worker, export=Path(export) if export else None)
 
 
 @app.command(rich_help_panel=_TASKS)
@@ -184,8 +186,7 @@ def search(
     objectives = "accuracy and time" if pareto else None
     given = {"study.trials": trials, "study.minutes": minutes, "study.objectives": objectives}
     experiment = options.read(file, spec.SearchSpec, options.chosen(given) | settings)
-    chosen, count = _engine(engine, workers, gpus_per_worker)
-    _start(experiment, workers=count, engine=chosen)
+    _spread(experiment, engine, workers, gpus_per_worker)
 
 
 @app.command(rich_help_panel=_TASKS)
@@ -261,8 +262,7 @@ def run_file(
         main_task(file)
         return
     experiment = options.read_any(options.resumable(resume, None, settings) or file, settings)
-    how = {"resume": resume, "workers": workers}
-    _start(experiment, **{key: value for key, value in how.items() if value is not None})
+    _start(experiment, **options.chosen({"resume": resume, "workers": workers}))
 
 
 @app.command("main", rich_help_panel=_TASKS)
@@ -278,13 +278,6 @@ def main_task(file: options.File = None) -> None:
 for _panel, _commands in (models.COMMANDS | ledger.COMMANDS).items():
     for _command in _commands:
         app.command(rich_help_panel=_panel)(_command)
-
-
-def _engine(name: str, workers: int | None, gpus_per_worker: float) -> "tuple[Engine, int]":
-    """Return the engine and the number of workers."""
-    from trackdl.workers import engines
-
-    return engines.choose(name, workers, gpus_per_worker)
 
 
 def _terminated(number: int, frame: object) -> NoReturn:  # noqa: ARG001 - the signature of a signal handler
@@ -327,8 +320,9 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
-        typer.echo(f"trackdl: {console.entry(_message(error))}", err=True)
-        raise SystemExit(_exit_code(error)) from None
+        message, code = _shown(error)
+        typer.echo(f"trackdl: {console.entry(message)}", err=True)
+        raise SystemExit(code) from None
 
 
 def _global_first(arguments: list[str]) -> list[str]:
@@ -357,19 +351,13 @@ _OF_PATHS = (
 )
 
 
-def _exit_code(error: Exception) -> int:
+def _shown(error: Exception) -> tuple[str, int]:
+    """Return the message shown for an error and the exit code; an unexpected one takes a single line."""
     if isinstance(error, TrackdlError):
-        return error.exit_code
-    return 2 if isinstance(error, OSError) and error.errno in _OF_PATHS and error.filename else 1
-
-
-def _message(error: Exception) -> str:
-    """Return the message shown for an error; an unexpected one takes a single line."""
-    if isinstance(error, TrackdlError):
-        return str(error)
+        return str(error), error.exit_code
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return f"{error}. No file is half-written; make room, and run the same command again"
+        return f"{error}. No file is half-written; make room, and run the same command again", 1
     if isinstance(error, OSError) and error.errno in _OF_PATHS and error.filename:
-        return f"{error.filename!s:.200}: {error.strerror}"
+        return f"{error.filename!s:.200}: {error.strerror}", 2
     line = " ".join(f"{type(error).__name__}: {error}".split())
-    return f"unexpected: {line:.500}; `trackdl --debug COMMAND` shows where"
+    return f"unexpected: {line:.500}; `trackdl --debug COMMAND` shows where", 1
