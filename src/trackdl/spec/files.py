@@ -5,7 +5,7 @@ reported at once.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -48,19 +48,15 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
         return made
 
 
-def _plain_number(construct: Callable[[yaml.SafeLoader, Any], Any]) -> Callable[[yaml.SafeLoader, Any], Any]:
+def _number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Any:
     """Read base-60 numbers of YAML 1.1 and endless ones as strings: nobody means them, and they take quadratic time."""
-    return lambda loader, node: (
-        node.value if ":" in node.value or len(node.value) > MOST_DIGITS else construct(loader, node)
-    )
+    if ":" in node.value or len(node.value) > MOST_DIGITS:
+        return node.value
+    return loader.construct_yaml_int(node) if node.tag.endswith(":int") else loader.construct_yaml_float(node)
 
 
-_Loader.add_constructor("tag:yaml.org,2002:int", _plain_number(yaml.SafeLoader.construct_yaml_int))
-
-
-_Loader.add_constructor("tag:yaml.org,2002:float", _plain_number(yaml.SafeLoader.construct_yaml_float))
-
-
+_Loader.add_constructor("tag:yaml.org,2002:int", _number)
+_Loader.add_constructor("tag:yaml.org,2002:float", _number)
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
 )
@@ -353,10 +349,8 @@ def _check_events(text: str) -> None:
 
 def _text(path: Path) -> str:
     """Return a file's text; a report's folder needs no `ledger.yaml` for a ledger of all of its numbers."""
-    return "task: ledger\n" if path == experiment_file("ledger") and not path.exists() else _read(path)
-
-
-def _read(path: Path) -> str:
+    if path == experiment_file("ledger") and not path.exists():
+        return "task: ledger\n"
     try:
         return read_bounded(path, MAX_BYTES).decode()
     except UnicodeDecodeError as error:
@@ -389,7 +383,8 @@ def _explain(name: str, kind: type[BaseModel], key: str, problem: Any, given: Ma
     elif problem["type"] == "model_type":
         text = f"must be a section of keys, but is {problem['input']!r:.80}"
     else:
-        text = _lower(problem["msg"].removeprefix("Value error, "))
+        words = problem["msg"].removeprefix("Value error, ")
+        text = words[:1].lower() + words[1:]
         if not key:  # a check of several keys: the input would be the whole file
             return f"{name}: {text}"
         text += shown
@@ -425,12 +420,4 @@ def _tags(section: type[BaseModel]) -> set[str]:
     """Return what pydantic may call a section as the member of a union: its class, or a tag of `spec.network`."""
     family, first = section.model_fields.get("family"), next(iter(section.model_fields), "")
     families = get_args(family.annotation) if family else (first,)
-    return {
-        section.__name__,
-        f"{first} layer",
-        *(f"{name} network" for name in families),
-    }
-
-
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]
+    return {section.__name__, f"{first} layer", *(f"{name} network" for name in families)}
