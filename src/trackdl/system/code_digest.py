@@ -68,11 +68,6 @@ def code_digest(task: str, words: frozenset[str] = frozenset(), package: Path = 
     return hashlib.sha256("\n".join(sorted(found.values())).encode()).hexdigest() if names else None
 
 
-@cache
-def _code(package: Path) -> "_Code":
-    return _Code(package)
-
-
 class _Module:
     """A module's definitions, and what it imports."""
 
@@ -166,6 +161,9 @@ class _Code:
             return None
         found = ".".join(self.modules[module].imports[name]).strip(".")
         return found if found in self.modules else None
+
+
+_code = cache(_Code)
 
 
 class _Reader(ast.NodeTransformer):
@@ -272,12 +270,9 @@ def _dump(value: object) -> str:
     if not isinstance(value, ast.AST):
         return repr(value)
     fields = [(name, getattr(value, name, None)) for name in value._fields if name != "type_params"]
-    parts = [f"{name}={_dump(field)}" for name, field in fields if field is not None or not _optional(value, name)]
+    optional = {name for name in value._fields if getattr(type(value), name, ...) is None}
+    parts = [f"{name}={_dump(field)}" for name, field in fields if field is not None or name not in optional]
     return f"{type(value).__name__}({', '.join(parts)})"
-
-
-def _optional(node: ast.AST, name: str) -> bool:
-    return getattr(type(node), name, ...) is None
 
 
 def _text(node: ast.AST | None) -> str | None:
