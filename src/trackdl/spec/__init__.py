@@ -1,11 +1,10 @@
 """Experiment files: their schema and how they are read. Imports nothing heavy."""
 
 from trackdl.spec.base import Augmentation, Optimizer, Printed, Reported, TrainedSpec, Training
-from trackdl.spec.classify import AfterEpochs, ClassifySpec
+from trackdl.spec.classify import ClassifySpec
 from trackdl.spec.experiments import (
     KINDS,
     STEPS,
-    TRAINED,
     DataSpec,
     Experiment,
     Preprocessing,
@@ -43,8 +42,6 @@ __all__ = [
     "KINDS",
     "MAX_BYTES",
     "STEPS",
-    "TRAINED",
-    "AfterEpochs",
     "Augmentation",
     "ClassifySpec",
     "DataSpec",

@@ -88,8 +88,6 @@ def task_of(kind: type[BaseModel]) -> str:
 
 # The kinds of task, each with the class of its experiment files, in the ledger's order.
 KINDS: dict[str, type[Experiment]] = {task_of(kind): kind for kind in get_args(Experiment)}
-# Tasks that train the report's networks; the report's numbers belong to them.
-TRAINED: dict[str, type[TrainedSpec]] = {task: kind for task, kind in KINDS.items() if issubclass(kind, TrainedSpec)}
 # Kinds that can be a step of `main`: their modules have `run(experiment)`, and `show`, which returns a line.
 STEPS = [task for task in KINDS if task not in ("data", "report")]
 
