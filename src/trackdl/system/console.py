@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, TextIO, cast
 
 from rich.console import Console
@@ -131,30 +131,18 @@ def progress(what: str, total: int | None, done: int = 0, every: int | None = No
         A function to call after each step, with a short text about it; or within one, with the share that is done too,
         which a log does not show.
     """
-    count = done
-    if _errors.is_terminal:
-        name = TextColumn("{task.description}", markup=False)
-        columns = (name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(
-            *columns, TextColumn("{task.fields[words]}", markup=False), console=_errors, transient=True
-        ) as bar:
-            task = bar.add_task(entry(what), total=total, completed=done, words="")
+    count, each = done, every or max(1, (total or 0) // LOG_LINES)
+    name, about = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[words]}", markup=False)
+    columns = (name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), about)
+    with Progress(*columns, console=_errors, transient=True) if _errors.is_terminal else nullcontext() as bar:
+        task = bar.add_task(entry(what), total=total, completed=done, words="") if bar else None
 
-            def move(words: str, share: float | None = None) -> None:
-                nonlocal count
-                count += share is None
+        def step(words: str, share: float | None = None) -> None:
+            nonlocal count
+            count += share is None
+            if bar and task is not None:
                 bar.update(task, completed=count + (share or 0), words=entry(words))
+            elif share is None and (count % each == 0 or count == total):
+                log.info("%s %d%s %s", what, count, f"/{total}" if total else "", words)
 
-            yield move
-        return
-    each = every or max(1, (total or 0) // LOG_LINES)
-
-    def line(words: str, share: float | None = None) -> None:
-        nonlocal count
-        if share is not None:
-            return
-        count += 1
-        if count % each == 0 or count == total:
-            log.info("%s %d%s %s", what, count, f"/{total}" if total else "", words)
-
-    yield line
+        yield step
