@@ -137,14 +137,11 @@ def show(answers: Sequence[dict[str, Any]], *, top: int, as_json: bool) -> None:
         title = f"{answers[0]['model']} version {answers[0]['version']}"
         heads = ["file", "label", "probability", "next"]
         lines = [_line(item, top or 3) for item in answers]
-        if any(item.get("unfamiliar") for item in answers):
-            heads.append("unfamiliar")
-            for line, item in zip(lines, answers, strict=True):
-                line.append("yes" if item.get("unfamiliar") else "")
-        if any(item.get("copy_of") for item in answers):
-            heads.append("copy of training image")
-            for line, item in zip(lines, answers, strict=True):
-                line.append(item.get("copy_of") or "")
+        for head, key in (("unfamiliar", "unfamiliar"), ("copy of training image", "copy_of")):
+            if any(found := [item.get(key) or "" for item in answers]):
+                heads.append(head)
+                for line, value in zip(lines, found, strict=True):
+                    line.append("yes" if value is True else value)
         print_table(title, heads, lines)
     _warn_of_copies(answers)
     failed = [item for item in answers if "error" in item]
