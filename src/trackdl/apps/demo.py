@@ -160,11 +160,8 @@ def build(models: list[DemoModel], hosts: list[str], *, shows_training: bool = T
         if inside is not None and shows_training and name not in learning:
             learning[name] = _beside(asked[0], one_by_one)
         known = learning.get(name) if inside is not None else None
-        try:
-            answers = await anyio.to_thread.run_sync(_look, asked, content, shown, inside, known, limiter=at_once)
-            return JSONResponse(answers)
-        except InputError as error:
-            return http_error(400, str(error))
+        answers = await anyio.to_thread.run_sync(_look, asked, content, shown, inside, known, limiter=at_once)
+        return JSONResponse(answers)
 
     async def computing(request: Request) -> Response:
         """Say whether a model's training images are still being read: the page asks until it sends its image again."""
@@ -176,10 +173,7 @@ def build(models: list[DemoModel], hosts: list[str], *, shows_training: bool = T
             raise HTTPException(415, f"the content type may be {JSON} only")
         (model,) = _asked(models, request, ServedTable)[:1]
         given = parse(await read_body(request, _ROW.body, UPLOAD_SECONDS, "send one row"), JSON, _ROW)
-        try:
-            return JSONResponse(await anyio.to_thread.run_sync(_row, model, given, limiter=at_once))
-        except InputError as error:
-            return http_error(400, str(error))
+        return JSONResponse(await anyio.to_thread.run_sync(_row, model, given, limiter=at_once))
 
     return Starlette(
         routes=[
@@ -194,8 +188,12 @@ def build(models: list[DemoModel], hosts: list[str], *, shows_training: bool = T
             Middleware(Door, hosts=hosts),
             Middleware(BaseHTTPMiddleware, dispatch=_add_headers),
         ],
-        exception_handlers=ERROR_HANDLERS,
+        exception_handlers=ERROR_HANDLERS | {InputError: _refuse},
     )
+
+
+async def _refuse(_: Request, error: InputError) -> Response:
+    return http_error(400, str(error))
 
 
 async def _add_headers(request: Request, call_next: RequestResponseEndpoint) -> Response:

@@ -106,14 +106,12 @@ def busy(words: str, seconds: int = 2) -> HTTPException:
     return HTTPException(503, f"{words}; ask again in {seconds} seconds", {"retry-after": str(seconds)})
 
 
-_CODES = {503: "TEMPORARILY_UNAVAILABLE"}
-
-
 def http_error(status: int, message: str, code: str = "BAD_REQUEST", headers: Any = None) -> JSONResponse:
     """Return an error in the form of MLflow's server: {"error_code": code, "message": message}."""
     # After 408 and 413 the rest of the body may still be on its way.
     headers = dict(headers or {}) | ({"connection": "close"} if status in (408, 413) else {})
-    return JSONResponse({"error_code": _CODES.get(status, code), "message": message}, status, headers)
+    code = "TEMPORARILY_UNAVAILABLE" if status == 503 else code
+    return JSONResponse({"error_code": code, "message": message}, status, headers)
 
 
 async def _error_response(_: Request, error: HTTPException) -> JSONResponse:
