@@ -107,10 +107,8 @@ def _data_set(name: str, dataset: sources.Dataset, folder: Path) -> Finding:
     return Finding(check, "fault", f"{folder}: {faults}", "move what is wrong away, and `trackdl data` fetches it")
 
 
-_INSTEAD = {
-    "greek": "TRACKDL_GREEK_DIR",
-    report_weights.NAME: report_weights.VARIABLE,
-}  # a folder that replaces the data
+# A folder that replaces the data.
+_INSTEAD = {"greek": "TRACKDL_GREEK_DIR", report_weights.NAME: report_weights.VARIABLE}
 
 
 def reachable(root: Path) -> list[Finding]:

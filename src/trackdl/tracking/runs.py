@@ -389,25 +389,23 @@ def _edited() -> list[str]:
 @functools.lru_cache(maxsize=1)  # a table's runs have dozens of children, and git takes three processes
 def _checkout(run: str) -> tuple[str, str]:  # noqa: ARG001 - the key: a run and its children are of one state
     """Return the commit that the code of a run and its children is of, or an empty text, and the diff from it."""
-    return (_git("rev-parse", "HEAD") or "").strip(), (_git("diff", "HEAD") or "") + _untracked()
+    return _git("rev-parse", "HEAD").strip(), _git("diff", "HEAD") + _untracked()
 
 
 def _untracked() -> str:
     """Return the modules that lie in the package but are not in git, as a diff; ignored ones are imported too."""
     found = ""
-    for name in filter(
-        None, (_git("ls-files", "--others", "-z", "--", ":(glob)src/trackdl/**/*.py") or "").split("\0")
-    ):
+    for name in filter(None, _git("ls-files", "--others", "-z", "--", ":(glob)src/trackdl/**/*.py").split("\0")):
         lines = (project_root() / name).read_text(encoding="utf-8", errors="replace").splitlines()
         found += "\n".join(["--- /dev/null", f"+++ b/{name}", *(f"+{line}" for line in lines), ""])
     return found
 
 
-def _git(*arguments: str) -> str | None:
-    """Return the output of git in the checkout that this code is of, or None without a checkout or git."""
+def _git(*arguments: str) -> str:
+    """Return the output of git in the checkout that this code is of, or an empty text without a checkout or git."""
     root = project_root()
     if not (root / ".git").exists() or root / "src" / "trackdl" != PACKAGE:
-        return None
+        return ""
     try:
         done = subprocess.run(  # noqa: S603 - fixed arguments
             ["git", "-C", str(root), *arguments],  # noqa: S607 - the user's own git
@@ -415,11 +413,11 @@ def _git(*arguments: str) -> str | None:
             encoding="utf-8",
             errors="replace",
             timeout=30,
-            check=False,
+            check=True,
         )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout
 
 
 def describe_dataset(
