@@ -30,8 +30,9 @@ def _parsed_once() -> Iterator[None]:
     """
     parse, parse_once = ast.parse, cache(ast.parse)
 
-    def parsed(text: str, *more: object, **how: object) -> ast.AST:
-        return parse_once(text) if text.endswith("\n") and not more and not how else parse(text, *more, **how)
+    def parsed(text: str | bytes, *more: object, **how: object) -> ast.AST:
+        whole = isinstance(text, str) and text.endswith("\n")  # libraries parse bytes
+        return parse_once(text) if whole and not more and not how else parse(text, *more, **how)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ast, "parse", parsed)
