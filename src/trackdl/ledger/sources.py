@@ -38,7 +38,7 @@ class FigureQuery:
 
 
 class Sources:
-    """Gives runs and their artifacts, and remembers which were asked for.
+    """Gives runs and their artifacts, and remembers what it has read.
 
     Args:
         pick: Returns the runs of a figure; empty if there are none.
@@ -54,18 +54,11 @@ class Sources:
         fetch: Callable[[str, str], bytes],
         lacking: Mapping[str, str] | None = None,
     ) -> None:
-        self._pick = pick
+        self.pick = pick
         self.lacking = lacking or {}
         self._fetch = lru_cache(maxsize=128)(fetch)
         self.facts = lru_cache(maxsize=None)(facts)
         self._digests: dict[str, dict[str, str]] = {}
-        self.picked: list[tuple[FigureQuery, Sequence[SeedRun]]] = []
-
-    def pick(self, query: FigureQuery) -> Sequence[SeedRun]:
-        """Return the runs of a figure and remember them."""
-        seed_runs = self._pick(query)
-        self.picked.append((query, seed_runs))
-        return seed_runs
 
     def read(self, run: str, paths: Sequence[str]) -> list[bytes]:
         """Return artifacts of a run and remember their SHA-256.
