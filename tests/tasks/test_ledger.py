@@ -35,7 +35,7 @@ FRESH = "  - {title: The best of the grid again, task: grid, metric: fresh_test_
 
 def find() -> finder.Finder:
     """Return a finder of the report's runs."""
-    return finder.Finder(spec.experiments(), evidence.Store(), finder.Today())
+    return finder.Finder(spec.experiments(), evidence.Store())
 
 
 def made(root: Path, **keys: object) -> task.Result:

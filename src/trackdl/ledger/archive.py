@@ -169,21 +169,6 @@ def model_of(tags: Mapping[str, str]) -> str:
     return f"{tags['trackdl.protocol']}/{tags['trackdl.network']}"
 
 
-def facts_of_table(grid: str, origin: Mapping[str, Any], command: str) -> RunFacts:
-    """Return what is known of a grid's committed table, which replaces runs.
-
-    `origin` is how the table was made (`folder.origin_of`), `command` what makes it if the origin has none.
-    """
-    return RunFacts(
-        task=grid,
-        name=f"results/{grid}.csv, in the report's folder",
-        version=origin.get("versions", {}).get("trackdl", ""),
-        data_digest=origin.get("data"),
-        code_digest=origin.get("code"),
-        command=origin.get("command") or command,
-    )
-
-
 def condensed(path: str, content: bytes) -> bytes:
     """Return an artifact as formulas read it: of a network's outputs, each example's predicted class and loss.
 

@@ -11,7 +11,7 @@ from trackdl.errors import InputError, TrackdlError, one_line
 from trackdl.ledger import labels
 from trackdl.ledger.archive import Archive, Only, parsed
 from trackdl.ledger.build import NO_EVIDENCE, build
-from trackdl.ledger.finder import Finder, Stated
+from trackdl.ledger.finder import Finder
 from trackdl.ledger.folder import COMMITTED
 from trackdl.ledger.hypotheses import query_of
 from trackdl.ledger.model import Ledger, ReportFacts, Spread, Stamp, key_of
@@ -80,7 +80,7 @@ def differences(
     """
     try:
         only = Only(archive, [run for run in ledger.runs if not run.startswith(COMMITTED)])
-        finder = Finder(experiments, only, Stated(ledger.data, ledger.code), ledger.seeds)
+        finder = Finder(experiments, only, ledger.seeds, ledger)
         sources = Sources(finder.pick, finder.facts, finder.fetch, _lacking(ledger))
         stamp = Stamp(**{name: getattr(ledger, name) for name in Stamp.model_fields} | {"report": report})
         rebuilt = build(experiment, experiments, sources, known, stamp)

@@ -9,7 +9,6 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any, Protocol
 
 from trackdl import spec
 from trackdl.data.download.datasets import DATASETS
@@ -18,8 +17,8 @@ from trackdl.data.readers import digest_of
 from trackdl.data.tables.table import Table, load_table
 from trackdl.errors import TrackdlError
 from trackdl.ledger import folder
-from trackdl.ledger.archive import Archive, Record, facts_of, facts_of_table, models_below
-from trackdl.ledger.model import RunFacts
+from trackdl.ledger.archive import Archive, Record, facts_of, models_below
+from trackdl.ledger.model import Ledger, RunFacts
 from trackdl.ledger.recipes import recipe
 from trackdl.ledger.sources import FigureQuery, SeedRun
 from trackdl.ledger.words import is_cell
@@ -50,61 +49,33 @@ Training = tuple[str, Mapping[str, object]]
 Tables = GridSpec | RecoverSpec  # whose evidence is one table
 
 
-class Digests(Protocol):
-    """Of which data and code runs must be."""
-
-    def data(self, experiment: Experiment) -> str:
-        """Return the digest of an experiment's data."""
-        ...
-
-    def code(self, training: str, kind: str, parameters: Mapping[str, object]) -> str:
-        """Return the digest of the code of a training, by its name (`Finder`), of a kind and with these parameters."""
-        ...
-
-
-class Today:
-    """Today's data and code; what was asked for is remembered, as a ledger states it."""
-
-    def __init__(self) -> None:
-        self.stated_data: dict[str, str] = {}
-        self.stated_code: dict[str, str] = {}
-
-    def data(self, experiment: Experiment) -> str:
-        """Return the digest of an experiment's data, read if it must be."""
-        if experiment.name not in self.stated_data:
-            self.stated_data[experiment.name] = data_digest(experiment)
-        return self.stated_data[experiment.name]
-
-    def code(self, training: str, kind: str, parameters: Mapping[str, object]) -> str:
-        """Return the digest of the code here."""
-        return self.stated_code.setdefault(training, str(code_digest(kind, words_of(parameters))))
-
-
-class Stated:
-    """The data and code that a ledger states; nothing else counts."""
-
-    def __init__(self, data: Mapping[str, str], code: Mapping[str, str]) -> None:
-        self._data, self._code = data, code
-
-    def data(self, experiment: Experiment) -> str:
-        """Return what the ledger states; empty if it states nothing."""
-        return self._data.get(experiment.name, "")
-
-    def code(self, training: str, kind: str, parameters: Mapping[str, object]) -> str:  # noqa: ARG002
-        """Return what the ledger states; empty if it states nothing."""
-        return self._code.get(training, "")
-
-
 class Finder:
-    """Finds the runs of figures by experiment, data and code; of each training so many seeds, or all that exist."""
+    """Finds the runs of figures by experiment, data and code; of each training so many seeds, or all that exist.
+
+    Args:
+        experiments: The report's, by name.
+        archive: Where the runs are.
+        seeds: How many.
+        stated: A ledger, of whose data and code runs must be; without one they must be of today's.
+
+    Attributes:
+        data: The digest of each experiment's data that was asked for, as a ledger states it.
+        code: Likewise that of each training's code.
+    """
 
     def __init__(
-        self, experiments: Mapping[str, Experiment], archive: Archive, digests: Digests, seeds: int | None = None
+        self,
+        experiments: Mapping[str, Experiment],
+        archive: Archive,
+        seeds: int | None = None,
+        stated: Ledger | None = None,
     ) -> None:
         self.experiments = experiments
         self.archive = archive
-        self.digests = digests
         self.seeds = seeds
+        self.data: dict[str, str] = {}
+        self.code: dict[str, str] = {}
+        self._stated = stated
         self._seed_runs = cache(self._find)
         self._models = cache(lambda run: models_below(archive, run))
 
@@ -115,8 +86,9 @@ class Finder:
             return self._tagged(query)
         if isinstance(experiment, Tables):
             return self._of_grid(query, experiment)
-        found = (self._seed_runs(query.task, _key(changes)) for changes in _alternatives(query))
-        seed_runs = next((item for item in found if item), [])
+        seed_runs = self._seed_runs(query.task, _key(query.set))
+        if not seed_runs and query.or_own:
+            seed_runs = self._seed_runs(query.task, _key({}))
         model = recipe(query.kind, query.metric, query.epoch, 0).model
         if not model:
             return seed_runs
@@ -144,7 +116,15 @@ class Finder:
         if not run.startswith(folder.COMMITTED):
             return facts_of(self.archive, run)
         grid = run.removeprefix(folder.COMMITTED)
-        return facts_of_table(grid, folder.origin_of(grid), folder.command_of(self.experiments[grid]))
+        origin = folder.origin_of(grid)
+        return RunFacts(
+            task=grid,
+            name=f"results/{grid}.csv, in the report's folder",
+            version=origin.get("versions", {}).get("trackdl", ""),
+            data_digest=origin.get("data"),
+            code_digest=origin.get("code"),
+            command=origin.get("command") or folder.command_of(self.experiments[grid]),
+        )
 
     def fetch(self, run: str, path: str) -> bytes:
         """Return an artifact of a run, or of a committed table.
@@ -158,7 +138,7 @@ class Finder:
     def current_code(self) -> dict[str, str]:
         """The code digest of each experiment whose figures may come from other code: of those with a table."""
         return {
-            name: self.digests.code(name, one.task, spec.flatten(one))
+            name: self._code(name, one.task, spec.flatten(one))
             for name, one in self.experiments.items()
             if isinstance(one, Tables) and folder.committed_file(name, folder.TABLE).is_file()
         }
@@ -170,15 +150,17 @@ class Finder:
             name, _, changes = training.partition(" ")
             if name in self.experiments and "trackdl." not in changes:
                 one = self._base(name, json.loads(changes or "{}"))
-                found[training] = self.digests.code(training, one.task, spec.flatten(one))
+                found[training] = self._code(training, one.task, spec.flatten(one))
         return found
 
     def _of_grid(self, query: FigureQuery, experiment: Tables) -> list[SeedRun]:
         """Return the table of a grid, once for each training of a cell that is not judged by the mean of folds."""
         run = self._table(query, experiment)
-        of_cells = isinstance(experiment, GridSpec) and is_cell(query.metric) and experiment.judge.by != "folds"
-        count = range(1, experiment.fits + 1) if of_cells and isinstance(experiment, GridSpec) else [0]
-        return [SeedRun(run, seed) for seed in count] if run else []
+        if not run:
+            return []
+        if isinstance(experiment, GridSpec) and is_cell(query.metric) and experiment.judge.by != "folds":
+            return [SeedRun(run, seed) for seed in range(1, experiment.fits + 1)]
+        return [SeedRun(run, 0)]
 
     def _table(self, query: FigureQuery, experiment: Tables) -> str:
         """Return the committed table of a grid or, without one, its newest finished run; empty if there is none."""
@@ -188,17 +170,28 @@ class Finder:
                 if isinstance(experiment, GridSpec)
                 else (folder.TABLE, folder.ORIGIN)
             )
-            exist = all(folder.committed_file(query.task, artifact).is_file() for artifact in needed)
-            counts = exist and self._committed_counts(experiment)
-            return f"{folder.COMMITTED}{query.task}" if counts else ""
+            if not all(folder.committed_file(query.task, artifact).is_file() for artifact in needed):
+                return ""
+            if folder.origin_of(query.task).get("data") == self._data(query.task):
+                return f"{folder.COMMITTED}{query.task}"
+            log.warning("results/%s.csv is left out: it was made from other data", query.task)
+            return ""
         run = self._newest(grid_with_size(experiment) if isinstance(experiment, GridSpec) else experiment, {})
         return run.run if run else ""
 
-    def _committed_counts(self, experiment: Tables) -> bool:
-        counts = bool(folder.origin_of(experiment.name).get("data") == self.digests.data(experiment))
-        if not counts:
-            log.warning("results/%s.csv is left out: it was made from other data", experiment.name)
-        return counts
+    def _data(self, name: str) -> str:
+        """Return the digest of an experiment's data; empty if a ledger states none."""
+        if self._stated:
+            return self._stated.data.get(name, "")
+        if name not in self.data:
+            self.data[name] = data_digest(self.experiments[name])
+        return self.data[name]
+
+    def _code(self, training: str, kind: str, parameters: Mapping[str, object]) -> str:
+        """Return the digest of a training's code; empty if a ledger states none."""
+        if self._stated:
+            return self._stated.code.get(training, "")
+        return self.code.setdefault(training, str(code_digest(kind, words_of(parameters))))
 
     def _base(self, name: str, changes: Mapping[str, object]) -> Experiment:
         """Return an experiment with single keys set otherwise, of one seed if each has a run of its own."""
@@ -232,7 +225,7 @@ class Finder:
 
     def _tagged(self, query: FigureQuery) -> list[SeedRun]:
         """Return the newest run for each seed that has the tags and the code, and ran the newest's experiment."""
-        tags = {**query.tags, "trackdl.data_digest": self.digests.data(self.experiments[query.task])}
+        tags = {**query.tags, "trackdl.data_digest": self._data(query.task)}
         training = f"{query.task} {_key(query.tags)}"
         found = [run for run in self.archive.finished(query.task, tags) if self._is_by_the_code(run, training)]
         newest: dict[int, str] = {}
@@ -245,7 +238,7 @@ class Finder:
 
     def _is_by_the_code(self, run: Record, training: str) -> bool:
         kind = run.tags.get("trackdl.kind", run.tags["trackdl.task"])
-        return run.tags.get("trackdl.code_digest") == self.digests.code(training, kind, run.params)
+        return run.tags.get("trackdl.code_digest") == self._code(training, kind, run.params)
 
     def _newest(
         self, experiment: Experiment | TrainedSpec, tags: Mapping[str, str], changes: str = "{}"
@@ -254,8 +247,8 @@ class Finder:
         training = experiment.name if changes == "{}" else f"{experiment.name} {changes}"
         digests = {
             "trackdl.spec_digest": spec.digest(experiment),
-            "trackdl.code_digest": self.digests.code(training, experiment.task, spec.flatten(experiment)),
-            "trackdl.data_digest": self.digests.data(self.experiments[experiment.name]),
+            "trackdl.code_digest": self._code(training, experiment.task, spec.flatten(experiment)),
+            "trackdl.data_digest": self._data(experiment.name),
         }
         return next(iter(self.archive.finished(experiment.name, {**tags, **digests})), None)
 
@@ -289,12 +282,7 @@ def known_table(experiment: TableSpec) -> Table | None:
 
 
 def _key(changes: Mapping[str, object]) -> str:
-    return json.dumps(changes, sort_keys=True)
-
-
-def _alternatives(query: FigureQuery) -> list[dict[str, Any]]:
-    """Return the changed keys of the experiments whose runs a figure can be computed from, the preferred first."""
-    return [dict(query.set), {}] if query.or_own and query.set else [dict(query.set)]
+    return json.dumps(dict(changes), sort_keys=True)
 
 
 def _without_seed(run: Record) -> dict[str, str]:

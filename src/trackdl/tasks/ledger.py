@@ -52,8 +52,8 @@ def run(experiment: LedgerSpec, bundle_at: Path | None = None) -> Result:
         TrackdlError: A run logged other metrics than its artifacts give.
     """
     runs.close_abandoned(experiment.name)
-    archive, today = evidence.Store(), finder.Today()
-    search = finder.Finder(spec.experiments() | spec.recoveries(), archive, today, experiment.seeds)
+    archive = evidence.Store()
+    search = finder.Finder(spec.experiments() | spec.recoveries(), archive, experiment.seeds)
     if bundle_at:
         bundle.check_place(bundle_at)
     data, html = (place() / name for name in ("ledger.json", "ledger.html"))
@@ -61,7 +61,7 @@ def run(experiment: LedgerSpec, bundle_at: Path | None = None) -> Result:
     with runs.start(experiment) as run:
         if experiment.seeds:
             search.fill(_trainings(experiment, search.experiments), _start.start)
-        ledger = _collect(experiment, search, today, run)
+        ledger = _collect(experiment, search, run)
         if wrong := evidence.contradictions(ledger):
             raise TrackdlError("\n".join(["runs logged other numbers than their artifacts hold:", *wrong]))
         for file, text in (
@@ -237,7 +237,7 @@ def _notes(ledger: Ledger, experiments: Mapping[str, Experiment]) -> list[str]:
     unseen = sorted(name for name in ledger.data if name in experiments and _known_data(experiments[name]) is None)
     if unseen:
         notes.append(f"the data of {', '.join(unseen)} are not here: which they were is taken from the evidence")
-    today = finder.Finder(experiments, evidence.Store(), finder.Today()).training_code(ledger.code)
+    today = finder.Finder(experiments, evidence.Store()).training_code(ledger.code)
     if other := sorted(name for name, digest in today.items() if digest != ledger.code[name]):
         notes.append(f"made by other code than is installed: {', '.join(other)}; the figures are checked all the same")
     return notes
@@ -277,7 +277,7 @@ def _can_run(keys: Mapping[str, object]) -> bool:
     return keys.get("source") != _report_weights.URI or _report_weights.try_register()
 
 
-def _collect(experiment: LedgerSpec, search: finder.Finder, today: finder.Today, run: Run) -> Ledger:
+def _collect(experiment: LedgerSpec, search: finder.Finder, run: Run) -> Ledger:
     stamp = Stamp(
         report=_report(),
         folder=folder.shown_path(),
@@ -298,4 +298,4 @@ def _collect(experiment: LedgerSpec, search: finder.Finder, today: finder.Today,
 
         made = build(experiment, search.experiments, Sources(pick, search.facts, search.fetch), committed(), stamp)
     # Of which data and code runs must be is known when all figures were looked for.
-    return made.model_copy(update={"data": today.stated_data, "code": today.stated_code})
+    return made.model_copy(update={"data": search.data, "code": search.code})
