@@ -5,7 +5,8 @@ A formula reads artifacts as bytes; nothing is trained, and no metric that the r
 
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, TypeVar
@@ -15,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load
-from sklearn.metrics import confusion_matrix, f1_score
+from sklearn.metrics import confusion_matrix, f1_score, precision_score, recall_score
 
 from trackdl.analysis import grid_table
 from trackdl.analysis.scores import mean_loss, score
@@ -25,7 +26,6 @@ from trackdl.ledger.words import cell_words
 from trackdl.spec.grid import REPORT
 
 F = TypeVar("F")
-T = TypeVar("T")
 
 CONFUSION = "confusion of classes"
 TEST_BATCH = 10  # rows, as Task 4's report tests
@@ -60,7 +60,8 @@ def compute(formula: str, files: Sequence[bytes], select: str, seed: int) -> Com
     Raises:
         TrackdlError: The formula is unknown, or the artifacts are not what it reads.
     """
-    return _use(FORMULAS, formula, lambda found: found(files, select, seed))
+    with _reading(formula):
+        return _named(FORMULAS, formula)(files, select, seed)
 
 
 def compute_confusion(predictions: bytes, classes: bytes) -> tuple[list[str], NDArray[np.int64]]:
@@ -69,13 +70,10 @@ def compute_confusion(predictions: bytes, classes: bytes) -> tuple[list[str], ND
     Raises:
         TrackdlError: The artifacts are no predictions and names of classes.
     """
-
-    def counts(_: None) -> tuple[list[str], NDArray[np.int64]]:
+    with _reading(CONFUSION):
         names: list[str] = json.loads(classes)
-        labels, targets = _labels(predictions)
-        return names, confusion_matrix(targets, labels, labels=range(len(names)))
-
-    return _use({CONFUSION: None}, CONFUSION, counts)
+        rows = _predictions(predictions)
+        return names, confusion_matrix(rows["target"], rows["label"], labels=range(len(names)))
 
 
 def compute_curve(formula: str, files: Sequence[bytes], seed: int, places: Sequence[Place]) -> ComputedCurve:
@@ -84,78 +82,77 @@ def compute_curve(formula: str, files: Sequence[bytes], seed: int, places: Seque
     Raises:
         TrackdlError: The formula is unknown, the artifacts are not what it reads, or the training has no such points.
     """
-    return _use(CURVES, formula, lambda found: found(files, seed, places))
+    with _reading(formula):
+        return _named(CURVES, formula)(files, seed, places)
 
 
-def _use(formulas: Mapping[str, F], name: str, use: Callable[[F], T]) -> T:
-    """Return what `use` makes of a formula; raise TrackdlError if its name or its artifacts are wrong."""
+def _named(formulas: Mapping[str, F], name: str) -> F:
     if name not in formulas:
         raise TrackdlError(f"no formula is called {name!r}; there are {', '.join(formulas)}")
+    return formulas[name]
+
+
+@contextmanager
+def _reading(formula: str) -> Iterator[None]:
+    """Raise TrackdlError if the artifacts that the block reads are not what it expects."""
     try:
-        return use(formulas[name])
+        yield
     except (SafetensorError, KeyError, ValueError, IndexError, TypeError) as error:
         raise TrackdlError(
-            f"the artifacts are not what the formula {name!r} reads: {type(error).__name__}: {error}"
+            f"the artifacts are not what the formula {formula!r} reads: {type(error).__name__}: {error}"
         ) from error
 
 
-@dataclass(frozen=True)
-class _Predictions:
-    """What is kept of outputs (`archive.condensed`): each example's predicted class, loss and true class."""
+def _predictions(content: bytes, epoch: str = "") -> pd.DataFrame:
+    """Read what is kept of outputs (`archive.condensed`), of several epochs that of one.
 
-    labels: NDArray[Any]
-    losses: NDArray[np.float64]
-    targets: NDArray[Any]
-
-
-def _predictions(content: bytes, epoch: str = "") -> _Predictions:
-    """Read predictions; of several epochs, those of one."""
+    There is a row for each example: its predicted class, `label`, its `loss`, and its true class, `target`.
+    """
     tensors = load(content)
     labels, losses = tensors["labels"], tensors["losses"].astype(np.float64)
     if epoch:
         (place,) = np.flatnonzero(tensors["epochs"] == int(epoch))
         labels, losses = labels[place], losses[place]
-    return _Predictions(labels, losses, tensors["targets"])
+    return pd.DataFrame({"label": labels, "loss": losses, "target": tensors["targets"]})
 
 
-def _accuracy(found: _Predictions) -> Computed:
-    return Computed(float((found.labels == found.targets).mean()), len(found.targets))
+def _of_seed(content: bytes, seed: int) -> pd.DataFrame:
+    """Read the predictions of a table's rows by one seed: `label`, `target`, and probabilities."""
+    frame = pd.read_csv(io.BytesIO(content))
+    rows = frame[frame["seed"] == seed]
+    if rows.empty:
+        raise ValueError(f"no rows of seed {seed}")
+    return rows
 
 
-def _macro_f1(found: _Predictions) -> Computed:
+def _accuracy(rows: pd.DataFrame) -> Computed:
+    return Computed(float((rows["label"] == rows["target"]).mean()), len(rows))
+
+
+def _macro_f1(rows: pd.DataFrame) -> Computed:
     """Return the mean F1 score of the classes that occur among the targets or the predictions."""
-    return Computed(float(f1_score(found.targets, found.labels, average="macro")))
+    return Computed(float(f1_score(rows["target"], rows["label"], average="macro")))
 
 
-def _of_class(select: str, classes: bytes, labels: NDArray[Any], targets: NDArray[Any]) -> Computed:
+def _of_class(select: str, classes: bytes, rows: pd.DataFrame) -> Computed:
     """Return a class's recall, precision or F1 score; or how many examples of one class were taken for another.
 
     Args:
         select: "recall/NAME", or another of `words.OF_CLASS`; "confusion/TRUE, PREDICTED".
         classes: The classes' names, as JSON.
-        labels: The predicted classes, [n].
-        targets: The true ones, [n].
+        rows: The predicted classes, `label`, and the true ones, `target`.
     """
     measure, _, select = select.partition("/")
     names: list[str] = json.loads(classes)
     if measure == "confusion":
         pairs = {f"{true}, {taken}": place for place, (true, taken) in enumerate(product(names, repeat=2))}
         true, taken = divmod(_known(select, pairs), len(names))
-        return Computed(float(((targets == true) & (labels == taken)).sum()))
+        return Computed(float(((rows["target"] == true) & (rows["label"] == taken)).sum()))
     one = _known(select, {name: place for place, name in enumerate(names)})
-    right, actual, named = ((targets == one) & (labels == one)).sum(), (targets == one).sum(), (labels == one).sum()
-    of = {"recall": actual, "precision": named, "f1": (actual + named) / 2}[measure]
-    return Computed(float(right / of) if of else 0.0, int(actual) if measure == "recall" else None)
-
-
-def _labels(file: bytes) -> tuple[NDArray[Any], NDArray[Any]]:
-    found = _predictions(file)
-    return found.labels, found.targets
-
-
-def _row_labels(file: bytes, seed: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    rows = _of_seed(file, seed)
-    return rows["label"].to_numpy(), rows["target"].to_numpy()
+    actual, named = rows["target"] == one, rows["label"] == one
+    score_of = {"recall": recall_score, "precision": precision_score, "f1": f1_score}[measure]
+    value = float(score_of(actual, named, zero_division=0.0))
+    return Computed(value, int(actual.sum()) if measure == "recall" else None)
 
 
 def _known(name: str, places: Mapping[str, int]) -> int:
@@ -164,11 +161,11 @@ def _known(name: str, places: Mapping[str, int]) -> int:
     return places[name]
 
 
-def _cross_entropy(found: _Predictions) -> Computed:
-    return Computed(float(found.losses.mean()))
+def _cross_entropy(rows: pd.DataFrame) -> Computed:
+    return Computed(float(rows["loss"].to_numpy().mean()))
 
 
-def _best(files: Sequence[bytes], measure: Callable[[_Predictions], Computed]) -> Computed:
+def _best(files: Sequence[bytes], measure: Callable[[pd.DataFrame], Computed]) -> Computed:
     """Return a measure of the epoch with the best accuracy, the first of equals."""
     return measure(max(map(_predictions, files), key=lambda epoch: _accuracy(epoch).value))
 
@@ -188,19 +185,6 @@ def _batches_accuracy(content: bytes) -> Computed:
 def _rows_accuracy(content: bytes, column: str) -> Computed:
     rows = json.loads(content)["rows"]
     return Computed(sum(row[column] == row["truth"] for row in rows) / len(rows), len(rows))
-
-
-def _of_seed(content: bytes, seed: int) -> pd.DataFrame:
-    frame = pd.read_csv(io.BytesIO(content))
-    rows = frame[frame["seed"] == seed]
-    if rows.empty:
-        raise ValueError(f"no rows of seed {seed}")
-    return rows
-
-
-def _table_accuracy(content: bytes, seed: int) -> Computed:
-    rows = _of_seed(content, seed)
-    return Computed(float((rows["label"] == rows["target"]).mean()), len(rows))
 
 
 def _probabilities(rows: pd.DataFrame) -> NDArray[np.float64]:
@@ -341,7 +325,7 @@ FORMULAS: dict[str, Formula] = {
     "mean loss of the batches": lambda files, _, __: _batches_loss(files[0]),
     "accuracy of the batches": lambda files, _, __: _batches_accuracy(files[0]),
     "accuracy of a column": lambda files, select, _: _rows_accuracy(files[0], select),
-    "accuracy of a seed's rows": lambda files, _, seed: _table_accuracy(files[0], seed),
+    "accuracy of a seed's rows": lambda files, _, seed: _accuracy(_of_seed(files[0], seed)),
     "mean accuracy of the folds": lambda files, _, __: _folds_accuracy(files[0]),
     "number of a cell": lambda files, select, seed: _cell_number(files[0], select, seed),
     "rank of a cell": lambda files, select, _: _cell_rank(files[0], select),
@@ -354,9 +338,9 @@ FORMULAS: dict[str, Formula] = {
     "last epoch's value": lambda files, select, seed: Computed(float(_first_member(files[0], seed)[select][-1])),
     "score of a seed's rows": lambda files, select, seed: _table_score(files[0], select, seed),
     "loss of a seed's rows": lambda files, _, seed: _table_loss(files[0], files[1], seed),
-    "measure of a class": lambda files, select, _: _of_class(select, files[1], *_labels(files[0])),
+    "measure of a class": lambda files, select, _: _of_class(select, files[1], _predictions(files[0])),
     "measure of a class, of a seed's rows": lambda files, select, seed: _of_class(
-        select, files[1], *_row_labels(files[0], seed)
+        select, files[1], _of_seed(files[0], seed)
     ),
     "broadcast loss by rows": lambda files, _, seed: _broadcast_loss(files[0], seed),
 }
