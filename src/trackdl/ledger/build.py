@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trackdl.analysis.stats import exact_interval, mean_interval
 from trackdl.errors import InputError, TrackdlError
@@ -42,9 +41,9 @@ from trackdl.ledger.model import (
 from trackdl.ledger.recipes import CLASSES, Recipe, recipe
 from trackdl.ledger.recovery import FORMULA, recovered
 from trackdl.ledger.rule import (
-    DIGITS,
     FEWEST,
     Claim,
+    all_rounded,
     form_difference,
     judge,
     judge_curve,
@@ -300,7 +299,7 @@ def _curve(how: _How, item: Curve, protocol: Protocol) -> CurveEntry:
     found, missing = _by_seed(how, query, lambda one, files, seed: compute_curve(one.formula, files, seed, places))
     evidence = [
         CurveEvidence(
-            mean=rounded(float(curve.losses.mean())), parts=_rounded(parts_of(curve.losses.tolist())), **traced
+            mean=rounded(float(curve.losses.mean())), parts=all_rounded(parts_of(curve.losses.tolist())), **traced
         )
         for traced, _, curve in found
     ]
@@ -329,11 +328,11 @@ def _curve(how: _How, item: Curve, protocol: Protocol) -> CurveEntry:
         seen=seen,
         size=found[0][2].size if found else None,
         printed=printed,
-        mean=_rounded(ours.mean(axis=0), DRAWN) if found else [],
-        low=_rounded(low, DRAWN),
-        high=_rounded(high, DRAWN),
+        mean=all_rounded(ours.mean(axis=0), DRAWN) if found else [],
+        low=all_rounded(low, DRAWN),
+        high=all_rounded(high, DRAWN),
         inside=None if inside is None else rounded(inside),
-        parts=_rounded(parts_of(printed)),
+        parts=all_rounded(parts_of(printed)),
         evidence=evidence,
         verdict=verdict.name if verdict else None,
         words=words,
@@ -360,10 +359,6 @@ def _by_seed(
     except TrackdlError as error:
         return [], how.sources.lacking.get(query.key) or f"{NO_EVIDENCE}: {error}"
     return found, "" if found else how.sources.lacking.get(query.key) or _not_run(how, query)
-
-
-def _rounded(values: NDArray[np.float64], digits: int = DIGITS) -> list[float]:
-    return [rounded(float(value), digits) for value in values]
 
 
 def _not_run(how: _How, query: FigureQuery) -> str:

@@ -10,7 +10,7 @@ from trackdl.analysis import grid_table
 from trackdl.analysis.recovery import FEWEST, Recovery, Values, finite, reach, recover
 from trackdl.errors import InputError
 from trackdl.ledger.model import Candidate, PrintedPoint, Recovered, SeedEvidence
-from trackdl.ledger.rule import rounded
+from trackdl.ledger.rule import all_rounded, rounded
 from trackdl.ledger.words import METRICS, cell_words, form_share, key_words, value_words
 from trackdl.spec import ClassifySpec, RecoverSpec, Reported
 from trackdl.spec.base import DROPOUT
@@ -55,10 +55,26 @@ def recovered(
     series = list(dict.fromkeys(one.series for one in numbers))
     exact = _exact(numbers)
     found = recover(printed, values, [series.index(one.series) for one in numbers], exact)
-    order = np.argsort(-found.log_likelihoods, kind="stable")
-    judged = [place for place in order if np.isfinite(found.log_likelihoods[place])]
-    best = float(found.log_likelihoods.max())
-    last = max(_epochs(recovery))
+    best, last = found.log_likelihoods.max(), max(_epochs(recovery))
+    judged = []
+    for place in np.argsort(-found.log_likelihoods, kind="stable"):
+        if not np.isfinite(found.log_likelihoods[place]):
+            continue
+        ours = finite(values[place])
+        mean, half = ours.mean(axis=0), reach(ours, exact)
+        gaps = pd.Series(mean - printed).groupby([one.metric for one in numbers], sort=False).mean()
+        judged.append(
+            Candidate(
+                values=candidates[place],
+                weight=rounded(found.weights[place]),
+                below=rounded(best - found.log_likelihoods[place]),
+                inside=rounded(found.inside[place]),
+                gaps=dict(zip(gaps.index, all_rounded(gaps, DIGITS), strict=True)),
+                mean=all_rounded(mean, DIGITS),
+                low=all_rounded(mean - half, DIGITS),
+                high=all_rounded(mean + half, DIGITS),
+            )
+        )
     return Recovered(
         task=experiment.name,
         seeds=recovery.seeds,
@@ -66,14 +82,11 @@ def recovered(
             PrintedPoint(metric=one.metric, epoch=_epoch(one, last), series=one.series, value=rounded(one.value))
             for one in numbers
         ],
-        effective=[rounded(value, DIGITS) for value in found.effective],
+        effective=all_rounded(found.effective, DIGITS),
         recognised=found.recognised[0],
         tried=found.recognised[1],
-        candidates=[
-            _candidate(candidates[place], found, place, best, printed, finite(values[place]), numbers, exact)
-            for place in judged
-        ],
-        diverged=[dict(candidates[place]) for place in range(len(candidates)) if place not in judged],
+        candidates=judged,
+        diverged=[candidates[place] for place in np.flatnonzero(~np.isfinite(found.log_likelihoods))],
         words=" ".join([_words(candidates, found, len(numbers)), *_diverged(candidates, values)]),
         evidence=evidence,
     )
@@ -147,32 +160,6 @@ def _values(histories: Mapping[str, Values], numbers: Sequence[Reported], epochs
         else:
             columns.append(history(one.metric)[:, epoch - 1])
     return np.column_stack(columns)
-
-
-def _candidate(
-    values: Mapping[str, Any],
-    found: Recovery,
-    place: int,
-    best: float,
-    printed: Values,
-    ours: Values,
-    numbers: Sequence[Reported],
-    exact: Values,
-) -> Candidate:
-    mean, half = ours.mean(axis=0), reach(ours, exact)
-    gaps: dict[str, list[float]] = {}
-    for one, gap in zip(numbers, mean - printed, strict=True):
-        gaps.setdefault(one.metric, []).append(float(gap))
-    return Candidate(
-        values=dict(values),
-        weight=rounded(float(found.weights[place])),
-        below=rounded(float(best - found.log_likelihoods[place])),
-        inside=rounded(float(found.inside[place])),
-        gaps={metric: rounded(float(np.mean(own)), DIGITS) for metric, own in gaps.items()},
-        mean=[rounded(float(value), DIGITS) for value in mean],
-        low=[rounded(float(value), DIGITS) for value in mean - half],
-        high=[rounded(float(value), DIGITS) for value in mean + half],
-    )
 
 
 def _words(candidates: Sequence[Mapping[str, Any]], found: Recovery, numbers: int) -> str:

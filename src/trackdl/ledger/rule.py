@@ -5,7 +5,7 @@ show that our trainings do not give such numbers; it cannot show that the report
 the rule with its reasons.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -212,3 +212,8 @@ def form_difference(unit: Unit, value: float) -> str:
 def rounded(value: float, digits: int = DIGITS) -> float:
     """Return a number to nine digits: what a ledger keeps of it, so that a single changed digit is a difference."""
     return float(f"{value:.{digits}g}")
+
+
+def all_rounded(values: Iterable[float], digits: int = DIGITS) -> list[float]:
+    """Return numbers as `rounded` does."""
+    return [rounded(value, digits) for value in values]
