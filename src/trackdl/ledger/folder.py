@@ -1,7 +1,6 @@
 """The report's folder: where its files are, by which command one is run, and the committed tables of its grids."""
 
 import json
-import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import Any
 from trackdl.errors import TrackdlError
 from trackdl.spec import Experiment, RecoverSpec
 from trackdl.system.paths import in_report, project_root, report_root, shipped
+from trackdl.system.processes import environment
 
 # A committed table is used in place of a run; this, and the grid's name, is its id.
 COMMITTED = "committed-"
@@ -24,14 +24,12 @@ _STATED: ContextVar[str | None] = ContextVar("the folder's path as a ledger stat
 @contextmanager
 def copied(copy: Path, stated: str) -> Iterator[None]:
     """Take, within the block, a copy of a report's folder for the folder that a ledger states (`shown_path`)."""
-    before, token = os.environ.get("TRACKDL_REPORT"), _STATED.set(stated)
-    os.environ["TRACKDL_REPORT"] = str(copy.absolute())
+    token = _STATED.set(stated)
     try:
-        yield
+        with environment({"TRACKDL_REPORT": str(copy.absolute())}):
+            yield
     finally:
         _STATED.reset(token)
-        del os.environ["TRACKDL_REPORT"]
-        os.environ |= {} if before is None else {"TRACKDL_REPORT": before}
 
 
 def is_default() -> bool:

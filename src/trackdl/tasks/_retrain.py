@@ -5,7 +5,6 @@ more run may give.
 """
 
 import io
-import os
 import random
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,7 +32,7 @@ from trackdl.spec.base import Unit
 from trackdl.spec.grid import REPORT
 from trackdl.studies.grid.fits import FoldTask, fit_fold, fit_printed
 from trackdl.studies.store import storage
-from trackdl.system import databases
+from trackdl.system import databases, processes
 from trackdl.system.console import say
 from trackdl.system.machine import environment
 from trackdl.tasks import _report_weights, _start
@@ -91,16 +90,12 @@ def _chosen(choices: list[_Choice], count: int, at_random: random.Random) -> lis
 def _scratch_store(scratch: Path) -> Iterator[None]:
     """Use stores of their own within the block, which are gone with the folder."""
     names = {"MLFLOW_TRACKING_URI": "mlflow.db", "TRACKDL_STORAGE": "optuna.db"}
-    before = {name: os.environ.get(name) for name in names}
-    os.environ |= {name: databases.sqlite_url(scratch / file) for name, file in names.items()}
-    store.client.cache_clear()
-    storage.cache_clear()
     try:
-        yield
+        with processes.environment({name: databases.sqlite_url(scratch / file) for name, file in names.items()}):
+            store.client.cache_clear()
+            storage.cache_clear()
+            yield
     finally:
-        for name, value in before.items():
-            os.environ.pop(name)
-            os.environ |= {} if value is None else {name: value}
         store.client.cache_clear()
         storage.cache_clear()
 

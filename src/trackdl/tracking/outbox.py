@@ -7,7 +7,6 @@ when it was measured, and a file or tag that is sent again replaces itself.
 """
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -25,14 +24,15 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from trackdl.errors import TrackdlError, first_line
-from trackdl.system import databases, outages
+from trackdl.system import databases, outages, processes
 from trackdl.tracking import system_metrics
 from trackdl.tracking.spool import Record, discard, keep, read, run_folders, sweep, waiting
 from trackdl.tracking.store import client, defer_interrupts, spool_folder, store_gone, translate_errors
 
 log = logging.getLogger(__name__)
 
-QUICK = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "3", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}  # seconds; number
+# Seconds and number: MLflow's own retries would hold up a training for four minutes.
+QUICK = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "3", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 FINISHED = RunStatus.to_string(RunStatus.FINISHED)
 SEND_SECONDS, SEND_BYTES = 20.0, 100_000  # a record's time, with a second more for so many bytes of its file
 LOOK_EVERY = 2.0  # seconds
@@ -66,7 +66,7 @@ def deliver(run_id: str, record: Record) -> None:
         keep(run_id, record)
         return
     try:
-        with _short_timeouts():
+        with processes.environment(QUICK):
             if store.gone_since is not None or waiting(run_id):
                 if not send_waiting():
                     keep(run_id, record)
@@ -82,21 +82,6 @@ def deliver(run_id: str, record: Record) -> None:
         _mark_away(store, error)
     else:
         system_metrics.revive(run_id)
-
-
-@contextmanager
-def _short_timeouts() -> Iterator[None]:
-    """Let MLflow give up soon within the block: its own retries would hold up a training for four minutes."""
-    before = {name: os.environ.get(name) for name in QUICK}
-    os.environ.update(QUICK)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def _send(run_id: str, record: Record) -> None:
@@ -214,7 +199,7 @@ def end(run_id: str, status: str) -> None:
     try:
         deliver(run_id, record)
     finally:
-        with _short_timeouts():
+        with processes.environment(QUICK):
             system_metrics.let_go(run_id, wait=store.gone_since is None)
     if mlflow.active_run() is None and any(waiting(folder.name) for folder in run_folders()):
         log.warning("%s: %s", databases.redact(uri), _what_waits())
@@ -259,7 +244,7 @@ def wait_for_store(what: str, run_id: str | None = None) -> Iterator[None]:
 
 def _catch_up(store: _Store) -> None:
     """Send all that waits for a store that was away."""
-    with _short_timeouts(), outages.one_call(mlflow.get_tracking_uri()):
+    with processes.environment(QUICK), outages.one_call(mlflow.get_tracking_uri()):
         MlflowClient().search_experiments(max_results=1)
     if not send_waiting(outages.PATIENCE):
         raise TrackdlError(f"another process has been sending for {outages.PATIENCE:.0f} s. {_what_waits()}")
