@@ -5,7 +5,7 @@ stopped, however it was stopped: a cell is identified by its parameters, each fi
 only this process writes to the stores. Workers train a fit and return the result.
 """
 
-from collections.abc import Callable, Sized
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,8 +21,8 @@ from trackdl.spec.grid import REPORT
 from trackdl.studies.grid.conclusions import Conclusions, conclude, show_conclusions
 from trackdl.studies.grid.fits import FreshTask, TimeTask, fit_fold, fit_fresh, time_batch
 from trackdl.studies.grid.measurements import tested_afresh, time_cells
-from trackdl.studies.grid.study import Census, GridStudy, fold_results
-from trackdl.studies.grid.work import Fit, export_table, provenance, studies_of, table_of, trained
+from trackdl.studies.grid.study import GridStudy, fold_results
+from trackdl.studies.grid.work import Fit, keep_origin, provenance, studies_of, table_of, trained
 from trackdl.studies.store import storage
 from trackdl.system.console import print_table, say, say_json
 from trackdl.tabular.faults import failed_fits
@@ -86,10 +86,7 @@ def run(
         conclusions = conclude(parent, experiment, table, fresh, importances)
         parent.metrics({f"best_{experiment.part}_accuracy": conclusions.curse.score})
         origin = _origin(experiment, parent, studies, conclusions)
-        parent.tags({"trackdl.data_digest": origin["data"]})
-        parent.table(origin, "grid.json")
-        if export is not None:
-            export_table(export, experiment.name, content, origin)
+        keep_origin(parent, experiment.name, content, origin, export)
     return Result(experiment, parent, table, conclusions)
 
 
@@ -113,21 +110,19 @@ def show_status(experiment: GridSpec, *, as_json: bool = False) -> bool:
     experiment = grid_with_size(experiment)
     grids, whole = [], True
     for grid, study in zip(experiment.grids, studies_of(experiment), strict=True):
-        census: Census = study.census()
+        census, impossible = study.census(), len(experiment.impossible(grid))
         whole = whole and census.complete
-        impossible = experiment.impossible(grid)
-        standing: dict[str, Sized] = {
-            "impossible": impossible,
-            "done": census.done,
-            "under way": census.under_way,
-            "failed": census.failed,
-            "missing": census.missing,
-            "doubled": census.doubled,
-        }
         grids.append(
-            {"grid": grid, "study": study.name, "cells": len(study.cells) + len(impossible)}
-            | {name: len(cells) for name, cells in standing.items()}
-            | {
+            {
+                "grid": grid,
+                "study": study.name,
+                "cells": len(study.cells) + impossible,
+                "impossible": impossible,
+                "done": len(census.done),
+                "under way": len(census.under_way),
+                "failed": len(census.failed),
+                "missing": len(census.missing),
+                "doubled": len(census.doubled),
                 "fits done": sum(len(fold_results(trial)) for trial in study.trials_in_grid()),
                 "fits": len(study.cells) * experiment.fits,
                 "hours": study.active_seconds / 3600,
@@ -136,24 +131,10 @@ def show_status(experiment: GridSpec, *, as_json: bool = False) -> bool:
     if as_json:
         say_json(grids)
         return whole
-    print_table(
-        f"{experiment.label}: its cells",
-        [*(name for name in grids[0] if name not in ("study", "fits"))],
-        [
-            [
-                f"{one['grid']} ({one['study']})"
-                if name == "grid"
-                else f"{number} of {one['fits']}"
-                if name == "fits done"
-                else f"{number:.2f}"
-                if name == "hours"
-                else str(number)
-                for name, number in one.items()
-                if name not in ("study", "fits")
-            ]
-            for one in grids
-        ],
-    )
+    shown = {"grid": "{grid} ({study})", "fits done": "{fits done} of {fits}", "hours": "{hours:.2f}"}
+    columns = [name for name in grids[0] if name not in ("study", "fits")]
+    lines = [[shown.get(name, f"{{{name}}}").format_map(one) for name in columns] for one in grids]
+    print_table(f"{experiment.label}: its cells", columns, lines)
     complete = "complete: every possible cell is finished exactly once"
     say(complete if whole else "not complete: `trackdl grid` continues it")
     return whole

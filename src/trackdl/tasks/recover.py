@@ -20,7 +20,7 @@ from trackdl.spec.grid import REPORT
 from trackdl.spec.keys import with_keys
 from trackdl.studies.grid.diverging import or_diverged
 from trackdl.studies.grid.fits import fit_printed
-from trackdl.studies.grid.work import Fit, export_table, provenance, table_of, trained
+from trackdl.studies.grid.work import Fit, keep_origin, provenance, table_of, trained
 from trackdl.studies.store import storage
 from trackdl.system.console import print_table, say
 from trackdl.tracking.runs import Run
@@ -81,10 +81,7 @@ def run(
         parent.text(charts.standalone(charts.recovery(found, printed.label)), "pictures/recovery.svg")
         parent.metrics({"share_of_likelihood": found.candidates[0].weight})
         origin = provenance(parent, load_images(experiment.experiment.data).digest, studies)
-        parent.tags({"trackdl.data_digest": origin["data"]})
-        parent.table(origin, "grid.json")
-        if export is not None:
-            export_table(export, experiment.name, content, origin)
+        keep_origin(parent, experiment.name, content, origin, export)
     return Result(experiment, parent, found)
 
 

@@ -292,7 +292,7 @@ def _draw(
     table: Table,
 ) -> None:
     targets = table.targets[table.test]
-    classes = [name.replace("$", r"\$") for name in table.schema.classes]  # matplotlib's sign of a formula
+    classes = table.schema.classes
     roc: dict[str, dict[str, plots_classifiers.Judged]] = {}
     calibration: dict[str, dict[str, plots_classifiers.Judged]] = {}
     for name, predictions in tested.items():

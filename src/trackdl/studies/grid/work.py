@@ -120,8 +120,12 @@ def provenance(run: Run, data: str, studies: list[GridStudy]) -> dict[str, Any]:
     }
 
 
-def export_table(folder: Path, name: str, table: str, origin: dict[str, Any]) -> None:
-    """Write a table and its provenance to a folder: NAME.csv and NAME.json."""
+def keep_origin(run: Run, name: str, table: str, origin: dict[str, Any], export: Path | None) -> None:
+    """Log a table's provenance with its run; write both to a folder, if there is one: NAME.csv and NAME.json."""
+    run.tags({"trackdl.data_digest": origin["data"]})
+    run.table(origin, "grid.json")
+    if export is None:
+        return
     for ending, content in (("csv", table), ("json", json.dumps(origin, indent=2) + "\n")):
-        with whole_file(folder / f"{name}.{ending}") as part:
+        with whole_file(export / f"{name}.{ending}") as part:
             part.write_text(content, encoding="utf-8")
