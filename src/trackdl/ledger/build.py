@@ -399,18 +399,15 @@ def _interval(
     """Return a figure's 95 % interval and what it is over.
 
     It is over seeds where the report's number is of the same examples. What is claimed beyond the report is to hold for
-    other examples too: there, and with one seed, it is over examples.
+    other examples too: there, and with one seed or seeds that agree, it is over examples.
     """
     if first.bounds:
         return first.bounds, "folds"
-    if first.examples and (over_examples or len(values) == 1):
+    # Seeds that agree to the last example do not make the mean certain: what is left is the choice of examples.
+    agree = len(set(values)) == 1
+    if first.examples and (over_examples or agree):
         return exact_interval(round(sum(values) / len(values) * first.examples), first.examples), "examples"
-    if len(values) == 1:
-        return None, "none"
-    if len(set(values)) == 1:
-        # Seeds that agree to the last example do not make the mean certain: what is left is the choice of examples.
-        if first.examples:
-            return exact_interval(round(values[0] * first.examples), first.examples), "examples"
+    if agree:
         return None, "none"
     return mean_interval(values, share=unit == "fraction"), "seeds"
 
