@@ -229,11 +229,6 @@ class Bundle(Records):
             record = self._record(file.stem)
             self.runs[record.run] = record
 
-    @property
-    def ledger(self) -> bytes:
-        """The ledger's JSON text."""
-        return self.read(LEDGER)
-
     def read(self, name: str) -> bytes:
         """Return a file of the bundle.
 

@@ -161,7 +161,7 @@ def verify(place: Path, experiment: LedgerSpec | None = None, retrain: int = 0, 
             )
         return _checked(ledger, experiment, evidence.Store(), [])
     with bundle.opened(place) as opened:
-        ledger = check.parse(opened.ledger, f"{place}, {bundle.LEDGER}")
+        ledger = check.parse(opened.read(bundle.LEDGER), f"{place}, {bundle.LEDGER}")
         strange, notes = _report_files(opened, ledger)
         with folder.copied(opened.root / ledger.files, ledger.folder):
             known = spec.experiments() | spec.recoveries()
