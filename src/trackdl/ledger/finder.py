@@ -176,7 +176,7 @@ class Finder:
                 return f"{folder.COMMITTED}{query.task}"
             log.warning("results/%s.csv is left out: it was made from other data", query.task)
             return ""
-        run = self._newest(grid_with_size(experiment) if isinstance(experiment, GridSpec) else experiment, {})
+        run = self._newest(grid_with_size(experiment), {})
         return run.run if run else ""
 
     def _data(self, name: str) -> str:

@@ -17,14 +17,13 @@ from trackdl.ledger.model import Recovered
 from trackdl.ledger.words import cell_words, key_words, value_words
 from trackdl.spec import ClassifySpec, RecoverSpec
 from trackdl.spec.grid import REPORT
-from trackdl.spec.keys import with_keys
 from trackdl.studies.grid.diverging import or_diverged
 from trackdl.studies.grid.fits import fit_printed
 from trackdl.studies.grid.work import Fit, keep_origin, provenance, table_of, trained
 from trackdl.studies.store import storage
 from trackdl.system.console import print_table, say
 from trackdl.tracking.runs import Run
-from trackdl.training.image_splits import check_apart, with_size
+from trackdl.training.image_splits import check_apart, grid_with_size
 from trackdl.workers.pool import Engine, count_workers, work_through
 
 MOST = 1e6  # that a printed loss may be
@@ -67,7 +66,7 @@ def run(
     for item in judge.measured(printed, experiment):
         if not 0 <= item.value <= (1 if item.unit == "fraction" else MOST):
             raise InputError(f"{printed.name}.yaml: no training can give the printed {item.metric} {item.value:g}")
-    experiment = _with_size(experiment)
+    experiment = grid_with_size(experiment)
     check_apart(experiment.experiment.data)
     grid = experiment.grid
     with trained(experiment, grid, count, partial(or_diverged, fit), engine) as (parent, studies):
@@ -83,13 +82,6 @@ def run(
         origin = provenance(parent, load_images(experiment.experiment.data).digest, studies)
         keep_origin(parent, experiment.name, content, origin, export)
     return Result(experiment, parent, found)
-
-
-def _with_size(experiment: RecoverSpec) -> RecoverSpec:
-    """Return a recovery whose images' size is known, so that it is known which of its candidates are networks."""
-    sized = with_size(experiment.experiment)
-    same = sized is experiment.experiment
-    return experiment if same else with_keys(experiment, {"experiment": sized.model_dump(by_alias=True)})
 
 
 def show(result: Result) -> str:

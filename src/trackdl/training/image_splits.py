@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -15,9 +16,12 @@ from trackdl.spec.classify import ClassifySpec
 from trackdl.spec.grid import GridSpec
 from trackdl.spec.images import ImageData
 from trackdl.spec.keys import with_keys
+from trackdl.spec.recover import RecoverSpec
 from trackdl.system.findings import first_few
 from trackdl.training.optim import loss_of
 from trackdl.training.trainer import Examples, Trainer
+
+Grid = TypeVar("Grid", bound=GridSpec | RecoverSpec)
 
 _AT_ONCE = 1 << 28  # bytes of normalised images; more are normalised batch by batch
 
@@ -160,14 +164,14 @@ def with_size(experiment: ClassifySpec) -> ClassifySpec:
     return with_keys(experiment, {"data.size": load_images(experiment.data).side})
 
 
-def grid_with_size(grid: GridSpec) -> GridSpec:
-    """Return a grid whose images' size is known, so that it is known which of its cells are networks.
+def grid_with_size(grid: Grid) -> Grid:
+    """Return a grid or a recovery whose images' size is known, so that it is known which of its cells are networks.
 
     Raises:
         InputError: As `load_images`.
     """
     sized = with_size(grid.experiment)
-    return grid if sized is grid.experiment else with_keys(grid, {"experiment": sized.model_dump()})
+    return grid if sized is grid.experiment else with_keys(grid, {"experiment": sized.model_dump(by_alias=True)})
 
 
 def network_for(experiment: ClassifySpec, images: ImageSet) -> ImageNet:
