@@ -19,7 +19,10 @@ from support.recover_fits import diverges, made_up
 from trackdl import spec
 from trackdl.errors import Diverged, InputError, TrackdlError
 from trackdl.ledger import recovery as judge
+from trackdl.ledger.evidence import Store
+from trackdl.ledger.finder import Finder
 from trackdl.ledger.model import Recovered
+from trackdl.ledger.sources import FigureQuery
 from trackdl.spec import RecoverSpec
 from trackdl.studies import store as studies
 from trackdl.studies.grid.diverging import or_diverged
@@ -185,6 +188,9 @@ def test_real_trainings_without_a_validation_split_of_pictures_of_unknown_size(r
     lines = [unknown if line.startswith("unknown") else line for line in text.splitlines() if "val_loss" not in line]
     (report / "signs.yaml").write_text("\n".join(lines), encoding="utf-8")
     result = recover.run(told(), 1, tmp_path / "results", engine=here)
+    by_name = spec.experiments() | {"recover-signs": told()}
+    query = FigureQuery("recover-signs", "recover-signs", "recover", "", None)
+    assert [one.run for one in Finder(by_name, Store()).pick(query)] == [result.run.id]  # as the ledger looks for it
     assert result.experiment.experiment.data.side == 8
     assert len(result.found.candidates) == 3  # 9×9 pixels without padding are no network
     assert len(result.found.points) == 2
