@@ -30,9 +30,12 @@ def test_the_interval_holds_the_fraction_and_mirrors(counts: tuple[int, int]) ->
     assert mirrored == (pytest.approx(1 - high, abs=1e-9), pytest.approx(1 - low, abs=1e-9))
 
 
-def test_counts_that_do_not_fit() -> None:
-    with pytest.raises(ValueError, match="k"):
-        exact_interval(5, 4)
+def test_counts_that_do_not_fit_have_no_interval() -> None:
+    try:
+        bounds = exact_interval(5, 4)
+    except ValueError:
+        return  # SciPy before 1.18, as Python 3.11 has it
+    assert np.isnan(bounds).all()
 
 
 def test_the_interval_of_a_mean_is_that_of_the_t_test() -> None:

@@ -42,7 +42,7 @@ def exact_interval(successes: int, trials: int) -> tuple[float, float]:
         81.0% to 99.9%
 
     Raises:
-        ValueError: The counts do not fit together.
+        ValueError: The counts do not fit together; from SciPy 1.18 on, the bounds are NaN instead.
     """
     interval = binomtest(successes, trials).proportion_ci(CONFIDENCE, method="exact")
     return float(interval.low), float(interval.high)
