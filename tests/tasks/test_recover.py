@@ -2,14 +2,18 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
 
 from support.commands import trackdl
 from support.forked import start_driver
@@ -18,17 +22,16 @@ from support.grid_runs import calls, here
 from support.recover_fits import diverges, made_up
 from trackdl import spec
 from trackdl.errors import Diverged, InputError, TrackdlError
+from trackdl.ledger import folder as ledger_folder
 from trackdl.ledger import recovery as judge
-from trackdl.ledger.evidence import Store
-from trackdl.ledger.finder import Finder
 from trackdl.ledger.model import Recovered
-from trackdl.ledger.sources import FigureQuery
-from trackdl.spec import RecoverSpec
+from trackdl.spec import LedgerSpec, RecoverSpec
 from trackdl.studies import store as studies
 from trackdl.studies.grid.diverging import or_diverged
 from trackdl.studies.grid.fits import FoldResult, FoldTask
 from trackdl.studies.study import kept
-from trackdl.tasks import recover
+from trackdl.system import paths
+from trackdl.tasks import ledger, recover
 from trackdl.tracking import runs
 
 pytestmark = pytest.mark.usefixtures("own_studies", "tracking")
@@ -188,9 +191,6 @@ def test_real_trainings_without_a_validation_split_of_pictures_of_unknown_size(r
     lines = [unknown if line.startswith("unknown") else line for line in text.splitlines() if "val_loss" not in line]
     (report / "signs.yaml").write_text("\n".join(lines), encoding="utf-8")
     result = recover.run(told(), 1, tmp_path / "results", engine=here)
-    by_name = spec.experiments() | {"recover-signs": told()}
-    query = FigureQuery("recover-signs", "recover-signs", "recover", "", None)
-    assert [one.run for one in Finder(by_name, Store()).pick(query)] == [result.run.id]  # as the ledger looks for it
     assert result.experiment.experiment.data.side == 8
     assert len(result.found.candidates) == 3  # 9×9 pixels without padding are no network
     assert len(result.found.points) == 2
@@ -199,6 +199,31 @@ def test_real_trainings_without_a_validation_split_of_pictures_of_unknown_size(r
     assert "val_loss" not in table
     assert "is no network" not in recover.show(result)
     assert {one.mean[0] > 0 for one in result.found.candidates} == {True}
+
+
+def test_a_recovery_of_pictures_of_unknown_size_is_in_the_ledger_and_in_its_bundle(
+    report: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (ledger, ledger_folder, paths):
+        monkeypatch.setattr(module, "project_root", lambda: tmp_path)
+    images, names = load_digits(n_class=3, return_X_y=True)
+    for number, (pixels, name) in enumerate(zip(images[:60].reshape(-1, 8, 8), names, strict=False)):
+        place = report / "pictures" / str(name)
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((16 * pixels).clip(0, 255).astype(np.uint8)).save(place / f"{number}.png")
+    text = SIGNS.replace("sklearn: digits, validation: 0.2", "folder: pictures, validation: 0.2")
+    unknown = "unknown: {training.batch_size: [10, 20]}"
+    lines = [unknown if line.startswith("unknown") else line for line in text.splitlines() if "test_acc" not in line]
+    (report / "signs.yaml").write_text("\n".join(lines), encoding="utf-8")
+    (report / "report.yaml").write_text("title: Signs\nauthors: Ada\nyear: 2024\nslug: ada\n", encoding="utf-8")
+    done = recover.run(spec.recovery_of("signs"), 1, engine=here)
+    made = ledger.run(spec.load(spec.experiment_file("ledger"), LedgerSpec), tmp_path / "bundle")
+    assert [one.evidence.run for one in made.ledger.recovered if one.evidence] == [done.run.id]
+    shutil.rmtree(report / "pictures")
+    for place in (made.data, tmp_path / "bundle"):
+        checked = ledger.verify(place)
+        assert checked.differences == []
+        assert not [note for note in checked.notes if "other code" in note]
 
 
 def test_numbers_that_judge_nothing_are_told_before_anything_is_trained(report: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ whichever code made it.
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 
 from trackdl import spec
@@ -32,11 +33,12 @@ from trackdl.spec import (
     TrainedSpec,
     TransferSpec,
 )
+from trackdl.spec.keys import with_keys
 from trackdl.system.code_digest import code_digest, words_of
 from trackdl.system.paths import data_root, in_report
 from trackdl.tracking.registry import files
 from trackdl.tracking.registry import register as registry
-from trackdl.training.image_splits import grid_with_size, with_size
+from trackdl.training.image_splits import with_size
 
 log = logging.getLogger(__name__)
 
@@ -143,14 +145,17 @@ class Finder:
             if isinstance(one, Tables) and folder.committed_file(name, folder.TABLE).is_file()
         }
 
-    def training_code(self, trainings: Iterable[str]) -> dict[str, str]:
-        """Return the code digests of trainings by their names: an experiment's, and the keys that are set otherwise."""
+    def code_here(self) -> dict[str, str]:
+        """Return today's code digests of the trainings of which the ledger states one.
+
+        Trainings go by their names: an experiment's, and the keys that are set otherwise.
+        """
         found = {}
-        for training in trainings:
+        for training in self._stated.code if self._stated else ():
             name, _, changes = training.partition(" ")
             if name in self.experiments and "trackdl." not in changes:
-                one = self._base(name, json.loads(changes or "{}"))
-                found[training] = self._code(training, one.task, spec.flatten(one))
+                one = self._sized(self._base(name, json.loads(changes or "{}")))
+                found[training] = str(code_digest(one.task, words_of(spec.flatten(one))))
         return found
 
     def _of_grid(self, query: FigureQuery, experiment: Tables) -> list[SeedRun]:
@@ -176,8 +181,21 @@ class Finder:
                 return f"{folder.COMMITTED}{query.task}"
             log.warning("results/%s.csv is left out: it was made from other data", query.task)
             return ""
-        run = self._newest(grid_with_size(experiment), {})
+        run = self._newest(self._sized(experiment), {})
         return run.run if run else ""
+
+    def _sized(self, experiment: Experiment) -> Experiment:
+        """Return a grid or a recovery with the size that its newest run found its images to have.
+
+        The images themselves may not be here: a bundle has none.
+        """
+        if not isinstance(experiment, Tables) or experiment.experiment.data.side is not None:
+            return experiment
+        runs = self.archive.finished(experiment.name, {"trackdl.data_digest": self._data(experiment.name)})
+        size = next((run.params["experiment.data.size"] for run in runs if "experiment.data.size" in run.params), "")
+        with suppress(ValueError):  # there is none, or the evidence was tampered with
+            return with_keys(experiment, {"experiment.data.size": int(size)})
+        return experiment
 
     def _data(self, name: str) -> str:
         """Return the digest of an experiment's data; empty if a ledger states none."""

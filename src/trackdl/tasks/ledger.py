@@ -206,7 +206,9 @@ def _checked(ledger: Ledger, experiment: LedgerSpec | None, archive: Archive, di
     ]
     found = check.differences(ledger, experiment, experiments, _report(), archive, borrowed)
     return Checked(
-        ledger, [*differences, *found, *strange, *_other_data(ledger, experiments)], _notes(ledger, experiments)
+        ledger,
+        [*differences, *found, *strange, *_other_data(ledger, experiments)],
+        _notes(ledger, experiments, archive),
     )
 
 
@@ -231,13 +233,13 @@ def _known_data(experiment: Experiment) -> str | None:
         return None
 
 
-def _notes(ledger: Ledger, experiments: Mapping[str, Experiment]) -> list[str]:
+def _notes(ledger: Ledger, experiments: Mapping[str, Experiment], archive: Archive) -> list[str]:
     """Return what a ledger leaves open, and what cannot be checked here."""
     notes = [f"nothing of ours to check: {words}" for words in check.unproven(ledger)]
     unseen = sorted(name for name in ledger.data if name in experiments and _known_data(experiments[name]) is None)
     if unseen:
         notes.append(f"the data of {', '.join(unseen)} are not here: which they were is taken from the evidence")
-    today = finder.Finder(experiments, evidence.Store()).training_code(ledger.code)
+    today = finder.Finder(experiments, archive, stated=ledger).code_here()
     if other := sorted(name for name, digest in today.items() if digest != ledger.code[name]):
         notes.append(f"made by other code than is installed: {', '.join(other)}; the figures are checked all the same")
     return notes
