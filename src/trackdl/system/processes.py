@@ -41,8 +41,10 @@ def environment(changes: Mapping[str, str]) -> Iterator[None]:
         yield
     finally:
         for name, value in before.items():
-            os.environ.pop(name, None)
-            os.environ |= {} if value is None else {name: value}
+            if value is None:
+                os.environ.pop(name, None)
+            else:  # without a moment in which another thread finds none
+                os.environ[name] = value
 
 
 def quiet_libraries() -> None:
