@@ -85,8 +85,8 @@ def models() -> list[DemoModel]:
     digits = ServedImages(network(), card(DIGITS).model_copy(update={"least_energy": 1e6}))
     greek = ServedImages(network(3, seed=1), card(GREEK, "report"))
     return [
-        DemoModel("mnist-cnn", "4", "test accuracy 98.2 %", digits, examples=[example(0), example(1)]),
-        DemoModel("greek-cnn", "2", "validation accuracy 96.3 %", greek),
+        DemoModel("mnist-cnn", "4", "test accuracy 98.18 %", digits, examples=[example(0), example(1)]),
+        DemoModel("greek-cnn", "2", "validation accuracy 96.30 %", greek),
         DemoModel("heart-mlp", "1", "", ServedTable(*heart_model()), examples=[ROW | {"Age": 77}]),
         DemoModel("fashion-cnn", "1", "", problem="its files are not those that were registered"),
     ]
@@ -330,7 +330,7 @@ def test_a_form_asks_the_model_of_a_table(page_at: str) -> None:
         page.get_by_text("What the network sees").click()
         page.get_by_text("This model takes a row of a table").wait_for()
         page.get_by_label("ST_Slope").select_option("Up")
-        expect(page.locator("#best")).not_to_have_text(first, use_inner_text=True)
+        expect(page.locator("#best")).not_to_have_text(first, use_inner_text=True, timeout=60_000)
         page.get_by_role("spinbutton", name="Age").fill("1000")
         page.locator("#message.wrong", has_text="Age").wait_for()
         assert page.locator(".label").count() == 0
@@ -605,7 +605,7 @@ def test_registered_examples_and_scores_are_loaded() -> None:
     add_pictures("mnist-cnn")
     add_heart(Cholesterol=float("nan"))
     digits, heart = demo.load()
-    assert (digits.score, heart.score) == ("validation accuracy 90.0 %", "cross-validated accuracy 90.0 %")
+    assert (digits.score, heart.score) == ("validation accuracy 90.00 %", "cross-validated accuracy 90.00 %")
     assert [np.asarray(one).tolist() for one in digits.examples] == [np.zeros((28, 28)).tolist()]
     assert set(heart.examples[0]) == set(ROW)
     status, (_, said) = ask(demo.build([digits, heart], []), b"", None, "/models", "GET")
