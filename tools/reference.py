@@ -124,14 +124,16 @@ def _words(value: dict[str, Any], titles: dict[str, str]) -> str:
         return ", ".join(f"`{choice}`" for choice in choices)
     if several := value.get("anyOf", value.get("oneOf")):
         words = dict.fromkeys(_words(one, titles) for one in several if one.get("type") != "null")
-        return " or ".join(one for one in words if one != "whole number" or "number" not in words)
+        several = [one for one in words if one != "whole number" or "number" not in words]
+        return (", or " if any("either" in one for one in several) else " or ").join(several)
     kind = value.get("type")
     if kind == "array":
         return f"a list of {_many(_words(value['items'], titles))}"
     if kind == "object":
         inner = value.get("additionalProperties")
-        return f"a mapping of names to {_many(_words(inner, titles) if isinstance(inner, dict) else 'any value')}"
-    names = {"integer": "whole number", "number": "number", "string": "text", "boolean": "`true`, `false`"}
+        values = _many(_words(inner, titles) if isinstance(inner, dict) else "any value")
+        return f"a mapping of names to {'either ' * (' or ' in values)}{values}"
+    names = {"integer": "whole number", "number": "number", "string": "string", "boolean": "`true`, `false`"}
     limits = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
     bounds = [f"{word} {_number(value[key])}" for key, word in limits.items() if abs(value.get(key, 2**63)) < 2**63]
     return " ".join([names.get(kind, "any value"), *bounds])
@@ -140,7 +142,7 @@ def _words(value: dict[str, Any], titles: dict[str, str]) -> str:
 def _many(words: str) -> str:
     """Return the plural of what `_words` says of one value."""
     plural = " or ".join(
-        re.sub(r"\b(number|mapping|list|value|text)\b", r"\1s", one, count=1) for one in words.split(" or ")
+        re.sub(r"\b(number|mapping|list|value|string)\b", r"\1s", one, count=1) for one in words.split(" or ")
     )
     return re.sub(r"\b(a|any) ", "", plural)
 
