@@ -46,3 +46,12 @@ def test_a_points_rows_are_counted_and_the_sides_of_a_confusion_matrix_are_named
     judged = {"a model": (targets, targets)}
     figure = classifiers.confusion_grid(judged, ["no", "yes"], "Test rows", 6)
     assert (figure.get_supylabel(), figure.get_supxlabel()) == ("True class", "Answer")
+
+
+def test_a_class_is_drawn_as_it_is_named() -> None:
+    targets = np.arange(10) % 2
+    figure = classifiers.confusion_grid({"a model": (targets, targets)}, [r"$\frac$", "b$x"], "Test rows", 6)
+    figure.savefig(file := io.BytesIO(), format="svg")
+    drawn = file.getvalue().decode()
+    assert r"<!-- $\frac$ -->" in drawn
+    assert "<!-- b$x -->" in drawn
