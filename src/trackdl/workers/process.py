@@ -14,10 +14,15 @@ from typing import Any, TypeVar
 from joblib import register_parallel_backend
 from joblib._parallel_backends import LokyBackend
 from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoolExecutor
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from trackdl.system.processes import attach, starting
 
 Result = TypeVar("Result")
+
+_STARTS = 3  # of a process that is killed before it has its task
+# While it was idle; or while it started, before or after the fork server had told its id.
+_KILLED = BrokenProcessPool, EOFError, ConnectionError
 
 
 class _Attached(LokyBackend):  # type: ignore[misc]  # joblib has no types
@@ -59,19 +64,28 @@ class WorkerProcess:
         self._executor: ProcessPoolExecutor | None = None
 
     def submit(self, function: Callable[..., Result], *arguments: Any) -> "Future[Result]":
-        """Start a task: the call of a module's function."""
+        """Start a task: the call of a module's function.
+
+        Raises:
+            EOFError, ConnectionError: The process was killed whenever it was started.
+        """
+        again = Retrying(retry=retry_if_exception_type(_KILLED), stop=stop_after_attempt(_STARTS), reraise=True)
         with starting():
-            if self._executor is None:
-                # A new interpreter's libraries read `env` when they are loaded; what is forked has it from `_prepare`.
-                place = (self._prepare, getpid(), Path.cwd(), {**os.environ, **self._env})
-                self._executor = ProcessPoolExecutor(
-                    1, context=_server, initializer=_prepare, initargs=place, env={**self._env}
-                )
-            try:
-                future: Future[Result] = self._executor.submit(function, *arguments)
-            except BrokenProcessPool:  # killed while idle
-                self.close()
-                return self.submit(function, *arguments)
+            future: Future[Result] = again(self._submit, function, *arguments)
+        return future
+
+    def _submit(self, function: Callable[..., Result], *arguments: Any) -> "Future[Result]":
+        if self._executor is None:
+            # A new interpreter's libraries read `env` when they are loaded; what is forked has it from `_prepare`.
+            place = (self._prepare, getpid(), Path.cwd(), {**os.environ, **self._env})
+            self._executor = ProcessPoolExecutor(
+                1, context=_server, initializer=_prepare, initargs=place, env={**self._env}
+            )
+        try:
+            future: Future[Result] = self._executor.submit(function, *arguments)
+        except _KILLED:
+            self.close()
+            raise
         return future
 
     def close(self) -> None:
