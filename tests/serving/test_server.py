@@ -21,6 +21,7 @@ from PIL import Image
 from starlette.responses import JSONResponse
 
 from support.served import ROW, add_colour, add_heart, add_pictures, ask, b64, colour_model, content, letter
+from trackdl.errors import TrackdlError
 from trackdl.serving import guard
 from trackdl.serving.guard import Guard, Limits
 from trackdl.serving.server import ModelScorer
@@ -419,6 +420,16 @@ def test_costly_requests_are_answered_by_another_process_which_may_die(greek: Gu
     status, answer = ask(greek, {"inputs": [PICTURE] * 80})
     assert status == 413
     assert re.fullmatch(r"80 image files that take about 3\.\d s .* Send fewer at a time\.", answer["message"])
+
+
+def test_a_costly_request_is_put_off_if_its_process_cannot_start(greek: Guard, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise TrackdlError("a worker process was killed")
+
+    monkeypatch.setattr(greek.scorer._process, "submit", refuse)
+    status, answer = ask(greek, {"inputs": [PICTURE] * 20})
+    assert status == 503
+    assert "cannot be started" in answer["message"]
 
 
 async def together(app: Guard, *bodies: Any) -> list[tuple[int, Any, Any]]:

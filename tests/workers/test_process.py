@@ -9,6 +9,7 @@ from multiprocessing import forkserver
 
 import pytest
 
+from trackdl.errors import TrackdlError
 from trackdl.system.processes import attach
 from trackdl.workers import process
 from trackdl.workers.process import WorkerProcess
@@ -26,7 +27,7 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkerProcess]:
 
 
 def kill_when_started(monkeypatch: pytest.MonkeyPatch, times: int) -> list[int]:
-    """Kill so many coming workers before the fork server has told their ids; return the list of those killed."""
+    """Kill the next workers, so many, as they start; return the list of those killed, which grows."""
     killed: list[int] = []
     read: Callable[[int], int] = forkserver.read_signed  # type: ignore[attr-defined]  # multiprocessing's own
 
@@ -35,7 +36,7 @@ def kill_when_started(monkeypatch: pytest.MonkeyPatch, times: int) -> list[int]:
         if len(killed) < times:
             killed.append(pid)
             os.kill(pid, signal.SIGKILL)
-            raise EOFError("unexpected EOF")  # as it does where the process did not come to tell it
+            raise EOFError("unexpected EOF")  # as it does if the process ended before it reported its id
         return pid
 
     monkeypatch.setattr(forkserver, "read_signed", told)
@@ -50,8 +51,8 @@ def test_a_worker_that_is_killed_while_it_starts_is_started_again(
     assert len(killed) == 2
 
 
-def test_what_cannot_be_started_is_not_tried_for_ever(worker: WorkerProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_cannot_be_started_is_given_up(worker: WorkerProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     killed = kill_when_started(monkeypatch, 1000)
-    with pytest.raises(EOFError):
+    with pytest.raises(TrackdlError, match="killed each of the 3 times that it was started"):
         worker.submit(abs, -3)
     assert len(killed) == 3

@@ -18,7 +18,7 @@ from starlette.responses import Response
 
 from trackdl import serving
 from trackdl.data.tables.cells import called, read_cells
-from trackdl.errors import InputError
+from trackdl.errors import InputError, TrackdlError
 from trackdl.serving.door import busy, http_error
 from trackdl.serving.guard import CSV, JSON, Limits, parse
 from trackdl.serving.images import CostlyError
@@ -86,7 +86,12 @@ class ModelScorer:
     def answer_costly(self, body: bytes, kind: str) -> Response:
         """Answer a request's body in the process for costly ones, which is killed if it takes too long."""
         try:
-            content, status, media_type = self._process.submit(_answer_here, body, kind).result(self.limits.answer)
+            future = self._process.submit(_answer_here, body, kind)
+        except TrackdlError as error:
+            log.error("costly requests: %s", error)
+            raise busy("the process that answers costly requests cannot be started") from None
+        try:
+            content, status, media_type = future.result(self.limits.answer)
             return Response(content, status, media_type=media_type)
         except BrokenProcessPool:
             log.error("the process for costly requests ended in the middle of one (killed, or out of memory?)")

@@ -16,12 +16,13 @@ from joblib._parallel_backends import LokyBackend
 from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoolExecutor
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
+from trackdl.errors import TrackdlError
 from trackdl.system.processes import attach, starting
 
 Result = TypeVar("Result")
 
-_STARTS = 3  # of a process that is killed before it has its task
-# While it was idle; or while it started, before or after the fork server had told its id.
+_STARTS = 3  # attempts to start a process that is killed before it receives its task
+# Raised if the process was killed while it was idle (the first), or while it was starting (the others).
 _KILLED = BrokenProcessPool, EOFError, ConnectionError
 
 
@@ -67,11 +68,16 @@ class WorkerProcess:
         """Start a task: the call of a module's function.
 
         Raises:
-            EOFError, ConnectionError: The process was killed whenever it was started.
+            TrackdlError: The process was killed each time it was started.
         """
         again = Retrying(retry=retry_if_exception_type(_KILLED), stop=stop_after_attempt(_STARTS), reraise=True)
-        with starting():
-            future: Future[Result] = again(self._submit, function, *arguments)
+        try:
+            with starting():
+                future: Future[Result] = again(self._submit, function, *arguments)
+        except _KILLED as error:
+            raise TrackdlError(
+                f"a worker process was killed each of the {_STARTS} times that it was started. Is there enough memory?"
+            ) from error
         return future
 
     def _submit(self, function: Callable[..., Result], *arguments: Any) -> "Future[Result]":
