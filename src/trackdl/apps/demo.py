@@ -106,7 +106,7 @@ def _score(version: Version) -> str:
     """Return the accuracy that decided about a version, in words; nothing if there is none."""
     part = version.decided_by.partition("_")[0]
     said = {"val": "validation", "cv": "cross-validated"}.get(part, part)
-    return "" if version.score is None else f"{said} accuracy {100 * version.score:.2f} %"
+    return "" if version.score is None else f"{said} accuracy {100 * version.score:.2f} %".lstrip()
 
 
 def _examples(served: ServedImages | ServedTable, given: Any) -> list[Any]:

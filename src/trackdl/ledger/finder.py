@@ -145,13 +145,13 @@ class Finder:
             if isinstance(one, Tables) and folder.committed_file(name, folder.TABLE).is_file()
         }
 
-    def code_here(self) -> dict[str, str]:
-        """Return today's code digests of the trainings of which the ledger states one.
+    def code_here(self, trainings: Iterable[str]) -> dict[str, str]:
+        """Return the digests of today's code of trainings, whatever a ledger states of it.
 
         Trainings go by their names: an experiment's, and the keys that are set otherwise.
         """
         found = {}
-        for training in self._stated.code if self._stated else ():
+        for training in trainings:
             name, _, changes = training.partition(" ")
             if name in self.experiments and "trackdl." not in changes:
                 one = self._sized(self._base(name, json.loads(changes or "{}")))

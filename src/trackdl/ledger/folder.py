@@ -11,7 +11,7 @@ from typing import Any
 from trackdl.errors import TrackdlError
 from trackdl.spec import Experiment, RecoverSpec
 from trackdl.system.paths import in_report, project_root, report_root, shipped
-from trackdl.system.processes import environment
+from trackdl.system.processes import environment_variables
 
 # A committed table is used in place of a run; this, and the grid's name, is its id.
 COMMITTED = "committed-"
@@ -26,7 +26,7 @@ def copied(copy: Path, stated: str) -> Iterator[None]:
     """Take, within the block, a copy of a report's folder for the folder that a ledger states (`shown_path`)."""
     token = _STATED.set(stated)
     try:
-        with environment({"TRACKDL_REPORT": str(copy.absolute())}):
+        with environment_variables({"TRACKDL_REPORT": str(copy.absolute())}):
             yield
     finally:
         _STATED.reset(token)

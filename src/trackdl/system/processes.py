@@ -33,7 +33,7 @@ NOISY = (
 
 
 @contextmanager
-def environment(changes: Mapping[str, str]) -> Iterator[None]:
+def environment_variables(changes: Mapping[str, str]) -> Iterator[None]:
     """Set environment variables within the block."""
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)

@@ -89,9 +89,10 @@ def _chosen(choices: list[_Choice], count: int, at_random: random.Random) -> lis
 @contextmanager
 def _scratch_store(scratch: Path) -> Iterator[None]:
     """Use stores of their own within the block, which are gone with the folder."""
-    names = {"MLFLOW_TRACKING_URI": "mlflow.db", "TRACKDL_STORAGE": "optuna.db"}
+    files = {"MLFLOW_TRACKING_URI": "mlflow.db", "TRACKDL_STORAGE": "optuna.db"}
+    stores = {name: databases.sqlite_url(scratch / file) for name, file in files.items()}
     try:
-        with processes.environment({name: databases.sqlite_url(scratch / file) for name, file in names.items()}):
+        with processes.environment_variables(stores):
             store.client.cache_clear()
             storage.cache_clear()
             yield

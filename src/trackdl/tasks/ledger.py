@@ -239,7 +239,7 @@ def _notes(ledger: Ledger, experiments: Mapping[str, Experiment], archive: Archi
     unseen = sorted(name for name in ledger.data if name in experiments and _known_data(experiments[name]) is None)
     if unseen:
         notes.append(f"the data of {', '.join(unseen)} are not here: which they were is taken from the evidence")
-    today = finder.Finder(experiments, archive, stated=ledger).code_here()
+    today = finder.Finder(experiments, archive, stated=ledger).code_here(ledger.code)
     if other := sorted(name for name, digest in today.items() if digest != ledger.code[name]):
         notes.append(f"made by other code than is installed: {', '.join(other)}; the figures are checked all the same")
     return notes

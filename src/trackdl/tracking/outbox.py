@@ -66,7 +66,7 @@ def deliver(run_id: str, record: Record) -> None:
         keep(run_id, record)
         return
     try:
-        with processes.environment(QUICK):
+        with processes.environment_variables(QUICK):
             if store.gone_since is not None or waiting(run_id):
                 if not send_waiting():
                     keep(run_id, record)
@@ -199,7 +199,7 @@ def end(run_id: str, status: str) -> None:
     try:
         deliver(run_id, record)
     finally:
-        with processes.environment(QUICK):
+        with processes.environment_variables(QUICK):
             system_metrics.let_go(run_id, wait=store.gone_since is None)
     if mlflow.active_run() is None and any(waiting(folder.name) for folder in run_folders()):
         log.warning("%s: %s", databases.redact(uri), _what_waits())
@@ -244,7 +244,7 @@ def wait_for_store(what: str, run_id: str | None = None) -> Iterator[None]:
 
 def _catch_up(store: _Store) -> None:
     """Send all that waits for a store that was away."""
-    with processes.environment(QUICK), outages.one_call(mlflow.get_tracking_uri()):
+    with processes.environment_variables(QUICK), outages.one_call(mlflow.get_tracking_uri()):
         MlflowClient().search_experiments(max_results=1)
     if not send_waiting(outages.PATIENCE):
         raise TrackdlError(f"another process has been sending for {outages.PATIENCE:.0f} s. {_what_waits()}")
