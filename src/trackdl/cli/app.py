@@ -10,7 +10,8 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from types import FrameType
+from typing import Annotated, Any
 
 import typer
 
@@ -21,6 +22,8 @@ from trackdl.system import console, processes
 
 # `mlflow run -P batch_size=5` becomes `--batch_size 5`: both spellings are the same option.
 _SETTINGS = {"token_normalize_func": lambda token: token.replace("_", "-"), "help_option_names": ["-h", "--help"]}
+
+_INTERRUPTED = "trackdl: interrupted; what was finished is kept"
 
 _TASKS = "Run"  # the help's heading of the commands that get data and train
 
@@ -280,8 +283,28 @@ for _panel, _commands in (models.COMMANDS | ledger.COMMANDS).items():
         app.command(rich_help_panel=_panel)(_command)
 
 
-def _terminated(number: int, frame: object) -> NoReturn:  # noqa: ARG001 - the signature of a signal handler
-    raise KeyboardInterrupt(signal.Signals(number).name)
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt, but not within an import: NumPy and PyTorch swallow it there, or break by it.
+
+    A command that still imports what it needs has done nothing yet, and is ended. Later imports are finished first.
+    """
+    importer = None  # the frame with the outermost of the imports under way
+    while frame:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            importer = frame.f_back
+        frame = frame.f_back
+    if not importer:
+        raise KeyboardInterrupt(signal.Signals(number).name)
+    if importer.f_globals["__name__"].startswith("trackdl.cli"):
+        os.write(2, f"{_INTERRUPTED}\n".encode())  # whatever this cuts off may be writing to sys.stderr
+        os._exit(130)
+    _interrupt_again(number)
+
+
+def _interrupt_again(number: int) -> None:
+    again = threading.Timer(0.05, processes.interrupt_main_thread, [signal.Signals(number)])
+    again.daemon = True
+    again.start()
 
 
 def _deliver_again(ignored: "sys.UnraisableHookArgs") -> None:
@@ -289,14 +312,14 @@ def _deliver_again(ignored: "sys.UnraisableHookArgs") -> None:
     if not isinstance(ignored.exc_value, KeyboardInterrupt):
         sys.__unraisablehook__(ignored)
         return
-    number = signal.Signals[str(ignored.exc_value.args[0]) if ignored.exc_value.args else "SIGINT"]
-    again = threading.Timer(0.05, processes.interrupt_main_thread, [number])
-    again.daemon = True
-    again.start()
+    _interrupt_again(signal.Signals[str(ignored.exc_value.args[0]) if ignored.exc_value.args else "SIGINT"])
 
 
 def main() -> None:
     """Run the command line; exit code 2 for wrong input, 1 for a failure, 130 when interrupted."""
+    for number in (signal.SIGINT, *processes.ENDING):
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP, and a shell's background jobs SIGINT
+            signal.signal(number, _interrupt)
     # No model that trackdl loads may contain a pickle, whoever made it and whatever the environment allows.
     os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -305,18 +328,16 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     processes.collect_rarely()
     console.hide_passwords()
-    for number in processes.ENDING:
-        if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
-            signal.signal(number, _terminated)
     sys.unraisablehook = _deliver_again
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     try:
         app(_global_first(arguments))
-    except SystemExit as ended:
-        if ended.code == 130:  # Typer's answer to KeyboardInterrupt
-            typer.echo("trackdl: interrupted; what was finished is kept", err=True)
-        raise
+    except (KeyboardInterrupt, SystemExit) as ended:
+        if isinstance(ended, SystemExit) and ended.code != 130:  # Typer's answer to KeyboardInterrupt
+            raise
+        typer.echo(_INTERRUPTED, err=True)
+        raise SystemExit(130) from None
     except Exception as error:
         if debug:
             raise
