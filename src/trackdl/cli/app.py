@@ -320,18 +320,18 @@ def main() -> None:
     for number in (signal.SIGINT, *processes.ENDING):
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP, and a shell's background jobs SIGINT
             signal.signal(number, _interrupt)
-    # No model that trackdl loads may contain a pickle, whoever made it and whatever the environment allows.
-    os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    # A fit's threads that wait for each other sleep. If they spin, as is OpenMP's default, and other programs want the
-    # cores too, a fit takes five to ten times as long; alone it takes as long as with spinning.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    processes.collect_rarely()
-    console.hide_passwords()
-    sys.unraisablehook = _deliver_again
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     try:
+        # No model that trackdl loads may contain a pickle, whoever made it and whatever the environment allows.
+        os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        # Threads of a fit that wait for each other sleep. If they spin, as they do by default, and other programs want
+        # the cores too, a fit takes five to ten times as long; alone it takes as long as with spinning.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        processes.collect_rarely()
+        console.hide_passwords()
+        sys.unraisablehook = _deliver_again
         app(_global_first(arguments))
     except (KeyboardInterrupt, SystemExit) as ended:
         if isinstance(ended, SystemExit) and ended.code != 130:  # Typer's answer to KeyboardInterrupt
