@@ -23,8 +23,8 @@ endif
 .PHONY: help setup setup-crate run test test-faults check docs ui lock pictures scale bench gpu-check grid-padded $(ENTRIES)
 
 help: ## Explain the targets.
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
-	@echo "make NAME      Run entry point NAME: $(ENTRIES)."
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-17s %s\n", $$1, $$2}'
+	@echo "make NAME         Run entry point NAME: $(ENTRIES)."
 
 setup: $(READY) ## Create .venv from requirements.lock, if it has changed.
 
@@ -38,7 +38,7 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --editable .
 	@touch $(READY)
 
-setup-crate: .venv-crate/.ready ## The public validator of RO-Crates, whose pins do not go with ours, for the tests.
+setup-crate: .venv-crate/.ready ## Create .venv-crate for tests: RO-Crate's public validator, whose pins conflict with ours.
 
 .venv-crate/.ready: requirements-crate.lock
 	$(PYTHON) -m venv .venv-crate
@@ -62,7 +62,7 @@ grid-padded: $(READY) ## Task 2's grid with padding, a variant of ours: experime
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/mlflow run . -e grid --env-manager local --experiment-name trackdl \
 	  -P file=experiments/grid-padded.yaml
 
-test: $(READY) setup-crate check ## Lint, types and all tests.
+test: $(READY) setup-crate check ## Lint, types and all tests but those of faults.
 	$(BIN)/pytest -n 2 --dist loadfile
 
 test-faults: $(READY) ## Test kills, outages, full disks and bad input with real stores: about ten minutes.
@@ -83,7 +83,7 @@ docs: $(READY) .venv-docs/.ready ## The documentation as a site, build/docs/inde
 ui: $(READY) ## Show runs, models and studies in a browser: http://127.0.0.1:5000, as `trackdl ui` does.
 	$(BIN)/trackdl ui
 
-lock: $(READY) ## Renew the pins: the lock files, and conda.yaml from the first of them.
+lock: $(READY) ## Renew the pins: all lock files but requirements-crate.lock, and conda.yaml from the first.
 	$(COMPILE) --extra dev pyproject.toml -o requirements.lock
 	$(COMPILE) --extra bench -c requirements.lock pyproject.toml -o requirements-bench.lock
 	$(COMPILE) --extra postgres --extra ray -c requirements.lock pyproject.toml -o requirements-cluster.lock

@@ -63,7 +63,7 @@ def _settings(
 
 @app.command(rich_help_panel=_TASKS)
 def data(file: options.File = None) -> None:
-    """Get all data sets, each checked against its SHA-256."""
+    """Get the report's data sets, each checked against its SHA-256."""
     experiment = options.read(file, spec.DataSpec, {})
     from trackdl.tasks import data as task
 

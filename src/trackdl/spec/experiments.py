@@ -69,7 +69,7 @@ class DataSpec(Named):
     """Fetching and checking data sets.
 
     Attributes:
-        datasets: Which ones; by default all of them.
+        datasets: Which ones; by default all but KMNIST and EMNIST.
     """
 
     task: Literal["data"]

@@ -59,10 +59,10 @@ class Timing(Strict):
 class GridSpec(Named):
     """A grid: an experiment is trained with every value of some of its keys, the dimensions.
 
-    A cell is a value for each dimension, by the dimensions' short names. A cell that is no network is impossible: it is
-    not trained, and its row in the table gives the reason. Once all cells are finished, every cell's training is timed;
-    then the best cell of `space`, and the report's choice if there is one, are trained from `fresh_seeds` new seeds on
-    all images that the grid may learn from, and tested.
+    A cell is a value for each dimension, by the dimensions' short names. A cell that cannot be a network is impossible:
+    it is not trained, and its row in the table gives the reason. Once all cells are finished, every cell's training is
+    timed; then the best cell of `space`, and the report's choice if there is one, are trained from `fresh_seeds` new
+    seeds on all images that the grid may learn from, and tested.
 
     Attributes:
         experiment: The experiment that every cell trains. A file may give its name instead, as `of: NAME`, and beside

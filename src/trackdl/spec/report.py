@@ -28,6 +28,7 @@ class ReportSpec(Named):
     """A report, whose folder holds its experiment files.
 
     Attributes:
+        title: The report's own, e.g. "Project 4: Introduction to Deep Learning".
         authors: As they should be named, e.g. "Shen and Liu".
         source: Where the report can be read: an address.
         pages: By an experiment's name, the address of the notebook that its numbers are quoted from.

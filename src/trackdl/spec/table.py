@@ -31,7 +31,7 @@ class Column(Strict):
         low: The least number.
         high: The greatest number.
         whole: Whole numbers only.
-        categories: The values of a feature that is no number.
+        categories: The values of a feature that is not a number.
         missing: The texts that stand for a missing value; if there are none, no value may be missing.
         zero_is_missing: A 0 may mean "not measured": see `missing_zeros` of the inputs.
     """
