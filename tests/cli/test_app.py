@@ -321,52 +321,6 @@ def test_a_signal_that_arrives_in_a_finaliser_ends_the_command_all_the_same() ->
     assert "Traceback" not in done.stderr
 
 
-SWALLOWING = """
-import os, signal, time
-print('imports', flush=True)
-try:
-    os.kill(os.getpid(), signal.NUMBER)
-    time.sleep(0.2)
-except BaseException:  # as C code of NumPy and PyTorch does
-    pass
-print('imported', flush=True)
-def run(_):
-    pass
-"""
-
-LOADS = """
-import sys
-import trackdl.tasks
-from trackdl.cli import app
-trackdl.tasks.__path__ = [sys.argv[1]]
-sys.argv = ['trackdl', 'data']
-app.main()
-"""
-
-
-@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
-@pytest.mark.parametrize("moment", ["loading", "later"])
-def test_a_signal_within_an_import_ends_the_command_though_the_import_swallows_it(
-    moment: str, number: str, tmp_path: Path
-) -> None:
-    swallowing = SWALLOWING.replace("NUMBER", number)
-    if moment == "later":  # the task's work imports it
-        (tmp_path / "swallowing.py").write_text(swallowing)
-        swallowing = "def run(_):\n    import swallowing, time\n    time.sleep(60)\n"
-    (tmp_path / "data.py").write_text(swallowing)
-    done = subprocess.run(
-        [sys.executable, "-c", LOADS, str(tmp_path)],
-        env=os.environ | {"PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
-    whole = "imported\n" if moment == "later" else ""  # what the command still loads is cut off
-    assert (done.returncode, done.stdout) == (130, f"imports\n{whole}")
-    assert done.stderr == "trackdl: interrupted; what was finished is kept\n"
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.usefixtures("tracking")
 def test_an_interrupted_run_is_killed_and_says_so(tmp_path: Path, number: signal.Signals) -> None:

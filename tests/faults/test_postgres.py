@@ -20,7 +20,6 @@ from support.grid_runs import calls, experiment, here, stands_once
 from support.openers import four_at_once
 from support.postgres import Server
 from support.search_fits import made_up as epochs
-from trackdl.cli.app import _interrupt
 from trackdl.errors import InputError, TrackdlError
 from trackdl.studies import store as studies
 from trackdl.system import locks, outages
@@ -169,7 +168,11 @@ def test_whoever_lost_the_lock_to_another_process_is_interrupted(monkeypatch: py
     first.connection.close()
     first.connection = None  # cut
     assert second.take()
-    before = signal.signal(signal.SIGTERM, _interrupt)  # as the command line does
+
+    def interrupt(number: int, _: object) -> None:
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    before = signal.signal(signal.SIGTERM, interrupt)  # as the command line does
     try:
         with pytest.raises(KeyboardInterrupt):
             first.keep()

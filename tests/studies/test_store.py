@@ -16,6 +16,7 @@ import pytest
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import Trial, TrialState
+from sqlalchemy import Engine, event
 from sqlalchemy.exc import OperationalError
 
 from trackdl.errors import InputError, TrackdlError, first_line
@@ -43,6 +44,29 @@ def locked(tmp_path: Path) -> Iterator[sqlite3.Connection]:
         if other.in_transaction:
             other.execute("ROLLBACK")
         other.close()
+
+
+def test_a_store_that_is_interrupted_while_it_is_made_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[int] = []
+
+    def count(*_: object) -> None:
+        done.append(len(done) + 1)
+        if done[-1] == at:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    event.listen(Engine, "before_cursor_execute", count)
+    try:
+        for at in (1, 25, 26, 27, 28, 40):  # of 53 statements; Optuna's first table is made by the 26th
+            done.clear()
+            monkeypatch.setenv("TRACKDL_STORAGE", f"sqlite:///{tmp_path / f'{at}.db'}")
+            store.storage.cache_clear()
+            with pytest.raises(KeyboardInterrupt):
+                store.storage()
+            assert len(done) > 40
+            assert optuna.create_study(study_name="a", storage=store.storage()).trials == []
+    finally:
+        event.remove(Engine, "before_cursor_execute", count)
+        store.storage.cache_clear()
 
 
 def test_studies_are_kept_where_the_runs_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

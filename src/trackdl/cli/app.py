@@ -6,11 +6,10 @@ Nothing heavy is imported before a command's arguments are parsed, so help and w
 import errno
 import importlib.metadata
 import os
-import signal
 import sys
-import threading
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -18,12 +17,10 @@ import typer
 from trackdl import spec
 from trackdl.cli import ledger, models, options
 from trackdl.errors import InputError, TrackdlError
-from trackdl.system import console, processes
+from trackdl.system import console, interruptions, processes
 
 # `mlflow run -P batch_size=5` becomes `--batch_size 5`: both spellings are the same option.
 _SETTINGS = {"token_normalize_func": lambda token: token.replace("_", "-"), "help_option_names": ["-h", "--help"]}
-
-_INTERRUPTED = "trackdl: interrupted; what was finished is kept"
 
 _TASKS = "Run"  # the help's heading of the commands that get data and train
 
@@ -114,6 +111,7 @@ def _start(experiment: spec.Experiment, **how: Any) -> None:
 
     if how.get("engine", work_through) is work_through:  # a cluster's machines have devices of their own
         tasks.check_device(experiment)
+    import_module(f"trackdl.tasks.{experiment.task}")  # here, where an interruption may end the process
     processes.freeze_imports()
     tasks.start(experiment, **how)
 
@@ -283,43 +281,9 @@ for _panel, _commands in (models.COMMANDS | ledger.COMMANDS).items():
         app.command(rich_help_panel=_panel)(_command)
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Raise KeyboardInterrupt, but not within an import: NumPy and PyTorch swallow it there, or break by it.
-
-    A command that still imports what it needs has done nothing yet, and is ended. Later imports are finished first.
-    """
-    importer = None  # the frame with the outermost of the imports under way
-    while frame:
-        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
-            importer = frame.f_back
-        frame = frame.f_back
-    if not importer:
-        raise KeyboardInterrupt(signal.Signals(number).name)
-    if importer.f_globals["__name__"].startswith("trackdl.cli"):
-        os.write(2, f"{_INTERRUPTED}\n".encode())  # whatever this cuts off may be writing to sys.stderr
-        os._exit(130)
-    _interrupt_again(number)
-
-
-def _interrupt_again(number: int) -> None:
-    again = threading.Timer(0.05, processes.interrupt_main_thread, [signal.Signals(number)])
-    again.daemon = True
-    again.start()
-
-
-def _deliver_again(ignored: "sys.UnraisableHookArgs") -> None:
-    """Interrupt once more, shortly: Python drops an interruption that arrives within a finaliser or weak reference."""
-    if not isinstance(ignored.exc_value, KeyboardInterrupt):
-        sys.__unraisablehook__(ignored)
-        return
-    _interrupt_again(signal.Signals[str(ignored.exc_value.args[0]) if ignored.exc_value.args else "SIGINT"])
-
-
 def main() -> None:
     """Run the command line; exit code 2 for wrong input, 1 for a failure, 130 when interrupted."""
-    for number in (signal.SIGINT, *processes.ENDING):
-        if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP, and a shell's background jobs SIGINT
-            signal.signal(number, _interrupt)
+    interruptions.handle(command_line="trackdl.cli")
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     try:
@@ -331,12 +295,12 @@ def main() -> None:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         processes.collect_rarely()
         console.hide_passwords()
-        sys.unraisablehook = _deliver_again
         app(_global_first(arguments))
     except (KeyboardInterrupt, SystemExit) as ended:
         if isinstance(ended, SystemExit) and ended.code != 130:  # Typer's answer to KeyboardInterrupt
             raise
-        typer.echo(_INTERRUPTED, err=True)
+        with suppress(OSError):  # Ctrl-C ends the reader of a pipe too
+            typer.echo(interruptions.MESSAGE, err=True)
         raise SystemExit(130) from None
     except Exception as error:
         if debug:

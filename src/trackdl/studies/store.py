@@ -8,7 +8,7 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from trackdl.errors import InputError, TrackdlError, first_line
 from trackdl.system import databases, locks
-from trackdl.system.outages import RetryingProxy, causes, database_gone, disk_full, retry_while_away
+from trackdl.system.outages import RetryingProxy, causes, database_gone, defer_interrupts, disk_full, retry_while_away
 from trackdl.system.paths import project_root
 from trackdl.tracking.store import address
 
@@ -63,10 +63,15 @@ def storage() -> BaseStorage:
     options: dict[str, Any] = {"pool_pre_ping": True, "connect_args": databases.connect_args(url)}
     if file:
         options = {"connect_args": {"timeout": BUSY_SECONDS}}
+
+    def create() -> RDBStorage:
+        with defer_interrupts(url):  # half-way, it has tables of Optuna's and is not known as Optuna's
+            return RDBStorage(url, engine_kwargs=options)
+
     try:
         with locks.creation_lock(url):
             databases.refuse_shared(url, "optuna")
-            opened = retry_while_away(partial(RDBStorage, url, engine_kwargs=options), name)
+            opened = retry_while_away(create, name)
     except TrackdlError:
         raise
     except Exception as error:  # whatever a database that is none of Optuna's leads to

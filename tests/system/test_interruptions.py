@@ -1,0 +1,100 @@
+"""A process that is asked to end within an import."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from trackdl.system import interruptions
+
+# `commands` stands for the command line: what it imports, a command needs before it does anything.
+MAIN = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+from trackdl.system import interruptions
+interruptions.PATIENCE = float(sys.argv[2])
+interruptions.handle('commands')
+try:
+    LOAD
+    time.sleep(5)
+    print('goes on')
+except KeyboardInterrupt as error:
+    time.sleep(0.3)
+    print(*error.args)
+"""
+SWALLOWING = """
+import os, signal, time
+def strike():
+    os.kill(os.getpid(), signal.NUMBER)
+    time.sleep(0.2)
+try:
+    strike()
+except BaseException:  # as C code of NumPy and PyTorch does
+    print('swallows', flush=True)
+"""
+COMMAND, LATER = "import commands; commands.load()", "import swallowing"
+ENDLESS = "while True:\n    time.sleep(0.01)\n"
+
+
+def run(folder: Path, load: str, content: str, number: str = "SIGINT", patience: float = 30, err: int = -1) -> str:
+    """Import `content` by `load` in a process of its own, and return what it prints."""
+    (folder / "commands.py").write_text("def load():\n    import swallowing\n")
+    (folder / "swallowing.py").write_text(content.replace("NUMBER", number))
+    code = MAIN.replace("LOAD", load)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder), str(patience)],
+        stdout=subprocess.PIPE,
+        stderr=err,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    return f"{done.returncode} {done.stdout}{done.stderr or ''}"
+
+
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+def test_what_a_command_loads_is_cut_off(number: str, tmp_path: Path) -> None:
+    assert run(tmp_path, COMMAND, SWALLOWING + ENDLESS, number) == f"130 {interruptions.MESSAGE}\n"
+
+
+def test_it_is_cut_off_where_nobody_reads_the_message(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)  # `trackdl ... 2>&1 | tee log`: Ctrl-C ends tee too
+    assert run(tmp_path, COMMAND, SWALLOWING + ENDLESS, err=write) == "130 "
+    os.close(write)
+
+
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+def test_a_later_import_is_finished_first(number: str, tmp_path: Path) -> None:
+    assert run(tmp_path, LATER, SWALLOWING + "print('imported')", number) == f"0 imported\n{number}\n"
+
+
+def test_a_second_interruption_does_not_wait_and_the_first_does_not_come_again(tmp_path: Path) -> None:
+    assert run(tmp_path, LATER, SWALLOWING + "strike()\n" + ENDLESS) == "0 SIGINT\n"
+
+
+def test_an_import_that_does_not_end_is_cut_off(tmp_path: Path) -> None:
+    assert run(tmp_path, LATER, SWALLOWING + ENDLESS, patience=0.5) == "0 SIGINT\n"
+
+
+@pytest.mark.parametrize("task", ["run", "grid"])
+def test_a_task_that_loads_ends_at_once(task: str, tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "trackdl", "new", "mine", "--from", "classify,grid"], cwd=tmp_path, check=True
+    )
+    words = {"run": ["run", "mine/digits.yaml"], "grid": ["grid", "--file", "mine/grid.yaml"]}[task]
+    line = [sys.executable, "-X", "importtime", "-m", "trackdl", *words]
+    with subprocess.Popen(line, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stderr is not None
+        assert any(said.endswith(" trackdl.tasks._start\n") for said in process.stderr)
+        time.sleep(0.2)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(30) == 130
+        left = list(process.stderr)
+    assert not [said for said in left if said.endswith((" trackdl.tasks.classify\n", " trackdl.tasks.grid\n"))]
+    assert [said for said in left if "import time" not in said] == [f"{interruptions.MESSAGE}\n"]
+    assert not list(tmp_path.rglob("*.db"))
