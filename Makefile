@@ -63,7 +63,7 @@ grid-padded: $(READY) ## Task 2's grid with padding, a variant of ours: experime
 	  -P file=experiments/grid-padded.yaml
 
 test: $(READY) setup-crate check ## Lint, types and all tests but those of faults.
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder  # it would put the files of few long tests last
 
 test-faults: $(READY) ## Test kills, outages, full disks and bad input with real stores: about ten minutes.
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -r requirements-cluster.lock
