@@ -36,7 +36,8 @@ LAYERS = """\
 ## Layers
 
 A network's `layers`, of which the last is `{dense: classes}`. Wherever a number is expected you may write a name of
-`with`, `K*NAME`, or `NAME/K`, which is rounded down but for shares. Sizes, strides and paddings are in pixels.
+`with`, `K*NAME`, or `NAME/K`, which is rounded down, except where a share is expected. Sizes, strides and paddings are
+in pixels.
 """
 LAYER_MEANINGS = {
     "flatten": "Puts an image's numbers in a row, which `dense` takes.",

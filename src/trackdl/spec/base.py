@@ -406,7 +406,7 @@ class TrainedSpec(Named):
         register_as: The registered model's name; by default the report's slug and the experiment's name.
         unknown: What the report does not say of the protocol behind all of its numbers: a text, or keys of the file,
             each with the values that it may have, which `trackdl recover` tries. Beside such keys, `words` is a text
-            for readers, and `dropout_while_validating` may be true or false, though it is no key of the file.
+            for readers, and `dropout_while_validating` may be true or false, though it is not a key of the file.
         reported: Numbers from the report's text, or numbers that need an explanation.
         printed: Numbers from its notebooks.
         curves: Losses per batch from its notebooks, each curve judged as a whole.
