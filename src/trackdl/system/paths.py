@@ -104,7 +104,7 @@ def below(folder: Path) -> list[Path]:
         raise error
 
     walked = os.walk(folder, onerror=fail)
-    return sorted(Path(root, name) for root, folders, files in walked for name in (*folders, *files))
+    return [*map(Path, sorted(f"{root}/{name}" for root, folders, files in walked for name in (*folders, *files)))]
 
 
 def visible_files(folder: Path) -> list[Path]:

@@ -7,12 +7,13 @@ the registry's database can also change the tag: it protects the files, not the 
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import mlflow
@@ -159,7 +160,7 @@ def _paths(folder: Path) -> list[str]:
     """
     found = []
     for path in below(folder):
-        inside = path.relative_to(folder)
+        inside = PurePath(os.path.relpath(path, folder))  # half the time of `relative_to`
         bytecode = inside.parts[0] == "code" and inside.parent.name == "__pycache__" and inside.suffix == ".pyc"
         added = inside.as_posix() == _ADDED_BY_MLFLOW or inside.name.startswith(_UPLOADING)
         if path.is_file() and not bytecode and not added:
@@ -228,7 +229,7 @@ def _files(found: ModelVersion) -> Iterator[Path]:
     if strange:
         raise Unusable(what, f"among its files are links, or what is no file: {first_few(strange)}")
     with _fetched(f"models:/{found.name}/{found.version}", where) as folder:
-        if not _paths(folder):
+        if not any(folder.iterdir()):
             raise Unusable(what, f"its files are gone: they are not in {local_path(where) or where}")
         yield folder
 
