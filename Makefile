@@ -62,7 +62,7 @@ grid-padded: $(READY) ## Task 2's grid with padding, a variant of ours: experime
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/mlflow run . -e grid --env-manager local --experiment-name trackdl \
 	  -P file=experiments/grid-padded.yaml
 
-test: $(READY) setup-crate check ## Lint, types and all tests but those of faults.
+test: $(READY) setup-crate check ## Lint, types and all tests except the fault tests.
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder  # it would put the files of few long tests last
 
 test-faults: $(READY) ## Test kills, outages, full disks and bad input with real stores: about ten minutes.

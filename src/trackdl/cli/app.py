@@ -8,7 +8,6 @@ import importlib.metadata
 import os
 import sys
 from contextlib import suppress
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -111,9 +110,7 @@ def _start(experiment: spec.Experiment, **how: Any) -> None:
 
     if how.get("engine", work_through) is work_through:  # a cluster's machines have devices of their own
         tasks.check_device(experiment)
-    import_module(f"trackdl.tasks.{experiment.task}")  # here, where an interruption may end the process
-    processes.freeze_imports()
-    tasks.start(experiment, **how)
+    options.start(experiment, **how)
 
 
 def _spread(experiment: spec.Experiment, engine: str, workers: int | None, gpus_per_worker: float, **how: Any) -> None:

@@ -30,9 +30,7 @@ def ledger(
     if file and bundle:
         raise InputError("--bundle takes the report's own ledger.yaml: put what --file has there")
     experiment = options.read(file, LedgerSpec, options.chosen({"seeds": seeds, "ui": ui}))
-    from trackdl.tasks import _start
-
-    _start.start(experiment, bundle_at=bundle)
+    options.start(experiment, bundle_at=bundle)
 
 
 def verify(

@@ -1,9 +1,10 @@
-"""The options of the commands that are tasks, and the experiment that they and a file make together."""
+"""The options of the commands that are tasks, the experiment that they and a file make together, and its start."""
 
 import inspect
 import os
 from collections.abc import Callable, Mapping
 from functools import wraps
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ import typer
 
 from trackdl import spec
 from trackdl.errors import InputError
+from trackdl.system import processes
 
 File = Annotated[
     str | None, typer.Option(help="Experiment file, or runs:/RUN_ID/experiment.yaml; by default the report's.")
@@ -152,3 +154,12 @@ def in_report(name: str) -> str:
     if report.resolve() != folder:
         raise InputError(f"{name}: not in the report's folder, {report}; leave out --report, or name a file in it")
     return path.stem
+
+
+def start(experiment: spec.Experiment, **how: Any) -> None:
+    """Start a task once all that it needs has been imported; until then, an interruption ends the process at once."""
+    from trackdl.tasks import _start
+
+    import_module(f"trackdl.tasks.{experiment.task}")
+    processes.freeze_imports()
+    _start.start(experiment, **how)

@@ -65,7 +65,7 @@ def storage() -> BaseStorage:
         options = {"connect_args": {"timeout": BUSY_SECONDS}}
 
     def create() -> RDBStorage:
-        with defer_interrupts(url):  # half-way, it has tables of Optuna's and is not known as Optuna's
+        with defer_interrupts(url):  # a half-made one has some of Optuna's tables, and is refused
             return RDBStorage(url, engine_kwargs=options)
 
     try:

@@ -1,4 +1,4 @@
-"""Ctrl-C, and the signals that ask a command to end, at any moment: within an import and a finaliser too."""
+"""Ctrl-C and the signals that ask a command to end: raised at the right moment, deferred where they would harm."""
 
 import _thread
 import os
@@ -6,16 +6,18 @@ import signal
 import sys
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
-
-from trackdl.system import processes
 
 MESSAGE = "trackdl: interrupted; what was finished is kept"
 
 # How long an import may put an interruption off, in seconds.
 PATIENCE = 10
+
+# What asks a process to end: Ctrl-C and, where the system has them, these. A terminal that is closed sends SIGHUP.
+SIGNALS = (signal.SIGINT, *(signal.Signals[name] for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)))
 
 # Set from when an interruption is put off until it is raised; a second one does not wait.
 _put_off = threading.Event()
@@ -24,12 +26,9 @@ _put_off = threading.Event()
 def handle(command_line: str) -> None:
     """Raise KeyboardInterrupt, with the signal's name, when this process is asked to end; call it in the main thread.
 
-    NumPy and PyTorch swallow an exception within their imports, or break by it. Therefore an import is finished first,
-    for at most `PATIENCE`; one by `command_line` is what a command needs before it does anything, and ends the process
-    with 130. What arrives in a finaliser, where Python drops it, is raised a moment later.
-
-    Args:
-        command_line: The package whose imports are a command's first.
+    An import is finished first, because NumPy and PyTorch swallow an exception there or break, but it is waited for no
+    longer than `PATIENCE`. What the package `command_line` imports, a command needs before it does anything: there, the
+    process ends at once, with exit code 130. A finaliser, where Python drops exceptions, is finished first too.
     """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
@@ -41,10 +40,54 @@ def handle(command_line: str) -> None:
             _end()
         _put_off_interruption(number)
 
-    for number in (signal.SIGINT, *processes.ENDING):
+    for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP, and a shell's background jobs SIGINT
             signal.signal(number, interrupt)
     sys.unraisablehook = _raise_later
+
+
+@contextmanager
+def starting() -> Iterator[None]:
+    """Block Ctrl-C for processes that are started in the block.
+
+    A terminal sends it to every process of a command, and it would kill a Python that is still importing. The new
+    processes inherit the blocking; in this process, a Ctrl-C is raised at the end of the block. On Windows, nothing is
+    blocked.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Defer an interruption, by Ctrl-C or a signal, to the end of the block; a second one takes effect at once."""
+    if threading.current_thread() is not threading.main_thread():  # other threads handle no signals
+        yield
+        return
+    deferred: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    callables = {number: handler for number, handler in handlers.items() if callable(handler)}
+
+    def defer(number: int, frame: FrameType | None) -> None:
+        deferred.append(number)
+        if len(deferred) > 1:
+            callables[signal.Signals(number)](number, frame)
+
+    for number in callables:
+        signal.signal(number, defer)
+    try:
+        yield
+    finally:
+        for number, handler in callables.items():
+            signal.signal(number, handler)
+        if len(deferred) == 1:
+            callables[signal.Signals(deferred[0])](deferred[0], None)
 
 
 def _end() -> NoReturn:
@@ -78,7 +121,7 @@ def _interrupt_later(number: int) -> None:
     while _importer(sys._current_frames().get(main)) and time.monotonic() < latest:
         time.sleep(0.05)
     if _put_off.is_set():
-        processes.interrupt_main_thread(signal.Signals(number))
+        _interrupt_main_thread(signal.Signals(number))
 
 
 def _raise_later(ignored: "sys.UnraisableHookArgs") -> None:
@@ -86,3 +129,11 @@ def _raise_later(ignored: "sys.UnraisableHookArgs") -> None:
         sys.__unraisablehook__(ignored)
         return
     _put_off_interruption(signal.Signals[str(ignored.exc_value.args[0]) if ignored.exc_value.args else "SIGINT"])
+
+
+def _interrupt_main_thread(number: signal.Signals) -> None:
+    """Send a signal to the main thread of this process, from another thread."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+    else:  # on Windows a waiting call is not ended by it
+        _thread.interrupt_main(number)

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from sqlalchemy.exc import DisconnectionError, InterfaceError, OperationalError
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_exponential
 
-from trackdl.system.processes import uninterrupted
+from trackdl.system.interruptions import uninterrupted
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,5 @@
-"""Processes of this machine: identified, prepared, interrupted, and ended with their parent."""
+"""Processes of this machine: identified, prepared, and ended with their parent."""
 
-import _thread
 import atexit
 import ctypes
 import gc
@@ -8,13 +7,11 @@ import logging
 import os
 import platform
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
 
 import psutil
 
@@ -22,8 +19,6 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
 PARENT_CHECK = 1.0  # seconds
 _THRESHOLDS = gc.get_threshold()
-# The signals that ask a process to end; Windows has no SIGHUP, which a terminal sends when it is closed.
-ENDING = tuple(signal.Signals[name] for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 # They log tracebacks of what they also raise, every retry, and every migration; and, where git is missing, twenty lines
 # for each run. ("alembic" itself is set by MLflow.)
 NOISY = (
@@ -104,50 +99,6 @@ def alive(process: str) -> bool:
         return False
 
 
-@contextmanager
-def starting() -> Iterator[None]:
-    """Block Ctrl-C for processes that are started in the block.
-
-    A terminal sends it to every process of a command, and it would kill a Python that is still importing. The new
-    processes inherit the blocking; in this process, a Ctrl-C is raised at the end of the block. On Windows, nothing is
-    blocked.
-    """
-    if sys.platform == "win32":
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Defer an interruption, by Ctrl-C or a signal, to the end of the block; a second one takes effect at once."""
-    if threading.current_thread() is not threading.main_thread():  # other threads handle no signals
-        yield
-        return
-    deferred: list[int] = []
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, *ENDING)}
-    callables = {number: handler for number, handler in handlers.items() if callable(handler)}
-
-    def defer(number: int, frame: FrameType | None) -> None:
-        deferred.append(number)
-        if len(deferred) > 1:
-            callables[signal.Signals(number)](number, frame)
-
-    for number in callables:
-        signal.signal(number, defer)
-    try:
-        yield
-    finally:
-        for number, handler in callables.items():
-            signal.signal(number, handler)
-        if len(deferred) == 1:
-            callables[signal.Signals(deferred[0])](deferred[0], None)
-
-
 def attach(parent: int) -> None:
     """Make this process a worker of `parent`: it ignores Ctrl-C, which its parent handles, and ends with its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -169,11 +120,3 @@ def end_with(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def interrupt_main_thread(number: signal.Signals) -> None:
-    """Send a signal to the main thread of this process, from another thread."""
-    if hasattr(signal, "pthread_kill"):
-        signal.pthread_kill(threading.main_thread().ident or 0, number)
-    else:  # on Windows a waiting call is not ended by it
-        _thread.interrupt_main(number)

@@ -17,7 +17,8 @@ from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoo
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from trackdl.errors import TrackdlError
-from trackdl.system.processes import attach, starting
+from trackdl.system.interruptions import starting
+from trackdl.system.processes import attach
 
 Result = TypeVar("Result")
 

@@ -7,13 +7,12 @@ the registry's database can also change the tag: it protects the files, not the 
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -160,7 +159,7 @@ def _paths(folder: Path) -> list[str]:
     """
     found = []
     for path in below(folder):
-        inside = PurePath(os.path.relpath(path, folder))  # half the time of `relative_to`
+        inside = path.relative_to(folder)
         bytecode = inside.parts[0] == "code" and inside.parent.name == "__pycache__" and inside.suffix == ".pyc"
         added = inside.as_posix() == _ADDED_BY_MLFLOW or inside.name.startswith(_UPLOADING)
         if path.is_file() and not bytecode and not added:
