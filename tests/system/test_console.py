@@ -67,6 +67,19 @@ def test_a_bar_moves_within_a_step_and_a_log_gets_steps_alone(
     assert moved == [(1.5, "loss 0.5"), (2, "accuracy 90 %")]
 
 
+@pytest.mark.parametrize(("seconds", "lines"), [(1, 3), (25, 12), (300, 30)])
+def test_a_log_of_slow_steps_gets_more_lines(
+    seconds: float, lines: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: clock[0])
+    with caplog.at_level("INFO", "trackdl"), console.progress("epochs", 30, every=10) as advance:
+        for _ in range(30):
+            clock[0] += seconds
+            advance("")
+    assert len(caplog.messages) == lines
+
+
 def test_results_tables_and_the_log_show_them_so(capsys: pytest.CaptureFixture[str]) -> None:
     console.say(EVIL)
     console.print_table(EVIL, ["name", EVIL], [["x", EVIL]])

@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, TextIO, cast
@@ -19,8 +20,10 @@ log = logging.getLogger(__name__)
 
 _errors = Console(stderr=True)
 
-# About how many lines a log gets from one progress bar at most.
+# About how many lines a log gets from one progress bar, if its steps are quick.
 LOG_LINES = 10
+# Each step that ends so many seconds after the last line gets a line of its own.
+LOG_SECONDS = 60
 
 
 # A password in an address, before its host's @ or the last one, or among its options.
@@ -125,24 +128,26 @@ def progress(what: str, total: int | None, done: int = 0, every: int | None = No
         what: Its name.
         total: The number of its steps, if known.
         done: The number of steps that were done before.
-        every: The number of steps for each line of a log; by default, a log gets about `LOG_LINES` in all.
+        every: The number of steps for each line of a log; by default, a log gets about `LOG_LINES` in all. Where steps
+            are slow, lines come more often.
 
     Yields:
         A function to call after each step, with a short text about it; or within one, with the share that is done too,
         which a log does not show.
     """
-    count, each = done, every or max(1, (total or 0) // LOG_LINES)
+    count, each, told = done, every or max(1, (total or 0) // LOG_LINES), time.monotonic()
     name, about = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[words]}", markup=False)
     columns = (name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), about)
     with Progress(*columns, console=_errors, transient=True) if _errors.is_terminal else nullcontext() as bar:
         task = bar.add_task(entry(what), total=total, completed=done, words="") if bar else None
 
         def step(words: str, share: float | None = None) -> None:
-            nonlocal count
+            nonlocal count, told
             count += share is None
             if bar and task is not None:
                 bar.update(task, completed=count + (share or 0), words=entry(words))
-            elif share is None and (count % each == 0 or count == total):
+            elif share is None and (count % each == 0 or count == total or time.monotonic() - told >= LOG_SECONDS):
+                told = time.monotonic()
                 log.info("%s %d%s %s", what, count, f"/{total}" if total else "", words)
 
         yield step
