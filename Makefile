@@ -5,6 +5,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+PYTEST = $(BIN)/pytest -n 2 --dist loadfile
 COMPILE = $(BIN)/uv pip compile --quiet --no-emit-index-url --no-header --universal --python-version 3.11
 # Without those that need a parameter: `run` here is the whole report.
 ENTRIES := $(shell awk '/^    command:/ && last ~ /^  [a-z]*:$$/ {gsub("[ :]", "", last); print last} {last = $$0}' MLproject)
@@ -20,7 +21,7 @@ ifneq ($(wildcard ../shared/data/report_weights),)
 export TRACKDL_REPORT_WEIGHTS ?= $(abspath ../shared/data/report_weights)
 endif
 
-.PHONY: help setup setup-crate run test test-faults check docs ui lock pictures scale bench gpu-check grid-padded $(ENTRIES)
+.PHONY: help setup setup-crate run test test-slow test-faults check docs ui lock pictures scale bench gpu-check grid-padded $(ENTRIES)
 
 help: ## Explain the targets.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-17s %s\n", $$1, $$2}'
@@ -62,12 +63,15 @@ grid-padded: $(READY) ## Task 2's grid with padding, a variant of ours: experime
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/mlflow run . -e grid --env-manager local --experiment-name trackdl \
 	  -P file=experiments/grid-padded.yaml
 
-test: $(READY) setup-crate check ## Lint, types and all tests except the fault tests.
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder  # it would put the files of few long tests last
+test: $(READY) check ## Lint, types and the tests that take under four seconds each: about eight minutes.
+	$(PYTEST) --no-loadscope-reorder  # it would put the files of few long tests last
+
+test-slow: $(READY) setup-crate ## Test whole tasks on real data, the pages in a browser, servers: about 17 minutes.
+	$(PYTEST) --no-loadscope-reorder -m "slow and not faults"
 
 test-faults: $(READY) ## Test kills, outages, full disks and bad input with real stores: about ten minutes.
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -r requirements-cluster.lock
-	$(BIN)/pytest -m faults -n 2 --dist loadfile
+	$(PYTEST) -m faults
 
 check: $(READY) ## Lint and types only.
 	$(BIN)/ruff check .

@@ -130,6 +130,7 @@ def choose(page: Any, what: str, name: str) -> None:
     page.locator(".js-plotly-plot .axis-title", has_text=name).first.wait_for()
 
 
+@pytest.mark.slow
 @needs_browser
 def test_two_seeds_are_told_apart_by_the_seed_and_compared_by_test_accuracy(
     page: Any, client: mlflow.MlflowClient
@@ -149,6 +150,7 @@ def test_two_seeds_are_told_apart_by_the_seed_and_compared_by_test_accuracy(
     assert page.locator("tr", has_text="training.seed").inner_text().split()[1:] == ["2", "1"]
 
 
+@pytest.mark.slow
 @needs_browser
 def test_five_seeds_are_compared_and_lead_to_the_interval_of_their_mean(page: Any, client: mlflow.MlflowClient) -> None:
     ((parent, whole),) = named(client, "fashion%5 seeds").items()
@@ -171,6 +173,7 @@ def test_five_seeds_are_compared_and_lead_to_the_interval_of_their_mean(page: An
         above.get_by_role("link", name=metric, exact=True).wait_for()
 
 
+@pytest.mark.slow
 @needs_browser
 def test_a_searchs_trials_are_drawn_by_the_searched_keys_against_accuracy(
     page: Any, client: mlflow.MlflowClient
@@ -192,6 +195,7 @@ def test_a_searchs_trials_are_drawn_by_the_searched_keys_against_accuracy(
     )
 
 
+@pytest.mark.slow
 @needs_browser
 def test_a_tables_protocols_are_compared_by_accuracy_and_say_what_they_are(
     page: Any, client: mlflow.MlflowClient

@@ -109,6 +109,7 @@ def answered(page: Any) -> Any:
     return page.locator("#best")
 
 
+@pytest.mark.slow
 @needs_browser
 def test_one_answer_first_and_others_when_asked(page_at: str) -> None:
     with opened() as page:
@@ -257,6 +258,7 @@ def test_a_picture_can_be_pasted_and_dropped(page_at: str) -> None:
         assert not page.errors
 
 
+@pytest.mark.slow
 @needs_browser
 def test_several_signs_are_shown_one_by_one(page_at: str) -> None:
     with opened() as page:
@@ -275,6 +277,7 @@ def test_several_signs_are_shown_one_by_one(page_at: str) -> None:
         assert not page.errors
 
 
+@pytest.mark.slow
 @needs_browser
 def test_an_example_is_answered_and_what_the_network_sees_is_shown(page_at: str, learnt: Learnt) -> None:
     learnt.gate.clear()
@@ -348,6 +351,7 @@ def test_a_missing_camera_is_said(page_at: str) -> None:
         page.locator("#message.wrong", has_text="There is no camera").wait_for()
 
 
+@pytest.mark.slow
 @needs_browser
 def test_on_a_phone_the_answer_is_beside_the_paper(page_at: str) -> None:
     with opened(**PHONE) as page:
@@ -361,6 +365,7 @@ def test_on_a_phone_the_answer_is_beside_the_paper(page_at: str) -> None:
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
+@pytest.mark.slow
 @needs_browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_is_accessible(page_at: str, scheme: str) -> None:
@@ -571,6 +576,7 @@ def test_each_model_is_shown_what_it_saw_at_its_own_size_and_colours() -> None:
     assert said[-1]["signs"][0]["shown"] == [200, 10, 30] * 144
 
 
+@pytest.mark.slow
 @needs_browser
 @pytest.mark.usefixtures("learnt")
 def test_the_page_paints_colours() -> None:

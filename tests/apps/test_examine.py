@@ -63,6 +63,7 @@ def found(*words: str | Path) -> tuple[dict[str, Any], str]:
     return numbers, Path(numbers["page"]).read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.draws
 @pytest.mark.parametrize(
     ("network", "classes", "colour"),
@@ -200,6 +201,7 @@ def test_a_table_of_numbers_alone_is_examined_and_a_column_of_zeros_is_noted(fol
     assert not any("mean of 1" in note for note in numbers["notes"])
 
 
+@pytest.mark.slow
 def test_models_whose_run_has_no_such_data_are_shown_without(tracking: str, tmp_path: Path) -> None:  # noqa: ARG001
     add_heart()
     assert "no data for such a model" in " ".join(found("heart-mlp")[0]["notes"])

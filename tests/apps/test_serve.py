@@ -68,6 +68,7 @@ def test_a_head_that_does_not_come_ends_the_connection(port: int, sent: str, bef
             pass
 
 
+@pytest.mark.slow
 def test_a_moved_alias_is_followed_and_told(tracking: str, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: ARG001
     add_pictures()
     watch = serve._Watch("greek-cnn", "champion", "1")

@@ -87,6 +87,7 @@ def elsewhere(tracking: str, tmp_path: Path) -> Path:  # noqa: ARG001 - the stor
     return folder
 
 
+@pytest.mark.slow
 def test_mlflow_serves_a_model_of_pictures(elsewhere: Path) -> None:
     add_pictures()
     with mlflow_serves("greek-cnn", elsewhere) as port:
@@ -114,6 +115,7 @@ def test_mlflow_serves_a_model_of_pictures(elsewhere: Path) -> None:
         assert post(port, PICTURE)[0] == 200
 
 
+@pytest.mark.slow
 def test_mlflow_serves_the_heart_model(elsewhere: Path) -> None:
     add_heart()
     with mlflow_serves("heart-mlp", elsewhere) as port:
@@ -132,6 +134,7 @@ def test_mlflow_serves_the_heart_model(elsewhere: Path) -> None:
         assert post(port, {"dataframe_records": [{"Age": 54}]})[0] == 400
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["greek-cnn", "heart-mlp"])
 def test_mlflow_predicts_from_the_input_example(elsewhere: Path, tracking: str, name: str) -> None:
     import mlflow
@@ -149,6 +152,7 @@ def test_mlflow_predicts_from_the_input_example(elsewhere: Path, tracking: str, 
     assert {item["model"] for item in answered} == {name}
 
 
+@pytest.mark.slow
 def test_the_docker_context_holds_the_model_and_its_pins(elsewhere: Path) -> None:
     add_pictures()
     words = ["-m", "models:/greek-cnn@champion", "-d", "context"]
@@ -168,6 +172,7 @@ def test_the_docker_context_holds_the_model_and_its_pins(elsewhere: Path) -> Non
     assert "://" not in "".join(pins)
 
 
+@pytest.mark.slow
 def test_trackdl_serves_and_stops_at_a_word(elsewhere: Path) -> None:
     add_pictures()
     process = subprocess.Popen(

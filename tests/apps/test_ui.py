@@ -67,6 +67,7 @@ def newest(count: int) -> tuple[str, list[str]]:
     return experiment.experiment_id, [run.info.run_id for run in found]
 
 
+@pytest.mark.slow
 @needs_browser
 def test_the_pages_show_two_runs_and_the_study_and_end_together(tracked: dict[str, str], tmp_path: Path) -> None:
     with started(tmp_path, **tracked) as (process, addresses):
@@ -91,6 +92,7 @@ def test_the_pages_show_two_runs_and_the_study_and_end_together(tracked: dict[st
     assert (code, left) == (130, [])
 
 
+@pytest.mark.slow
 def test_without_a_study_it_is_said_and_a_page_that_dies_ends_all(tracking: str, tmp_path: Path) -> None:
     settings = {"MLFLOW_TRACKING_URI": tracking, "TRACKDL_STORAGE": f"sqlite:///{tmp_path / 'none.db'}"}
     with started(tmp_path, **settings) as (process, addresses):
@@ -108,6 +110,7 @@ def test_without_a_study_it_is_said_and_a_page_that_dies_ends_all(tracking: str,
         assert not psutil.wait_procs(family, timeout=20)[1]
 
 
+@pytest.mark.slow
 def test_a_kill_of_the_command_ends_the_pages(tracked: dict[str, str], tmp_path: Path) -> None:
     with started(tmp_path, **tracked) as (process, addresses):
         assert [status(addresses[name]) for name in ("MLflow", "Optuna")] == [200, 200]

@@ -57,6 +57,7 @@ def test_the_plain_network_is_the_same_function(name: str) -> None:
     torch.testing.assert_close(plain(pictures), ours(pictures))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny_data")
 @pytest.mark.parametrize("work", ["mnist", "fashion"])
 @pytest.mark.parametrize("side", ["trackdl", "layers", "plain"])
@@ -151,6 +152,7 @@ def test_the_tables_say_them() -> None:
     assert "after the fit: pictures 1.00 s, registration 2.00 s; peak memory 1,050 MB (wanted at most 1,536)" in lines
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_the_command_itself(capsys: pytest.CaptureFixture[str]) -> None:
     fit.main(["--only", "mnist", "--epochs", "1", "--rounds", "1", "--train-limit", "640"])

@@ -131,6 +131,7 @@ def test_it_prints_tables_or_one_json_object(capsys: pytest.CaptureFixture[str])
     assert "report all 762 3.00× (3.00-3.00) 2.5× 1 90.00%" in lines
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_the_command_itself(capsys: pytest.CaptureFixture[str]) -> None:
     grid.main(["--rounds", "1", "--epochs", "1", "--validation", "0.99"])

@@ -83,6 +83,7 @@ def test_debug_shows_where_it_happened(arguments: list[str]) -> None:
     assert "Traceback" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_traceback_has_no_password() -> None:
     done = trackdl("--debug", "models", MLFLOW_TRACKING_URI="http://me:secret@127.0.0.1:9")
     assert "Traceback" in done.stderr
@@ -112,6 +113,7 @@ def test_underscores_are_dashes() -> None:
     assert "training.batch_size" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("address", "code", "words"),
     [
@@ -313,6 +315,7 @@ app.main()
 """
 
 
+@pytest.mark.slow
 def test_a_signal_that_arrives_in_a_finaliser_ends_the_command_all_the_same() -> None:
     done = subprocess.run(  # Python drops what is raised there
         [sys.executable, "-c", SWALLOWED], capture_output=True, text=True, timeout=50, check=False
@@ -321,6 +324,7 @@ def test_a_signal_that_arrives_in_a_finaliser_ends_the_command_all_the_same() ->
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.usefixtures("tracking")
 def test_an_interrupted_run_is_killed_and_says_so(tmp_path: Path, number: signal.Signals) -> None:
@@ -342,6 +346,7 @@ def test_an_interrupted_run_is_killed_and_says_so(tmp_path: Path, number: signal
     assert log.read_text().endswith("trackdl: interrupted; what was finished is kept\n")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tracking")
 def test_a_training_goes_on_with_another_device(tmp_path: Path) -> None:
     """A run that named `cuda` could not be continued on a machine without a GPU."""

@@ -51,6 +51,7 @@ def test_a_digit_is_read_or_refused(kind: str, nearest: Callable[[Any], int]) ->
     assert right >= 16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("maker", "least"), [(photos.plain, 20), (photos.on_desk, 18), (photos.hard_shadow, 14)])
 def test_several_digits_are_refused_and_read_one_by_one_when_split(
     maker: Callable[..., Image.Image], least: int, nearest: Callable[[Any], int]

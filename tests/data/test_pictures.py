@@ -360,6 +360,7 @@ def test_an_image_without_ink_is_refused(tones):
         to_digit(Image.fromarray(tones.astype(np.uint8)), "mnist")
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40)), elements=st.integers(0, 255)))
 def test_any_image_gives_a_digit_or_an_input_error(tones):

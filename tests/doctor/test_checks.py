@@ -464,6 +464,7 @@ def change_one(_: ModelVersion, files: Path) -> None:
     (files / "data" / "model" / "weights.safetensors").write_bytes(b"other")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("break_", "words"),
     [
@@ -517,6 +518,7 @@ def test_remedy_of_a_stale_champion(tracking: str) -> None:  # noqa: ARG001
     assert health.stale().level == "ok"
 
 
+@pytest.mark.slow
 def test_remedy_of_orphans_and_pickles(tracking: str) -> None:
     client, folder = health.client(), moved.artifact_folder(tracking)
     assert folder

@@ -32,6 +32,7 @@ def run_search() -> object:
     return search.run(searches.experiment(), 1, epochs, searches.here)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", [1, 2, 3], ids=["the study's run", "the first trial's", "the second's"])
 @pytest.mark.parametrize(("task", "command"), [("grid", run_grid), ("search", run_search)])
 def test_a_run_that_is_being_made_is_marked_killed(
@@ -61,6 +62,7 @@ def test_a_run_that_is_being_made_is_marked_killed(
     assert {run.info.info.status for run in every_run(task)} <= {"KILLED", "FINISHED", "FAILED"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", ["create_logged_model", "finalize_logged_model", "create_model_version"])
 def test_a_model_is_logged_and_registered_whole(
     call: str,

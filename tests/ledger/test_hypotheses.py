@@ -39,6 +39,7 @@ def ask(text: str | None, padded: pd.DataFrame | None = None) -> list[Hypothesis
     return judged({"grid": GRID, "grid-padded": PADDED}, beside, sources)
 
 
+@pytest.mark.slow
 def test_each_has_a_verdict_and_its_contrasts_and_twice_the_same(fits: pd.DataFrame, padded: pd.DataFrame) -> None:
     found = ask(grid_table.to_csv(GRID, fits), padded)
     assert len(found) == 7

@@ -30,6 +30,7 @@ def test_data(tracking: str) -> None:
         assert name in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_mnist_then_transfer_both_ways(tracking: str) -> None:
     """One run each, through MLflow, from the data to the registry; the Greek step takes the MNIST step's model.
@@ -74,6 +75,7 @@ def test_fashion(tracking: str) -> None:
     assert metrics["best_test_accuracy"] > 0.85
 
 
+@pytest.mark.slow
 def test_heart(tracking: str) -> None:
     """Fewer folds than usual; all that the report's protocol printed, and the mended networks."""
     done = mlflow_run(tracking, "heart", "folds=3", "repeats=1", "seeds=1")
@@ -89,6 +91,7 @@ def test_heart(tracking: str) -> None:
     assert table.loc["improved/architecture-1", "cv_auc"] > 0.92
 
 
+@pytest.mark.slow
 def test_ledger(tracking: str) -> None:
     """Of a store without runs it is empty, and says for each number what to run."""
     done = mlflow_run(tracking, "ledger")

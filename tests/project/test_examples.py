@@ -67,6 +67,7 @@ def test_all_published_numbers_are_there(name: str, monkeypatch: pytest.MonkeyPa
     assert spec.report().slug == name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", NUMBERS, indirect=True)
 def test_a_short_form_runs_whole_and_its_ledger_verifies(example: str, tmp_path: Path) -> None:
     for step in spec.report().steps:
@@ -83,6 +84,7 @@ def test_a_short_form_runs_whole_and_its_ledger_verifies(example: str, tmp_path:
     assert ledger.verify(made.data).differences == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", ["filters"], indirect=True)
 def test_fixed_and_learnt_filters_are_trained_and_compared(example: str) -> None:
     for name in ("learnt", "gabor"):

@@ -52,6 +52,7 @@ def cpu() -> str:
     return info.read_text(encoding="utf-8") if info.is_file() else ""
 
 
+@pytest.mark.slow
 @pytest.mark.real
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the pins are of x86-64 processors with AVX2")
 @pytest.mark.parametrize("more", [{}, LESS], ids=["as it is", "less of the processor"])

@@ -38,6 +38,7 @@ def run(wheel: Path, folder: Path, *words: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_what_a_checkout_has_beside_the_code(wheel: Path, tmp_path: Path) -> None:
     script = """
 from pathlib import Path
@@ -56,6 +57,7 @@ print(*sorted(read("heart")))
     assert run(wheel, tmp_path, "-m", "trackdl", "--version") == "trackdl 0.2.0\n"
 
 
+@pytest.mark.slow
 def test_a_report_of_ones_own_runs_from_the_wheel(wheel: Path, tmp_path: Path) -> None:
     run(wheel, tmp_path, "-m", "trackdl", "new", "mine")
     said = run(wheel, tmp_path, "-m", "trackdl", "--report", "mine", "run", "mine/table.yaml")

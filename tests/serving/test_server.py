@@ -64,6 +64,7 @@ def heart(apps: dict[str, Guard]) -> Guard:
     return apps["heart-mlp"]
 
 
+@pytest.mark.slow
 def test_a_model_of_its_own_size_and_colour_is_registered_and_served(apps: dict[str, Guard]) -> None:
     pixels = [[[200, 10, 30]] * 12] * 12
     file = b64(content(Image.new("RGB", (12, 12), (200, 10, 30))))

@@ -128,6 +128,7 @@ def test_a_store_that_stays_locked_is_said(
     CALLS[call](study, trial)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", CALLS)
 def test_ctrl_c_is_heard_while_the_store_is_locked(call: str, study: optuna.Study, tmp_path: Path) -> None:
     """The lock is let go of only after it: who is deaf to it ends with the store's error instead."""

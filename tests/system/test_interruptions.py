@@ -91,6 +91,7 @@ def test_an_import_that_does_not_end_is_cut_off(tmp_path: Path) -> None:
     assert run(tmp_path, LATER, SWALLOWING + ENDLESS, patience=0.5) == "0 SIGINT\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["run", "grid", "ledger"])
 def test_a_task_that_loads_ends_at_once(task: str, tmp_path: Path) -> None:
     subprocess.run(

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from support import ROOT
 
 WITHOUT_POSIX = """
@@ -25,6 +27,7 @@ with starting(), uninterrupted(), deadline(60):
 """
 
 
+@pytest.mark.slow
 def test_nothing_needs_a_signal_that_windows_has_not() -> None:
     command = [sys.executable, "-c", WITHOUT_POSIX]
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True)

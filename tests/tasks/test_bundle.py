@@ -136,6 +136,7 @@ def predictions(change: Callable[[dict[str, Any]], object]) -> Callable[[dict[st
     return of_all
 
 
+@pytest.mark.slow
 def test_a_bundle_is_checked_without_a_store_and_every_change_is_found(root: Path, tmp_path: Path) -> None:
     place = tmp_path / "evidence"
     result = made(root, place, seeds=3)
@@ -213,6 +214,7 @@ def test_a_bundle_is_checked_without_a_store_and_every_change_is_found(root: Pat
         task.verify(place)
 
 
+@pytest.mark.slow
 def test_seeds_that_were_chosen_do_not_count(root: Path, tmp_path: Path) -> None:
     place = tmp_path / "evidence"
     made(root, place, seeds=3)
@@ -236,6 +238,7 @@ def test_seeds_that_were_chosen_do_not_count(root: Path, tmp_path: Path) -> None
     assert task.verify(place).differences, "seeds 1 and 3 are no consecutive seeds"
 
 
+@pytest.mark.slow
 def test_a_zip_file_is_a_bundle_too_and_another_machine_needs_nothing_else(root: Path, tmp_path: Path) -> None:
     place = tmp_path / "evidence.zip"
     made(root, place, seeds=1)
@@ -312,6 +315,7 @@ def test_what_is_no_bundle_is_refused_and_never_replaced(root: Path, tmp_path: P
     made(root, tmp_path / "good")  # a bundle may be replaced
 
 
+@pytest.mark.slow
 def test_a_figure_trained_again_is_the_same_and_a_forged_one_is_found(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -357,6 +361,7 @@ def test_a_zip_file_that_claims_to_be_small_is_not_unpacked_beyond_the_limit(tmp
     assert int(size) < 200_000, "KiB"
 
 
+@pytest.mark.slow
 def test_evidence_of_any_form_is_refused_in_words(root: Path, tmp_path: Path) -> None:
     place = tmp_path / "evidence"
     run = place / "runs" / f"{next(iter(made(root, place, seeds=1).ledger.runs))}.zip"
@@ -392,6 +397,7 @@ def test_evidence_of_any_form_is_refused_in_words(root: Path, tmp_path: Path) ->
         forger.restore()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["", ".zip"])
 def test_the_crate_is_what_the_public_validator_calls_valid(root: Path, tmp_path: Path, ending: str) -> None:
     python = ROOT / ".venv-crate" / "bin" / "python"

@@ -119,6 +119,7 @@ def test_when_the_test_images_are_used(folder: Path, keys: dict[str, Any], teste
     assert classify.show(result).startswith("squares: ")
 
 
+@pytest.mark.slow
 def test_testing_or_not_changes_no_weight(folder: Path) -> None:
     classify.run(experiment(folder))
     classify.run(experiment(folder, test={"after": [2]}))
@@ -128,6 +129,7 @@ def test_testing_or_not_changes_no_weight(folder: Path) -> None:
     assert same(weights("3"), weights("4"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "network", [SMALL, FAMILY, {"family": "mlp", "hidden": [8], "dropout": 0.1}], ids=["layers", "conv", "mlp"]
 )
@@ -159,6 +161,7 @@ def test_reloaded_or_killed_and_resumed_it_ends_in_the_same_weights(
     assert same(weights("1"), weights("3"))
 
 
+@pytest.mark.slow
 @pytest.mark.draws
 @pytest.mark.parametrize("keys", [{}, HELD], ids=["tested", "validated"])
 def test_several_seeds(folder: Path, keys: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
@@ -300,6 +303,7 @@ def test_the_resolved_file_of_a_list_runs_again_to_the_same_weights(folder: Path
     assert same(weights("1"), weights("2"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("held", [{}, HELD])
 def test_copies_of_training_images_are_left_out_of_what_is_measured(folder: Path, held: dict[str, float]) -> None:
     arrays = arrays_of(folder / "blobs.npz")

@@ -153,6 +153,7 @@ def test_training_validation_and_test_pictures_are_kept_apart() -> None:
         classify.run(experiment(data__validation=0.0001))
 
 
+@pytest.mark.slow
 def test_validation_with_dropout_at_work_is_told_apart_and_changes_nothing() -> None:
     run = classify.run(experiment(network__dropout=0.9)).run
     usual, noisy = dict(run.history("val_loss")), dict(run.history("val_loss_dropout"))
@@ -172,6 +173,7 @@ def test_scores_on_another_split_are_not_compared() -> None:
     assert "other data" in other.reason
 
 
+@pytest.mark.slow
 def test_the_report_tests_its_first_network_after_ten_epochs_and_that_changes_nothing() -> None:
     tested = classify.run(experiment(test={"after": [1]})).run
     untested = classify.run(experiment(test=None)).run
@@ -181,6 +183,7 @@ def test_the_report_tests_its_first_network_after_ten_epochs_and_that_changes_no
     assert {step for step, _ in untested.history("test_accuracy")} == {int(kept(untested, "best_epoch"))}
 
 
+@pytest.mark.slow
 @pytest.mark.draws
 def test_several_seeds_are_runs_below_one_with_means_and_intervals(capsys: pytest.CaptureFixture[str]) -> None:
     result = classify.run(experiment(seeds=3, training__seed=5))
@@ -235,6 +238,7 @@ def resumed(run: Run, **keys: object) -> ClassifySpec:
         return spec.load(path, ClassifySpec, {key.replace("__", "."): value for key, value in keys.items()})
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_as_itself_and_keeps_the_same_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     Interrupt(monkeypatch, after=2)
     with pytest.raises(KeyboardInterrupt):
@@ -269,6 +273,7 @@ def test_a_run_is_not_resumed_on_another_split() -> None:
     assert first.info.info.status == "FINISHED"
 
 
+@pytest.mark.slow
 def test_more_epochs_may_keep_weights_of_the_run_before() -> None:
     first = classify.run(experiment(training__epochs=6, training__optimizer__lr=0.03)).run
     longer = resumed(first, training__epochs=8)
@@ -284,6 +289,7 @@ def test_more_epochs_may_keep_weights_of_the_run_before() -> None:
         classify.run(longer, resume=second.id)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [5, 8], ids=["within the second seed", "before the third seed's first checkpoint"])
 def test_several_seeds_go_on_where_they_were_killed(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     Interrupt(monkeypatch, after)

@@ -35,6 +35,7 @@ from trackdl.workers.pool import work_through
 pytestmark = pytest.mark.usefixtures("own_studies")
 
 
+@pytest.mark.slow
 @pytest.mark.draws
 @pytest.mark.usefixtures("tracking")
 def test_every_fold_is_trained_once_and_a_second_command_finds_all_done(tmp_path: Path) -> None:
@@ -70,6 +71,7 @@ def test_every_fold_is_trained_once_and_a_second_command_finds_all_done(tmp_path
     assert sorted(seeds_tested(tmp_path)) == sorted([1001, 1002, 1003, 1004, 1005] * 2)  # none that the grid has used
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tracking")
 def test_what_is_tested_afresh_stands_and_is_not_tested_again(tmp_path: Path) -> None:
     grid.run(experiment(), 1, None, made_up, afresh, timed, here)
@@ -77,6 +79,7 @@ def test_what_is_tested_afresh_stands_and_is_not_tested_again(tmp_path: Path) ->
     assert len(seeds_tested(tmp_path)) == 10
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tracking")
 def test_every_cell_is_timed_in_random_order_and_kept(tmp_path: Path) -> None:
     result = grid.run(experiment(), 1, None, made_up, afresh, timed, here)
@@ -97,6 +100,7 @@ def test_a_batch_takes_longer_where_there_is_more_to_compute() -> None:
     assert time_batch(many) > time_batch(few) > 0  # 6 times as many multiplications
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tracking")
 def test_combinations_that_are_no_networks_are_rows_with_the_reason_and_are_not_trained(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -125,6 +129,7 @@ def test_combinations_that_are_no_networks_are_rows_with_the_reason_and_are_not_
 PICTURES = ("accuracy_against_time", "learning_curves", "effects", "importances", "interactions")
 
 
+@pytest.mark.slow
 @pytest.mark.draws
 @pytest.mark.usefixtures("tracking")
 @pytest.mark.parametrize(
@@ -148,6 +153,7 @@ def seeds_tested(tmp_path: Path) -> list[int]:
     return [json.loads(line) for line in (tmp_path / "tested").read_text().splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tracking")
 def test_a_cell_is_known_by_its_parameters_whatever_the_seed() -> None:
     one, other = experiment(), experiment({"training.seed": 77})
@@ -156,6 +162,7 @@ def test_a_cell_is_known_by_its_parameters_whatever_the_seed() -> None:
     assert experiment(judge={"folds": 2}).study("report") != one.study("report")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tracking")
 def test_a_killed_worker_takes_only_its_own_fold_along(tmp_path: Path) -> None:
     stands_once(grid.run(experiment(), 2, None, killed_once, afresh, timed))
@@ -163,6 +170,7 @@ def test_a_killed_worker_takes_only_its_own_fold_along(tmp_path: Path) -> None:
     assert set(calls(tmp_path).values()) == {1}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tracking")
 @pytest.mark.parametrize("fit", [killed_always, fails_once])
 def test_a_failed_cell_is_said_and_run_again_by_the_same_command(fit: grid.Fit, tmp_path: Path) -> None:
@@ -182,6 +190,7 @@ def test_a_failed_cell_is_said_and_run_again_by_the_same_command(fit: grid.Fit, 
     assert all(calls(tmp_path)[line] == 1 for line in finished)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tracking")
 def test_a_study_that_was_deleted_begins_anew_below_a_run_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
     first = grid.run(experiment(), 1, None, made_up, afresh, timed, here)
@@ -198,6 +207,7 @@ def test_a_study_that_was_deleted_begins_anew_below_a_run_of_its_own(caplog: pyt
     assert third.run.id == second.run.id
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tracking")
 def test_a_study_whose_run_was_deleted_gets_another_and_trains_nothing_again(
     caplog: pytest.LogCaptureFixture,
@@ -215,6 +225,7 @@ def wait_for_folds(tmp_path: Path, count: int, driver: BaseProcess) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tracking")
 @pytest.mark.parametrize(("folds", "group"), [(2, True), (6, False)])
 def test_the_driver_is_killed_and_the_same_command_goes_on(folds: int, group: bool, tmp_path: Path) -> None:
@@ -273,6 +284,7 @@ def test_72_of_the_reports_96_cells_are_networks_and_the_first_is_the_reports_ch
     assert told.choice_cell == {name: choice[name] for name in told.names}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tracking")
 def test_a_worker_that_is_killed_between_two_folds_is_replaced(tmp_path: Path) -> None:
     import psutil

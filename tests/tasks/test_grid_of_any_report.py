@@ -52,6 +52,7 @@ def test_another_choice_has_its_own_words(capsys: pytest.CaptureFixture[str]) ->
     assert "The authors' favourite came out number 2 with" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.slow
 @pytest.mark.draws
 @pytest.mark.parametrize(("judge", "part"), [("test", "test"), ("validation", "val")])
 def test_with_one_fit_each_all_is_drawn_and_nothing_decided(
@@ -75,6 +76,7 @@ def test_with_one_fit_each_all_is_drawn_and_nothing_decided(
     grid_table.check_whole(result.experiment, fits, impossible)
 
 
+@pytest.mark.slow
 def test_several_seeds_take_the_folds_place(tmp_path: Path) -> None:
     result = run(experiment(judge="test", seeds=3, hypotheses=HYPOTHESES))
     stands_once(result, folds=3)
@@ -84,6 +86,7 @@ def test_several_seeds_take_the_folds_place(tmp_path: Path) -> None:
     assert found["winner"]["optimism"]["peers"] == 4
 
 
+@pytest.mark.slow
 @pytest.mark.draws
 def test_one_at_a_time_trains_the_base_cell_and_its_neighbours(tmp_path: Path) -> None:
     space = SPACE | {"training.batch_size": [10, 20, 30]}
@@ -97,6 +100,7 @@ def test_one_at_a_time_trains_the_base_cell_and_its_neighbours(tmp_path: Path) -
     assert grid.show(result)
 
 
+@pytest.mark.slow
 def test_epochs_may_be_a_dimension_and_each_cell_ends_with_its_own(tmp_path: Path) -> None:
     space = {"network.dropout": [0.1, 0.3], "training.epochs": [1, 3]}
     result = run(experiment(space=space), tmp_path / "results")
@@ -110,6 +114,7 @@ def test_epochs_may_be_a_dimension_and_each_cell_ends_with_its_own(tmp_path: Pat
     assert grid.run(result.experiment, 1, None, never, afresh, timed, here).run.id == result.run.id
 
 
+@pytest.mark.slow
 def test_a_dimension_of_words_and_numbers_is_read_back(tmp_path: Path) -> None:
     space = {"network.padding": ["none", "same", 3], "network.dropout": [0.1, 0.3]}
     result = run(experiment({"data.size": 28}, space=space), tmp_path / "results")
@@ -181,6 +186,7 @@ def test_a_grid_of_a_class_too_small_for_its_folds_says_so() -> None:
         grid.run(told, 1, engine=here)
 
 
+@pytest.mark.slow
 def test_a_study_is_not_continued_on_other_images(monkeypatch: pytest.MonkeyPatch) -> None:
     run(experiment())
     run(experiment())

@@ -60,6 +60,7 @@ def test_without_runs_everything_is_named_as_missing_and_nothing_is_made_up(root
     assert task.verify(result.data).differences == []
 
 
+@pytest.mark.slow
 def test_seeds_are_run_once_and_every_figure_can_be_computed_again(root: Path) -> None:
     first = made(root, seeds=3)
     assert len(runs.find("mnist")) == 3
@@ -148,6 +149,7 @@ def test_a_ledger_of_another_file_is_checked_by_that_file(root: Path) -> None:
     assert made(root).check == f"trackdl verify {result.data}"
 
 
+@pytest.mark.slow
 def test_a_run_by_other_code_or_on_other_data_does_not_count(root: Path) -> None:
     made(root, seeds=1)
     (run,) = runs.find("mnist")
@@ -221,6 +223,7 @@ def test_the_grids_committed_table_stands_for_its_runs(root: Path) -> None:
     assert "no configurations" in made(root).ledger.entries[-1].words
 
 
+@pytest.mark.slow
 def test_failed_fits_and_impossible_cells_are_counted_in_the_grids_committed_files(root: Path) -> None:
     file = root / "experiments" / "ledger.yaml"
     whole = spec.load(ROOT / "experiments" / "ledger.yaml", LedgerSpec)
@@ -330,6 +333,7 @@ def test_what_made_the_grids_table_stands_beside_it(root: Path) -> None:
     assert task.verify(unreadable.data).differences == []
 
 
+@pytest.mark.slow
 def test_a_number_is_compared_with_runs_as_the_report_had_them_else_with_ours_and_says_so(root: Path) -> None:
     """Task 3's numbers want the report's weights; a digit network of another start stands for that here."""
     file = root / "experiments" / "ledger.yaml"
@@ -431,6 +435,7 @@ def test_the_committed_ledger_is_of_todays_numbers_and_its_page_of_its_data() ->
     assert (ROOT / "docs" / "ledger" / "ledger.html").read_text(encoding="utf-8") == page.render(ledger, None)
 
 
+@pytest.mark.slow
 def test_the_committed_bundle_is_evidence_for_its_ledger_and_of_todays_files() -> None:
     bundle = ROOT / "docs" / "ledger"
     assert task.verify(bundle).differences == []

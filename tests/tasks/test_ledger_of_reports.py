@@ -65,6 +65,7 @@ def made(**keys: object) -> task.Result:
     return task.run(spec.load(spec.experiment_file("ledger"), LedgerSpec, keys))
 
 
+@pytest.mark.slow
 def test_a_folder_of_two_experiments_has_a_ledger_that_verifies(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -213,6 +214,7 @@ def test_studies_of_two_reports_are_two(project: Path, monkeypatch: pytest.Monke
     assert len(names) == 2
 
 
+@pytest.mark.slow
 def test_spreads_between_seeds_are_not_borrowed_from_another_reports_ledger(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

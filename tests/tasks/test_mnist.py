@@ -99,12 +99,14 @@ def test_what_is_logged_can_be_computed_again(tmp_path: Path) -> None:
         assert loss == pytest.approx(dict(run.history("test_loss"))[step], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_reloading_after_three_epochs_changes_no_weight() -> None:
     classify.run(experiment())
     classify.run(experiment(reload_after=None))
     assert same(weights("1"), weights("2"))
 
 
+@pytest.mark.slow
 def test_three_epochs_then_resumed_for_five_are_eight_straight() -> None:
     first = classify.run(experiment(training__epochs=3)).run
     longer = logged(first.id).model_copy(update={"reload_after": None})
@@ -119,6 +121,7 @@ def test_three_epochs_then_resumed_for_five_are_eight_straight() -> None:
     assert second.info.data.tags["trackdl.resumed_from"] == first.id
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_as_itself_by_the_command_that_it_names(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -152,6 +155,7 @@ def test_a_killed_run_goes_on_as_itself_by_the_command_that_it_names(
         assert resumed.history(metric) == straight.history(metric)
 
 
+@pytest.mark.slow
 def test_a_torn_checkpoint_is_passed_over(caplog: pytest.LogCaptureFixture) -> None:
     result = classify.run(experiment(training__epochs=3))
     uri = result.run.info.info.artifact_uri.removeprefix("file://")

@@ -77,6 +77,7 @@ def figure(run: Run, metric: str, seed: int) -> float:
     return compute(way.formula, [Store().fetch(keeper, path) for path in way.artifacts], way.select, seed).value
 
 
+@pytest.mark.slow
 @pytest.mark.draws
 @pytest.mark.usefixtures("folder")
 def test_a_table_of_three_classes(tracking: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,6 +132,7 @@ def test_a_table_of_three_classes(tracking: str, tmp_path: Path, capsys: pytest.
     assert status in (200, 400)
 
 
+@pytest.mark.slow
 def test_a_table_with_missing_values_by_its_file_alone(tracking: str, folder: Path) -> None:
     done = CliRunner().invoke(app, ["run", str(folder / "cleveland.yaml"), "--epochs", "3", "--set", "folds=3"])
     assert done.exception is None, done.output
@@ -160,6 +162,7 @@ def test_without_folds_and_baselines_the_test_rows_decide(tracking: str, folder:
     assert "scored on other data" in other.decision.reason
 
 
+@pytest.mark.slow
 def test_any_names_will_do(tracking: str, folder: Path) -> None:  # noqa: ARG001
     rows = "".join(f'{i};"{"<=50K" if i < 15 else ">50K"}"\n' for i in range(30))
     (folder / "cleveland.csv").write_text(f'größe [cm] (in %);"a/b $_^$"\n{rows}', encoding="utf-8")

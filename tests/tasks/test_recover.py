@@ -79,6 +79,7 @@ def names() -> list[str]:
     return optuna.get_all_study_names(studies.storage_url())
 
 
+@pytest.mark.slow
 def test_every_candidate_is_trained_once_and_the_likeliest_is_first(
     report: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -106,6 +107,7 @@ def test_every_candidate_is_trained_once_and_the_likeliest_is_first(
     assert "Shuffle: `yes` fits best; `no` cannot be distinguished" in said
 
 
+@pytest.mark.slow
 def test_a_second_command_trains_nothing_and_judges_by_todays_numbers(report: Path) -> None:
     first = recover.run(told(), 1, None, made_up, here)
     (report / "signs.yaml").write_text(SIGNS.replace("0.6004", "0.5004").replace("0.7002", "0.6002"), encoding="utf-8")
@@ -117,6 +119,7 @@ def test_a_second_command_trains_nothing_and_judges_by_todays_numbers(report: Pa
     assert recover.run(told(), 1, None, never, here).run.id == first.run.id
 
 
+@pytest.mark.slow
 def test_the_driver_is_killed_and_the_same_command_goes_on(report: Path, tmp_path: Path) -> None:  # noqa: ARG001
     driver = start_driver(spec.recovery_of("signs", {"seeds": 3}), os.environ)
     while len(calls(tmp_path)) < 4 and driver.is_alive():
@@ -266,6 +269,7 @@ def test_wrong_input_ends_with_2_and_a_line(report: Path, arguments: list[str], 
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_file_of_another_folder_is_of_that_report(report: Path, tmp_path: Path) -> None:
     small = SIGNS.replace("validation: 0.2", "validation: 0.2, per_class: 8").replace("[true, false]", "[true]")
     (report / "signs.yaml").write_text(small, encoding="utf-8")

@@ -197,6 +197,7 @@ def holders() -> dict[str, str]:
             for item in model.versions for alias in item.aliases}  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tracking", "tiny_mnist", "weights")
 def test_an_alias_that_leads_to_another_network_is_refused_and_its_remedy_works() -> None:
     _report_weights.register()
@@ -243,6 +244,7 @@ def test_it_is_a_version_of_its_own_registered_once(weights: dict[str, torch.Ten
         assert finding.level == "ok"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tracking", "tiny_mnist", "weights")
 def test_transfer_from_it_needs_no_champion_and_makes_none(letters: Path) -> None:
     first = teach(letters, "models:/mnist-cnn@report")
@@ -295,6 +297,7 @@ def real() -> dict[str, torch.Tensor]:
         pytest.skip(f"the report's weights cannot be had here, and TRACKDL_REPORT_WEIGHTS is not set: {error}")
 
 
+@pytest.mark.slow
 @pytest.mark.real
 @pytest.mark.usefixtures("tracking", "real")
 def test_the_reports_network_gets_9857_of_the_test_digits() -> None:
@@ -306,6 +309,7 @@ def test_the_reports_network_gets_9857_of_the_test_digits() -> None:
     assert tested == {"test_accuracy": 0.9857, "test_loss": pytest.approx(0.0446, abs=5e-5)}
 
 
+@pytest.mark.slow
 @pytest.mark.real
 @pytest.mark.usefixtures("tracking", "real")
 def test_transfer_from_the_reports_network_gives_what_its_notebook_prints() -> None:

@@ -38,6 +38,7 @@ pytestmark = pytest.mark.usefixtures("own_searches")
 PRUNERS = {"halving": "SuccessiveHalvingPruner", "hyperband": "HyperbandPruner", "none": "NopPruner"}
 
 
+@pytest.mark.slow
 def test_trials_end_truthfully_and_the_best_can_be_run(capsys: pytest.CaptureFixture[str]) -> None:
     result = search.run(experiment(), 2, made_up, here)
     is_truthful(result)
@@ -66,6 +67,7 @@ def test_a_diverged_trial_fails_and_never_wins() -> None:
     is_truthful(result)
 
 
+@pytest.mark.slow
 def test_a_lost_worker_fails_its_trial_and_the_study_goes_on() -> None:
     def losing(function: Callable[[Any], Any], next_task: Callable[[], Any], _: int) -> Iterator[tuple[Any, Any]]:
         for number, pair in enumerate(iter(next_task, None)):
@@ -89,6 +91,7 @@ def test_a_real_training_that_diverges_fails_within_its_first_epoch(tiny_fashion
     assert result.best is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("segments", [0, 1, 4, 9])
 def test_an_interrupted_search_goes_on_with_the_epochs_it_has(
     segments: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -121,6 +124,7 @@ def interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("owner", "method"),
     [(SearchStudy, "complete"), (trials, "log_once"), (trials, "close_trial"), (Studio, "draw")],
@@ -138,6 +142,7 @@ def test_a_trial_is_told_whole_wherever_its_end_was_cut_off(owner: Any, method: 
     assert len((tmp_path / "calls").read_text().splitlines()) == 8  # no epoch twice
 
 
+@pytest.mark.slow
 def test_more_trials_extend_the_same_study(caplog: pytest.LogCaptureFixture) -> None:
     first = search.run(experiment(study={"trials": 3}), 1, made_up, here)
     again = search.run(experiment(study={"trials": 5}), 1, made_up, here)
@@ -152,6 +157,7 @@ def test_more_trials_extend_the_same_study(caplog: pytest.LogCaptureFixture) -> 
     assert "--trials 6 adds one" in caplog.text
 
 
+@pytest.mark.slow
 def test_one_worker_and_one_seed_make_one_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def params(name: str) -> list[dict[str, Any]]:
         monkeypatch.setenv("TRACKDL_STORAGE", f"sqlite:///{tmp_path / name}.db")
@@ -224,6 +230,7 @@ def test_optunas_dashboard_leads_from_each_trial_to_its_run_and_says_how_it_ende
         assert max(len(str(value)) for value in trial.user_attrs.values()) < 200  # the page lists them all
 
 
+@pytest.mark.slow
 @pytest.mark.draws
 def test_two_objectives_prune_nothing_and_give_a_front() -> None:
     told = experiment(study={"objectives": "accuracy and time", "trials": 8})
@@ -244,6 +251,7 @@ def front_of(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     )
 
 
+@pytest.mark.slow
 def test_the_front_is_of_high_accuracy_and_little_time(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[tuple[Any, ...]] = []
     pareto = plots_search.pareto
@@ -295,6 +303,7 @@ def test_the_command_has_two_objectives_if_asked(
     assert ("Pareto front" in said.output) == bool(flags)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
 @pytest.mark.parametrize("pruner", ["halving", "hyperband", "none"])
 def test_every_pruner_and_sampler_searches(pruner: str, sampler: str) -> None:
@@ -317,6 +326,7 @@ def test_every_pruner_and_sampler_searches(pruner: str, sampler: str) -> None:
     assert result.best is not None
 
 
+@pytest.mark.slow
 def test_first_trials_come_first_and_impossible_ones_are_not_trained() -> None:
     first = [{"network.filters": 16, "training.optimizer.lr": 0.03}, {"network.conv_layers": 4}]
     model = OF["network"] | {"pool_size": 3}

@@ -31,6 +31,7 @@ def test_a_trial_whose_finalist_would_be_impossible_is_not_trained() -> None:
     assert (result.best.network.conv_layers, result.best.network.pool_size) == (4, 2)
 
 
+@pytest.mark.slow
 def test_what_was_refused_untrained_is_not_counted_as_pruned(capsys: pytest.CaptureFixture[str]) -> None:
     model = OF["network"] | {"pool_size": 3}
     space = CONTENT["space"] | {"network.conv_layers": [2, 4]}

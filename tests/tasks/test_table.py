@@ -31,6 +31,7 @@ def experiment(**changes: object) -> spec.TableSpec:
     return spec.load(ROOT / "experiments" / "heart.yaml", spec.TableSpec, {**SHORT, **changes})
 
 
+@pytest.mark.slow
 @pytest.mark.draws
 def test_the_task_leaves_a_run_a_model_and_its_numbers(
     tracking: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -94,6 +95,7 @@ def test_the_task_leaves_a_run_a_model_and_its_numbers(
     assert "tie" in table.run(experiment()).decision.reason
 
 
+@pytest.mark.slow
 def test_ones_own_table(tracking: str, tmp_path: Path) -> None:  # noqa: ARG001 - the store is needed
     path = tmp_path / "own.csv"
     load_heart().frame.head(90).to_csv(path, index=False)

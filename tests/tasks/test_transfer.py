@@ -47,6 +47,7 @@ def digits() -> classify.Result:
     return classify.run(spec.load(ROOT / "experiments" / "mnist.yaml", ClassifySpec, given))
 
 
+@pytest.mark.slow
 def test_only_the_head_learns_and_the_parents_are_known(letters: Path) -> None:
     parent = digits()
     result = transfer.run(experiment(letters))
@@ -71,6 +72,7 @@ def test_only_the_head_learns_and_the_parents_are_known(letters: Path) -> None:
     assert version.tags["trackdl.synthetic"] == "false"
 
 
+@pytest.mark.slow
 @pytest.mark.draws
 def test_every_epoch_is_logged_and_held_out_letters_are_counted(letters: Path, tmp_path: Path) -> None:
     digits()
@@ -98,6 +100,7 @@ def test_every_epoch_is_logged_and_held_out_letters_are_counted(letters: Path, t
     assert "(fc2): Linear(in_features=50, out_features=3, bias=True)" in network
 
 
+@pytest.mark.slow
 def test_every_batch_of_every_epoch_is_kept(letters: Path, tmp_path: Path) -> None:
     digits()
     run = transfer.run(experiment(letters)).run
@@ -109,6 +112,7 @@ def test_every_batch_of_every_epoch_is_kept(letters: Path, tmp_path: Path) -> No
     assert [(12 * epoch, loss) for epoch, loss in enumerate(kept["losses"][:, 0].tolist())] == run.history("batch_loss")
 
 
+@pytest.mark.slow
 def test_without_an_mnist_model_one_is_trained_first(letters: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("WARNING", "trackdl"):
         result = transfer.run(experiment(letters))
@@ -121,6 +125,7 @@ def test_a_version_that_is_not_there_is_an_input_error(letters: Path) -> None:
         transfer.run(experiment(letters, source="models:/mnist-cnn/7"))
 
 
+@pytest.mark.slow
 def test_letters_that_are_only_tested(letters: Path, tmp_path: Path) -> None:
     digits()
     other = tmp_path / "other"
@@ -133,6 +138,7 @@ def test_letters_that_are_only_tested(letters: Path, tmp_path: Path) -> None:
     assert not any(result.left_out.values())
 
 
+@pytest.mark.slow
 def test_nobody_is_tested_on_what_was_learnt(letters: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     digits()
     with pytest.raises(InputError, match=r"all 12 test images are copies of training images, bar/0\.png \(as bar/0"):
@@ -194,6 +200,7 @@ def test_a_source_whose_files_were_changed_is_refused(letters: Path) -> None:
         transfer.run(experiment(letters))
 
 
+@pytest.mark.slow
 def test_synthetic_letters_are_called_so_everywhere(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -84,6 +84,7 @@ def experiment(folder: Path, images: str = "grey", **keys: Any) -> TransferSpec:
     return spec.load(folder / "places.yaml", TransferSpec)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frozen", ["body", "convolutions", "nothing"])
 @pytest.mark.parametrize("name", list(NETWORKS))
 def test_exactly_what_is_frozen_keeps_the_sources_weights(folder: Path, name: str, frozen: str) -> None:
@@ -114,6 +115,7 @@ def test_exactly_what_is_frozen_keeps_the_sources_weights(folder: Path, name: st
     assert transfer.show(result).startswith("places, 12 images, each held out (2-fold): ")
 
 
+@pytest.mark.slow
 def test_few_images_are_held_out_one_by_one_and_many_by_folds(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     learn(folder, NETWORKS["mlp"])
     few = transfer.run(experiment(folder, data__folds=None, training__epochs=1))
@@ -129,6 +131,7 @@ def test_few_images_are_held_out_one_by_one_and_many_by_folds(folder: Path, caps
     assert "McNemar's exact test, p by Holm over 3: transferred and random features " in summary
 
 
+@pytest.mark.slow
 def test_in_colour_with_other_names_and_images_that_are_only_tested(folder: Path) -> None:
     learn(folder, NETWORKS["layers"], colour=True)
     for name, rows in PLACES.items():
@@ -145,6 +148,7 @@ def test_in_colour_with_other_names_and_images_that_are_only_tested(folder: Path
     assert dict(result.run.history("test_accuracy"))[8] == result.unseen.accuracy
 
 
+@pytest.mark.slow
 def test_the_share_of_maps_that_are_dropped_is_another(folder: Path, tmp_path: Path) -> None:
     learn(folder, NETWORKS["layers"])
     run = transfer.run(experiment(folder, dropout_maps=0.7)).run
@@ -185,6 +189,7 @@ def test_a_transfer_that_diverges_itself_fails(folder: Path) -> None:
     assert {run.info.info.status for run in runs.find("places")} == {"FAILED"}
 
 
+@pytest.mark.slow
 def test_the_source_is_trained_first_if_the_registry_has_none(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     learn(folder, NETWORKS["mlp"])
     mlflow.MlflowClient().delete_registered_model_alias("places-lines", "champion")

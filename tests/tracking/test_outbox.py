@@ -347,6 +347,7 @@ def test_what_a_server_that_trickles_does_not_take_is_kept(slow: type[Slow], mon
     assert len(spool.waiting("a" * 32)) == 1
 
 
+@pytest.mark.slow
 def test_a_server_that_asks_for_an_hour_is_not_waited_for(slow: type[Slow], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outages, "PATIENCE", 1.0)
     store.client()

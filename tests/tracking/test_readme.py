@@ -116,6 +116,7 @@ def test_the_card_of_an_image_model(folder: Path, content: dict[str, Any]) -> No
     says_how(body, run)
 
 
+@pytest.mark.slow
 def test_the_card_of_a_table_model(folder: Path) -> None:
     run = table.run(read(folder, "wine", {**WINE, "folds": 3})).run
     head, body = parts(readme.read("models:/odd-wine@champion"))
@@ -128,6 +129,7 @@ def test_the_card_of_a_table_model(folder: Path) -> None:
     says_how(body, run)
 
 
+@pytest.mark.slow
 def test_the_card_of_a_table_model_without_folds(folder: Path) -> None:
     table.run(read(folder, "wine", {**WINE, "folds": 0}))
     assert list(figures(parts(readme.read("models:/odd-wine@champion"))[0])) == ["test_accuracy"]

@@ -27,6 +27,7 @@ def alias(tracking: str, name: str) -> str:
     return str(mlflow.MlflowClient(tracking).get_model_version_by_alias("mnist-cnn", name).version)
 
 
+@pytest.mark.slow
 def test_champion_moves_only_to_a_better_one(tracking: str) -> None:
     assert add(0.90).alias == "champion"
     assert add(0.90).alias != "champion"  # a tie
@@ -134,6 +135,7 @@ print(json.dumps([trackdl.__file__, *said, out[['model', 'version']].values.toli
 """
 
 
+@pytest.mark.slow
 def test_it_loads_in_a_process_that_has_never_seen_the_checkout(tmp_path: Path) -> None:
     add(0.9, seed=3)
     pixels = np.random.default_rng(0).integers(0, 256, (4, 28, 28)).astype(np.float32)

@@ -83,6 +83,7 @@ def digests(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
+@pytest.mark.slow
 def test_a_copy_is_refused_then_relocated_and_the_old_one_is_untouched(old: Path, new: Path, use: Use) -> None:
     before, uri = digests(old), use(new)
     content = dump(new)
@@ -169,6 +170,7 @@ def test_a_rewrite_that_is_interrupted_leaves_the_database_as_it_was(new: Path, 
     assert dump(new) == content
 
 
+@pytest.mark.slow
 def test_a_database_in_use_is_not_relocated(new: Path, use: Use) -> None:
     content, uri = dump(new), use(new)
     with closing(sqlite3.connect(new / "mlflow.db", isolation_level=None)) as other:

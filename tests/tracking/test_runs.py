@@ -266,6 +266,7 @@ def child() -> tuple[subprocess.Popen[str], Run]:
     return process, Run(process.stdout.readline().strip())
 
 
+@pytest.mark.slow
 def test_a_run_whose_process_was_killed_is_found_and_said(caplog: pytest.LogCaptureFixture) -> None:
     process, run = child()
     with process:
@@ -293,6 +294,7 @@ with runs.start(spec.load(Path(sys.argv[1]), spec.ClassifySpec), resume=resume):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["new", "resumed", "made by mlflow run"])
 def test_a_run_whose_process_ends_while_it_is_started_is_found(how: str, tracking: str) -> None:
     client = mlflow.MlflowClient(tracking)
@@ -360,6 +362,7 @@ def test_what_does_not_exist_is_an_input_error() -> None:
         pass
 
 
+@pytest.mark.slow
 def test_a_deleted_experiment_is_told_and_restored_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     with runs.start(EXPERIMENT) as before:
         pass

@@ -35,6 +35,7 @@ def tags(name: str, version: str) -> dict[str, str]:
     return dict(artifacts.find(f"models:/{name}/{version}").tags)
 
 
+@pytest.mark.slow
 def test_every_move_of_an_alias_is_kept() -> None:
     add_pictures(value=0.8)
     add_pictures(value=0.9)
@@ -64,6 +65,7 @@ def test_every_move_of_an_alias_is_kept() -> None:
     assert found.versions[0].score == 0.7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("version", "why", "words"),
     [("1", "again", "champion already"), ("9", "better", "9"), ("2", "  ", "--why is empty")],
@@ -155,6 +157,7 @@ def test_tags_that_are_no_json_or_no_number_are_told_and_passed_over(caplog: pyt
     assert add_pictures(value=0.5).reason == "version 1 has no score"
 
 
+@pytest.mark.slow
 def test_a_model_whose_source_lost_its_place_is_stale_until_that_comes_back() -> None:
     add_pictures("mnist-cnn", 0.9)
     source = {"trackdl.source_model": "mnist-cnn", "trackdl.source_version": "1"}
@@ -172,6 +175,7 @@ def test_a_model_whose_source_lost_its_place_is_stale_until_that_comes_back() ->
     assert not {"trackdl.stale"} & (tags("greek-cnn", "1").keys() | tags("greek-cnn", "2").keys())
 
 
+@pytest.mark.slow
 def test_a_source_with_an_alias_of_its_own_is_in_use() -> None:
     add_pictures("mnist-cnn", 0.9)
     add_pictures("mnist-cnn", 0.8)
@@ -186,6 +190,7 @@ def test_a_source_with_an_alias_of_its_own_is_in_use() -> None:
     assert [item.aliases for item in model("mnist-cnn").versions] == [["champion"], ["challenger", "report"], []]
 
 
+@pytest.mark.slow
 def test_the_commands_print_and_move() -> None:
     add_pictures("mnist-cnn", 0.9)
     add_pictures("greek-cnn", 0.9, lineage={"trackdl.source_model": "mnist-cnn", "trackdl.source_version": "1"})
@@ -208,6 +213,7 @@ def test_the_commands_print_and_move() -> None:
     )
 
 
+@pytest.mark.slow
 def test_versions_without_an_alias_are_counted_and_all_are_listed_when_asked() -> None:
     for accuracy in (0.7, 0.8, 0.9):
         add_pictures("mnist-cnn", accuracy)
@@ -313,6 +319,7 @@ TAMPERING = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tamper", TAMPERING, ids=lambda tamper: tamper.__name__)
 def test_a_tampered_version_is_refused_before_anything_of_it_runs(
     tracking: str, tmp_path: Path, tamper: Callable[[Path, Path], str]

@@ -52,6 +52,7 @@ def test_folds_are_chosen_by_the_number_of_examples(counts: list[int], random: R
             assert {labels[place] for place in learn} == set(range(len(counts)))
 
 
+@pytest.mark.slow
 @pytest.mark.parallel
 def test_an_answer_does_not_depend_on_what_is_held_out(examples: Examples) -> None:
     """Spoiling one example changes every network but the one that has not seen it."""
