@@ -1,6 +1,7 @@
 """The search: trials told truthfully, budgets kept, taken up after a stop, and a best one that can be run."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -199,6 +200,20 @@ def test_when_the_time_is_up_the_next_command_goes_on_with_open_trials(
     assert study_of(again).trials[left[0].number].state == TrialState.COMPLETE
     assert set(segments.values()) == {1}
     is_truthful(again)
+
+
+def test_a_search_too_short_for_any_trial_shows_how_far_they_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = iter(range(0, 10_000, 20))
+    monkeypatch.setattr(search_driver, "monotonic", lambda: next(clock))
+    result = search.run(experiment(study={"minutes": 1, "pruner": "none"}), 1, made_up, here)
+    (trial,) = study_of(result).trials
+    said = shown(result, capsys)
+    assert "no trial is complete yet" in said
+    epochs = kept(trial)["history"]
+    row = [str(trial.number), str(len(epochs)), f"{epochs[-1]['val_accuracy']:.2%}"]
+    assert re.search(r"\s+[│|]?\s*".join(map(re.escape, row)), said)
 
 
 def note_of(study: optuna.Study, trial: optuna.trial.FrozenTrial | None = None) -> str:

@@ -182,7 +182,11 @@ def show(result: Result) -> str:
         for trial in best
     ]
     title = "the Pareto front of accuracy and time" if study.two else "the best trials"
-    print_table(f"{spec_.label}: {title}; only keys in which they differ", columns, lines)
+    if best:
+        print_table(f"{spec_.label}: {title}; only keys in which they differ", columns, lines)
+    elif trained := [(trial.number, histories(trial)) for trial in study.trained()]:
+        lines = [[str(number), str(len(epochs)), f"{epochs[-1].val_accuracy:.2%}"] for number, epochs in trained[:5]]
+        print_table(f"{spec_.label}: no trial is complete yet", ["trial", "epochs", "validation"], lines)
     states = study.counts()
     counts = ", ".join(f"{states[state]} {words}" for state, words in WORDS.items())
     waiting = len(study.trained()) - sum(bool(histories(trial)) for trial in study.trials())
