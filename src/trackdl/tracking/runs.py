@@ -260,7 +260,7 @@ def start(experiment: Experiment | str, *, resume: Run | None = None, name: str 
         if run is not None and isinstance(experiment, ClassifySpec) and experiment.seeds > 1:
             goes_on(error, experiment.name, resuming(run))
         if run is not None and not nested:
-            words = "; ".join(goes_on(error).values()) or "the same command begins anew"
+            words = "; ".join(goes_on(error).values()) or "the same command runs it again"
             log.warning("run %s is marked KILLED, and keeps what it has logged; %s", run.id, words)
         raise
     except BaseException:
