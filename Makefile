@@ -63,10 +63,10 @@ grid-padded: $(READY) ## Task 2's grid with padding, a variant of ours: experime
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/mlflow run . -e grid --env-manager local --experiment-name trackdl \
 	  -P file=experiments/grid-padded.yaml
 
-test: $(READY) check ## Lint, types and the tests that take under four seconds each: about eight minutes.
+test: $(READY) check ## Lint, types, the quick tests and one task on real data: about nine minutes.
 	$(PYTEST) --no-loadscope-reorder  # it would put the files of few long tests last
 
-test-slow: $(READY) setup-crate ## Test whole tasks on real data, the pages in a browser, servers: about 17 minutes.
+test-slow: $(READY) setup-crate ## The tests that take long: whole tasks, pages in a browser, servers: about 17 minutes.
 	$(PYTEST) --no-loadscope-reorder -m "slow and not faults"
 
 test-faults: $(READY) ## Test kills, outages, full disks and bad input with real stores: about ten minutes.

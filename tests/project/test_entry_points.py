@@ -23,6 +23,7 @@ def mlflow_run(tracking: str, entry: str, *parameters: str) -> subprocess.Comple
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_data(tracking: str) -> None:
     done = mlflow_run(tracking, "data")
     assert done.returncode == 0, done.stderr
