@@ -166,11 +166,9 @@ def _summarise(study: SearchStudy, run: Run, images: int) -> None:
         run.figure(chart, "pictures/importances.png")
 
 
-def show(result: Result) -> str:
-    """Print the best trials and how the trials ended; return a one-line summary."""
-    study, spec_ = result.study, result.experiment
+def _print_best(study: SearchStudy) -> None:
     best = study.best()[:5]
-    varied = [key for key in spec_.space if len({str(trial.params[key]) for trial in best}) > 1]
+    varied = [key for key in study.spec.space if len({str(trial.params[key]) for trial in best}) > 1]
     columns = ["trial", *(key.rpartition(".")[2] for key in varied), "CPU s", "validation"]
     lines = [
         [
@@ -182,11 +180,25 @@ def show(result: Result) -> str:
         for trial in best
     ]
     title = "the Pareto front of accuracy and time" if study.two else "the best trials"
+    print_table(f"{study.spec.label}: {title}; only keys in which they differ", columns, lines)
+
+
+def _print_open(study: SearchStudy) -> None:
+    """Print the trials with the most epochs, if any, of a study that has no complete one."""
+    trained = sorted(((trial.number, histories(trial)) for trial in study.trained()), key=lambda pair: -len(pair[1]))
+    lines = [[str(number), str(len(epochs)), f"{epochs[-1].val_accuracy:.2%}"] for number, epochs in trained[:5]]
+    if lines:
+        title = f"{study.spec.label}: no trial is complete yet; those with the most epochs"
+        print_table(title, ["trial", "epochs", "validation"], lines)
+
+
+def show(result: Result) -> str:
+    """Print the best trials and how the trials ended; return a one-line summary."""
+    study, best = result.study, result.study.best()
     if best:
-        print_table(f"{spec_.label}: {title}; only keys in which they differ", columns, lines)
-    elif trained := [(trial.number, histories(trial)) for trial in study.trained()]:
-        lines = [[str(number), str(len(epochs)), f"{epochs[-1].val_accuracy:.2%}"] for number, epochs in trained[:5]]
-        print_table(f"{spec_.label}: no trial is complete yet", ["trial", "epochs", "validation"], lines)
+        _print_best(study)
+    else:
+        _print_open(study)
     states = study.counts()
     counts = ", ".join(f"{states[state]} {words}" for state, words in WORDS.items())
     waiting = len(study.trained()) - sum(bool(histories(trial)) for trial in study.trials())
@@ -196,4 +208,4 @@ def show(result: Result) -> str:
         say(f"to train the best one in full: trackdl --report {report_root()} run {result.file}")
     say(f"run {result.run.id}")
     found = f"best {best[0].values[0]:.2%} on the validation split that chose it" if best else "none complete yet"
-    return f"{spec_.label}: {len(study.trials())} trials ({counts}); {found}."
+    return f"{result.experiment.label}: {len(study.trials())} trials ({counts}); {found}."
