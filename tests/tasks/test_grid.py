@@ -108,6 +108,7 @@ def test_combinations_that_are_no_networks_are_rows_with_the_reason_and_are_not_
     space = SPACE | {"network.filter_size": [3, 5], "network.conv_layers": [2, 3]}
     told = experiment({"data.size": 28, "network.padding": "none"}, space=space)
     assert not grid.show_status(told)
+    assert "not complete: the same command without --status continues it" in capsys.readouterr().out  # with its --file
     result = grid.run(told, 1, tmp_path / "results", made_up, afresh, timed, here)
     stands_once(result, cells=12)
     assert all(json.loads(line)[0]["padding"] == "none" for line in calls(tmp_path))

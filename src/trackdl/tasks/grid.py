@@ -136,7 +136,7 @@ def show_status(experiment: GridSpec, *, as_json: bool = False) -> bool:
     lines = [[shown.get(name, f"{{{name}}}").format_map(one) for name in columns] for one in grids]
     print_table(f"{experiment.label}: its cells", columns, lines)
     complete = "complete: every possible cell is finished exactly once"
-    say(complete if whole else "not complete: `trackdl grid` continues it")
+    say(complete if whole else "not complete: the same command without --status continues it")
     return whole
 
 
