@@ -22,7 +22,7 @@ _errors = Console(stderr=True)
 
 # About how many lines a log gets from one progress bar, if its steps are quick.
 LOG_LINES = 10
-# Each step that ends so many seconds after the last line gets a line of its own.
+# A step that ends this long after the last line, or later, gets a line of its own.
 LOG_SECONDS = 60
 
 
@@ -135,19 +135,19 @@ def progress(what: str, total: int | None, done: int = 0, every: int | None = No
         A function to call after each step, with a short text about it; or within one, with the share that is done too,
         which a log does not show.
     """
-    count, each, told = done, every or max(1, (total or 0) // LOG_LINES), time.monotonic()
+    count, each, logged_at = done, every or max(1, (total or 0) // LOG_LINES), time.monotonic()
     name, about = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[words]}", markup=False)
     columns = (name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), about)
     with Progress(*columns, console=_errors, transient=True) if _errors.is_terminal else nullcontext() as bar:
         task = bar.add_task(entry(what), total=total, completed=done, words="") if bar else None
 
         def step(words: str, share: float | None = None) -> None:
-            nonlocal count, told
+            nonlocal count, logged_at
             count += share is None
             if bar and task is not None:
                 bar.update(task, completed=count + (share or 0), words=entry(words))
-            elif share is None and (count % each == 0 or count == total or time.monotonic() - told >= LOG_SECONDS):
-                told = time.monotonic()
+            elif share is None and (count % each == 0 or count == total or time.monotonic() - logged_at >= LOG_SECONDS):
+                logged_at = time.monotonic()
                 log.info("%s %d%s %s", what, count, f"/{total}" if total else "", words)
 
         yield step
