@@ -5,7 +5,8 @@ SHELL := /bin/sh
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-PYTEST = $(BIN)/pytest -n 2 --dist loadfile
+# Reordered, the files of few long tests would run last, and one process would wait for the other.
+PYTEST = $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 COMPILE = $(BIN)/uv pip compile --quiet --no-emit-index-url --no-header --universal --python-version 3.11
 # Without those that need a parameter: `run` here is the whole report.
 ENTRIES := $(shell awk '/^    command:/ && last ~ /^  [a-z]*:$$/ {gsub("[ :]", "", last); print last} {last = $$0}' MLproject)
@@ -64,10 +65,10 @@ grid-padded: $(READY) ## Task 2's grid with padding, a variant of ours: experime
 	  -P file=experiments/grid-padded.yaml
 
 test: $(READY) check ## Lint, types, the quick tests and one task on real data: about nine minutes.
-	$(PYTEST) --no-loadscope-reorder  # it would put the files of few long tests last
+	$(PYTEST)
 
-test-slow: $(READY) setup-crate ## The tests that take long: whole tasks, pages in a browser, servers: about 17 minutes.
-	$(PYTEST) --no-loadscope-reorder -m "slow and not faults"
+test-slow: $(READY) setup-crate ## Test whole tasks, pages in a browser and servers: about 20 minutes.
+	$(PYTEST) -m slow
 
 test-faults: $(READY) ## Test kills, outages, full disks and bad input with real stores: about ten minutes.
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -r requirements-cluster.lock

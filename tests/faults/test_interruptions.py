@@ -36,7 +36,11 @@ def run_search() -> object:
 @pytest.mark.parametrize("call", [1, 2, 3], ids=["the study's run", "the first trial's", "the second's"])
 @pytest.mark.parametrize(("task", "command"), [("grid", run_grid), ("search", run_search)])
 def test_a_run_that_is_being_made_is_marked_killed(
-    task: str, command: Callable[[], object], call: int, monkeypatch: pytest.MonkeyPatch
+    task: str,
+    command: Callable[[], object],
+    call: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The store has made the run when Ctrl-C comes, and whoever asked for it does not know it yet."""
     made = SqlAlchemyStore.create_run
@@ -54,6 +58,8 @@ def test_a_run_that_is_being_made_is_marked_killed(
         patch.setattr(SqlAlchemyStore, "create_run", interrupted)
         with pytest.raises(KeyboardInterrupt):
             command()
+    if call == 1:  # nothing has been said yet about what is kept
+        assert "the same command runs it again" in caplog.text
     states = [run.info.info.status for run in every_run(task)]
     assert len(states) >= call
     assert set(states) <= {"KILLED", "FINISHED"}
