@@ -1,4 +1,4 @@
-"""`python src/trackdl TASK` from the project's root, or `python -m trackdl TASK` where the package is installed."""
+"""`python src/trackdl TASK` from the project's root, or `trackdl TASK` where the package is installed."""
 
 import sys
 from pathlib import Path
@@ -8,7 +8,16 @@ if not __package__:
     # other packages of those names. The folder above it is the right one.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from trackdl.cli.app import main
+from trackdl.system import interruptions
+
+
+def main() -> None:
+    """Run the command line; Ctrl-C ends it without a traceback while it is still being imported, too."""
+    interruptions.handle(__name__, "trackdl.cli")
+    from trackdl.cli import app
+
+    app.main()
+
 
 if __name__ == "__main__":
     main()

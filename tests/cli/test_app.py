@@ -296,6 +296,7 @@ def test_training_options_set_the_experiments_keys() -> None:
 
 SWALLOWED = """
 import os, signal, sys, time
+from trackdl.__main__ import main
 from trackdl.cli import app
 
 class Closed:
@@ -311,7 +312,7 @@ app.models.COMMANDS.clear()
 sys.argv = ['trackdl', 'data']
 import trackdl.tasks.data
 trackdl.tasks.data.run = work
-app.main()
+main()
 """
 
 

@@ -179,7 +179,7 @@ place, number, *paths = sys.argv[1:]
 sys.path[:0] = paths
 sys.argv = ["trackdl", *json.loads(os.environ["COMMAND"])]
 what = sys.argv[1]
-from trackdl.cli import app as cli
+from trackdl.__main__ import main
 if os.environ["STAND_IN"] == "grid":
     from support import grid_fits
     from trackdl.tasks import grid, search
@@ -207,7 +207,7 @@ if os.environ["STAND_IN"] in ("data", "digits"):
         from trackdl.tasks import ledger
         ledger.project_root = folder.project_root = paths.project_root = lambda: Path(place)
 print("ready", flush=True)
-cli.main()
+main()
 """
 
 

@@ -52,7 +52,7 @@ def _run(arguments: tuple[str, ...], cwd: str, environment: dict[str, str], out:
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = [str(ROOT / "src" / "trackdl"), *arguments]
-    from trackdl.cli.app import main
+    from trackdl.__main__ import main
 
     try:
         main()

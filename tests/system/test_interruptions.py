@@ -113,6 +113,19 @@ def test_a_task_that_loads_ends_at_once(task: str, tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.db"))
 
 
+@pytest.mark.slow
+def test_the_command_line_that_loads_ends_at_once() -> None:
+    line = [sys.executable, "-X", "importtime", "-m", "trackdl", "--version"]
+    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stderr is not None
+        assert any(said.endswith(" typer\n") for said in process.stderr)  # a first part of it
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(30) == 130
+        left = list(process.stderr)
+    assert " trackdl.cli.app\n" not in "".join(left)
+    assert [said for said in left if "import time" not in said] == [f"{interruptions.MESSAGE}\n"]
+
+
 EXPERIMENT = spec.load(ROOT / "experiments" / "mnist.yaml", spec.ClassifySpec)
 
 

@@ -280,7 +280,6 @@ for _panel, _commands in (models.COMMANDS | ledger.COMMANDS).items():
 
 def main() -> None:
     """Run the command line; exit code 2 for wrong input, 1 for a failure, 130 when interrupted."""
-    interruptions.handle(command_line="trackdl.cli")
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     try:

@@ -23,12 +23,13 @@ SIGNALS = (signal.SIGINT, *(signal.Signals[name] for name in ("SIGTERM", "SIGHUP
 _put_off = threading.Event()
 
 
-def handle(command_line: str) -> None:
+def handle(*command_line: str) -> None:
     """Raise KeyboardInterrupt, with the signal's name, when this process is asked to end; call it in the main thread.
 
     An import is finished first, because NumPy and PyTorch swallow an exception there or break, but it is waited for no
-    longer than `PATIENCE`. What the package `command_line` imports, a command needs before it does anything: there, the
-    process ends at once, with exit code 130. A finaliser, where Python drops exceptions, is finished first too.
+    longer than `PATIENCE`. What the modules and packages `command_line` import, a command needs before it does
+    anything: there, the process ends at once, with exit code 130. A finaliser, where Python drops exceptions, is
+    finished first too.
     """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
