@@ -88,7 +88,7 @@ docs: $(READY) .venv-docs/.ready ## The documentation as a site, build/docs/inde
 ui: $(READY) ## Show runs, models and studies in a browser: http://127.0.0.1:5000, as `trackdl ui` does.
 	$(BIN)/trackdl ui
 
-lock: $(READY) ## Renew the pins: all lock files but requirements-crate.lock, and conda.yaml from the first.
+lock: $(READY) ## Renew the pins: all lock files but requirements-crate.lock, and conda.yaml from requirements.lock.
 	$(COMPILE) --extra dev pyproject.toml -o requirements.lock
 	$(COMPILE) --extra bench -c requirements.lock pyproject.toml -o requirements-bench.lock
 	$(COMPILE) --extra postgres --extra ray -c requirements.lock pyproject.toml -o requirements-cluster.lock
@@ -102,7 +102,7 @@ pictures: $(READY) ## Copy the README's figures from the newest runs, and take i
 scale: $(READY) ## Measure how stores and driver scale from 1 to 32 workers: benchmarks/scale.py.
 	$(BIN)/python benchmarks/scale.py
 
-gpu-check: $(READY) ## The same experiments on GPU and CPU: agreement, repeatability, speed; about fifteen minutes.
+gpu-check: $(READY) ## The same experiments on GPU and CPU: agreement, repeatability, speed.
 	$(BIN)/python benchmarks/gpu.py
 
 bench: $(READY) ## Measure one fit against a plain loop, skorch and Lightning: benchmarks/fit.py.

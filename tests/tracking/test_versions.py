@@ -123,7 +123,7 @@ def test_a_move_is_a_tag_that_people_can_read() -> None:
     (now,) = model("greek-cnn").history
     key = f"trackdl.history.champion.{now.when.removesuffix('+00:00')}"
     tags_of_model = mlflow.MlflowClient().get_registered_model("greek-cnn").tags
-    assert tags_of_model[key] == "version 1 after none: there was none"
+    assert tags_of_model[key] == "version 1 after none: there was none before"
 
 
 def test_a_changed_file_is_found_even_if_the_list_of_files_is_gone(tracking: str) -> None:

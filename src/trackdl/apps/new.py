@@ -60,7 +60,8 @@ def make(folder: Path, kinds: str = DEFAULT) -> list[str]:
 
 def show(folder: Path, names: list[str]) -> None:
     """Print what was written, and what to do next."""
-    say(f"{folder} has {', '.join(names)}. They run as they are, on small data. Next:")
+    about = "They run as they are, on small data; any numbers under `reported` are invented."
+    say(f"{folder} has {', '.join(names)}. {about} Next:")
     report = f"trackdl --report {quote(str(folder))}"
     rows = {
         f"{report} main": "every experiment, and then the ledger",

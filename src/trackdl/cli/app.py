@@ -128,7 +128,7 @@ def grid(
     engine: options.EngineName = "local",
     gpus_per_worker: options.Gpus = 0,
     status: Annotated[
-        bool, typer.Option("--status", help="Only show the state of the cells; exit 1 unless every cell is done.")
+        bool, typer.Option("--status", help="Only show which combinations are done; exit 1 unless all are.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="As --status, printed as JSON.")] = False,
     export: Annotated[str | None, typer.Option(metavar="FOLDER", help="Write the finished table there.")] = None,
@@ -170,7 +170,7 @@ def search(
     file: options.File = None,
     trials: Annotated[
         int | None,
-        typer.Option(help="Number of trials of the whole study, with those of earlier commands and rejected networks."),
+        typer.Option(help="Number of trials of the study; earlier ones and those rejected as too expensive count too."),
     ] = None,
     minutes: Annotated[float | None, typer.Option(help="Stop this command after so many minutes.")] = None,
     pareto: Annotated[bool, typer.Option("--pareto", help="Two objectives: accuracy and training time.")] = False,
@@ -237,7 +237,7 @@ def heart(
     *,
     settings: dict[str, Any],
 ) -> None:
-    """Task 4: train networks on the heart table, or one with its columns, by several protocols, next to baselines."""
+    """Task 4: train networks on the heart table, or on one with its columns, and compare them with baselines."""
     files = {key: path and str(path.absolute()) for key, path in (("data.csv", csv), ("data.test_csv", test_csv))}
     given = {**files, "seeds": seeds, "folds": folds, "repeats": repeats}
     experiment = options.read(file, spec.TableSpec, options.chosen(given) | settings, "heart")

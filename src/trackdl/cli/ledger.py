@@ -110,7 +110,7 @@ def new(
         str, typer.Option("--from", metavar="KINDS", help="classify, transfer, grid, search, table; with commas.")
     ] = "classify,grid,table",
 ) -> None:
-    """Write a folder of commented experiment files, which run as they are, to state a report of your own."""
+    """Write a folder of commented experiment files, which run as they are, to describe a report of your own."""
     from trackdl.apps import new as command
 
     command.show(folder, command.make(folder, kinds))

@@ -15,7 +15,7 @@ from trackdl.errors import InputError
 from trackdl.system import processes
 
 File = Annotated[
-    str | None, typer.Option(help="Experiment file, or runs:/RUN_ID/experiment.yaml; by default the report's.")
+    str | None, typer.Option(help="Experiment file, or runs:/RUN_ID/experiment.yaml; by default the report's own.")
 ]
 Resume = Annotated[str | None, typer.Option(metavar="RUN_ID", help="Continue this run from its last checkpoint.")]
 Seeds = Annotated[

@@ -289,7 +289,7 @@ def _create_if_missing(name: str) -> None:
 
 def _decide(score: Score, old: ModelVersion | None) -> tuple[bool, str]:
     if old is None:
-        return True, "there was none"
+        return True, "there was none before"
     was = f"version {old.version}"
     if DIGESTS not in old.tags:
         return True, f"{was} was registered without its files' digests and is no longer loaded"
