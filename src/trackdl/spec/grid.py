@@ -282,8 +282,9 @@ class GridSpec(Named):
     def study(self, grid: str) -> str:
         """Return the name of the study that holds one of the grids.
 
-        The name is a digest of everything that makes two cells comparable. Seed, device and precision are left out: a
-        cell is identified by its parameters, and each fit records what it was trained with. The report is part of it:
+        The name is a digest of everything that makes two cells comparable. Device and precision are left out: a cell
+        is identified by its parameters, and each fit records what it was trained with. The seed is left out too: who
+        continues a grid from another seed keeps what is finished, and is told. The report is part of the name, because
         two reports may have other images at the same path.
         """
         from trackdl.spec.files import report  # which reads grids

@@ -1,6 +1,7 @@
 """The grid's study: its cells are identified by their parameters, and each is finished exactly once."""
 
 import json
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from trackdl.studies.study import Study, kept
+
+log = logging.getLogger(__name__)
 
 Cell = dict[str, Any]
 
@@ -89,6 +92,22 @@ class GridStudy(Study):
     def trials_in_grid(self) -> list[FrozenTrial]:
         """Return the trials whose folds count: finished ones, and those that can be resumed."""
         return self.in_state(TrialState.COMPLETE, TrialState.RUNNING)
+
+    def warn_of_seeds(self, seed: int) -> None:
+        """Warn if fits were trained from other seeds than `seed`: they are kept, and the table mixes the two."""
+        firsts = [
+            result["seed"] - fold for trial in self.trials_in_grid() for fold, result in fold_results(trial).items()
+        ]
+        if others := sorted({first for first in firsts if first != seed}):
+            log.warning(
+                "the study %s keeps %d fits that were trained from seed %s, not %d; to train a grid of seed %d alone, "
+                "set TRACKDL_STORAGE to another database",
+                self.name,
+                sum(first != seed for first in firsts),
+                " and ".join(map(str, others)),
+                seed,
+                seed,
+            )
 
     def unfinished(self) -> Iterator[Trial]:
         """Yield the trials to work on: first those that a dead process left unfinished, then those in the queue."""

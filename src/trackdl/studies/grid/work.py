@@ -30,8 +30,8 @@ Fit = Callable[[FoldTask], FoldResult]
 
 
 def studies_of(grid: GridSpec) -> list[GridStudy]:
-    """Return the studies of a grid's spaces, in their order."""
-    return [
+    """Return the studies of a grid's spaces, in their order; warn if fits of theirs are from another seed."""
+    studies = [
         GridStudy(
             grid.study(space),
             {name: grid.grids[space][key] for name, key in grid.names.items()},
@@ -40,6 +40,9 @@ def studies_of(grid: GridSpec) -> list[GridStudy]:
         )
         for space in grid.grids
     ]
+    for study in studies:
+        study.warn_of_seeds(grid.experiment.training.seed)
+    return studies
 
 
 @contextmanager
