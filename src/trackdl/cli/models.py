@@ -34,7 +34,7 @@ def predict(
     alias: Alias = None,
     version: Version = None,
     top: Annotated[int, typer.Option(min=0, help="Number of classes to show; 0 means 3, or all with --json.")] = 0,
-    split: Annotated[bool, typer.Option("--split", help="Read all characters of an image, left to right.")] = False,
+    split: Annotated[bool, typer.Option("--split", help="Read all signs (characters) of an image, in order.")] = False,
     json: Json = False,
 ) -> None:
     """Predict the classes of images or table rows with a registered model."""
@@ -62,7 +62,9 @@ def evaluate(
         list[str] | None,
         typer.Option(help="report or mnist, instead of the model's own; given twice, both are compared."),
     ] = None,
-    split: Annotated[bool, typer.Option("--split", help="Take each character of an image as an example.")] = False,
+    split: Annotated[
+        bool, typer.Option("--split", help="Take each sign (character) of an image as an example.")
+    ] = False,
     output: Annotated[
         Path | None,
         typer.Option("--output", "--out", metavar="FILE", help="The page; by default reports/evaluate.html."),

@@ -94,7 +94,7 @@ class GridStudy(Study):
         return self.in_state(TrialState.COMPLETE, TrialState.RUNNING)
 
     def warn_of_seeds(self, seed: int) -> None:
-        """Warn if fits were trained from other seeds than `seed`: they are kept, and the table mixes the two."""
+        """Warn about fits from other seeds than `seed`: they are kept, so the table may mix seeds."""
         firsts = [
             result["seed"] - fold for trial in self.trials_in_grid() for fold, result in fold_results(trial).items()
         ]

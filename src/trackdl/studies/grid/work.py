@@ -30,7 +30,7 @@ Fit = Callable[[FoldTask], FoldResult]
 
 
 def studies_of(grid: GridSpec) -> list[GridStudy]:
-    """Return the studies of a grid's spaces, in their order; warn if fits of theirs are from another seed."""
+    """Return the studies of a grid's spaces, in their order; warn about fits from another seed."""
     studies = [
         GridStudy(
             grid.study(space),
