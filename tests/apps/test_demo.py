@@ -351,6 +351,29 @@ def test_a_missing_camera_is_said(page_at: str) -> None:
         page.locator("#message.wrong", has_text="There is no camera").wait_for()
 
 
+@needs_browser
+def test_the_answer_is_busy_from_the_stroke_on_until_it_is_that_of_the_drawing(page_at: str) -> None:
+    with opened() as page:
+        page.goto(page_at)
+        page.get_by_text("Draw a digit here").wait_for()
+        draw(page, SEVEN)
+        answered(page)
+        page.evaluate("""() => {
+            const [paper, answer] = ["paper", "answer"].map(id => document.getElementById(id));
+            window.lifted = window.shown = null;
+            new MutationObserver(() => { window.shown = answer.ariaBusy; })
+                .observe(document.getElementById("best"), { childList: true });
+            paper.addEventListener("pointerup", () => { window.lifted = answer.ariaBusy; });
+        }""")
+        draw(page, SEVEN[1:])
+        assert page.evaluate("window.lifted") == "true"
+        answered(page)
+        assert page.evaluate("window.shown") is not None
+        page.evaluate("window.shown = null")
+        page.wait_for_timeout(500)
+        assert page.evaluate("window.shown") is None, "the answer changed after it was said to be complete"
+
+
 @pytest.mark.slow
 @needs_browser
 def test_on_a_phone_the_answer_is_beside_the_paper(page_at: str) -> None:

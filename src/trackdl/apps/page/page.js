@@ -30,19 +30,23 @@ function askSoon() {
     timer = null;
     ask();
   }, PAUSE);
+  showBusy();
 }
+
+// The answer is busy until it is that of what the page shows: a question that waits for its pause counts.
+const showBusy = () => at("answer").setAttribute("aria-busy", busy || timer !== null);
 
 async function ask() {
   again = true;
   if (busy) return;
   busy = true;
-  at("answer").setAttribute("aria-busy", "true");
+  showBusy();
   while (again) {
     again = false;
     await askOnce();
   }
   busy = false;
-  at("answer").setAttribute("aria-busy", "false");
+  showBusy();
 }
 
 async function askOnce() {
