@@ -1,5 +1,6 @@
 """`trackdl ui`: two pages started and stopped together, for this machine only; a browser opens what they are for."""
 
+import contextlib
 import signal
 import socket
 import subprocess
@@ -41,6 +42,13 @@ def status(address: str, host: str | None = None) -> int:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code
+
+
+def searches_in(process: psutil.Process, url: str) -> bool:
+    """Return whether a process's environment names a store of studies."""
+    with contextlib.suppress(psutil.Error):
+        return process.environ().get("TRACKDL_STORAGE") == url
+    return False
 
 
 @pytest.fixture
@@ -88,6 +96,8 @@ def test_the_pages_show_two_runs_and_the_study_and_end_together(tracked: dict[st
             page.get_by_text("test_accuracy").first.wait_for()
             screens.open_study(page, addresses["Optuna"], "grid")
             assert not page.foreign
+        serving = [each for each in psutil.process_iter() if searches_in(each, tracked["TRACKDL_STORAGE"])]
+        assert len(serving) == 4, "the command, MLflow, its server, and the dashboard"
         code, left = stopped(process, signal.SIGINT)
     assert (code, left) == (130, [])
 

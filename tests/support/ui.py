@@ -4,11 +4,17 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock
+
 from support import ROOT
+
+# Two commands that start at once may both find the usual port free.
+_STARTING = FileLock(Path(tempfile.gettempdir()) / "trackdl-tests-ui.lock")
 
 
 @contextmanager
@@ -16,6 +22,7 @@ def started(folder: Path, **settings: str) -> Iterator[tuple[subprocess.Popen[st
     """Run `trackdl ui`; give the process and the addresses that it printed."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), **settings}
     command = [sys.executable, "-m", "trackdl", "ui"]
+    _STARTING.acquire()
     process = subprocess.Popen(
         command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
@@ -30,9 +37,11 @@ def started(folder: Path, **settings: str) -> Iterator[tuple[subprocess.Popen[st
                 addresses |= {"list": found[2] + found[3]} if found[3] else {}
             if line.startswith("Ctrl-C"):
                 break
+        _STARTING.release()
         assert addresses, "".join(said)
         yield process, addresses | {"said": "".join(said)}
     finally:
+        _STARTING.release()
         process.kill()
         process.wait()
         assert process.stdout

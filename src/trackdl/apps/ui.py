@@ -122,6 +122,8 @@ def _mlflow(uri: str) -> Page:
     arguments = ["ui", "--host", _HOST, "--port", str(port), "--workers", "1", "--allowed-hosts", hosts]
     # Not in the arguments, which other users can see: the address may contain a password.
     settings = {"MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    # Eight more processes, of over a gigabyte together: they judge language models, which trackdl has none of.
+    settings["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     return _start("MLflow", port, ["mlflow", *arguments], settings)
 
 
