@@ -360,18 +360,62 @@ def test_the_answer_is_busy_from_the_stroke_on_until_it_is_that_of_the_drawing(p
         answered(page)
         page.evaluate("""() => {
             const [paper, answer] = ["paper", "answer"].map(id => document.getElementById(id));
-            window.lifted = window.shown = null;
+            window.busy = [];
+            window.shown = null;
             new MutationObserver(() => { window.shown = answer.ariaBusy; })
                 .observe(document.getElementById("best"), { childList: true });
-            paper.addEventListener("pointerup", () => { window.lifted = answer.ariaBusy; });
+            for (const name of ["pointerdown", "pointerup"])
+                paper.addEventListener(name, () => busy.push(answer.ariaBusy));
         }""")
         draw(page, SEVEN[1:])
-        assert page.evaluate("window.lifted") == "true"
+        assert page.evaluate("busy") == ["true", "true"]
         answered(page)
         assert page.evaluate("window.shown") is not None
         page.evaluate("window.shown = null")
         page.wait_for_timeout(500)
         assert page.evaluate("window.shown") is None, "the answer changed after it was said to be complete"
+
+
+@needs_browser
+def test_what_is_half_drawn_is_not_spoken(page_at: str) -> None:
+    with opened() as page:
+        page.clock.install()
+        page.goto(page_at)
+        page.get_by_text("Draw a digit here").wait_for()
+        page.clock.pause_at(page.evaluate("Date.now()") + 60_000)
+        waiting: list[Any] = []
+        page.route("**/look?*", lambda route: waiting.append(route))
+        box = page.locator("#paper").bounding_box()
+        page.mouse.move(box["x"] + 90, box["y"] + 90)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 90, box["y"] + 300, steps=5)
+        with page.expect_request("**/look?*"):
+            page.clock.run_for(100)
+        page.mouse.move(box["x"] + 290, box["y"] + 300, steps=5)
+        page.mouse.up()
+        waiting.pop().continue_()
+        page.locator("#best .label").wait_for()
+        assert not page.locator("#spoken").inner_text()
+        page.unroute("**/look?*")
+        page.clock.run_for(100)
+        page.locator("#spoken", has_text="probability").wait_for(state="attached")
+
+
+@needs_browser
+def test_a_proxys_error_and_examples_of_a_demo_that_is_gone_are_said(page_at: str) -> None:
+    with opened() as page:
+        page.goto(page_at)
+        page.get_by_text("Draw a digit here").wait_for()
+        page.route("**/look?*", lambda route: route.fulfill(status=502, json={"error": "bad gateway"}), times=1)
+        page.get_by_role("button", name="Example 1").click()
+        page.locator("#message.wrong", has_text="The demo does not answer").wait_for()
+        draw(page, SEVEN)
+        answered(page)
+        page.errors.clear()  # the browser's own, about the 502
+        page.route("**/*", lambda route: route.abort())
+        page.get_by_role("button", name="Example 2").click()
+        page.locator("#message.wrong", has_text="The demo does not answer").wait_for()
+        assert not [error for error in page.errors if "Failed to load resource" not in error]
 
 
 @pytest.mark.slow

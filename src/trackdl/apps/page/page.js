@@ -12,6 +12,7 @@ const ROWS = "This model takes a row of a table, not an image: it has no maps, a
 let models = [];
 let model = null; // the chosen one
 let given = null; // an image file, or the number of an example, that is asked about instead of the drawing
+let decoded = null; // settles once the paper shows it
 let sign = 0; // the chosen one of several
 let answers = null;
 let busy = false; // one request at a time; `again` asks for another after it
@@ -33,7 +34,7 @@ function askSoon() {
   showBusy();
 }
 
-// The answer is busy until it is that of what the page shows: a question that waits for its pause counts.
+// Busy until the answer belongs to what the page shows, including the pause before a request.
 const showBusy = () => at("answer").setAttribute("aria-busy", busy || timer !== null);
 
 async function ask() {
@@ -41,22 +42,26 @@ async function ask() {
   if (busy) return;
   busy = true;
   showBusy();
-  while (again) {
-    again = false;
-    await askOnce();
+  try {
+    while (again) {
+      again = false;
+      await askOnce();
+    }
+  } finally {
+    busy = false;
+    showBusy();
   }
-  busy = false;
-  showBusy();
 }
 
 async function askOnce() {
+  await decoded;
   if (!model.columns && given === null && paper.isEmpty()) return forget();
   const mine = asked;
   let [found, problem] = [null, ""];
   try {
     const response = await (model.columns ? askRow() : askImage());
     found = await response.json();
-    if (!response.ok) problem = found.message;
+    if (!response.ok) problem = found.message ?? GONE; // a proxy answers for a demo that is gone
   } catch {
     problem = GONE;
   }
@@ -111,7 +116,7 @@ function show() {
   later = best?.inside?.nearest.computing ? setTimeout(askOnceComputed, COMPUTING) : null;
   others.lastElementChild.replaceChildren(...rest.map(showOther));
   const text = (first.signs ?? []).map((one) => `${one.label}, ${likelihood(one)}${one.unfamiliar ? ", unfamiliar" : ""}`).join("; ");
-  if (!paper.isDrawing() && !again && spoken.textContent !== text) spoken.textContent = text;
+  if (!paper.isDrawing() && !again && timer === null && spoken.textContent !== text) spoken.textContent = text;
 }
 
 function showSigns({ signs, size }) {
@@ -157,14 +162,12 @@ function forget() {
 }
 
 // An image file is sent unchanged; the paper only shows it, if the browser can decode it.
-async function take(image, number = null) {
+function take(image, number = null) {
   if (!model || model.columns) return;
   forget();
-  given = number ?? image;
-  const mine = asked;
-  const bitmap = await createImageBitmap(image).catch(() => null);
-  if (mine !== asked) return;
-  paper.show(bitmap);
+  const mine = (given = number ?? image);
+  const show = (bitmap) => given === mine && paper.show(bitmap);
+  decoded = createImageBitmap(image).then(show, () => show(null));
   ask();
 }
 
@@ -265,7 +268,7 @@ function example(index) {
     image.src = `/example?${new URLSearchParams({ model: model.name, number: index })}`;
     image.alt = `Example ${index + 1}`;
     button.append(image);
-    button.addEventListener("click", async () => take(await (await fetch(image.src)).blob(), index));
+    button.addEventListener("click", () => take(image, index));
   }
   return button;
 }
