@@ -156,20 +156,18 @@ def seeds_tested(tmp_path: Path) -> list[int]:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("tracking")
-def test_a_cell_is_known_by_its_parameters_whatever_the_seed_and_the_user_is_told(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_a_grid_is_not_continued_with_another_seed(tmp_path: Path) -> None:
     one, other = experiment(), experiment({"training.seed": 77})
-    grid.run(one, 1, None, made_up, afresh, timed, here)
-    assert "trained from seed" not in caplog.text
-    stands_once(grid.run(other, 2, None, never, afresh, timed, here))
-    told = (
-        f"the study {one.study('report')} keeps 12 fits that were trained from seed 1, not 77; to train a grid of seed "
-    )
-    assert told in caplog.text
-    caplog.clear()
-    assert grid.show_status(other)
-    assert caplog.text.count(told) == 1
+    assert one.study("report") == other.study("report")
+    whole = grid.run(one, 1, None, made_up, afresh, timed, here)
+    refused = f"it is 77, but the fits that the study {one.study('report')} keeps were trained from seed 1. Go on"
+    kept = whole.run.fetch("experiment.yaml", tmp_path / "before").read_bytes()
+    with pytest.raises(InputError, match=refused):
+        grid.run(other, 2, None, never, afresh, timed, here)
+    with pytest.raises(InputError, match=refused):
+        grid.show_status(other)
+    assert whole.run.fetch("experiment.yaml", tmp_path / "after").read_bytes() == kept
+    stands_once(grid.run(one, 2, None, never, afresh, timed, here))
     assert experiment(judge={"folds": 2}).study("report") != one.study("report")
 
 

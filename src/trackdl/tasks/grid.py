@@ -106,10 +106,14 @@ def show_status(experiment: GridSpec, *, as_json: bool = False) -> bool:
     """Print the state of each grid's cells; return whether every possible cell is finished exactly once.
 
     With `as_json` that is a JSON array with an object for each grid.
+
+    Raises:
+        InputError: The finished fits are of another seed.
     """
     experiment = grid_with_size(experiment)
     grids, whole = [], True
     for grid, study in zip(experiment.grids, studies_of(experiment), strict=True):
+        study.check_seed(experiment.experiment.training.seed)
         census, impossible = study.census(), len(experiment.impossible(grid))
         whole = whole and census.complete
         grids.append(

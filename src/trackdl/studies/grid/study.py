@@ -1,7 +1,6 @@
 """The grid's study: its cells are identified by their parameters, and each is finished exactly once."""
 
 import json
-import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,9 +11,8 @@ from optuna.samplers import RandomSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from trackdl.errors import InputError
 from trackdl.studies.study import Study, kept
-
-log = logging.getLogger(__name__)
 
 Cell = dict[str, Any]
 
@@ -93,20 +91,19 @@ class GridStudy(Study):
         """Return the trials whose folds count: finished ones, and those that can be resumed."""
         return self.in_state(TrialState.COMPLETE, TrialState.RUNNING)
 
-    def warn_of_seeds(self, seed: int) -> None:
-        """Warn about fits from other seeds than `seed`: they are kept, so the table may mix seeds."""
-        firsts = [
-            result["seed"] - fold for trial in self.trials_in_grid() for fold, result in fold_results(trial).items()
-        ]
-        if others := sorted({first for first in firsts if first != seed}):
-            log.warning(
-                "the study %s keeps %d fits that were trained from seed %s, not %d; to train a grid of seed %d alone, "
-                "set TRACKDL_STORAGE to another database",
-                self.name,
-                sum(first != seed for first in firsts),
-                " and ".join(map(str, others)),
-                seed,
-                seed,
+    def check_seed(self, seed: int) -> None:
+        """Check that the kept fits begin with a seed, so that one table never mixes two.
+
+        Raises:
+            InputError: They begin with another one.
+        """
+        folds = [fold for trial in self.trials_in_grid() for fold in fold_results(trial).items()]
+        kept = sorted({result["seed"] - number for number, result in folds})
+        if kept and seed not in kept:
+            raise InputError(
+                f"training.seed: it is {seed}, but the fits that the study {self.name} keeps were trained from seed "
+                f"{', '.join(map(str, kept))}. Go on with that one, or set TRACKDL_STORAGE to another database, where "
+                f"seed {seed} trains everything anew"
             )
 
     def unfinished(self) -> Iterator[Trial]:

@@ -30,8 +30,8 @@ Fit = Callable[[FoldTask], FoldResult]
 
 
 def studies_of(grid: GridSpec) -> list[GridStudy]:
-    """Return the studies of a grid's spaces, in their order; warn about fits from another seed."""
-    studies = [
+    """Return the studies of a grid's spaces, in their order."""
+    return [
         GridStudy(
             grid.study(space),
             {name: grid.grids[space][key] for name, key in grid.names.items()},
@@ -40,9 +40,6 @@ def studies_of(grid: GridSpec) -> list[GridStudy]:
         )
         for space in grid.grids
     ]
-    for study in studies:
-        study.warn_of_seeds(grid.experiment.training.seed)
-    return studies
 
 
 @contextmanager
@@ -54,7 +51,7 @@ def trained(
     What is finished already is kept. The studies are locked until the block ends.
 
     Raises:
-        InputError: Another process is working on this grid.
+        InputError: Another process is working on this grid, or its finished fits are of other data or another seed.
         TrackdlError: Some cells have failed; the others are kept.
     """
     with ExitStack() as locks:
@@ -64,6 +61,7 @@ def trained(
         studies = studies_of(grid)
         for study in studies:
             study.check_data(digest_of(grid.experiment.data))
+            study.check_seed(grid.experiment.training.seed)
         tags = {"trackdl.sampler": "exhaustive", "trackdl.pruner": "none"}
         with study_run(experiment, studies, tags) as parent:
             driver = GridDriver(grid, studies, parent)
