@@ -12,7 +12,7 @@ from trackdl.system import interruptions
 
 
 def main() -> None:
-    """Run the command line; Ctrl-C ends it without a traceback while it is still being imported, too."""
+    """Run the command line; Ctrl-C during its import ends it without a traceback too."""
     interruptions.handle(__name__, "trackdl.cli")
     from trackdl.cli import app
 

@@ -232,7 +232,6 @@ def test_what_nobody_foresaw_takes_one_line(
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "true")
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     monkeypatch.setattr(cli, "app", broken)
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(sys, "argv", ["trackdl", "models"])
     with pytest.raises(SystemExit) as ended:
         cli.main()
@@ -253,7 +252,6 @@ def test_an_interruption_is_reported(monkeypatch: pytest.MonkeyPatch, capsys: py
         raise KeyboardInterrupt("SIGTERM")
 
     monkeypatch.setattr("trackdl.tasks.data.run", interrupted)
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(sys, "argv", ["trackdl", "data"])
     with pytest.raises(SystemExit) as ended:
         cli.main()

@@ -91,7 +91,6 @@ def _classify(name: str, file: str | None, resume: str | None, settings: dict[st
 
 # What the worker processes of a grid, a search and a recovery import, their figures' process included.
 _OF_WORKERS = (
-    "trackdl.cli.app",
     "trackdl.plots.grid",
     "trackdl.plots.search",
     "trackdl.studies.grid.fits",
