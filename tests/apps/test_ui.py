@@ -4,22 +4,29 @@ import contextlib
 import signal
 import socket
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import optuna
 import psutil
 import pytest
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
 
 from support.browser import needs_browser
 from support.served import EXPERIMENT, add_pictures
 from support.ui import started
 from tools import screens
+from tools.screens import served
 from trackdl import spec
 from trackdl.apps import ui
 from trackdl.apps.dashboard import only_for
+from trackdl.errors import TrackdlError
 from trackdl.spec.ledger import LedgerSpec
 from trackdl.system import paths
 from trackdl.tracking import pages, runs, store
@@ -139,6 +146,19 @@ def test_mlflow_is_where_links_lead_or_says_that_it_is_not(
     assert ui._mlflow("sqlite:///a.db") == port
     assert not capsys.readouterr().out
     assert LedgerSpec.model_fields["ui"].default == pages.UI == paths.UI
+
+
+@pytest.mark.usefixtures("tracking")
+def test_the_answer_of_another_program_is_not_taken_for_the_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ui, "_TIMEOUT", 1)
+    with (
+        served(Starlette(routes=[Route("/", lambda _: PlainTextResponse("mine"))])) as address,
+        TemporaryFile() as log,
+        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as process,
+    ):
+        with pytest.raises(TrackdlError, match="does not answer"):
+            ui._await(ui.Page("MLflow", address, process, log))
+        process.kill()
 
 
 def test_the_dashboard_answers_its_own_names_only() -> None:

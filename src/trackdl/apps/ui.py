@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -166,11 +167,21 @@ def _start(name: str, port: int, module: list[str], settings: Mapping[str, str])
 def _await(page: Page) -> None:
     for _ in range(_TIMEOUT * 5):
         _check(page)
-        with contextlib.suppress(urllib.error.URLError, OSError):
-            urllib.request.urlopen(page.address, timeout=5).close()  # noqa: S310 - an address made above
-            return
+        if _listens(page):
+            with contextlib.suppress(urllib.error.URLError, OSError):
+                urllib.request.urlopen(page.address, timeout=5).close()  # noqa: S310 - an address made above
+                return
         time.sleep(0.2)
     raise TrackdlError(f"{page.name} does not answer after {_TIMEOUT} s; its log ends with:\n{_log_tail(page)}")
+
+
+def _listens(page: Page) -> bool:
+    """Return whether the page itself has its port: another program may have taken it meanwhile, and would answer."""
+    with contextlib.suppress(psutil.Error):
+        family = [psutil.Process(page.process.pid), *_children(page)]
+        ports = {at.laddr.port for each in family for at in each.net_connections("tcp") if at.status == "LISTEN"}
+        return urlsplit(page.address).port in ports
+    return False
 
 
 def _check(page: Page) -> None:
