@@ -18,9 +18,11 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, TEMPORARILY_UNAVAILABLE
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import MlflowClient
+from typer.testing import CliRunner
 
 from support import ROOT
 from trackdl import spec
+from trackdl.cli import app
 from trackdl.errors import InputError, TrackdlError
 from trackdl.ledger import evidence
 from trackdl.system import outages, processes
@@ -227,6 +229,33 @@ def test_a_table_is_one_of_mlflows_and_a_description_names_it() -> None:
     assert note.startswith("half are right")
     assert f"trackdl run runs:/{run.id}/experiment.yaml" in note
     assert "models.json" in note
+
+
+def test_a_command_that_runs_it_again_names_the_report_and_no_other_report_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with runs.start(EXPERIMENT) as own:
+        pass
+    assert runs.command(own.id) == f"trackdl run runs:/{own.id}/experiment.yaml"
+    other = tmp_path / "my report"
+    other.mkdir()
+    (other / "report.yaml").write_text("slug: mine\ntitle: Mine\nsource: here\n")
+    with monkeypatch.context() as there:
+        there.setenv("TRACKDL_REPORT", str(other))
+        with runs.start(EXPERIMENT) as run:
+            run.describe("none is right")
+        command = f"trackdl --report '{other}' run runs:/{run.id}/experiment.yaml"
+        assert runs.command(run.id) == command
+        assert command in run.info.data.tags["mlflow.note.content"]
+        runs.check_report(run.id)
+        with pytest.raises(
+            InputError, match=r"is of the report munukutla-maghrabi, and .*my report is the folder of mine"
+        ):
+            runs.check_report(own.id)
+    for command in (["run"], ["mnist", "--file"]):
+        done = CliRunner().invoke(app.app, [*command, f"runs:/{run.id}/experiment.yaml"])
+        assert isinstance(done.exception, InputError)
+        assert f"run {run.id} is of the report mine" in str(done.exception)
 
 
 def test_a_data_set_has_its_schema_and_profile() -> None:

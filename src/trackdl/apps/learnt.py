@@ -74,7 +74,11 @@ def read(run_id: str, served: ServedImages | ServedTable, *, tested: bool = True
     """
     with runs.download(f"runs:/{run_id}/experiment.yaml") as path:
         experiment = spec.logged(path.read_text(encoding="utf-8"), f"run {run_id}'s experiment")
-    data, classes, digest = _read(experiment, served, tested=tested)
+    try:
+        data, classes, digest = _read(experiment, served, tested=tested)
+    except (InputError, OSError):
+        runs.check_report(run_id)  # another report's relative paths lead nowhere
+        raise
     before = Run(run_id).info.data.tags.get("trackdl.data_digest", digest)
     if digest != before and isinstance(data, Images) and data.synthetic:
         raise DataMissing("the letters that it learnt from are not on this machine")

@@ -115,6 +115,7 @@ def read(file: str | None, kind: type[spec.Spec], settings: dict[str, Any], name
         from trackdl.tracking import runs
 
         with runs.download(file) as path:
+            runs.check_report(file.split("/")[1])
             return spec.parse(path.read_text(encoding="utf-8"), file, kind, settings, name)
     if file and (Path(file).absolute().parent / "report.yaml").is_file():
         os.environ.setdefault("TRACKDL_REPORT", str(Path(file).absolute().parent))
@@ -133,6 +134,7 @@ def read_any(file: str, settings: dict[str, Any]) -> spec.Experiment:
     from trackdl.tracking import runs
 
     with runs.download(file) as path:
+        runs.check_report(file.split("/")[1])
         return spec.load_any(path, settings)
 
 

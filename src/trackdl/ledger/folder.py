@@ -10,7 +10,7 @@ from typing import Any
 
 from trackdl.errors import TrackdlError
 from trackdl.spec import Experiment, RecoverSpec
-from trackdl.system.paths import in_report, project_root, report_root, shipped
+from trackdl.system.paths import in_report, is_own_report, project_root, report_root
 from trackdl.system.processes import environment_variables
 
 # A committed table is used in place of a run; this, and the grid's name, is its id.
@@ -36,7 +36,7 @@ def is_default() -> bool:
     """Return whether the folder in use is the project's own, `experiments/`."""
     if (stated := _STATED.get()) is not None:
         return stated == "experiments"
-    return report_root().absolute() == shipped("experiments").absolute()
+    return is_own_report()
 
 
 def shown_path() -> str:
@@ -47,10 +47,14 @@ def shown_path() -> str:
     return folder.relative_to(root).as_posix() if folder.is_relative_to(root) else folder.name
 
 
+def report_option() -> str:
+    """Return the option by which a command names the report, with a space behind it; nothing for the project's own."""
+    return "" if is_default() else f"--report {shlex.quote(shown_path())} "
+
+
 def command_of(experiment: Experiment) -> str:
     """Return the command that runs an experiment."""
-    folder = shlex.quote(shown_path())  # a bundle may state any
-    report = "" if is_default() else f"--report {folder} "
+    folder, report = shlex.quote(shown_path()), report_option()  # a bundle may state any
     file = f"{folder}/{experiment.name}.yaml"
     if isinstance(experiment, RecoverSpec):
         return f"trackdl {report}recover {experiment.experiment.name}"

@@ -5,7 +5,6 @@ point once.
 """
 
 import logging
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -16,7 +15,6 @@ from trackdl.studies.store import storage_url
 from trackdl.studies.study import RUN, Study
 from trackdl.system import databases
 from trackdl.system.console import plain
-from trackdl.system.paths import report_root
 from trackdl.tracking import pages, runs, trials
 from trackdl.tracking.runs import Run
 from trackdl.tracking.store import defer_interrupts
@@ -73,7 +71,7 @@ def study_run(experiment: Experiment, studies: Sequence[Study], tags: Mapping[st
 
 def _describe(study: Study, parent: Run) -> None:
     """Say in Optuna's dashboard what a study varies, and how it is continued."""
-    command = f"trackdl --report {shlex.quote(str(report_root()))} run runs:/{parent.id}/experiment.yaml"
+    command = runs.command(parent.id)
     page = trials.page(parent.experiment_id, parent)
     rows = "".join(
         f"| `{key}` | {plain(values).replace('|', chr(92) + '|')} |\n" for key, values in study.searched.items()

@@ -30,6 +30,11 @@ def report_root() -> Path:
     return Path(named).expanduser() if named else shipped("experiments")
 
 
+def is_own_report() -> bool:
+    """Return whether the report's folder is the project's own, which commands need not name."""
+    return report_root().absolute() == shipped("experiments").absolute()
+
+
 def in_report(path: str) -> Path:
     """Return a path that an experiment file names: a relative one is relative to the report's folder.
 

@@ -123,10 +123,10 @@ def show(result: Result) -> str:
     if models := result.against["models"]:
         columns, rows = tables.cross_validation_table(result.metrics, models)
         way = f"{experiment.repeats} × {experiment.folds} folds of {len(table.frame)} rows"
-        print_table(f"Cross-validated, {way}; points and p: differences to {_reference(experiment)}", columns, rows)
+        print_table(f"Cross-validated, {way}; points and p: differences from {_reference(experiment)}", columns, rows)
     if steps := result.against["ablation"]:
         columns, rows = tables.cross_validation_table(result.metrics, steps)
-        print_table(f"Ablation, likewise; points and p: differences to {_subject(experiment)}", columns, rows)
+        print_table(f"Ablation, likewise; points and p: differences from {_subject(experiment)}", columns, rows)
     say(tables.describe_audit(result.found, len(table.frame)))
     say(f"run {result.run.id}: {result.decision}")
     means = ", ".join(f"{name} {result.metrics[name]['test_accuracy_mean']:.1%}" for name in _ladder(experiment))
@@ -231,7 +231,7 @@ def _describe(run: Run, name: str, found: Mapping[str, float], whole: Run, exper
     accuracies = ", ".join(f"{found[key]:.2%} {words}" for key, words in parts.items() if key in found)
     above = f"[{experiment.label}]({pages.run_page('', whole.experiment_id, whole.id)})"
     words = f"{name}: accuracy {accuracies}. This is a part of {above}."
-    run.describe(words, f"trackdl run runs:/{whole.id}/experiment.yaml")
+    run.describe(words, runs.command(whole.id))
 
 
 def _log_network(run: Run, predictions: Mapping[int, Predictions], loss: str) -> None:

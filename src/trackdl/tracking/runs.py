@@ -44,7 +44,7 @@ from trackdl.spec import ClassifySpec, Experiment
 from trackdl.system import outages, processes
 from trackdl.system.code_digest import PACKAGE, code_digest, words_of
 from trackdl.system.findings import first_few
-from trackdl.system.paths import project_root, report_root
+from trackdl.system.paths import is_own_report, project_root, report_root
 from trackdl.tracking import outbox, pages
 from trackdl.tracking.pages import NOTE, PARENT, TABLES
 from trackdl.tracking.spool import Record, waiting
@@ -165,7 +165,7 @@ class Run:
         """
         shown = sorted(self._pictures, key=lambda picture: "curve" not in picture)
         kept = [item["path"] for item in self._tables]
-        again = f"`{again or f'trackdl run runs:/{self.id}/experiment.yaml'}` runs it again."
+        again = f"`{again or command(self.id)}` runs it again."
         again += f" Its tables are among the artifacts: {', '.join(kept)}." if kept else ""
         self.tags({NOTE: "\n\n".join([summary, again, *shown])})
 
@@ -321,8 +321,28 @@ def goes_on(error: KeyboardInterrupt, name: str = "", words: str = "") -> dict[s
 
 def resuming(run: Run) -> str:
     """Return the words that name the command by which a training's run goes on."""
-    report = shlex.quote(str(report_root()))
-    return f"this goes on: trackdl --report {report} run runs:/{run.id}/experiment.yaml --resume {run.id}"
+    return f"this goes on: {command(run.id)} --resume {run.id}"
+
+
+def command(run_id: str) -> str:
+    """Return the command that runs a run's experiment again; it names the report, if that is not the project's own."""
+    report = "" if is_own_report() else f"--report {shlex.quote(str(report_root()))} "
+    return f"trackdl {report}run runs:/{run_id}/experiment.yaml"
+
+
+def check_report(run_id: str) -> None:
+    """Check that a run is of the report at hand, whose folder its experiment's relative paths and model names take.
+
+    Raises:
+        InputError: There is no such run, or it is of another report.
+    """
+    own = spec.report().slug
+    found = Run(run_id).info.data.tags.get("trackdl.report", own)
+    if found != own:
+        raise InputError(
+            f"run {run_id} is of the report {found}, and {report_root()} is the folder of {own}: "
+            "`trackdl --report DIR ...` names its folder"
+        )
 
 
 def _new(run_id: str) -> str:

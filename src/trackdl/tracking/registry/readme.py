@@ -17,7 +17,7 @@ from trackdl.analysis.stats import exact_interval
 from trackdl.errors import InputError
 from trackdl.networks.build import count_parameters
 from trackdl.spec import TrainedSpec
-from trackdl.tracking import pages
+from trackdl.tracking import pages, runs
 from trackdl.tracking.registry.files import find, verified
 from trackdl.tracking.runs import Run
 
@@ -119,7 +119,7 @@ def write(
     made = [("run", run.id), ("seed", info.params.get("training.seed"))]
     made += [(words, info.tags.get(key)) for key, words in _MADE.items()]
     made += [(key.removeprefix("trackdl.").replace("_", " "), value) for key, value in lineage.items()]
-    command = f"`trackdl run runs:/{run.id}/experiment.yaml` trains it again, from the file that the run keeps."
+    command = f"`{runs.command(run.id)}` trains it again, from the file that the run keeps."
     quoted, uri = shlex.quote(name), shlex.quote(f"models:/{name}@{alias}")
     asked = "" if alias == "champion" else f" --alias {alias}"
     body = f"""
