@@ -36,6 +36,7 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import ensurepip, venv' \
 	  || { echo "This Python has no venv module (Debian: apt install python3-venv)"; exit 1; }
 	$(PYTHON) -m venv .venv
+	@echo "Installing the packages of requirements.lock, which takes some minutes"
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -r requirements.lock
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --editable .
 	@touch $(READY)

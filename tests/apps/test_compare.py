@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from trackdl import spec
 from trackdl.analysis.stats import mean_interval
+from trackdl.apps.compare import difference_words
 from trackdl.cli import app as cli
 from trackdl.errors import InputError
 from trackdl.tracking import runs
@@ -102,6 +103,15 @@ def test_a_run_is_found_by_the_first_digits_of_its_id() -> None:
     found = json.loads(run(ids[0][:12], ids[1], "--json").output)
     assert [one["id"] for one in found["runs"]] == ids
     assert [one["name"] for one in found["runs"]] == [f"one ({ids[0][:8]})", f"one ({ids[1][:8]})"]
+
+
+def test_a_name_is_first_that_of_a_run_of_this_report_and_large_differences_are_whole_numbers() -> None:
+    here, other = train("one", 0.01, FIRST), train("two", 0.01, SECOND)
+    with runs.start(spec.named("mnist"), name="one") as stranger:
+        stranger.tags({"trackdl.report": "another"})
+    found = json.loads(run("one", "two", "--json").output)
+    assert [one["id"] for one in found["runs"]] == [here, other]
+    assert difference_words([[21_840.0], [24_070.0]]) == "+2,230"
 
 
 def test_trials_that_differ_in_more_than_the_seed_are_no_seeds() -> None:

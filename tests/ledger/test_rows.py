@@ -17,9 +17,28 @@ def test_each_published_number_stands_beside_the_epochs_own() -> None:
     assert [(row.published, row.measured) for row in rows] == [(0.2, 0.25), (0.9, 0.91), (0.1, None), (3, 6.0)]
     columns, lines = ledger.table(rows[:3])
     assert columns == [
-        "epoch", "test_loss, report", "test_loss, trackdl", "test_accuracy, report", "test_accuracy, trackdl",
+        "epoch", "test loss, report", "test loss, trackdl", "test accuracy, report", "test accuracy, trackdl",
     ]  # fmt: skip
     assert lines == [["1", "0.2000", "0.2500", "90.00%", "91.00%"], ["9", "0.1000", "not reached", "", ""]]
+
+
+def test_lines_are_in_the_epochs_order_and_of_many_every_tenth_is_shown() -> None:
+    few = [item("test_loss", epoch, 0.2) for epoch in (10, 1, 2)]
+    assert [line[0] for line in ledger.table(ledger.compare(few, lambda _: []))[1]] == ["1", "2", "10"]
+    many = [item("test_loss", epoch, 0.2) for epoch in range(1, 48)]
+    columns, lines = ledger.table(ledger.compare(many, lambda _: []))
+    assert [line[0] for line in lines] == ["1", "10", "20", "30", "40", "47"]
+    assert columns[0] == "epoch, every 10th"
+    assert ledger.table(ledger.compare([item("x", None, 3)], lambda _: []))[1] == [["last", "3.0000", "see the ledger"]]
+
+
+def test_what_the_ledger_says_the_report_did_is_the_reports_protocol(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        ledger.check_numbers(spec.named("transfer", {"source": "models:/mnist-cnn@report"}))
+    assert not caplog.messages
+    with caplog.at_level(logging.WARNING):
+        ledger.check_numbers(spec.named("transfer", {"source": "models:/mnist-cnn/7"}))
+    assert "source: models:/mnist-cnn/7 instead of" in caplog.messages[0]
 
 
 def test_a_metric_that_was_never_logged_was_not_reached() -> None:

@@ -143,7 +143,7 @@ def test_a_bundle_is_checked_without_a_store_and_every_change_is_found(root: Pat
     assert result.check == f"trackdl verify {place}"
     found = task.verify(place)
     assert found.differences == []
-    assert any(note.startswith("nothing of ours to check: ") and "Never searched" in note for note in found.notes)
+    assert any(note.startswith("no evidence to check: ") and "Never searched" in note for note in found.notes)
     assert task.verify(place / "ledger.json").differences == [], "the ledger in a bundle is checked with the bundle"
     assert "127.0.0.1" not in (place / "ledger.html").read_text()
 

@@ -194,7 +194,7 @@ def test_when_the_time_is_up_the_next_command_goes_on_with_open_trials(
     epochs = sum(len(kept(trial).get("history", [])) for trial in trials)
     assert result.images == epochs * result.run.info.data.metrics["images_trained"] / epochs > 0
     assert sum(segments.values()) == epochs
-    assert "1 wait for the next command" in shown(result, capsys)
+    assert "1 to be continued by the next command" in shown(result, capsys)
     assert runs.Run(left[0].user_attrs["mlflow_run"]).info.info.status == "KILLED"
     again = search.run(experiment(study={"trials": len(trials), "pruner": "none"}), 1, counted, here)
     assert study_of(again).trials[left[0].number].state == TrialState.COMPLETE

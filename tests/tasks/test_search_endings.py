@@ -44,7 +44,7 @@ def test_what_was_refused_untrained_is_not_counted_as_pruned(capsys: pytest.Capt
     logged = result.run.info.data.metrics
     assert (logged["trials_refused"], logged["trials_pruned"]) == (len(refused), len(pruned))
     search.show(result)
-    assert f"{len(pruned)} pruned, 0 failed, {len(refused)} refused untrained" in capsys.readouterr().out
+    assert f"{len(pruned)} pruned, 0 failed, {len(refused)} refused before training" in capsys.readouterr().out
 
 
 def test_a_search_without_data_ends_and_the_same_command_goes_on_with_all_its_trials() -> None:

@@ -127,7 +127,7 @@ def test_few_images_are_held_out_one_by_one_and_many_by_folds(folder: Path, caps
     assert many.run.info.data.tags["trackdl.validation"] == "10-fold"
     assert "data.folds" not in many.run.info.data.params
     summary = transfer.show(many)
-    assert "10-fold, chosen by their number" in capsys.readouterr().out
+    assert "10-fold, because there are " in capsys.readouterr().out
     assert "McNemar's exact test, p by Holm over 3: transferred and random features " in summary
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from scipy.stats import ttest_ind
 
+from trackdl import spec
 from trackdl.analysis.stats import mean_interval
 from trackdl.apps import html_page
 from trackdl.errors import FileError, InputError, TrackdlError
@@ -108,7 +109,8 @@ def compare(names: Sequence[str]) -> Comparison:
     """Compare runs.
 
     Args:
-        names: Of each run its id, the first digits of it, or its name, which the newest run of that name answers to.
+        names: Of each run its id, the first digits of it, or its name: the newest run that is called so, of the report
+            at hand if it has one.
 
     Raises:
         InputError: A name is no run's, several runs' ids begin with it, or only one run is named.
@@ -148,8 +150,9 @@ def _in_order(seed: str) -> tuple[int, str]:
 
 
 def _find(name: str, known: Sequence[StoredRun]) -> StoredRun:
-    """Return the newest run that is called `name`, or else the one whose id begins so."""
+    """Return the newest run that is called `name`, of this report if it has one, or else the one whose id begins so."""
     called = [run for run in known if run.info.run_name == name]
+    called.sort(key=lambda run: run.data.tags.get("trackdl.report") != spec.report().slug)
     begins = [run for run in known if run.info.run_id.startswith(name)] if name and not called else []
     if len(begins) > 1:
         raise InputError(f"{name}: the ids of {len(begins)} runs begin so; give more digits")
@@ -198,7 +201,7 @@ def difference_words(row: Sequence[Sequence[float]]) -> str:
         return "-"
     difference = sum(second) / len(second) - sum(first) / len(first)
     if min(len(first), len(second)) < 2 or len({*first}) == len({*second}) == 1:
-        return f"{difference:+.3g}"
+        return f"{difference:+,.0f}" if abs(difference) >= 1000 else f"{difference:+.3g}"
     bounds = ttest_ind(second, first, equal_var=False).confidence_interval(0.95)
     return _interval_words(difference, bounds.low, bounds.high, "+")
 

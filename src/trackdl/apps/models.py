@@ -28,7 +28,7 @@ def list_models(names: Sequence[str], *, as_json: bool, everything: bool = False
     if unknown:
         known = ", ".join(model.name for model in found) or "none"
         near = "".join(meant(name, [model.name for model in found]) for name in sorted(unknown))
-        raise InputError(f"no registered model {', '.join(sorted(unknown))}; {near}Registered are: {known}")
+        raise InputError(f"no registered model {', '.join(sorted(unknown))}; {near}registered: {known}")
     chosen = [model for model in found if not names or model.name in names]
     if as_json:
         say_json([asdict(model) for model in chosen])

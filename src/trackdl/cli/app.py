@@ -171,7 +171,7 @@ def search(
         int | None,
         typer.Option(help="Number of trials of the study; earlier ones and those rejected as too expensive count too."),
     ] = None,
-    minutes: Annotated[float | None, typer.Option(help="Stop this command after so many minutes.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Start nothing after so many minutes; epochs under way are finished.")] = None,
     pareto: Annotated[bool, typer.Option("--pareto", help="Two objectives: accuracy and training time.")] = False,
     workers: options.Workers = None,
     engine: options.EngineName = "local",
@@ -249,17 +249,20 @@ def run_file(
     file: Annotated[str, typer.Argument(metavar="FILE", help="An experiment file, or runs:/RUN_ID/experiment.yaml.")],
     resume: options.Resume = None,
     workers: options.Workers = None,
+    seeds: options.Seeds = None,
     *,
     settings: dict[str, Any],
 ) -> None:
     """Run any experiment file, or a whole report.yaml; the report is the file's folder unless --report names one."""
     if not file.startswith("runs:/"):
         os.environ.setdefault("TRACKDL_REPORT", str(Path(file).absolute().parent))
+    settings, how = options.chosen({"seeds": seeds}) | settings, options.chosen({"resume": resume, "workers": workers})
     if Path(file).name == "report.yaml":
+        if settings or how:
+            raise InputError(f"{file}: a whole report takes no options; give them with one of its experiments")
         main_task(file)
         return
-    experiment = options.read_any(options.resumable(resume, None, settings) or file, settings)
-    _start(experiment, **options.chosen({"resume": resume, "workers": workers}))
+    _start(options.read_any(options.resumable(resume, None, settings) or file, settings), **how)
 
 
 @app.command("main", rich_help_panel=_TASKS)

@@ -51,8 +51,8 @@ def verify(
 ) -> None:
     """Compute every figure of a ledger again from its evidence; exit 1 on any difference.
 
-    A bundle (`trackdl ledger --bundle`) brings its evidence along: it needs no store and no data. Of any other ledger
-    the runs must be in the store.
+    A bundle (`trackdl ledger --bundle`) brings its evidence along: it needs no store and no data. The runs of any other
+    ledger must be in the store.
     """
     from trackdl.ledger.bundle import is_bundle
     from trackdl.tasks import ledger as task

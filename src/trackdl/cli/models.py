@@ -208,7 +208,9 @@ def promote(
         int, typer.Argument(metavar="VERSION", min=1, help="The new champion; an older version is a rollback.")
     ],
     why: Annotated[str, typer.Option(help="The reason, kept with the model.")],
-    force: Annotated[bool, typer.Option("--force", help="Even if its classes or its inputs are others.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Even if its classes or inputs are not the champion's.")
+    ] = False,
 ) -> None:
     """Make a version the champion; the version it replaces, the reason and the time are recorded."""
     from trackdl.apps import models as command

@@ -1,6 +1,7 @@
 """A task's own table: each number that the report prints next to the run's."""
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from trackdl.errors import InputError
 from trackdl.ledger.recipes import recipe
 from trackdl.spec import Reported
 from trackdl.spec.base import TrainedSpec
+from trackdl.spec.ledger import LedgerSpec
 from trackdl.system.console import counted
 from trackdl.system.findings import first_few
 
@@ -18,10 +20,15 @@ log = logging.getLogger(__name__)
 # of its own.
 _NO_PROTOCOL = {"seeds", "training.seed", "training.device", "training.precision", "training.epochs", "data.split_seed"}
 
+_MOST_LINES = 40  # of a table of epochs
+
 
 @dataclass(frozen=True)
 class NumberRow:
-    """One published number and its counterpart; `measured` is None if the run did not reach the epoch."""
+    """One published number and its counterpart.
+
+    `measured` is None if the run did not reach the epoch, or logs no such metric.
+    """
 
     metric: str
     epoch: int | None
@@ -64,10 +71,12 @@ def _changed(experiment: TrainedSpec) -> list[str]:
     if not spec.experiment_file(experiment.name).is_file():
         return []
     ours, reports = spec.flatten(experiment), spec.flatten(spec.named(experiment.name))
+    file = spec.experiment_file("ledger")
+    as_reported = spec.load(file, LedgerSpec).as_reported.get(experiment.name, {}) if file.is_file() else {}
     return [
         f"{key}: {ours.get(key, 'none')} instead of {reports.get(key, 'none')}"
         for key in dict.fromkeys([*reports, *ours])
-        if ours.get(key) != reports.get(key) and key not in _NO_PROTOCOL
+        if ours.get(key) not in (reports.get(key), as_reported.get(key, reports.get(key))) and key not in _NO_PROTOCOL
     ]
 
 
@@ -91,22 +100,29 @@ def compare(reported: Sequence[Reported], history: Callable[[str], Sequence[tupl
 
 
 def table(rows: Sequence[NumberRow]) -> tuple[list[str], list[list[str]]]:
-    """Return the rows as a table's columns and lines: a line per epoch, the report's number and ours per metric."""
+    """Return the rows as a table's columns and lines: a line per epoch, the report's number and ours per metric.
+
+    Of more than `_MOST_LINES` epochs, the table has the first, every tenth and the last; the ledger has all.
+    """
     metrics = list(dict.fromkeys(row.metric for row in rows))
-    epochs = list(dict.fromkeys(row.epoch for row in rows))
+    epochs = sorted({row.epoch for row in rows}, key=lambda epoch: math.inf if epoch is None else epoch)
+    few = len(epochs) <= _MOST_LINES
+    if not few:
+        epochs = [epoch for epoch in epochs if epoch in (epochs[0], epochs[-1], None) or epoch % 10 == 0]
     found = {(row.epoch, row.metric): row for row in rows}
-    columns = ["epoch", *(f"{metric}, {whose}" for metric in metrics for whose in ("report", "trackdl"))]
+    names = [f"{metric.replace('_', ' ')}, {whose}" for metric in metrics for whose in ("report", "trackdl")]
+    columns = ["epoch" if few else "epoch, every 10th", *names]
     lines = []
     for epoch in epochs:
         line = ["last" if epoch is None else str(epoch)]
         for metric in metrics:
             row = found.get((epoch, metric))
-            line += ["", ""] if row is None else [_form(metric, row.published), _form(metric, row.measured)]
+            line += ["", ""] if row is None else [_form(row, row.published), _form(row, row.measured)]
         lines.append(line)
     return columns, lines
 
 
-def _form(metric: str, value: float | None) -> str:
+def _form(row: NumberRow, value: float | None) -> str:
     if value is None:
-        return "not reached"
-    return f"{value:.2%}" if metric.endswith("accuracy") else f"{value:.4f}"
+        return "see the ledger" if row.epoch is None else "not reached"
+    return f"{value:.2%}" if row.metric.endswith("accuracy") else f"{value:.4f}"

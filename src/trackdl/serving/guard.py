@@ -133,7 +133,7 @@ class Guard(Starlette):
 
     async def _ready(self, _: Request) -> Response:
         if not self._started:
-            raise busy("the model is being loaded")
+            raise busy("the process for costly requests is still loading the model")
         if self._waiting >= self.limits.waiting:
             raise busy("too many costly requests are waiting")
         return PlainTextResponse("\n")

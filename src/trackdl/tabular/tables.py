@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from trackdl.analysis.stats import Estimate
 from trackdl.data.tables.table import MOST_COMPARED, Audit
+from trackdl.system.console import counted
 
 Metrics = Mapping[str, Mapping[str, float]]
 Table = tuple[list[str], list[list[str]]]  # columns and rows
@@ -11,14 +12,17 @@ Table = tuple[list[str], list[list[str]]]  # columns and rows
 
 def holdout_table(metrics: Metrics, seeds: int) -> Table:
     """Return the results on the test rows: the first seed with its exact interval, and all seeds."""
-    columns = ["model", "accuracy", "exact 95 % interval", f"mean of {seeds}", "range", "F1", "AUC", "Brier"]
+    several = [f"mean of {seeds}", "range"] if seeds > 1 else []
+    columns = ["model", "accuracy", "exact 95 % interval", *several, "F1", "AUC", "Brier"]
     rows = [
         [
             name,
             f"{found['test_accuracy']:.1%}",
             f"{found['test_accuracy_low']:.1%} to {found['test_accuracy_high']:.1%}",
-            f"{found['test_accuracy_mean']:.1%}",
-            f"{found['test_accuracy_min']:.1%} to {found['test_accuracy_max']:.1%}",
+            *(
+                f"{found['test_accuracy_mean']:.1%}",
+                f"{found['test_accuracy_min']:.1%} to {found['test_accuracy_max']:.1%}",
+            )[: len(several)],
             f"{found['test_f1_mean']:.3f}",
             f"{found['test_auc_mean']:.3f}",
             f"{found['test_brier_mean']:.3f}",
@@ -46,13 +50,17 @@ def cross_validation_table(metrics: Metrics, differences: Mapping[str, Mapping[s
             name.removeprefix("ablation/").removeprefix("baselines/"),
             f"{metrics[name]['cv_accuracy']:.1%}",
             _points(found["accuracy"]),
-            f"{found['accuracy'].p:.2f}",
-            *(part for score in others for part in (f"{metrics[name][f'cv_{score}']:.3f}", f"{found[score].p:.2f}")),
+            _p(found["accuracy"]),
+            *(part for score in others for part in (f"{metrics[name][f'cv_{score}']:.3f}", _p(found[score]))),
             f"{metrics[name]['cv_calibration_error']:.3f}",
         ]
         for name, found in differences.items()
     ]
     return columns, rows
+
+
+def _p(found: Estimate) -> str:
+    return "<0.01" if found.p < 0.005 else f"{found.p:.2f}"
 
 
 def _points(found: Estimate) -> str:
@@ -62,11 +70,11 @@ def _points(found: Estimate) -> str:
 
 def describe_audit(found: Audit, count: int) -> str:
     """Return the findings in a table of `count` rows as a sentence."""
-    lacking = [f"{name} is 0, for missing, in {number} rows" for name, number in found.zeros.items()]
-    lacking += [f"{name} is missing in {number} rows" for name, number in found.missing.items()]
-    near = f"{len(found.near)} pairs differ in one feature, {len(found.near_leaks)} of them across the split"
+    lacking = [f"{name} is 0, for missing, in {counted(number, 'row')}" for name, number in found.zeros.items()]
+    lacking += [f"{name} is missing in {counted(number, 'row')}" for name, number in found.missing.items()]
+    near = f"pairs that differ in one feature: {len(found.near)}, {len(found.near_leaks)} of them across the split"
     return (
-        f"{count} rows: {len(found.duplicates)} pairs are duplicates and {len(found.contradictions)} differ in the"
-        f" target alone, {len(found.leaks)} of these pairs across the split; "
+        f"{counted(count, 'row')}: {counted(len(found.duplicates), 'pair')} of duplicates, and "
+        f"{len(found.contradictions)} that differ only in the target; {len(found.leaks)} of these across the split; "
         + "; ".join([near if count <= MOST_COMPARED else "near duplicates were not looked for", *lacking])
     )

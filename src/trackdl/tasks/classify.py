@@ -118,7 +118,7 @@ def show(result: Result) -> str:
     of_epochs = [row for row in result.rows if row.metric in (*CURVES, *TESTED)]
     if of_epochs:
         columns, lines = ledger.table(of_epochs)
-        print_table(f"{label}: per epoch, {whose}", [column.replace("_", " ") for column in columns], lines)
+        print_table(f"{label}: per epoch, {whose}", columns, lines)
     columns, accuracies = _accuracies(result)
     print_table(f"{label}: accuracy, {whose}", columns, accuracies)
     for decision in result.decisions:

@@ -110,7 +110,7 @@ def show(result: Result) -> str:
     ledger = result.ledger
     print_table(f"The ledger of {spec.report().by}: its numbers next to ours", *page.head_table(ledger))
     counts, with_points = page.counts(ledger), page.counts(ledger, points=True)
-    verdicts = ", ".join(f"{count} {name}" for name, count in counts.items())
+    verdicts = ", ".join(f"{name} {count}" for name, count in counts.items())
     judged, numbers = sum(counts.values()), len(ledger.entries)
     times = ", times left out" * (judged < numbers)
     more = f"; {len(ledger.head)} of {numbers} are shown above, all of them on the page" * (len(ledger.head) < numbers)
@@ -119,8 +119,10 @@ def show(result: Result) -> str:
     if ledger.curves:
         curves = ", ".join(f"{name} {count}" for name, count in with_points.items())
         say(f"with every point of {counted(len(ledger.curves), 'curve')}, {sum(with_points.values())}: {curves}")
-        settled += f" of the first, {page.settled(with_points):.1%} of all"
+        settled += f" of the numbers, {page.settled(with_points):.1%} with every point of a curve"
     say(settled)
+    if not any(entry.figure and entry.figure.interval == "seeds" for entry in ledger.entries):
+        say(f"each is judged by one training; `trackdl {folder.report_option()}ledger --seeds 5` settles more of them")
     for facts, words in page.of_other_code(ledger):
         say(f"{facts.name}, was made {words}")
     say(f"page {result.page}, data {result.data}; `{result.check}` computes all of it again")
@@ -235,7 +237,7 @@ def _known_data(experiment: Experiment) -> str | None:
 
 def _notes(ledger: Ledger, experiments: Mapping[str, Experiment], archive: Archive) -> list[str]:
     """Return what a ledger leaves open, and what cannot be checked here."""
-    notes = [f"nothing of ours to check: {words}" for words in check.unproven(ledger)]
+    notes = [f"no evidence to check: {words}" for words in check.unproven(ledger)]
     unseen = sorted(name for name in ledger.data if name in experiments and _known_data(experiments[name]) is None)
     if unseen:
         notes.append(f"the data of {', '.join(unseen)} are not here: which they were is taken from the evidence")

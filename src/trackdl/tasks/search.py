@@ -20,7 +20,7 @@ from trackdl.studies.search.driver import SearchDriver
 from trackdl.studies.search.segments import SegmentResult, SegmentTask, train_segment
 from trackdl.studies.search.study import SearchStudy, histories
 from trackdl.studies.store import storage, study_lock
-from trackdl.system.console import print_table, progress, say
+from trackdl.system.console import counted, print_table, progress, say
 from trackdl.system.paths import project_root, report_root, whole_file
 from trackdl.tracking import runs
 from trackdl.tracking.runs import Run
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 Train = Callable[[SegmentTask], SegmentResult]
 
-WORDS = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "REFUSED": "refused untrained"}
+WORDS = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "REFUSED": "refused before training"}
 
 
 @dataclass(frozen=True)
@@ -202,10 +202,10 @@ def show(result: Result) -> str:
     states = study.counts()
     counts = ", ".join(f"{states[state]} {words}" for state, words in WORDS.items())
     waiting = len(study.trained()) - sum(bool(histories(trial)) for trial in study.trials())
-    left = f", {waiting} wait for the next command" if waiting else ""
-    say(f"{len(study.trials()) + waiting} trials: {counts}{left}; {result.images:,} images trained on")
+    counts += f", {waiting} to be continued by the next command" if waiting else ""
+    say(f"{counted(len(study.trials()) + waiting, 'trial')}: {counts}; {result.images:,} images trained on")
     if result.file:
         say(f"to train the best one in full: trackdl --report {report_root()} run {result.file}")
     say(f"run {result.run.id}")
     found = f"best {best[0].values[0]:.2%} on the validation split that chose it" if best else "none complete yet"
-    return f"{result.experiment.label}: {len(study.trials())} trials ({counts}); {found}."
+    return f"{result.experiment.label}: {counted(len(study.trials()) + waiting, 'trial')} ({counts}); {found}."

@@ -137,7 +137,7 @@ def show(result: Result) -> str:
     ]
     if result.rows and result.origin != "synthetic":
         print_table(f"{label}: the images that it learnt from", *ledger.table(result.rows))
-    chosen = "" if experiment.data.folds else ", chosen by their number"
+    chosen = "" if experiment.data.folds else f", because there are {count}"
     title = f"{label}: images held out ({result.way}{chosen}), {how}{letters}"
     rows = []
     for name, held in result.held_out.items():
@@ -163,7 +163,8 @@ def show(result: Result) -> str:
     right = ", ".join(f"{name} {held.correct} of {len(held.outputs)}" for name, held in result.held_out.items())
     tests = "; ".join(f"{first} and {second} {p:.2g}" for first, second, _, p in result.compared)
     tests = f" McNemar's exact test, p by Holm over {len(result.compared)}: {tests}." if tests else ""
-    return f"{label}, {how}{letters}, each held out ({result.way}): {right}.{tests}"
+    start = f"from {experiment.source.removeprefix('models:/')}, "
+    return f"{label}, {start}{how}{letters}, each held out ({result.way}): {right}.{tests}"
 
 
 def _letters(experiment: TransferSpec, card: ImageCard) -> tuple[Letters, Letters | None]:
