@@ -88,7 +88,7 @@ def says_how(body: str, run: Run) -> None:
     tags = run.info.data.tags
     for key in ("trackdl.spec_digest", "trackdl.data_digest", "trackdl.code_digest", "mlflow.source.git.commit"):
         assert tags.get(key, "") in body
-    assert f"`trackdl run runs:/{run.id}/experiment.yaml`" in body
+    assert f"`{runs.command(run.id)}`" in body
     assert "- seed: `7`" in body
     assert f"`torch=={tags['trackdl.torch'].partition('+')[0]}`" in body
 

@@ -171,7 +171,9 @@ def search(
         int | None,
         typer.Option(help="Number of trials of the study; earlier ones and those rejected as too expensive count too."),
     ] = None,
-    minutes: Annotated[float | None, typer.Option(help="Start nothing after so many minutes; epochs under way are finished.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Start nothing after so many minutes; epochs under way are finished.")
+    ] = None,
     pareto: Annotated[bool, typer.Option("--pareto", help="Two objectives: accuracy and training time.")] = False,
     workers: options.Workers = None,
     engine: options.EngineName = "local",

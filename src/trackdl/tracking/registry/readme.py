@@ -119,7 +119,7 @@ def write(
     made = [("run", run.id), ("seed", info.params.get("training.seed"))]
     made += [(words, info.tags.get(key)) for key, words in _MADE.items()]
     made += [(key.removeprefix("trackdl.").replace("_", " "), value) for key, value in lineage.items()]
-    command = f"`{runs.command(run.id)}` trains it again, from the file that the run keeps."
+    command = f"{_code(runs.command(run.id))} trains it again, from the file that the run keeps."
     quoted, uri = shlex.quote(name), shlex.quote(f"models:/{name}@{alias}")
     asked = "" if alias == "champion" else f" --alias {alias}"
     body = f"""
