@@ -112,7 +112,7 @@ def test_exactly_what_is_frozen_keeps_the_sources_weights(folder: Path, name: st
         np.stack([np.asarray(draw(rows, 9, False)) for rows in PLACES.values()]).astype(np.float32)
     )
     assert set(served["label"]) <= set(PLACES)
-    assert transfer.show(result).startswith("places, 12 images, each held out (2-fold): ")
+    assert transfer.show(result).startswith("places, from places-lines@champion, 12 images, each held out (2-fold): ")
 
 
 @pytest.mark.slow
