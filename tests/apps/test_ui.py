@@ -51,7 +51,7 @@ def status(address: str, host: str | None = None) -> int:
         return error.code
 
 
-def searches_in(process: psutil.Process, url: str) -> bool:
+def keeps_studies_in(process: psutil.Process, url: str) -> bool:
     """Return whether a process's environment names a store of studies."""
     with contextlib.suppress(psutil.Error):
         return process.environ().get("TRACKDL_STORAGE") == url
@@ -103,7 +103,7 @@ def test_the_pages_show_two_runs_and_the_study_and_end_together(tracked: dict[st
             page.get_by_text("test_accuracy").first.wait_for()
             screens.open_study(page, addresses["Optuna"], "grid")
             assert not page.foreign
-        serving = [each for each in psutil.process_iter() if searches_in(each, tracked["TRACKDL_STORAGE"])]
+        serving = [each for each in psutil.process_iter() if keeps_studies_in(each, tracked["TRACKDL_STORAGE"])]
         assert len(serving) == 4, "the command, MLflow, its server, and the dashboard"
         code, left = stopped(process, signal.SIGINT)
     assert (code, left) == (130, [])

@@ -10,7 +10,7 @@ from safetensors.numpy import load, save
 from scipy.special import logsumexp
 
 from trackdl.errors import TrackdlError
-from trackdl.ledger.folder import report_option
+from trackdl.ledger.folder import shown_option
 from trackdl.ledger.model import RunFacts
 from trackdl.spec.base import Strict
 
@@ -155,7 +155,7 @@ def facts_of(archive: Archive, run: str) -> RunFacts:
         spec_digest=tags["trackdl.spec_digest"],
         data_digest=tags["trackdl.data_digest"],
         code_digest=tags.get("trackdl.code_digest"),
-        command=f"trackdl {report_option()}run runs:/{run}/experiment.yaml",
+        command=f"trackdl {shown_option()}run runs:/{run}/experiment.yaml",
     )
 
 

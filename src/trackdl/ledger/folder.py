@@ -47,14 +47,14 @@ def shown_path() -> str:
     return folder.relative_to(root).as_posix() if folder.is_relative_to(root) else folder.name
 
 
-def report_option() -> str:
-    """Return the option by which a command names the report, with a space behind it; nothing for the project's own."""
+def shown_option() -> str:
+    """Do as `paths.report_option`, with the path as a ledger shows it."""
     return "" if is_default() else f"--report {shlex.quote(shown_path())} "
 
 
 def command_of(experiment: Experiment) -> str:
     """Return the command that runs an experiment."""
-    folder, report = shlex.quote(shown_path()), report_option()  # a bundle may state any
+    folder, report = shlex.quote(shown_path()), shown_option()  # a bundle may state any
     file = f"{folder}/{experiment.name}.yaml"
     if isinstance(experiment, RecoverSpec):
         return f"trackdl {report}recover {experiment.experiment.name}"

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from trackdl.analysis.hypotheses import SCOPE
 from trackdl.ledger import charts, recovery
-from trackdl.ledger.folder import report_option
+from trackdl.ledger.folder import shown_option
 from trackdl.ledger.model import CurveEntry, Entry, Figure, HypothesisEntry, Ledger, RunFacts, SeedEvidence, VerdictName
 from trackdl.ledger.rule import form
 from trackdl.ledger.words import cell_of, form_share, key_words, metric_words, value_words
@@ -113,7 +113,7 @@ def render(ledger: Ledger, ui: str | None) -> str:
     return environment.get_template("page.html.j2").render(
         ledger=ledger,
         bundled=ui is None,
-        report_option=report_option(),
+        report_option=shown_option(),
         counts=numbers,
         judged=sum(numbers.values()),
         share_settled=settled(numbers),

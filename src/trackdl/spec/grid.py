@@ -284,7 +284,7 @@ class GridSpec(Named):
 
         The name is a digest of everything that makes two cells comparable. Device and precision are left out: a cell
         is identified by its parameters, and each fit records what it was trained with. The seed is left out too: a grid
-        that is continued with another seed keeps its finished fits and logs a warning. The report is part of the name,
+        is not continued with another one (`GridStudy.check_seed`). The report is part of the name,
         because two reports may have different images at the same path.
         """
         from trackdl.spec.files import report  # which reads grids

@@ -1,6 +1,7 @@
 """Where trackdl's folders are: in the checkout that it runs from, or in the working folder if it is installed."""
 
 import os
+import shlex
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +34,11 @@ def report_root() -> Path:
 def is_own_report() -> bool:
     """Return whether the report's folder is the project's own, which commands need not name."""
     return report_root().absolute() == shipped("experiments").absolute()
+
+
+def report_option() -> str:
+    """Return the option that names the report in a command, and a space; nothing for the project's own report."""
+    return "" if is_own_report() else f"--report {shlex.quote(str(report_root()))} "
 
 
 def in_report(path: str) -> Path:

@@ -19,10 +19,7 @@ def holdout_table(metrics: Metrics, seeds: int) -> Table:
             name,
             f"{found['test_accuracy']:.1%}",
             f"{found['test_accuracy_low']:.1%} to {found['test_accuracy_high']:.1%}",
-            *(
-                f"{found['test_accuracy_mean']:.1%}",
-                f"{found['test_accuracy_min']:.1%} to {found['test_accuracy_max']:.1%}",
-            )[: len(several)],
+            *(_over_seeds(found) if several else []),
             f"{found['test_f1_mean']:.3f}",
             f"{found['test_auc_mean']:.3f}",
             f"{found['test_brier_mean']:.3f}",
@@ -31,6 +28,11 @@ def holdout_table(metrics: Metrics, seeds: int) -> Table:
         if "test_accuracy" in found
     ]
     return columns, rows
+
+
+def _over_seeds(found: Mapping[str, float]) -> list[str]:
+    accuracies = f"{found['test_accuracy_min']:.1%} to {found['test_accuracy_max']:.1%}"
+    return [f"{found['test_accuracy_mean']:.1%}", accuracies]
 
 
 def cross_validation_table(metrics: Metrics, differences: Mapping[str, Mapping[str, Estimate]]) -> Table:

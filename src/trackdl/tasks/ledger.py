@@ -21,7 +21,7 @@ from trackdl.ledger.sources import FigureQuery, SeedRun, Sources
 from trackdl.spec import Experiment, LedgerSpec, TableSpec, TrainedSpec, TransferSpec
 from trackdl.system.console import counted, print_table, progress, say
 from trackdl.system.machine import environment
-from trackdl.system.paths import project_root, report_root, visible_files, whole_file
+from trackdl.system.paths import project_root, report_option, report_root, visible_files, whole_file
 from trackdl.tasks import _report_weights, _start
 from trackdl.tracking import runs
 from trackdl.tracking.runs import Run
@@ -80,9 +80,8 @@ def run(experiment: LedgerSpec, bundle_at: Path | None = None) -> Result:
         )
     own = spec.load(spec.experiment_file("ledger"), LedgerSpec)
     changed = experiment.model_copy(update={"seeds": own.seeds, "ui": own.ui}) != own
-    report = "" if folder.is_default() else f"--report {report_root()} "
     option = f" --file runs:/{run.id}/experiment.yaml" if changed else ""
-    checked = f"trackdl verify {bundle_at}" if bundle_at else f"trackdl {report}verify {data}{option}"
+    checked = f"trackdl verify {bundle_at}" if bundle_at else f"trackdl {report_option()}verify {data}{option}"
     return Result(run, ledger, html, data, checked)
 
 
@@ -122,7 +121,7 @@ def show(result: Result) -> str:
         settled += f" of the numbers, {page.settled(with_points):.1%} with every point of a curve"
     say(settled)
     if not any(entry.figure and entry.figure.interval == "seeds" for entry in ledger.entries):
-        say(f"each is judged by one training; `trackdl {folder.report_option()}ledger --seeds 5` settles more of them")
+        say(f"each is judged by one training; `trackdl {report_option()}ledger --seeds 5` settles more of them")
     for facts, words in page.of_other_code(ledger):
         say(f"{facts.name}, was made {words}")
     say(f"page {result.page}, data {result.data}; `{result.check}` computes all of it again")

@@ -6,6 +6,7 @@ the stores. A trial's state after each epoch is kept next to the studies' store 
 """
 
 import logging
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -205,7 +206,9 @@ def show(result: Result) -> str:
     counts += f", {waiting} to be continued by the next command" if waiting else ""
     say(f"{counted(len(study.trials()) + waiting, 'trial')}: {counts}; {result.images:,} images trained on")
     if result.file:
-        say(f"to train the best one in full: trackdl --report {report_root()} run {result.file}")
+        # The report is named in any case: of a file that is not in its folder, `run` takes the file's own.
+        words = shlex.join(["trackdl", "--report", str(report_root()), "run", str(result.file)])
+        say(f"to train the best one in full: {words}")
     say(f"run {result.run.id}")
     found = f"best {best[0].values[0]:.2%} on the validation split that chose it" if best else "none complete yet"
     return f"{result.experiment.label}: {counted(len(study.trials()) + waiting, 'trial')} ({counts}); {found}."

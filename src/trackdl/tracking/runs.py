@@ -14,7 +14,6 @@ import logging
 import math
 import os
 import platform
-import shlex
 import socket
 import subprocess
 import tempfile
@@ -44,7 +43,7 @@ from trackdl.spec import ClassifySpec, Experiment
 from trackdl.system import outages, processes
 from trackdl.system.code_digest import PACKAGE, code_digest, words_of
 from trackdl.system.findings import first_few
-from trackdl.system.paths import is_own_report, project_root, report_root
+from trackdl.system.paths import project_root, report_option, report_root
 from trackdl.tracking import outbox, pages
 from trackdl.tracking.pages import NOTE, PARENT, TABLES
 from trackdl.tracking.spool import Record, waiting
@@ -326,8 +325,7 @@ def resuming(run: Run) -> str:
 
 def command(run_id: str) -> str:
     """Return the command that runs a run's experiment again; it names the report, if that is not the project's own."""
-    report = "" if is_own_report() else f"--report {shlex.quote(str(report_root()))} "
-    return f"trackdl {report}run runs:/{run_id}/experiment.yaml"
+    return f"trackdl {report_option()}run runs:/{run_id}/experiment.yaml"
 
 
 def check_report(run_id: str) -> None:
