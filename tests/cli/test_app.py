@@ -65,6 +65,10 @@ def test_the_working_tree_runs_without_being_installed() -> None:
         (["verify", "nowhere.json"], ["nowhere.json", "cannot be read"]),
         (["verify", "pyproject.toml"], ["pyproject.toml", "not a ledger"]),
         (["transfr"], ["No such command"]),
+        (
+            ["run", "experiments/mnist.yaml", "--resume", "abc"],
+            ["not experiments/mnist.yaml: give runs:/abc/experiment.yaml"],
+        ),
         (["run", "experiments/report.yaml", "--epochs", "1"], ["report.yaml", "takes no options"]),
         (["run", "experiments/mnist.yaml", "--seeds", "0"], ["seeds", "greater than or equal to 1"]),
         (["mnist", "--epoch", "3"], ["--epoch"]),

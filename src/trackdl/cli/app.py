@@ -256,6 +256,8 @@ def run_file(
     settings: dict[str, Any],
 ) -> None:
     """Run any experiment file, or a whole report.yaml; the report is the file's folder unless --report names one."""
+    if resume and file != (own := f"runs:/{resume}/experiment.yaml"):
+        raise InputError(f"--resume {resume} continues that run's own experiment, not {file}: give {own} as FILE")
     if not file.startswith("runs:/"):
         os.environ.setdefault("TRACKDL_REPORT", str(Path(file).absolute().parent))
     settings, how = options.chosen({"seeds": seeds}) | settings, options.chosen({"resume": resume, "workers": workers})
